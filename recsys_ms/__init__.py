@@ -1,0 +1,1 @@
+"""Which pre-trained model to fine-tune first, learned from the log of past fine-tuning runs."""

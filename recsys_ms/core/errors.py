@@ -1,0 +1,61 @@
+"""Typed errors. Each says where, what was got, what was wanted, and the way out.
+
+Every error derives from :class:`RecsysError` plus the builtin a caller would catch anyway, and
+carries the exit code that the command line answers with (DESIGN §6).
+"""
+
+from typing import ClassVar, Final
+
+EXIT_DONE: Final = 0
+EXIT_USAGE: Final = 2
+EXIT_DATA: Final = 3
+EXIT_REFUSED: Final = 4
+EXIT_MISSING_EXTRA: Final = 5
+
+
+class RecsysError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    exit_code: ClassVar[int] = EXIT_DATA
+
+
+class UsageError(RecsysError, ValueError):
+    """An argument or option that cannot be meant."""
+
+    exit_code: ClassVar[int] = EXIT_USAGE
+
+
+class DataError(RecsysError, ValueError):
+    """Input data that cannot be read or does not fit together."""
+
+
+class UnknownIdError(RecsysError, LookupError):
+    """An id that neither the history nor the catalog knows."""
+
+
+class NotFittedError(RecsysError, RuntimeError):
+    """A ranker, factorization or encoder used before ``fit``."""
+
+
+class ArtifactError(RecsysError, ValueError):
+    """A saved ranker that is missing a part, was altered, or has a format this version cannot read."""
+
+
+class StorageError(RecsysError, OSError):
+    """The disk said no: read-only, full, or not ours."""
+
+
+class RefusedError(RecsysError, RuntimeError):
+    """The request was understood and is not carried out, to protect what is there."""
+
+    exit_code: ClassVar[int] = EXIT_REFUSED
+
+
+class LockedError(RefusedError):
+    """Another process holds the lock."""
+
+
+class MissingExtraError(RecsysError, ImportError):
+    """An optional dependency is not installed."""
+
+    exit_code: ClassVar[int] = EXIT_MISSING_EXTRA

@@ -1,0 +1,32 @@
+"""Optional dependencies: imported where they are used, named when they are absent."""
+
+import importlib
+from types import ModuleType
+
+from recsys_ms.core.errors import MissingExtraError
+
+
+def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Import ``module`` or say which extra brings it.
+
+    Parameters
+    ----------
+    module : str
+        Dotted name, for example ``"torch"``.
+    extra : str
+        The extra of ``recsys-ms`` that installs it.
+    purpose : str
+        What it is needed for, as the end of "needed to …".
+
+    Raises
+    ------
+    MissingExtraError
+        The module is not installed, or does not import.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{module} is needed to {purpose} and could not be imported ({error}); "
+            f"install it with: pip install 'recsys-ms[{extra}]'"
+        ) from error

@@ -1,0 +1,22 @@
+"""Progress of long loops: silent unless the application passes something that shows it."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """What a long loop reports to. The command line shows it; the library never prints."""
+
+    def track(self, items: Iterable[T], *, total: int | None, description: str) -> Iterator[T]:
+        """Yield ``items``, reporting as they go."""
+        ...
+
+
+class _NoProgress:
+    def track(self, items: Iterable[T], *, total: int | None, description: str) -> Iterator[T]:
+        yield from items
+
+
+NO_PROGRESS: Progress = _NoProgress()

@@ -1,0 +1,1 @@
+"""Protocols, metrics, back-tests and their report."""

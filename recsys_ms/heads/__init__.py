@@ -1,0 +1,1 @@
+"""Learners on features: linear regression, factorization machine, LightGBM."""

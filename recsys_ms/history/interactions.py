@@ -1,0 +1,275 @@
+"""Tasks × models interactions: the best outcome of each pair, sparse, with string ids."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self, TypeAlias
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from recsys_ms.core import columns as c
+from recsys_ms.core.errors import DataError, UnknownIdError
+from recsys_ms.core.types import BoolArray, FloatArray, IntArray
+
+MetricChoice: TypeAlias = str | Mapping[str, str] | None
+OnTwoMetrics: TypeAlias = Literal["error", "most-runs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Interactions:
+    """The (task, model) pairs with at least one finished run, and the best value each reached.
+
+    Triplets sorted by (task, model); all arrays are read-only. Build one with
+    :meth:`from_runs` or :meth:`from_triplets`.
+
+    Attributes
+    ----------
+    task_ids, model_ids : tuple of str
+        Sorted ids; positions in them are the indices below.
+    task_index, model_index : ndarray of shape (n_interactions,)
+        Row and column of each interaction.
+    values : ndarray of shape (n_interactions,)
+        Best value in the metric's own unit and direction.
+    counts : ndarray of shape (n_interactions,)
+        Finished runs behind the value.
+    costs : ndarray of shape (n_interactions,)
+        Mean GPU seconds of those runs, NaN where no run said.
+    metrics : tuple of str
+        Metric of each task, shape (n_tasks,).
+    signs : ndarray of shape (n_tasks,)
+        +1 where higher values are better, -1 where lower.
+    """
+
+    task_ids: tuple[str, ...]
+    model_ids: tuple[str, ...]
+    task_index: IntArray
+    model_index: IntArray
+    values: FloatArray
+    counts: IntArray
+    costs: FloatArray
+    metrics: tuple[str, ...]
+    signs: FloatArray
+
+    def __post_init__(self) -> None:
+        for array in (
+            self.task_index,
+            self.model_index,
+            self.values,
+            self.counts,
+            self.costs,
+            self.signs,
+        ):
+            array.setflags(write=False)
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks."""
+        return len(self.task_ids)
+
+    @property
+    def n_models(self) -> int:
+        """Number of models."""
+        return len(self.model_ids)
+
+    @property
+    def n_interactions(self) -> int:
+        """Number of (task, model) pairs with a value."""
+        return int(self.values.size)
+
+    @property
+    def outcomes(self) -> FloatArray:
+        """``values`` with the sign that makes higher better, shape (n_interactions,)."""
+        return self.values * self.signs[self.task_index]
+
+    @classmethod
+    def from_runs(
+        cls,
+        runs: pd.DataFrame,
+        *,
+        metric: MetricChoice = None,
+        on_two_metrics: OnTwoMetrics = "error",
+    ) -> Self:
+        """Reduce runs to the best value per (task, model) by the metric's direction.
+
+        Failed and running runs, and runs without a value, do not count as outcomes.
+
+        Parameters
+        ----------
+        runs : DataFrame
+            With the columns ``task_id, model_id, metric, direction, value, status`` and, optionally,
+            ``cost_gpu_seconds``; :meth:`History.runs` gives one.
+        metric : str, mapping of task id to str, or None
+            Which metric to learn from where a task was logged in several. Runs in other metrics are
+            left out; tasks that a mapping does not name keep their only metric.
+        on_two_metrics : {"error", "most-runs"}
+            What to do with a task that still has two metrics: refuse, or take the metric with most
+            finished runs (ties by name).
+
+        Raises
+        ------
+        DataError
+            Two metrics or two directions for one task, or no finished run at all.
+        """
+        usable = runs[(runs[c.STATUS] == "finished") & runs[c.VALUE].notna()]
+        if metric is not None:
+            if isinstance(metric, str):
+                usable = usable[usable[c.METRIC] == metric]
+            else:
+                wanted = usable[c.TASK_ID].map(dict(metric))
+                usable = usable[wanted.isna() | (usable[c.METRIC] == wanted)]
+        usable = _one_metric_per_task(usable, on_two_metrics)
+        if usable.empty:
+            raise DataError(
+                f"no finished run with a value among {len(runs)} runs"
+                + (f" for metric {metric!r}" if metric is not None else "")
+                + "; ingest runs first, or name another metric"
+            )
+        sign = np.where(usable[c.DIRECTION].to_numpy() == "min", -1.0, 1.0)
+        costs = (
+            usable[c.COST_GPU_SECONDS].to_numpy(dtype=np.float64, na_value=np.nan)
+            if c.COST_GPU_SECONDS in usable
+            else np.full(len(usable), np.nan)
+        )
+        task_codes, task_ids = pd.factorize(usable[c.TASK_ID], sort=True)
+        model_codes, model_ids = pd.factorize(usable[c.MODEL_ID], sort=True)
+        outcome = usable[c.VALUE].to_numpy(dtype=np.float64) * sign
+        key = task_codes.astype(np.int64) * len(model_ids) + model_codes
+        order = np.lexsort((-outcome, key))
+        ordered_key = key[order]
+        starts = np.flatnonzero(np.r_[True, ordered_key[1:] != ordered_key[:-1]])
+        counts = np.diff(np.r_[starts, order.size])
+        known = ~np.isnan(costs[order])
+        cost_sums = np.add.reduceat(np.where(known, costs[order], 0.0), starts)
+        cost_counts = np.add.reduceat(known.astype(np.float64), starts)
+        first = order[starts]
+        per_task = usable.iloc[np.unique(task_codes, return_index=True)[1]]
+        with np.errstate(invalid="ignore"):
+            mean_costs = np.where(cost_counts > 0, cost_sums / cost_counts, np.nan)
+        return cls(
+            task_ids=tuple(map(str, task_ids)),
+            model_ids=tuple(map(str, model_ids)),
+            task_index=task_codes[first].astype(np.int64),
+            model_index=model_codes[first].astype(np.int64),
+            values=outcome[first] * sign[first],
+            counts=counts.astype(np.int64),
+            costs=mean_costs,
+            metrics=tuple(map(str, per_task[c.METRIC])),
+            signs=np.where(per_task[c.DIRECTION].to_numpy() == "min", -1.0, 1.0),
+        )
+
+    @classmethod
+    def from_triplets(
+        cls,
+        tasks: Sequence[str],
+        models: Sequence[str],
+        values: Sequence[float] | FloatArray,
+        *,
+        metric: str = "score",
+        direction: str = "max",
+    ) -> Self:
+        """Build from parallel sequences of ids and values that share one metric and direction."""
+        frame = pd.DataFrame(
+            {c.TASK_ID: list(tasks), c.MODEL_ID: list(models), c.VALUE: np.asarray(values)}
+        ).assign(**{c.METRIC: metric, c.DIRECTION: direction, c.STATUS: "finished"})
+        return cls.from_runs(frame)
+
+    def task_position(self, task_id: str) -> int:
+        """Row of ``task_id``.
+
+        Raises
+        ------
+        UnknownIdError
+            The task has no finished run here.
+        """
+        return _position(self.task_ids, task_id, "task")
+
+    def of_task(self, task_id: str) -> tuple[IntArray, FloatArray]:
+        """Columns and outcomes (higher is better) of one task, sorted by model."""
+        row = self.task_position(task_id)
+        begin, end = np.searchsorted(self.task_index, [row, row + 1])
+        return self.model_index[begin:end], self.values[begin:end] * self.signs[row]
+
+    def matrix(self, data: FloatArray | None = None) -> sp.csr_array:
+        """Sparse tasks × models matrix of ``data`` (default: outcomes), explicit zeros kept."""
+        chosen = self.outcomes if data is None else data
+        starts = np.searchsorted(self.task_index, np.arange(self.n_tasks + 1))
+        return sp.csr_array(
+            (chosen.copy(), self.model_index.copy(), starts), shape=(self.n_tasks, self.n_models)
+        )
+
+    def dense(self, data: FloatArray | None = None) -> FloatArray:
+        """Tasks × models array of ``data`` (default: outcomes) with NaN where there is no run."""
+        full = np.full((self.n_tasks, self.n_models), np.nan)
+        full[self.task_index, self.model_index] = self.outcomes if data is None else data
+        return full
+
+    def select(self, keep: BoolArray) -> Self:
+        """The interactions where ``keep`` (n_interactions,) is true, with ids that lose all dropped.
+
+        Raises
+        ------
+        DataError
+            Nothing is left.
+        """
+        if not keep.any():
+            raise DataError("the selection leaves no interaction; widen it")
+        tasks, task_index = np.unique(self.task_index[keep], return_inverse=True)
+        models, model_index = np.unique(self.model_index[keep], return_inverse=True)
+        return type(self)(
+            task_ids=tuple(self.task_ids[i] for i in tasks),
+            model_ids=tuple(self.model_ids[i] for i in models),
+            task_index=task_index.astype(np.int64),
+            model_index=model_index.astype(np.int64),
+            values=self.values[keep],
+            counts=self.counts[keep],
+            costs=self.costs[keep],
+            metrics=tuple(self.metrics[i] for i in tasks),
+            signs=self.signs[tasks],
+        )
+
+    def without_task(self, task_id: str) -> Self:
+        """Everything but one task."""
+        return self.select(self.task_index != self.task_position(task_id))
+
+
+def _position(ids: tuple[str, ...], wanted: str, kind: str) -> int:
+    # ids are sorted: a binary search, since a history may hold 20,000 of them.
+    at = int(np.searchsorted(np.asarray(ids, dtype=object), wanted))
+    if at == len(ids) or ids[at] != wanted:
+        import difflib
+
+        near = difflib.get_close_matches(wanted, ids, n=3)
+        hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+        raise UnknownIdError(f"{kind} {wanted!r} is not among the {len(ids)} {kind}s{hint}")
+    return at
+
+
+def _one_metric_per_task(usable: pd.DataFrame, on_two_metrics: OnTwoMetrics) -> pd.DataFrame:
+    pairs = usable.groupby([c.TASK_ID, c.METRIC], observed=True, sort=True).agg(
+        n_runs=(c.VALUE, "size"), n_directions=(c.DIRECTION, "nunique")
+    )
+    crossed = pairs[pairs["n_directions"] > 1]
+    if not crossed.empty:
+        task, metric = crossed.index[0]
+        raise DataError(
+            f"task {task!r} has runs of metric {metric!r} with direction 'max' and others with 'min'; "
+            "a metric has one direction: correct the log, or ingest one of them under another metric"
+        )
+    counts = pairs.reset_index()
+    twice = counts[counts.duplicated(c.TASK_ID, keep=False)]
+    if twice.empty:
+        return usable
+    if on_two_metrics == "error":
+        task = twice[c.TASK_ID].iloc[0]
+        names = sorted(twice.loc[twice[c.TASK_ID] == task, c.METRIC])
+        raise DataError(
+            f"task {task!r} has runs in {len(names)} metrics ({', '.join(names)}), which cannot be "
+            f"compared; choose one with metric={names[0]!r} or metric={{{task!r}: {names[0]!r}}}, "
+            "or take the most frequent with on_two_metrics='most-runs'"
+        )
+    best = counts.sort_values(
+        [c.TASK_ID, "n_runs", c.METRIC], ascending=[True, False, True]
+    ).drop_duplicates(c.TASK_ID)
+    chosen = usable[c.TASK_ID].map(best.set_index(c.TASK_ID)[c.METRIC])
+    return usable[usable[c.METRIC] == chosen]

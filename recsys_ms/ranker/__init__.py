@@ -1,0 +1,1 @@
+"""Rankers: popularity, factors, heads, their blend, and the public one with its artifact."""
