@@ -1,0 +1,57 @@
+"""What every learner on features has in common."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Self, TypeAlias
+
+import scipy.sparse as sp
+
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray, IntArray, RngLike
+
+Design: TypeAlias = FloatArray | sp.csr_array
+
+
+class Head(ABC):
+    """A regressor from a design matrix to a standardised outcome.
+
+    A second ``fit`` forgets the first. Inputs are never written to. Predictions for a row do not
+    depend on the other rows of the call.
+    """
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def fit(
+        self,
+        design: Design,
+        target: FloatArray,
+        *,
+        groups: IntArray | None = None,
+        rng: RngLike = None,
+    ) -> Self:
+        """Learn from ``design`` (n_rows, n_columns) and ``target`` (n_rows,), higher is better.
+
+        ``groups`` (n_rows,) says which task a row belongs to; a head that ranks within tasks needs
+        it, the others ignore it.
+        """
+
+    @abstractmethod
+    def predict(self, design: Design) -> FloatArray:
+        """Predicted target of each row, shape (n_rows,).
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        DataError
+            Another number of columns than in ``fit``.
+        """
+
+    @abstractmethod
+    def state(self) -> State:
+        """Everything that :meth:`from_state` needs."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: State) -> Self:
+        """Restore a fitted head; predictions equal the saved one's bit for bit."""
