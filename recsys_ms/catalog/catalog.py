@@ -1,0 +1,347 @@
+"""The tables of model and task cards: two frames, Parquet or JSONL on disk."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import isnan
+from pathlib import Path
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys_ms.catalog.cards import MODEL_FIELDS, TASK_FIELDS, FieldKind, ModelCard, TaskCard
+from recsys_ms.core import columns as c
+from recsys_ms.core.errors import DataError, StorageError, UnknownIdError, UsageError
+from recsys_ms.core.files import write_atomic
+
+TableFormat: TypeAlias = Literal["parquet", "jsonl"]
+Card = TypeVar("Card", ModelCard, TaskCard)
+
+_MODELS: Final = "models"
+_TASKS: Final = "tasks"
+_FLOATS: Final = frozenset({"count", "number", "fraction"})
+_ARROW: Final[Mapping[FieldKind, pa.DataType]] = {
+    "text": pa.string(),
+    "count": pa.int64(),
+    "number": pa.float64(),
+    "fraction": pa.float64(),
+    "vector": pa.list_(pa.float64()),
+    "names": pa.list_(pa.string()),
+    "traits": pa.string(),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Catalog:
+    """What is known of models and tasks. Immutable: every change makes a new catalog.
+
+    Attributes
+    ----------
+    models : DataFrame, index ``model_id``, sorted
+        One column per field of :class:`ModelCard`. Unknown numbers are NaN; unknown texts, vectors
+        and name lists are None; ``traits`` is a dict, empty when nothing is known.
+    tasks : DataFrame, index ``task_id``, sorted
+        The same for :class:`TaskCard`.
+
+    Notes
+    -----
+    The frames are copies; changing one changes this catalog only and is not supported.
+
+    Raises
+    ------
+    DataError
+        A frame holds an id twice or a column that no card has.
+    """
+
+    models: pd.DataFrame
+    tasks: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "models", _normalised(self.models, c.MODEL_ID, MODEL_FIELDS))
+        object.__setattr__(self, "tasks", _normalised(self.tasks, c.TASK_ID, TASK_FIELDS))
+
+    @classmethod
+    def empty(cls) -> Self:
+        """A catalog that knows nothing."""
+        return cls(pd.DataFrame(), pd.DataFrame())
+
+    @classmethod
+    def from_cards(
+        cls, *, models: Iterable[ModelCard] = (), tasks: Iterable[TaskCard] = ()
+    ) -> Self:
+        """A catalog of these cards; see :meth:`with_models` for cards that share an id."""
+        return cls(
+            _frame(_folded(models, _model_values), c.MODEL_ID, MODEL_FIELDS),
+            _frame(_folded(tasks, _task_values), c.TASK_ID, TASK_FIELDS),
+        )
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Self:
+        """Read ``models`` and ``tasks`` (``.parquet``, else ``.jsonl``) from ``folder``.
+
+        A missing table is an empty one.
+
+        Raises
+        ------
+        DataError
+            The folder does not exist, or a table is not what :meth:`write` writes.
+        """
+        root = Path(folder)
+        if not root.is_dir():
+            raise DataError(f"{root}: no catalog folder; create one with Catalog.write(folder)")
+        return cls.from_cards(
+            models=_read_cards(root, _MODELS, MODEL_FIELDS, ModelCard),
+            tasks=_read_cards(root, _TASKS, TASK_FIELDS, TaskCard),
+        )
+
+    def write(self, folder: str | Path, *, table_format: TableFormat = "parquet") -> None:
+        """Write both tables into ``folder``, each whole or not at all; read back by :meth:`read`.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Created when absent. A table of the other format there is removed, so that one remains.
+        table_format : {"parquet", "jsonl"}
+            ``jsonl`` is for people and version control: one card a line, unknown fields left out.
+
+        Raises
+        ------
+        StorageError
+            The folder cannot be written.
+        """
+        if table_format not in ("parquet", "jsonl"):
+            raise UsageError(f"table format {table_format!r} must be 'parquet' or 'jsonl'")
+        root = Path(folder)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"{root}: the catalog folder cannot be made ({error.strerror})"
+            ) from error
+        for name, frame, id_name, kinds in (
+            (_MODELS, self.models, c.MODEL_ID, MODEL_FIELDS),
+            (_TASKS, self.tasks, c.TASK_ID, TASK_FIELDS),
+        ):
+            rows = [{id_name: key} | _values(frame.loc[key], kinds, id_name) for key in frame.index]
+            data = _to_parquet(rows, kinds) if table_format == "parquet" else _to_jsonl(rows)
+            write_atomic(root / f"{name}.{table_format}", data)
+            other = "jsonl" if table_format == "parquet" else "parquet"
+            (root / f"{name}.{other}").unlink(missing_ok=True)
+
+    def merged(self, other: "Catalog") -> Self:
+        """Both catalogs; where both know a field, ``other`` wins. Traits merge by name."""
+        return type(self)(
+            _overlaid(self.models, other.models, c.MODEL_ID, MODEL_FIELDS),
+            _overlaid(self.tasks, other.tasks, c.TASK_ID, TASK_FIELDS),
+        )
+
+    def with_models(self, cards: Iterable[ModelCard]) -> Self:
+        """This catalog with ``cards`` laid over it: what they know wins, what they do not stays.
+
+        Several cards of one id among ``cards`` become one: the first that knows a field says it (a
+        table sorted best first then describes the best row).
+        """
+        return self.merged(Catalog.from_cards(models=cards))
+
+    def with_tasks(self, cards: Iterable[TaskCard]) -> Self:
+        """This catalog with ``cards`` laid over it, as :meth:`with_models`."""
+        return self.merged(Catalog.from_cards(tasks=cards))
+
+    def model_card(self, model_id: str) -> ModelCard:
+        """The card of ``model_id``.
+
+        Raises
+        ------
+        UnknownIdError
+            The catalog has no card of that model; the message names close ids.
+        """
+        card = self.find_model_card(model_id)
+        if card is None:
+            raise _unknown(self.models, model_id, "model")
+        return card
+
+    def task_card(self, task_id: str) -> TaskCard:
+        """The card of ``task_id``.
+
+        Raises
+        ------
+        UnknownIdError
+            The catalog has no card of that task; the message names close ids.
+        """
+        card = self.find_task_card(task_id)
+        if card is None:
+            raise _unknown(self.tasks, task_id, "task")
+        return card
+
+    def find_model_card(self, model_id: str) -> ModelCard | None:
+        """The card of ``model_id``, or ``None`` where there is none."""
+        if model_id not in self.models.index:
+            return None
+        values = _values(self.models.loc[model_id], MODEL_FIELDS, c.MODEL_ID)
+        return ModelCard(model_id=model_id, **values)
+
+    def find_task_card(self, task_id: str) -> TaskCard | None:
+        """The card of ``task_id``, or ``None`` where there is none."""
+        if task_id not in self.tasks.index:
+            return None
+        return TaskCard(task_id=task_id, **_values(self.tasks.loc[task_id], TASK_FIELDS, c.TASK_ID))
+
+
+def _unknown(frame: pd.DataFrame, wanted: str, kind: str) -> UnknownIdError:
+    near = get_close_matches(wanted, list(frame.index), n=3)
+    hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+    return UnknownIdError(
+        f"{kind} {wanted!r} has no card among the {len(frame)} of the catalog{hint}"
+    )
+
+
+def _is_unknown(value: object) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and isnan(value))
+
+
+def _coerced(value: Any, kind: FieldKind) -> Any:  # noqa: ANN401 - one value of any field
+    """``value`` of a frame, Parquet or JSON table as the card field holds it; None if unknown."""
+    if _is_unknown(value):
+        return {} if kind == "traits" else None
+    if kind == "count":
+        return int(value)
+    if kind in _FLOATS:
+        return float(value)
+    if kind == "vector":
+        return tuple(map(float, value))
+    if kind == "names":
+        return tuple(map(str, value))
+    if kind == "traits":
+        return dict(json.loads(value)) if isinstance(value, str) else dict(value)
+    return str(value)
+
+
+def _values(row: "pd.Series[Any]", kinds: Mapping[str, FieldKind], id_name: str) -> dict[str, Any]:
+    found = {name: _coerced(row[name], kind) for name, kind in kinds.items() if name != id_name}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _model_values(card: ModelCard) -> tuple[str, dict[str, Any]]:
+    return card.model_id, {n: getattr(card, n) for n in MODEL_FIELDS if n != c.MODEL_ID}
+
+
+def _task_values(card: TaskCard) -> tuple[str, dict[str, Any]]:
+    return card.task_id, {n: getattr(card, n) for n in TASK_FIELDS if n != c.TASK_ID}
+
+
+def _folded(
+    cards: Iterable[Card], values: Callable[[Card], tuple[str, dict[str, Any]]]
+) -> dict[str, dict[str, Any]]:
+    """One dict a card id; among cards of one id the first that knows a field says it."""
+    folded: dict[str, dict[str, Any]] = {}
+    for card in cards:
+        key, found = values(card)
+        known = folded.get(key)
+        folded[key] = dict(found) if known is None else _laid_over(found, known)
+    return folded
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    result = {n: below[n] if _is_unknown(v) else v for n, v in above.items()}
+    result["traits"] = {**(below.get("traits") or {}), **(above.get("traits") or {})}
+    return result
+
+
+def _frame(
+    rows: Mapping[str, Mapping[str, Any]], id_name: str, kinds: Mapping[str, FieldKind]
+) -> pd.DataFrame:
+    keys = sorted(rows)
+    columns: dict[str, pd.Series[Any]] = {}
+    index = pd.Index(keys, name=id_name, dtype=object)
+    for name, kind in kinds.items():
+        if name == id_name:
+            continue
+        values = [_coerced(rows[key].get(name), kind) for key in keys]
+        dtype = "float64" if kind in _FLOATS else object
+        columns[name] = pd.Series(values, index=index, dtype=dtype)
+    return pd.DataFrame(columns, index=index)
+
+
+def _normalised(frame: pd.DataFrame, id_name: str, kinds: Mapping[str, FieldKind]) -> pd.DataFrame:
+    extra = sorted(set(map(str, frame.columns)) - set(kinds))
+    if extra:
+        raise DataError(
+            f"the catalog frame of {id_name} has the columns {', '.join(extra)}, which no card has; "
+            "put them into the column 'traits', a dict a row"
+        )
+    keyed = frame.set_index(id_name) if id_name in frame.columns else frame
+    repeated = keyed.index[keyed.index.duplicated()]
+    if len(repeated):
+        raise DataError(
+            f"the catalog frame has {id_name} {str(repeated[0])!r} twice; keep one row an id, "
+            "or merge two catalogs with Catalog.merged"
+        )
+    names = [name for name in kinds if name in keyed.columns]
+    arrays = [keyed[name].tolist() for name in names]
+    rows = {
+        str(key): dict(zip(names, values, strict=True))
+        for key, *values in zip(keyed.index, *arrays, strict=True)
+    }
+    return _frame(rows, id_name, kinds)
+
+
+def _overlaid(
+    below: pd.DataFrame, above: pd.DataFrame, id_name: str, kinds: Mapping[str, FieldKind]
+) -> pd.DataFrame:
+    rows: dict[str, Mapping[str, Any]] = {str(k): below.loc[k].to_dict() for k in below.index}
+    for key in above.index:
+        over = above.loc[key].to_dict()
+        rows[str(key)] = _laid_over(rows[str(key)], over) if str(key) in rows else over
+    return _frame(rows, id_name, kinds)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def _to_jsonl(rows: list[dict[str, Any]]) -> bytes:
+    kept = ({n: v for n, v in row.items() if n != "traits" or v} for row in rows)
+    return "".join(f"{_json(row)}\n" for row in kept).encode()
+
+
+def _to_parquet(rows: list[dict[str, Any]], kinds: Mapping[str, FieldKind]) -> bytes:
+    schema = pa.schema([(name, _ARROW[kind]) for name, kind in kinds.items()])
+    plain = [row | {"traits": _json(row.get("traits", {}))} for row in rows]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(plain, schema=schema), sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _read_cards(
+    root: Path, name: str, kinds: Mapping[str, FieldKind], card: Callable[..., Card]
+) -> list[Card]:
+    path = next(
+        (p for p in (root / f"{name}.parquet", root / f"{name}.jsonl") if p.is_file()), None
+    )
+    if path is None:
+        return []
+    try:
+        if path.suffix == ".parquet":
+            rows = pq.read_table(path).to_pylist()
+        else:
+            with path.open(encoding="utf-8") as lines:
+                rows = [json.loads(line) for line in lines if line.strip()]
+        cards = []
+        for row in rows:
+            unknown = sorted(set(row) - set(kinds))
+            if unknown:
+                raise DataError(
+                    f"no card has the field{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
+                )
+            cards.append(card(**{n: _coerced(v, kinds[n]) for n, v in row.items()}))
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{path}: not a table of cards ({error}); write it with Catalog.write"
+        ) from error
+    return cards
