@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.types import Direction
 
-#: ``text``; ``count`` (a whole number of at least 1); ``number`` (finite and positive); ``fraction``
+#: ``text``; ``count`` (a whole number of at least 1); ``number`` (finite, positive); ``fraction``
 #: (in [0, 1]); ``vector`` (finite floats); ``names`` (texts); ``traits`` (text or number by name).
 FieldKind: TypeAlias = Literal["text", "count", "number", "fraction", "vector", "names", "traits"]
 
