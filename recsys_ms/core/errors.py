@@ -38,7 +38,7 @@ class NotFittedError(RecsysError, RuntimeError):
 
 
 class ArtifactError(RecsysError, ValueError):
-    """A saved ranker that is missing a part, was altered, or has a format this version cannot read."""
+    """A saved ranker that lacks a part, was altered, or has a format this version cannot read."""
 
 
 class StorageError(RecsysError, OSError):

@@ -29,7 +29,7 @@ def pearson(predicted: FloatArray, outcome: FloatArray) -> float:
 def ndcg_at_k(order: FloatArray, outcome: FloatArray, k: int) -> float:
     """Normalised discounted cumulative gain of the first k, in [0, 1].
 
-    The gain is the outcome min-max scaled over the task's models, so it does not depend on the unit.
+    The gain is the outcome min-max scaled over the task's models: it does not depend on the unit.
     """
     spread = float(outcome.max() - outcome.min()) if outcome.size else 0.0
     if outcome.size < _MIN_MODELS or spread == 0.0:
@@ -42,7 +42,7 @@ def ndcg_at_k(order: FloatArray, outcome: FloatArray, k: int) -> float:
 
 
 def regret_at_k(order: FloatArray, outcome: FloatArray, k: int) -> float:
-    """Best outcome minus the best among the k recommended, in the outcome's own unit; 0 is perfect."""
+    """Best outcome minus the best among the k recommended, in the outcome's unit; 0 is perfect."""
     if outcome.size == 0:
         return float("nan")
     top = np.argsort(-order, kind="stable")[:k]

@@ -97,8 +97,8 @@ class Interactions:
         Parameters
         ----------
         runs : DataFrame
-            With the columns ``task_id, model_id, metric, direction, value, status`` and, optionally,
-            ``cost_gpu_seconds``; :meth:`History.runs` gives one.
+            With the columns ``task_id, model_id, metric, direction, value, status`` and, where
+            known, ``cost_gpu_seconds``; :meth:`History.runs` gives one.
         metric : str, mapping of task id to str, or None
             Which metric to learn from where a task was logged in several. Runs in other metrics are
             left out; tasks that a mapping does not name keep their only metric.
@@ -205,7 +205,7 @@ class Interactions:
         return full
 
     def select(self, keep: BoolArray) -> Self:
-        """The interactions where ``keep`` (n_interactions,) is true, with ids that lose all dropped.
+        """Interactions where ``keep`` (n_interactions,) is true; ids that lose all are dropped.
 
         Raises
         ------
@@ -253,8 +253,9 @@ def _one_metric_per_task(usable: pd.DataFrame, on_two_metrics: OnTwoMetrics) -> 
     if not crossed.empty:
         task, metric = crossed.index[0]
         raise DataError(
-            f"task {task!r} has runs of metric {metric!r} with direction 'max' and others with 'min'; "
-            "a metric has one direction: correct the log, or ingest one of them under another metric"
+            f"task {task!r} has runs of metric {metric!r} with direction 'max' and others with "
+            "'min'; a metric has one direction: correct the log, or ingest one of them under "
+            "another metric"
         )
     counts = pairs.reset_index()
     twice = counts[counts.duplicated(c.TASK_ID, keep=False)]

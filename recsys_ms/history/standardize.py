@@ -113,8 +113,9 @@ def _logit(interactions: Interactions, outcomes: FloatArray) -> FloatArray:
         at = int(np.flatnonzero(outside)[0])
         task = interactions.task_ids[int(interactions.task_index[at])]
         raise DataError(
-            f"task {task!r} has the outcome {outcomes[at]:g}; logit standardisation takes fractions "
-            "in [0, 1] where higher is better: use 'zscore', 'robust' or 'rank' for this history"
+            f"task {task!r} has the outcome {outcomes[at]:g}; logit standardisation takes "
+            "fractions in [0, 1] where higher is better: use 'zscore', 'robust' or 'rank' "
+            "for this history"
         )
     inside = np.clip(outcomes, _LOGIT_MARGIN, 1.0 - _LOGIT_MARGIN)
     return np.log(inside / (1.0 - inside))

@@ -28,7 +28,7 @@ class TaskQuery:
         Outcomes (higher is better, the metric's unit) that are known besides the training history:
         a new task with some is warm.
     card : TaskCard or None
-        Description of the task; ``None`` looks the id up in the catalog the ranker was trained with.
+        Description of the task; ``None`` looks the id up in the training catalog.
     """
 
     task_id: str
@@ -64,8 +64,8 @@ class Prediction:
 class BaseRanker(ABC):
     """Orders models for a task.
 
-    ``fit`` and ``predict`` are finished here; subclasses fill in ``_fit`` and ``_predict``. One entry
-    is answered per requested id: a model without runs gets what its card says, or the mean.
+    ``fit`` and ``predict`` are finished here; subclasses fill in ``_fit`` and ``_predict``. One
+    entry is answered per requested id: a model without runs gets what its card says, or the mean.
     """
 
     name: ClassVar[str]

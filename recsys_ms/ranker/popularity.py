@@ -1,0 +1,101 @@
+"""The two rankers that learn nothing about a task: popularity, and chance."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Self
+
+import numpy as np
+
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core.rng import named_stream, seed_from
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.standardize import standardize
+from recsys_ms.ranker.base import BaseRanker, Prediction, TaskQuery
+
+
+class PopularityRanker(BaseRanker):
+    """Mean standardised outcome of a model over the training tasks.
+
+    The baseline that a ranker has to beat: the same order for every task. A model without training
+    runs gets 0, the mean of every task.
+    """
+
+    name: ClassVar[str] = "popularity"
+
+    def _fit(self, interactions: Interactions, catalog: Catalog, rng: np.random.Generator) -> None:
+        scores = standardize(interactions, "zscore").scores
+        self.model_ids_ = interactions.model_ids
+        self.mean_scores_ = mean_by_model(interactions, scores)
+
+    def _predict(self, query: TaskQuery, model_ids: Sequence[str]) -> Prediction:
+        value = lookup(self.model_ids_, self.mean_scores_, model_ids)
+        return Prediction(value=value, order=value)
+
+    def state(self) -> State:
+        """Model ids and their mean scores."""
+        return State(
+            values={"model_ids": list(self.model_ids_)}, arrays={"mean_scores": self.mean_scores_}
+        )
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Restore from :meth:`state`."""
+        ranker = cls()
+        ranker.model_ids_ = tuple(state.values["model_ids"])
+        ranker.mean_scores_ = np.asarray(state.arrays["mean_scores"], dtype=np.float64)
+        ranker._fitted = True
+        return ranker
+
+
+class RandomRanker(BaseRanker):
+    """A random order per task: what no information is worth."""
+
+    name: ClassVar[str] = "random"
+
+    def _fit(self, interactions: Interactions, catalog: Catalog, rng: np.random.Generator) -> None:
+        self.seed_ = seed_from(rng)
+
+    def _predict(self, query: TaskQuery, model_ids: Sequence[str]) -> Prediction:
+        # A stream per (task, model): the answer for a model does not depend on who else is asked.
+        value = np.array(
+            [
+                named_stream(self.seed_, "random", query.task_id, model_id).standard_normal()
+                for model_id in model_ids
+            ]
+        )
+        return Prediction(value=value, order=value)
+
+    def state(self) -> State:
+        """The seed."""
+        return State(values={"seed": self.seed_})
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Restore from :meth:`state`."""
+        ranker = cls()
+        ranker.seed_ = int(state.values["seed"])
+        ranker._fitted = True
+        return ranker
+
+
+def mean_by_model(interactions: Interactions, scores: FloatArray) -> FloatArray:
+    """Mean of ``scores`` (n_interactions,) over each model's tasks, shape (n_models,)."""
+    sums = np.bincount(interactions.model_index, weights=scores, minlength=interactions.n_models)
+    counts = np.bincount(interactions.model_index, minlength=interactions.n_models)
+    means: FloatArray = sums / counts
+    return means
+
+
+def positions(known_ids: Sequence[str], wanted_ids: Sequence[str]) -> np.ndarray:
+    """Position of each wanted id in ``known_ids``, -1 where it is not known; shape (n_wanted,)."""
+    at = {known: i for i, known in enumerate(known_ids)}
+    return np.array([at.get(wanted, -1) for wanted in wanted_ids], dtype=np.int64)
+
+
+def lookup(
+    known_ids: Sequence[str], values: FloatArray, wanted_ids: Sequence[str], *, missing: float = 0.0
+) -> FloatArray:
+    """``values`` of ``wanted_ids``, with ``missing`` for ids that are not known."""
+    at = positions(known_ids, wanted_ids)
+    return np.where(at >= 0, values[np.maximum(at, 0)], missing)

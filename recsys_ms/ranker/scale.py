@@ -1,0 +1,148 @@
+"""From standardised outcomes to a task's own metric, and back: location and spread of a task.
+
+The spread of an unknown task is not known before it has many runs. Each training task of the same
+metric is taken as one hypothesis of it, weighed by how well it explains the observed outcomes
+(empirical Bayes): with no observation the answer is the average training task, with many it is the
+task's own.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.standardize import standardize
+
+#: More hypotheses than this do not change the posterior and would slow down a recommendation.
+_MAX_HYPOTHESES: Final = 128
+#: A task with fewer models tells nothing of its spread.
+_MIN_MODELS_FOR_SPREAD: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TaskScale:
+    """Location and spread of one task's outcomes.
+
+    Attributes
+    ----------
+    center : float
+        Mean outcome of the task's models (higher is better, the metric's unit).
+    scale : float
+        Standard deviation of the outcomes over models, positive.
+    center_sd : float
+        Standard deviation of what is believed of ``center``.
+    """
+
+    center: float
+    scale: float
+    center_sd: float
+
+
+class ScalePrior:
+    """What the training tasks say about the location and spread of a new task, per metric."""
+
+    def __init__(self, hypotheses: dict[str, FloatArray], signs: dict[str, float]) -> None:
+        self._hypotheses = hypotheses
+        self._signs = signs
+
+    @classmethod
+    def fit(cls, interactions: Interactions) -> Self:
+        """Collect (center, scale) of every training task that has a spread."""
+        standardized = standardize(interactions, "zscore")
+        n_models = np.bincount(interactions.task_index, minlength=interactions.n_tasks)
+        hypotheses: dict[str, FloatArray] = {}
+        signs: dict[str, float] = {}
+        metrics = np.array(interactions.metrics)
+        for metric in sorted(set(interactions.metrics)):
+            own = np.flatnonzero(metrics == metric)
+            signs[metric] = float(interactions.signs[own[0]])
+            spread = own[(n_models[own] >= _MIN_MODELS_FOR_SPREAD)]
+            chosen = spread if spread.size else own
+            if chosen.size > _MAX_HYPOTHESES:
+                by_scale = chosen[np.argsort(standardized.scale[chosen], kind="stable")]
+                chosen = by_scale[np.linspace(0, chosen.size - 1, _MAX_HYPOTHESES).astype(int)]
+            hypotheses[metric] = np.column_stack(
+                [standardized.center[chosen], standardized.scale[chosen]]
+            )
+        return cls(hypotheses, signs)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics that the history knows."""
+        return tuple(self._hypotheses)
+
+    def sign(self, metric: str) -> float:
+        """+1 where higher values of ``metric`` are better, -1 where lower."""
+        return self._signs[metric]
+
+    def posterior(
+        self,
+        metric: str,
+        *,
+        predicted: FloatArray,
+        outcomes: FloatArray,
+        residual_sd: float,
+    ) -> TaskScale:
+        """Location and spread of a task, given some of its outcomes.
+
+        With hypotheses ``s_h`` of the spread, ``y = c + s_h (z + e)``, ``e ~ N(0, residual_sd²)``
+        and ``c ~ N(mean, variance of the training centers)``: a Gaussian model in ``c`` for each
+        ``s_h``, whose evidence weighs the hypotheses.
+
+        Parameters
+        ----------
+        metric : str
+            One of :attr:`metrics`.
+        predicted : ndarray of shape (n_observed,)
+            Standardised outcomes expected before the observation.
+        outcomes : ndarray of shape (n_observed,)
+            What was observed, higher is better; may be empty.
+        residual_sd : float
+            Standard deviation of (true - predicted) standardised outcomes.
+        """
+        centers, scales = self._hypotheses[metric].T
+        prior_mean = float(centers.mean())
+        # One training task: nothing is known of how centers vary, so its own spread stands in.
+        prior_var = float(centers.var()) if centers.size > 1 else float(scales[0] ** 2)
+        prior_var = max(prior_var, 1e-12)
+        n = outcomes.size
+        if n == 0:
+            return TaskScale(prior_mean, float(np.exp(np.log(scales).mean())), prior_var**0.5)
+        noise_var = np.maximum((scales * residual_sd) ** 2, 1e-18)
+        residual = outcomes[None, :] - scales[:, None] * predicted[None, :]
+        mean_residual = residual.mean(axis=1)
+        scatter = ((residual - mean_residual[:, None]) ** 2).sum(axis=1)
+        total_var = prior_var + noise_var / n
+        log_evidence = -0.5 * (
+            (n - 1) * np.log(noise_var)
+            + scatter / noise_var
+            + np.log(total_var)
+            + (mean_residual - prior_mean) ** 2 / total_var
+        )
+        weight = np.exp(log_evidence - log_evidence.max())
+        weight /= weight.sum()
+        gain = prior_var / total_var
+        center_h = prior_mean + gain * (mean_residual - prior_mean)
+        center = float(weight @ center_h)
+        center_var = float(weight @ (prior_var * (1.0 - gain) + (center_h - center) ** 2))
+        return TaskScale(center, float(np.exp(weight @ np.log(scales))), center_var**0.5)
+
+    def state(self) -> State:
+        """Hypotheses and signs by metric."""
+        names = sorted(self._hypotheses)
+        return State(
+            values={"metrics": names, "signs": [self._signs[m] for m in names]},
+            arrays={f"metric{i}": self._hypotheses[m] for i, m in enumerate(names)},
+        )
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Restore from :meth:`state`."""
+        names: list[str] = state.values["metrics"]
+        return cls(
+            {m: np.asarray(state.arrays[f"metric{i}"]) for i, m in enumerate(names)},
+            dict(zip(names, state.values["signs"], strict=True)),
+        )
