@@ -1,0 +1,131 @@
+"""Where independent jobs run: in this process, or in several.
+
+Standard library only, so that a fresh worker process can set its thread counts before NumPy loads.
+"""
+
+import os
+import pickle
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from multiprocessing.reduction import ForkingPickler
+from typing import Protocol, TypeVar
+
+from recsys_ms.core.errors import RecsysError, UsageError
+
+Job = TypeVar("Job")
+Answer = TypeVar("Answer")
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+class Executor(Protocol):
+    """Runs a function over jobs. Which executor runs it must not change an answer."""
+
+    def map(self, function: Callable[[Job], Answer], jobs: Iterable[Job]) -> Iterator[Answer]:
+        """Yield ``function(job)`` for every job, in the order of ``jobs``."""
+        ...
+
+
+class SerialExecutor:
+    """One job after the other, here."""
+
+    def map(self, function: Callable[[Job], Answer], jobs: Iterable[Job]) -> Iterator[Answer]:
+        """Yield ``function(job)`` for every job, in the order of ``jobs``."""
+        yield from map(function, jobs)
+
+
+class ProcessExecutor:
+    """Jobs in ``n_workers`` fresh processes (``spawn``), answers in the order of the jobs.
+
+    Functions and jobs travel to the workers, so they must be importable by name there: no lambdas,
+    no functions defined inside functions. A script that uses it needs the usual
+    ``if __name__ == "__main__":``. Jobs are drawn as workers become free, at most two per worker
+    ahead, so a long stream of large jobs is never in memory at once. Each worker computes with
+    one thread per numeric library: the parallelism is the processes.
+
+    Parameters
+    ----------
+    n_workers : int, optional
+        Default: one per core.
+    """
+
+    def __init__(self, n_workers: int | None = None) -> None:
+        if n_workers is not None and n_workers < 1:
+            raise UsageError(f"n_workers must be 1 or more, got {n_workers}")
+        self.n_workers = n_workers or os.cpu_count() or 1
+
+    def map(self, function: Callable[[Job], Answer], jobs: Iterable[Job]) -> Iterator[Answer]:
+        """Yield ``function(job)`` for every job, in the order of ``jobs``.
+
+        Raises
+        ------
+        UsageError
+            The function cannot travel to another process.
+        RecsysError
+            A worker process was killed, most often for want of memory.
+        """
+        try:
+            ForkingPickler.dumps(function)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise UsageError(
+                f"the work cannot be sent to another process ({error}); name rankers by their "
+                "registered names or module-level classes, or use the serial executor"
+            ) from error
+        pool = ProcessPoolExecutor(
+            self.n_workers, mp_context=get_context("spawn"), initializer=_one_thread_each
+        )
+        waiting: deque[Future[Answer]] = deque()
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(function, job))
+                if len(waiting) >= 2 * self.n_workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise RecsysError(
+                f"a worker process ended before its job ({error}); it may have run out of memory: "
+                "use fewer workers, or the serial executor"
+            ) from error
+        finally:
+            # An error, or a caller who stops early, must not wait for what nobody will read.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def make_executor(text: str) -> Executor:
+    """Read an executor from its command-line spelling.
+
+    Parameters
+    ----------
+    text : str
+        ``serial``, ``processes`` (one per core) or ``processes:N``.
+
+    Raises
+    ------
+    UsageError
+        Anything else. ``dask://host:port`` is refused: no Dask executor exists yet.
+    """
+    kind, _, count = text.partition(":")
+    if kind == "serial" and not count:
+        return SerialExecutor()
+    if kind == "processes" and (count.isdecimal() or text == kind):
+        return ProcessExecutor(int(count) if count else None)
+    if kind == "dask":
+        raise UsageError(
+            f"executor {text!r}: there is no Dask executor in this version; "
+            "use 'processes:N' on one machine"
+        )
+    raise UsageError(f"executor {text!r} is unknown; use 'serial', 'processes' or 'processes:N'")
+
+
+def _one_thread_each() -> None:
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = "1"

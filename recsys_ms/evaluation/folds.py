@@ -1,0 +1,134 @@
+"""What a protocol hands to the back-test: training interactions and the questions of the test."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal, TypeAlias
+
+import numpy as np
+
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core.types import BoolArray, FloatArray, IntArray, JsonDict
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.ranker.base import TaskQuery
+
+#: ``hot``: the task has training runs; ``warm``: only runs given in the query; ``cold``: none.
+TaskWarmth: TypeAlias = Literal["cold", "warm", "hot"]
+WARMTHS: Final[tuple[TaskWarmth, ...]] = ("cold", "warm", "hot")
+
+#: One model alone is neither ordered nor chosen.
+MIN_TEST_MODELS: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeldOut:
+    """One task of a fold's test.
+
+    Attributes
+    ----------
+    query : TaskQuery
+        All that the ranker is told: the id and the revealed outcomes, never the tested ones.
+    model_ids : tuple of str
+        Tested models, sorted.
+    outcomes : ndarray of shape (n_models,)
+        What they reached, in the metric's unit, higher is better.
+    warmth : {"cold", "warm", "hot"}
+        What training knows of the task.
+    """
+
+    query: TaskQuery
+    model_ids: tuple[str, ...]
+    outcomes: FloatArray
+    warmth: TaskWarmth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fold:
+    """One training set and what is tested on it.
+
+    Attributes
+    ----------
+    name : str
+        Unique within the protocol; seeds of the fold derive from it.
+    train : Interactions
+        Built without anything that is tested.
+    held_out : tuple of HeldOut
+        The test, one entry a task.
+    left_out : tuple of str
+        Tasks that would be tested and have fewer than two models left to test.
+    groups : tuple of str
+        Model groups (families) that the test holds, where the protocol splits by group.
+    """
+
+    name: str
+    train: Interactions
+    held_out: tuple[HeldOut, ...]
+    left_out: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+class Protocol(ABC):
+    """A way to split a history into folds. Subclasses are frozen configurations."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def folds(
+        self, interactions: Interactions, catalog: Catalog | None, *, seed: int
+    ) -> Iterator[Fold]:
+        """Yield the folds; equal arguments give equal folds.
+
+        Parameters
+        ----------
+        interactions : Interactions
+            The whole history. It is not changed.
+        catalog : Catalog or None
+            Asked for model groups only.
+        seed : int
+            Every random choice is a stream of this seed and the fold's own name.
+
+        Raises
+        ------
+        DataError
+            The history cannot be split this way.
+        """
+
+    @abstractmethod
+    def n_folds(self, interactions: Interactions) -> int:
+        """How many folds :meth:`folds` will yield."""
+
+    @abstractmethod
+    def settings(self) -> JsonDict:
+        """The configuration as JSON values, for the result."""
+
+
+def hold_out_models(
+    interactions: Interactions, tested: BoolArray, train: Interactions
+) -> tuple[tuple[HeldOut, ...], tuple[str, ...]]:
+    """Test entries of the interactions where ``tested`` (n_interactions,) is true, task by task."""
+    known = set(train.task_ids)
+    held_out: list[HeldOut] = []
+    left_out: list[str] = []
+    outcomes = interactions.outcomes
+    bounds = np.searchsorted(interactions.task_index, np.arange(interactions.n_tasks + 1))
+    for row in np.unique(interactions.task_index[tested]):
+        task_id = interactions.task_ids[row]
+        own = np.arange(bounds[row], bounds[row + 1])
+        own = own[tested[own]]
+        if own.size < MIN_TEST_MODELS:
+            left_out.append(task_id)
+            continue
+        held_out.append(
+            HeldOut(
+                query=TaskQuery(task_id=task_id),
+                model_ids=names_at(interactions.model_ids, interactions.model_index[own]),
+                outcomes=outcomes[own],
+                warmth="hot" if task_id in known else "cold",
+            )
+        )
+    return tuple(held_out), tuple(left_out)
+
+
+def names_at(ids: Sequence[str], positions: IntArray) -> tuple[str, ...]:
+    """The ids at ``positions``."""
+    return tuple(ids[int(position)] for position in positions)

@@ -1,0 +1,297 @@
+"""Protocols over tasks and models: leave-one-task-out, unseen models, the settings 1 to 3.
+
+What is held out is removed before the training interactions are built, so nothing of it can reach
+a ranker. Cards are no outcomes: a task's ``difficulty`` may describe a held-out task; a catalog
+column that somebody computed from outcomes is not noticed here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.rng import named_stream
+from recsys_ms.core.types import BoolArray, IntArray, JsonDict
+from recsys_ms.evaluation.folds import (
+    MIN_TEST_MODELS,
+    Fold,
+    HeldOut,
+    Protocol,
+    hold_out_models,
+    names_at,
+)
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.ranker.base import TaskQuery
+
+FAMILY: Final = "family"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveOneTaskOut(Protocol):
+    """Train on all tasks but one, rank every model of that one; once per task.
+
+    Attributes
+    ----------
+    n_observed : int
+        Runs of the held-out task that are revealed in the query, chosen at random per task; the
+        revealed models are not tested. 0 makes every tested task cold.
+    """
+
+    name: ClassVar[str] = "leave-one-task-out"
+    n_observed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_observed < 0:
+            raise UsageError(f"n_observed must be 0 or more, got {self.n_observed}")
+
+    def folds(
+        self, interactions: Interactions, catalog: Catalog | None, *, seed: int
+    ) -> Iterator[Fold]:
+        """Yield one fold per task; its name is the task's."""
+        _require_two_tasks(interactions, self.name)
+        for task_id in interactions.task_ids:
+            train = interactions.without_task(task_id)
+            held_out = _reveal(interactions, task_id, self.n_observed, seed)
+            yield Fold(
+                name=task_id,
+                train=train,
+                held_out=() if held_out is None else (held_out,),
+                left_out=(task_id,) if held_out is None else (),
+            )
+
+    def n_folds(self, interactions: Interactions) -> int:
+        """One per task."""
+        return interactions.n_tasks
+
+    def settings(self) -> JsonDict:
+        """``n_observed``."""
+        return {"n_observed": self.n_observed}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnseenModels(Protocol):
+    """Hold out models on every task at once and predict them there; ``n_repeats`` times.
+
+    Attributes
+    ----------
+    n_repeats : int
+        Independent random splits.
+    test_fraction : float
+        Share of the models (or of the groups) that is held out, in (0, 1).
+    group_by : {"family"} or None
+        Hold out whole families (catalog column ``family``) instead of single models. A model
+        whose family is unknown is a group of its own.
+    """
+
+    name: ClassVar[str] = "unseen-models"
+    n_repeats: int = 10
+    test_fraction: float = 0.2
+    group_by: Literal["family"] | None = None
+
+    def __post_init__(self) -> None:
+        _check_split(self.n_repeats, "test_fraction", self.test_fraction)
+        if self.group_by not in (None, FAMILY):
+            raise UsageError(f"group_by must be 'family' or None, got {self.group_by!r}")
+
+    def folds(
+        self, interactions: Interactions, catalog: Catalog | None, *, seed: int
+    ) -> Iterator[Fold]:
+        """Yield one fold per repeat, named ``repeat-01`` and so on."""
+        groups, names = self._groups(interactions, catalog)
+        n_groups = len(names)
+        n_test = max(1, round(self.test_fraction * n_groups))
+        if n_groups < 2 or n_test >= n_groups:
+            raise DataError(
+                f"holding out {self.test_fraction:g} of {n_groups} {self.group_by or 'model'} "
+                "groups leaves nothing to train on; use a smaller test_fraction or more models"
+            )
+        for repeat in range(1, self.n_repeats + 1):
+            name = f"repeat-{repeat:02d}"
+            stream = named_stream(seed, self.name, str(self.group_by), name)
+            chosen = np.sort(stream.permutation(n_groups)[:n_test])
+            tested = np.isin(groups, chosen)[interactions.model_index]
+            train = interactions.select(~tested)
+            held_out, left_out = hold_out_models(interactions, tested, train)
+            yield Fold(
+                name=name,
+                train=train,
+                held_out=held_out,
+                left_out=left_out,
+                groups=names_at(names, chosen) if self.group_by else (),
+            )
+
+    def n_folds(self, interactions: Interactions) -> int:
+        """One per repeat."""
+        return self.n_repeats
+
+    def settings(self) -> JsonDict:
+        """``n_repeats``, ``test_fraction``, ``group_by``."""
+        return {
+            "n_repeats": self.n_repeats,
+            "test_fraction": self.test_fraction,
+            "group_by": self.group_by,
+        }
+
+    def _groups(
+        self, interactions: Interactions, catalog: Catalog | None
+    ) -> tuple[IntArray, tuple[str, ...]]:
+        if self.group_by is None:
+            return np.arange(interactions.n_models), interactions.model_ids
+        known = pd.Series(dtype=object) if catalog is None else catalog.models[FAMILY].dropna()
+        family = pd.Series(interactions.model_ids).map(known)
+        if family.notna().sum() == 0:
+            raise DataError(
+                f"no family is known for any of the {interactions.n_models} models; "
+                "give a catalog whose model cards have a family, or split without group_by"
+            )
+        # The model's own id stands in for an unknown family; the prefix keeps the two apart.
+        label = ("family " + family).fillna("model " + pd.Series(interactions.model_ids))
+        codes, names = pd.factorize(label, sort=True)
+        return codes.astype(np.int64), tuple(map(str, names))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WithinTask(Protocol):
+    # Common part of settings 1 and 3: a random part of the target task's models is trained on.
+    n_repeats: int = 3
+    train_fraction: float = 0.5
+
+    uses_other_tasks: ClassVar[bool]
+
+    def __post_init__(self) -> None:
+        _check_split(self.n_repeats, "train_fraction", self.train_fraction)
+
+    def folds(
+        self, interactions: Interactions, catalog: Catalog | None, *, seed: int
+    ) -> Iterator[Fold]:
+        """Yield ``n_repeats`` folds per task, named ``TASK/repeat-01`` and so on."""
+        if self.uses_other_tasks:
+            _require_two_tasks(interactions, self.name)
+        for row, task_id in enumerate(interactions.task_ids):
+            of_task = interactions.task_index == row
+            for repeat in range(1, self.n_repeats + 1):
+                name = f"{task_id}/repeat-{repeat:02d}"
+                # The stream has no protocol in its name: settings 1 and 3 test the same models.
+                stream = named_stream(seed, "models-of-task", name)
+                tested = self._tested(of_task, stream)
+                keep = ~tested if self.uses_other_tasks else of_task & ~tested
+                train = interactions.select(keep)
+                held_out, left_out = hold_out_models(interactions, tested, train)
+                left_out = left_out or (() if held_out else (task_id,))
+                yield Fold(name=name, train=train, held_out=held_out, left_out=left_out)
+
+    def n_folds(self, interactions: Interactions) -> int:
+        """``n_repeats`` per task."""
+        return interactions.n_tasks * self.n_repeats
+
+    def settings(self) -> JsonDict:
+        """``n_repeats`` and ``train_fraction``."""
+        return {"n_repeats": self.n_repeats, "train_fraction": self.train_fraction}
+
+    def _tested(self, of_task: BoolArray, stream: np.random.Generator) -> BoolArray:
+        own = np.flatnonzero(of_task)
+        n_train = max(1, round(self.train_fraction * own.size))
+        tested = np.zeros(of_task.shape, dtype=np.bool_)
+        tested[stream.permutation(own)[n_train:]] = True
+        return tested
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting1(_WithinTask):
+    """Same task, other models: train on a part of one task's models only, test on the rest.
+
+    Settings 1 to 3 are our reading of *Guided Recommendation for Model Fine-tuning* (CVPR 2023):
+    they differ in what there is to learn from (some runs of the target task; only those of other
+    tasks; both).
+
+    Attributes
+    ----------
+    n_repeats : int
+        Random splits per task.
+    train_fraction : float
+        Share of the task's models that is trained on, in (0, 1).
+    """
+
+    name: ClassVar[str] = "settings-1"
+    uses_other_tasks: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting2(Protocol):
+    """Other tasks only: the target task is unseen and all of its models are tested.
+
+    Our reading of Guided Recommendation (CVPR 2023), see :class:`Setting1`. The folds equal those
+    of :class:`LeaveOneTaskOut` without revealed runs.
+    """
+
+    name: ClassVar[str] = "settings-2"
+
+    def folds(
+        self, interactions: Interactions, catalog: Catalog | None, *, seed: int
+    ) -> Iterator[Fold]:
+        """Yield one fold per task; its name is the task's."""
+        _require_two_tasks(interactions, self.name)
+        yield from LeaveOneTaskOut().folds(interactions, catalog, seed=seed)
+
+    def n_folds(self, interactions: Interactions) -> int:
+        """One per task."""
+        return interactions.n_tasks
+
+    def settings(self) -> JsonDict:
+        """Nothing to set."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting3(_WithinTask):
+    """Other tasks and a part of the target task's models; test on the task's remaining models.
+
+    Our reading of Guided Recommendation (CVPR 2023), see :class:`Setting1`, whose tested models
+    it shares, so the two tables can be compared model by model.
+
+    Attributes
+    ----------
+    n_repeats : int
+        Random splits per task.
+    train_fraction : float
+        Share of the task's models that is trained on, in (0, 1).
+    """
+
+    name: ClassVar[str] = "settings-3"
+    uses_other_tasks: ClassVar[bool] = True
+
+
+def _reveal(interactions: Interactions, task_id: str, n_observed: int, seed: int) -> HeldOut | None:
+    columns, outcomes = interactions.of_task(task_id)
+    if columns.size < n_observed + MIN_TEST_MODELS:
+        return None
+    revealed = np.zeros(columns.size, dtype=np.bool_)
+    stream = named_stream(seed, "reveal", task_id)
+    revealed[stream.permutation(columns.size)[:n_observed]] = True
+    ids = names_at(interactions.model_ids, columns[revealed])
+    observed = dict(zip(ids, map(float, outcomes[revealed]), strict=True))
+    return HeldOut(
+        query=TaskQuery(task_id=task_id, observed=observed),
+        model_ids=names_at(interactions.model_ids, columns[~revealed]),
+        outcomes=outcomes[~revealed],
+        warmth="warm" if n_observed else "cold",
+    )
+
+
+def _require_two_tasks(interactions: Interactions, protocol: str) -> None:
+    if interactions.n_tasks < 2:
+        raise DataError(
+            f"{protocol} trains on other tasks and the history has {interactions.n_tasks}; "
+            "use unseen-models or settings-1, which need one task only"
+        )
+
+
+def _check_split(n_repeats: int, name: str, fraction: float) -> None:
+    if n_repeats < 1:
+        raise UsageError(f"n_repeats must be 1 or more, got {n_repeats}")
+    if not 0.0 < fraction < 1.0:
+        raise UsageError(f"{name} must lie between 0 and 1, got {fraction}")

@@ -1,0 +1,335 @@
+"""The answer of a back-test: scores per ranker, fold and task, their means and their intervals."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, Self, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from recsys_ms.core.errors import DataError, UnknownIdError
+from recsys_ms.core.types import FloatArray, JsonDict
+from recsys_ms.evaluation.bootstrap import N_DRAWS
+from recsys_ms.evaluation.folds import WARMTHS, TaskWarmth
+from recsys_ms.evaluation.metrics import METRICS
+from recsys_ms.evaluation.summary import RankerSummary, summarise
+
+POPULARITY: Final = "popularity"
+RANDOM: Final = "random"
+ORACLE: Final = "oracle"
+
+#: What the bootstrap resamples: tasks, or folds where there is one task only.
+Unit: TypeAlias = Literal["task", "fold"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One ranker on one task of one fold.
+
+    Attributes
+    ----------
+    ranker, fold, task_id : str
+        Which.
+    warmth : {"cold", "warm", "hot"}
+        What training knew of the task.
+    n_models : int
+        Tested models.
+    n_observed : int
+        Runs revealed in the query.
+    scores : mapping of metric to float
+        All of ``METRICS``; NaN where undefined. ``seconds`` is the fit on the fold plus this task's
+        prediction, by the wall clock.
+    failure : str or None
+        Why the ranker gave no answer.
+    """
+
+    ranker: str
+    fold: str
+    task_id: str
+    warmth: TaskWarmth
+    n_models: int
+    n_observed: int
+    scores: Mapping[str, float]
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A task that a fold could not test: fewer than two models were held out."""
+
+    fold: str
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BacktestResult:
+    """Scores of every ranker, with means and intervals. Build with :meth:`from_cells`.
+
+    A task's score is the mean over the folds that test it; a ranker's ``mean`` is the mean over
+    tasks (over folds when a single task is tested). Undefined scores (NaN) are left out of both;
+    ``n_defined`` of the summary says how many units remain. ``interval`` is the 95 % percentile
+    bootstrap over the same units, ``difference`` that of ranker minus popularity on the units where
+    both are defined.
+
+    Attributes
+    ----------
+    protocol : str
+        Name of the protocol.
+    settings : dict
+        Its configuration.
+    rankers : tuple of str
+        Rows in order: popularity, random, the compared ones, oracle.
+    cells : tuple of Cell
+        Everything measured.
+    left_out : tuple of LeftOut
+        Tasks that could not be tested.
+    task_metrics : mapping of task id to str
+        The metric, and so the unit of regret, of each task.
+    history_version : int or None
+        Version of the history that was tested.
+    seed, n_draws : int
+        Of the whole back-test, and of the bootstrap.
+    unit : {"task", "fold"}
+        What was resampled.
+    summaries : mapping of ranker to RankerSummary
+        Over everything.
+    scenarios : mapping of warmth to mapping of ranker to RankerSummary
+        Over the tasks of one warmth; only those that occur.
+    """
+
+    protocol: str
+    settings: JsonDict
+    rankers: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    left_out: tuple[LeftOut, ...]
+    task_metrics: Mapping[str, str]
+    history_version: int | None
+    seed: int
+    n_draws: int
+    unit: Unit
+    summaries: Mapping[str, RankerSummary]
+    scenarios: Mapping[TaskWarmth, Mapping[str, RankerSummary]]
+
+    @classmethod
+    def from_cells(
+        cls,
+        cells: Iterable[Cell],
+        *,
+        protocol: str,
+        rankers: Sequence[str],
+        seed: int,
+        settings: JsonDict | None = None,
+        left_out: Iterable[LeftOut] = (),
+        task_metrics: Mapping[str, str] | None = None,
+        history_version: int | None = None,
+        n_draws: int = N_DRAWS,
+    ) -> Self:
+        """Summarise measured cells; equal cells and seed give equal intervals, in any order."""
+        kept = tuple(sorted(cells, key=lambda cell: (cell.fold, cell.task_id, cell.ranker)))
+        unit: Unit = "task" if len({cell.task_id for cell in kept}) > 1 else "fold"
+
+        def summary(of: Sequence[Cell], label: str) -> dict[str, RankerSummary]:
+            units = sorted({getattr(cell, _UNIT_FIELD[unit]) for cell in of})
+            return summarise(
+                {name: _unit_scores(of, name, unit, units) for name in rankers},
+                reference=POPULARITY,
+                seed=seed,
+                label=label,
+                n_draws=n_draws,
+            )
+
+        tested = {cell.task_id for cell in kept}
+        return cls(
+            protocol=protocol,
+            settings=dict(settings or {}),
+            rankers=tuple(rankers),
+            cells=kept,
+            left_out=tuple(left_out),
+            task_metrics={k: v for k, v in (task_metrics or {}).items() if k in tested},
+            history_version=history_version,
+            seed=seed,
+            n_draws=n_draws,
+            unit=unit,
+            summaries=summary(kept, "all"),
+            scenarios={
+                warmth: summary(of, warmth)
+                for warmth in WARMTHS
+                if (of := [cell for cell in kept if cell.warmth == warmth])
+            },
+        )
+
+    @property
+    def failures(self) -> tuple[Cell, ...]:
+        """Cells where a ranker gave no answer."""
+        return tuple(cell for cell in self.cells if cell.failure is not None)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tested tasks, sorted."""
+        return tuple(sorted({cell.task_id for cell in self.cells}))
+
+    @property
+    def n_folds(self) -> int:
+        """Folds with a test."""
+        return len({cell.fold for cell in self.cells})
+
+    def mean(self, ranker: str, metric: str) -> float:
+        """Mean of one metric over the units where it is defined, NaN when there is none.
+
+        Raises
+        ------
+        UnknownIdError
+            No such ranker, or no such metric, in this result.
+        """
+        if ranker not in self.summaries or metric not in METRICS:
+            raise UnknownIdError(
+                f"no {metric!r} of {ranker!r}: the rankers are {', '.join(self.rankers)}, "
+                f"the metrics {', '.join(METRICS)}"
+            )
+        return self.summaries[ranker].mean[metric]
+
+    def frame(self) -> pd.DataFrame:
+        """Tidy table: one row per ranker, fold, task and metric, with its ``score``."""
+        rows = [
+            (x.ranker, x.fold, x.task_id, x.warmth, x.n_models, x.n_observed, metric, score)
+            for x in self.cells
+            for metric, score in x.scores.items()
+        ]
+        names = ("ranker", "fold", "task_id", "warmth", "n_models", "n_observed", "metric", "score")
+        return pd.DataFrame(rows, columns=list(names))
+
+    def per_task(self, ranker: str) -> dict[str, dict[str, float]]:
+        """Task id → metric → mean over the folds that tested the task."""
+        scores = _unit_scores(self.cells, ranker, "task", self.tasks)
+        return {
+            task: dict(zip(METRICS, map(float, row), strict=True))
+            for task, row in zip(self.tasks, scores, strict=True)
+        }
+
+    def to_json(self) -> JsonDict:
+        """Plain JSON values in the layout of DESIGN §6 and more; NaN is ``None``.
+
+        Besides ``mean``, ``per_task`` and ``interval``, a ranker has ``n_defined``, ``n_failures``
+        and ``difference_to_popularity``. ``cells`` holds everything measured, and
+        :meth:`from_json` restores the result from it.
+        """
+        failed = [cell.ranker for cell in self.failures]
+        document: JsonDict = {
+            "protocol": self.protocol,
+            "history_version": self.history_version,
+            "settings": self.settings,
+            "seed": self.seed,
+            "n_draws": self.n_draws,
+            "n_tasks": len(self.tasks),
+            "n_folds": self.n_folds,
+            "interval_over": self.unit,
+            "task_metrics": dict(self.task_metrics),
+            "rankers": {
+                name: {
+                    "mean": dict(self.summaries[name].mean),
+                    "per_task": self.per_task(name),
+                    **_extra_json(self.summaries[name]),
+                    "n_failures": failed.count(name),
+                }
+                for name in self.rankers
+            },
+            "scenario": {
+                warmth: {
+                    "n_tasks": len({x.task_id for x in self.cells if x.warmth == warmth}),
+                    "rankers": {
+                        name: {"mean": dict(summary.mean), **_extra_json(summary)}
+                        for name, summary in summaries.items()
+                    },
+                }
+                for warmth, summaries in self.scenarios.items()
+            },
+            "failures": [
+                {"ranker": x.ranker, "fold": x.fold, "task": x.task_id, "reason": x.failure}
+                for x in self.failures
+            ],
+            "left_out": [asdict(entry) for entry in self.left_out],
+            "cells": [asdict(cell) for cell in self.cells],
+        }
+        cleaned: JsonDict = _without_nan(document)
+        return cleaned
+
+    @classmethod
+    def from_json(cls, document: str | Mapping[str, Any]) -> Self:
+        """Restore what :meth:`to_json` gave, from the values or from their text.
+
+        Raises
+        ------
+        DataError
+            Not such a document.
+        """
+        try:
+            data = json.loads(document) if isinstance(document, str) else document
+            cells = [
+                Cell(**{**x, "scores": {k: _number(v) for k, v in x["scores"].items()}})
+                for x in data["cells"]
+            ]
+            return cls.from_cells(
+                cells,
+                protocol=data["protocol"],
+                settings=data["settings"],
+                rankers=tuple(data["rankers"]),
+                left_out=[LeftOut(**entry) for entry in data["left_out"]],
+                task_metrics=data["task_metrics"],
+                history_version=data["history_version"],
+                seed=data["seed"],
+                n_draws=data["n_draws"],
+            )
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise DataError(
+                f"this is not a back-test result ({type(error).__name__}: {error}); "
+                "give what `recsys-ms evaluate --json` wrote"
+            ) from error
+
+
+_UNIT_FIELD: Final[Mapping[Unit, str]] = {"task": "task_id", "fold": "fold"}
+
+
+def _unit_scores(
+    cells: Iterable[Cell], ranker: str, unit: Unit, units: Sequence[str]
+) -> FloatArray:
+    # (n_units, n_metrics): mean over the ranker's cells of a unit, undefined ones left out.
+    position = {name: row for row, name in enumerate(units)}
+    sums = np.zeros((len(units), len(METRICS)))
+    counts = np.zeros_like(sums)
+    for cell in cells:
+        if cell.ranker == ranker:
+            row = position[getattr(cell, _UNIT_FIELD[unit])]
+            scores = np.array([cell.scores[metric] for metric in METRICS])
+            defined = ~np.isnan(scores)
+            sums[row, defined] += scores[defined]
+            counts[row] += defined
+    means = np.full_like(sums, np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means
+
+
+def _extra_json(summary: RankerSummary) -> JsonDict:
+    return {
+        "interval": {metric: list(ends) for metric, ends in summary.interval.items()},
+        "n_defined": dict(summary.n_defined),
+        "difference_to_popularity": {
+            metric: {"mean": part.mean, "interval": list(part.interval), "n": part.n}
+            for metric, part in summary.difference.items()
+        },
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,95 @@
+"""Means, intervals and paired differences of rankers over units (tasks, or folds)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys_ms.core.rng import named_stream
+from recsys_ms.core.types import FloatArray
+from recsys_ms.evaluation.bootstrap import bootstrap_intervals, mean_over_defined
+from recsys_ms.evaluation.metrics import HIGHER_IS_BETTER, METRICS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Ranker minus popularity, unit by unit.
+
+    Attributes
+    ----------
+    mean : float
+        Mean over the units where both are defined.
+    interval : tuple of float
+        95 % percentile interval of that mean, NaN with fewer than two units.
+    n : int
+        Those units.
+    """
+
+    mean: float
+    interval: tuple[float, float]
+    n: int
+
+    def verdict(self, metric: str) -> int:
+        """1 better than popularity, -1 worse, 0 when the interval holds 0 or is not defined."""
+        low, high = self.interval
+        sign = 1 if HIGHER_IS_BETTER[metric] else -1
+        return sign * (int(low > 0.0) - int(high < 0.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankerSummary:
+    """What a ranker reached over some units, by metric.
+
+    Attributes
+    ----------
+    mean : mapping of metric to float
+        Over the units where the metric is defined.
+    interval : mapping of metric to (float, float)
+        95 % percentile bootstrap interval of the mean; NaN with fewer than two defined units.
+    n_defined : mapping of metric to int
+        Units behind the mean.
+    difference : mapping of metric to Difference
+        Paired difference against popularity.
+    """
+
+    mean: Mapping[str, float]
+    interval: Mapping[str, tuple[float, float]]
+    n_defined: Mapping[str, int]
+    difference: Mapping[str, Difference]
+
+
+def summarise(
+    scores: Mapping[str, FloatArray], *, reference: str, seed: int, label: str, n_draws: int
+) -> dict[str, RankerSummary]:
+    """Summarise rankers over common units.
+
+    Parameters
+    ----------
+    scores : mapping of ranker to ndarray of shape (n_units, n_metrics)
+        Columns are ``METRICS``; rows are the same units for every ranker.
+    reference : str
+        The ranker that differences are taken against.
+    seed, label : int, str
+        Name the random stream. Every ranker sees the same draws, whichever others take part.
+    n_draws : int
+        Bootstrap draws.
+    """
+    summaries: dict[str, RankerSummary] = {}
+    for name, own in scores.items():
+        both = np.hstack([own, own - scores[reference]])
+        stream = named_stream(seed, "bootstrap", label)
+        intervals = bootstrap_intervals(both, stream, n_draws=n_draws)
+        means = mean_over_defined(both)
+        n_defined = (~np.isnan(both)).sum(axis=0)
+        ends = [(float(low), float(high)) for low, high in intervals]
+        n_metrics = len(METRICS)
+        summaries[name] = RankerSummary(
+            mean={metric: float(means[i]) for i, metric in enumerate(METRICS)},
+            interval={metric: ends[i] for i, metric in enumerate(METRICS)},
+            n_defined={metric: int(n_defined[i]) for i, metric in enumerate(METRICS)},
+            difference={
+                metric: Difference(mean=float(means[i]), interval=ends[i], n=int(n_defined[i]))
+                for i, metric in enumerate(METRICS, start=n_metrics)
+            },
+        )
+    return summaries
