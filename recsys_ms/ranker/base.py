@@ -14,6 +14,8 @@ from recsys_ms.core.rng import as_generator
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, RngLike
 from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.standardize import standardize
+from recsys_ms.ranker.scale import ScalePrior
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +31,14 @@ class TaskQuery:
         a new task with some is warm.
     card : TaskCard or None
         Description of the task; ``None`` looks the id up in the training catalog.
+    metric : str or None
+        Metric of the observed outcomes; ``None`` takes the card's, or the history's most frequent.
     """
 
     task_id: str
     observed: Mapping[str, float] = field(default_factory=dict)
     card: TaskCard | None = None
+    metric: str | None = None
 
     def __post_init__(self) -> None:
         for model_id, outcome in self.observed.items():
@@ -61,17 +66,39 @@ class Prediction:
     order: FloatArray
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TaskView:
+    """A task as rankers see it: its id, its card, and observed outcomes made comparable.
+
+    Attributes
+    ----------
+    task_id : str
+    card : TaskCard or None
+    observed_ids : tuple of str
+        Models with an observed outcome.
+    observed_scores : ndarray of shape (n_observed,)
+        Their standardised outcomes, by what is believed of the task's location and spread.
+    """
+
+    task_id: str
+    card: TaskCard | None
+    observed_ids: tuple[str, ...] = ()
+    observed_scores: FloatArray = field(default_factory=lambda: np.empty(0))
+
+
 class BaseRanker(ABC):
     """Orders models for a task.
 
-    ``fit`` and ``predict`` are finished here; subclasses fill in ``_fit`` and ``_predict``. One
-    entry is answered per requested id: a model without runs gets what its card says, or the mean.
+    ``fit`` and ``predict`` are finished here; subclasses fill in ``_fit``, ``_predict``, ``_state``
+    and ``_restore`` and work with standardised outcomes only. One entry is answered per requested
+    id: a model without runs gets what its card says, or the mean.
     """
 
     name: ClassVar[str]
 
-    def __init__(self) -> None:
-        self._fitted = False
+    _scale_prior: ScalePrior
+    _residual_sd: float
+    _catalog: Catalog
 
     @final
     def fit(
@@ -88,7 +115,10 @@ class BaseRanker(ABC):
         rng : int, Generator or None
             Source of every random choice.
         """
-        self._fit(interactions, catalog or Catalog.empty(), as_generator(rng))
+        self._catalog = catalog if catalog is not None else Catalog.empty()
+        self._scale_prior = ScalePrior.fit(interactions)
+        self._residual_sd = _popularity_residual_sd(interactions)
+        self._fit(interactions, as_generator(rng))
         self._fitted = True
         return self
 
@@ -100,10 +130,10 @@ class BaseRanker(ABC):
         ------
         NotFittedError
             Before ``fit``.
+        DataError
+            Observed outcomes in a metric that the history does not know.
         """
-        if not self._fitted:
-            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
-        prediction = self._predict(query, model_ids)
+        prediction = self._predict(self.view(query), model_ids)
         for part in (prediction.value, prediction.order):
             if part.shape != (len(model_ids),) or not np.isfinite(part).all():
                 raise RuntimeError(
@@ -112,19 +142,106 @@ class BaseRanker(ABC):
                 )
         return prediction
 
-    @abstractmethod
-    def _fit(
-        self, interactions: Interactions, catalog: Catalog, rng: np.random.Generator
-    ) -> None: ...
+    @final
+    def view(self, query: TaskQuery) -> TaskView:
+        """Put a query on the standardised scale.
 
-    @abstractmethod
-    def _predict(self, query: TaskQuery, model_ids: Sequence[str]) -> Prediction: ...
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        DataError
+            Observed outcomes in a metric that the history does not know.
+        """
+        if not getattr(self, "_fitted", False):
+            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
+        card = query.card
+        if card is None and query.task_id in self._catalog.tasks.index:
+            card = self._catalog.task_card(query.task_id)
+        cold = TaskView(task_id=query.task_id, card=card)
+        if not query.observed:
+            return cold
+        ids = tuple(sorted(query.observed))
+        outcomes = np.array([query.observed[i] for i in ids])
+        scale = self._scale_prior.posterior(
+            self.metric_of(query, card),
+            predicted=self._predict(cold, ids).value,
+            outcomes=outcomes,
+            residual_sd=self._residual_sd,
+        )
+        return TaskView(
+            task_id=query.task_id,
+            card=card,
+            observed_ids=ids,
+            observed_scores=(outcomes - scale.center) / scale.scale,
+        )
 
-    @abstractmethod
+    @final
+    def metric_of(self, query: TaskQuery, card: TaskCard | None) -> str:
+        """Metric of a query: its own, its card's, or the most frequent of the history.
+
+        Raises
+        ------
+        DataError
+            The history has no task in that metric.
+        """
+        named = query.metric or (card.metric if card is not None else None)
+        if named is None:
+            return self._scale_prior.main_metric
+        if named not in self._scale_prior.metrics:
+            raise DataError(
+                f"task {query.task_id!r}: no task of the history is measured in {named!r}; "
+                f"it knows {', '.join(self._scale_prior.metrics)}"
+            )
+        return named
+
+    @final
     def state(self) -> State:
-        """Everything that :meth:`from_state` needs, as plain data."""
+        """Everything that :meth:`from_state` needs besides the catalog, as plain data."""
+        return State(
+            values={"name": self.name, "residual_sd": self._residual_sd},
+            children={"scale": self._scale_prior.state(), "own": self._state()},
+        )
 
     @classmethod
+    @final
+    def from_state(cls, state: State, catalog: Catalog) -> Self:
+        """Restore a fitted ranker; predictions equal the saved one's bit for bit.
+
+        Parameters
+        ----------
+        state : State
+            What :meth:`state` gave.
+        catalog : Catalog
+            The catalog it was trained with; it may have grown since.
+        """
+        ranker = cls()
+        ranker._catalog = catalog
+        ranker._scale_prior = ScalePrior.from_state(state.children["scale"])
+        ranker._residual_sd = float(state.values["residual_sd"])
+        ranker._restore(state.children["own"])
+        ranker._fitted = True
+        return ranker
+
     @abstractmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore a fitted ranker; predictions equal the saved one's bit for bit."""
+    def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None: ...
+
+    @abstractmethod
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction: ...
+
+    @abstractmethod
+    def _state(self) -> State: ...
+
+    @abstractmethod
+    def _restore(self, state: State) -> None: ...
+
+
+def _popularity_residual_sd(interactions: Interactions) -> float:
+    # Error of the mean of a model's other tasks: what a task's own wishes amount to, roughly.
+    score = standardize(interactions, "zscore").scores
+    sums = np.bincount(interactions.model_index, weights=score, minlength=interactions.n_models)
+    counts = np.bincount(interactions.model_index, minlength=interactions.n_models)
+    others = counts[interactions.model_index] - 1
+    left_out = (sums[interactions.model_index] - score) / np.maximum(others, 1)
+    error = (score - left_out)[others > 0]
+    return float(np.sqrt(np.mean(error**2))) if error.size and error.any() else 1.0

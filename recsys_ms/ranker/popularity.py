@@ -1,17 +1,16 @@
 """The two rankers that learn nothing about a task: popularity, and chance."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 
-from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.rng import named_stream, seed_from
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
-from recsys_ms.ranker.base import BaseRanker, Prediction, TaskQuery
+from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
 
 
 class PopularityRanker(BaseRanker):
@@ -23,29 +22,23 @@ class PopularityRanker(BaseRanker):
 
     name: ClassVar[str] = "popularity"
 
-    def _fit(self, interactions: Interactions, catalog: Catalog, rng: np.random.Generator) -> None:
+    def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         scores = standardize(interactions, "zscore").scores
         self.model_ids_ = interactions.model_ids
         self.mean_scores_ = mean_by_model(interactions, scores)
 
-    def _predict(self, query: TaskQuery, model_ids: Sequence[str]) -> Prediction:
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         value = lookup(self.model_ids_, self.mean_scores_, model_ids)
         return Prediction(value=value, order=value)
 
-    def state(self) -> State:
-        """Model ids and their mean scores."""
+    def _state(self) -> State:
         return State(
             values={"model_ids": list(self.model_ids_)}, arrays={"mean_scores": self.mean_scores_}
         )
 
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore from :meth:`state`."""
-        ranker = cls()
-        ranker.model_ids_ = tuple(state.values["model_ids"])
-        ranker.mean_scores_ = np.asarray(state.arrays["mean_scores"], dtype=np.float64)
-        ranker._fitted = True
-        return ranker
+    def _restore(self, state: State) -> None:
+        self.model_ids_ = tuple(state.values["model_ids"])
+        self.mean_scores_ = np.asarray(state.arrays["mean_scores"], dtype=np.float64)
 
 
 class RandomRanker(BaseRanker):
@@ -53,30 +46,24 @@ class RandomRanker(BaseRanker):
 
     name: ClassVar[str] = "random"
 
-    def _fit(self, interactions: Interactions, catalog: Catalog, rng: np.random.Generator) -> None:
+    def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         self.seed_ = seed_from(rng)
 
-    def _predict(self, query: TaskQuery, model_ids: Sequence[str]) -> Prediction:
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         # A stream per (task, model): the answer for a model does not depend on who else is asked.
         value = np.array(
             [
-                named_stream(self.seed_, "random", query.task_id, model_id).standard_normal()
+                named_stream(self.seed_, "random", task.task_id, model_id).standard_normal()
                 for model_id in model_ids
             ]
         )
         return Prediction(value=value, order=value)
 
-    def state(self) -> State:
-        """The seed."""
+    def _state(self) -> State:
         return State(values={"seed": self.seed_})
 
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore from :meth:`state`."""
-        ranker = cls()
-        ranker.seed_ = int(state.values["seed"])
-        ranker._fitted = True
-        return ranker
+    def _restore(self, state: State) -> None:
+        self.seed_ = int(state.values["seed"])
 
 
 def mean_by_model(interactions: Interactions, scores: FloatArray) -> FloatArray:

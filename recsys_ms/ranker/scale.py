@@ -42,11 +42,20 @@ class TaskScale:
 
 
 class ScalePrior:
-    """What the training tasks say about the location and spread of a new task, per metric."""
+    """What the training tasks say about the location and spread of a new task, per metric.
 
-    def __init__(self, hypotheses: dict[str, FloatArray], signs: dict[str, float]) -> None:
+    Attributes
+    ----------
+    main_metric : str
+        The metric of most training tasks (ties by name).
+    """
+
+    def __init__(
+        self, hypotheses: dict[str, FloatArray], signs: dict[str, float], main_metric: str
+    ) -> None:
         self._hypotheses = hypotheses
         self._signs = signs
+        self.main_metric = main_metric
 
     @classmethod
     def fit(cls, interactions: Interactions) -> Self:
@@ -67,7 +76,8 @@ class ScalePrior:
             hypotheses[metric] = np.column_stack(
                 [standardized.center[chosen], standardized.scale[chosen]]
             )
-        return cls(hypotheses, signs)
+        names, n_tasks = np.unique(metrics, return_counts=True)
+        return cls(hypotheses, signs, str(names[int(np.argmax(n_tasks))]))
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -134,7 +144,11 @@ class ScalePrior:
         """Hypotheses and signs by metric."""
         names = sorted(self._hypotheses)
         return State(
-            values={"metrics": names, "signs": [self._signs[m] for m in names]},
+            values={
+                "metrics": names,
+                "signs": [self._signs[m] for m in names],
+                "main_metric": self.main_metric,
+            },
             arrays={f"metric{i}": self._hypotheses[m] for i, m in enumerate(names)},
         )
 
@@ -145,4 +159,5 @@ class ScalePrior:
         return cls(
             {m: np.asarray(state.arrays[f"metric{i}"]) for i, m in enumerate(names)},
             dict(zip(names, state.values["signs"], strict=True)),
+            state.values["main_metric"],
         )

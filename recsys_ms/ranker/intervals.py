@@ -1,0 +1,170 @@
+"""Intervals with stated coverage: split-conformal on outcomes of tasks that were held out.
+
+The half-width of an interval is a quantile of |outcome - prediction| in units of what the model
+itself believes of its error (Lei et al. 2018, locally weighted conformal prediction), taken over
+held-out tasks and for several numbers of observed runs. Outcomes of one task are not exchangeable
+with those of another, so every task weighs the same, whatever its number of models.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+
+from recsys_ms.core.rng import named_stream
+from recsys_ms.core.state import State
+from recsys_ms.core.types import BoolArray, FloatArray
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.standardize import standardize
+from recsys_ms.ranker.scale import ScalePrior, TaskScale
+
+#: Numbers of observed runs for which quantiles are measured; a task uses the nearest from below.
+_N_OBSERVED: Final = (0, 1, 3, 10)
+#: Without a back-test (a single task), the normal error a model of mean skill makes.
+_DEFAULT_RESIDUAL_SD: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalCalibration:
+    """Half-widths in units of the predicted standard error.
+
+    Attributes
+    ----------
+    coverage : float
+        Share of outcomes that the interval is made to hold.
+    residual_sd : float
+        Root mean square of (standardised outcome - prediction) over held-out tasks.
+    quantiles : ndarray of shape (len(_N_OBSERVED),)
+        Half-width for 0, 1, 3 and 10 observed runs.
+    n_tasks : int
+        Held-out tasks behind them; 0 means the normal approximation stands in.
+    """
+
+    coverage: float
+    residual_sd: float
+    quantiles: FloatArray
+    n_tasks: int
+
+    @classmethod
+    def fit(
+        cls, interactions: Interactions, held_out_value: FloatArray, *, coverage: float, seed: int
+    ) -> Self:
+        """Measure quantiles from predictions of held-out tasks.
+
+        Parameters
+        ----------
+        interactions : Interactions
+            Training interactions.
+        held_out_value : ndarray of shape (n_interactions,)
+            Predicted standardised outcome by a ranker that did not see the task; NaN where none.
+        coverage : float
+            In (0, 1).
+        seed : int
+            Chooses which outcomes play the observed ones.
+        """
+        score = standardize(interactions, "zscore").scores
+        usable = ~np.isnan(held_out_value)
+        tasks = np.unique(interactions.task_index[usable])
+        if tasks.size < 2:
+            from scipy.special import ndtri
+
+            normal = float(ndtri(0.5 + coverage / 2))
+            return cls(coverage, _DEFAULT_RESIDUAL_SD, np.full(len(_N_OBSERVED), normal), 0)
+        residual_sd = float(np.sqrt(np.mean((score[usable] - held_out_value[usable]) ** 2)))
+        residual_sd = max(residual_sd, 1e-6)
+        quantiles = np.empty(len(_N_OBSERVED))
+        priors = {
+            int(task): ScalePrior.fit(interactions.select(interactions.task_index != task))
+            for task in tasks
+        }
+        for position, n_observed in enumerate(_N_OBSERVED):
+            errors, weights = [], []
+            for task in tasks:
+                rows = np.flatnonzero(usable & (interactions.task_index == task))
+                error = _task_errors(
+                    interactions,
+                    priors[int(task)],
+                    rows,
+                    held_out_value,
+                    residual_sd=residual_sd,
+                    n_observed=n_observed,
+                    seed=seed,
+                )
+                if error.size:
+                    errors.append(error)
+                    weights.append(np.full(error.size, 1.0 / error.size))
+            quantiles[position] = (
+                _weighted_quantile(
+                    np.concatenate(errors),
+                    np.concatenate(weights),
+                    min(1.0, coverage * (1.0 + 1.0 / len(errors))),
+                )
+                if errors
+                else quantiles[max(position - 1, 0)]
+            )
+        return cls(coverage, residual_sd, quantiles, int(tasks.size))
+
+    def half_width(self, scale: TaskScale, n_observed: int) -> float:
+        """Half-width of the interval around a prediction, in the task's metric."""
+        below = [i for i, n in enumerate(_N_OBSERVED) if n <= n_observed][-1]
+        return float(self.quantiles[below]) * predicted_sd(scale, self.residual_sd)
+
+    def state(self) -> State:
+        """All attributes."""
+        return State(
+            values={
+                "coverage": self.coverage,
+                "residual_sd": self.residual_sd,
+                "n_tasks": self.n_tasks,
+            },
+            arrays={"quantiles": self.quantiles},
+        )
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Restore from :meth:`state`."""
+        return cls(
+            state.values["coverage"],
+            state.values["residual_sd"],
+            np.asarray(state.arrays["quantiles"], dtype=np.float64),
+            state.values["n_tasks"],
+        )
+
+
+def predicted_sd(scale: TaskScale, residual_sd: float) -> float:
+    """Standard error of a predicted outcome: of the task's location, and of the model's score."""
+    return float(np.hypot(scale.center_sd, scale.scale * residual_sd))
+
+
+def _task_errors(
+    interactions: Interactions,
+    prior: ScalePrior,
+    rows: np.ndarray,
+    held_out_value: FloatArray,
+    *,
+    residual_sd: float,
+    n_observed: int,
+    seed: int,
+) -> FloatArray:
+    task = int(interactions.task_index[rows[0]])
+    metric = interactions.metrics[task]
+    # A task without a comparable one cannot be put on its metric's scale from the others.
+    if metric not in prior.metrics or rows.size <= n_observed:
+        return np.empty(0)
+    rng = named_stream(seed, "interval", interactions.task_ids[task])
+    shown: BoolArray = np.zeros(rows.size, dtype=bool)
+    shown[rng.permutation(rows.size)[:n_observed]] = True
+    outcome, value = interactions.outcomes[rows], held_out_value[rows]
+    scale = prior.posterior(
+        metric, predicted=value[shown], outcomes=outcome[shown], residual_sd=residual_sd
+    )
+    predicted = scale.center + scale.scale * value[~shown]
+    errors: FloatArray = np.abs(outcome[~shown] - predicted) / predicted_sd(scale, residual_sd)
+    return errors
+
+
+def _weighted_quantile(values: FloatArray, weights: FloatArray, level: float) -> float:
+    order = np.argsort(values, kind="stable")
+    cumulative = np.cumsum(weights[order]) / weights.sum()
+    at = int(np.searchsorted(cumulative, level - 1e-12))
+    return float(values[order][min(at, values.size - 1)])
