@@ -1,0 +1,191 @@
+"""Meta score: heads on task features d, model features m, and what the history says of a model.
+
+Guided Recommendation for Model Fine-tuning (Li et al., CVPR 2023, §3) learns the outcome of a
+(task, model) pair from d, m and transferability scores S by linear regression, a factorization
+machine or gradient boosted trees. Added here: what the model did on *other* tasks, left out row by
+row in training, so that a head starts from popularity and learns what to change.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from recsys_ms.catalog.encoding import ColumnEncoder, EncodedFeatures, RawColumns, id_features
+from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.heads.base import Head
+from recsys_ms.heads.design import FeatureDesign, pair_design
+from recsys_ms.heads.fm import FactorizationMachineHead
+from recsys_ms.heads.lightgbm import LightGBMHead
+from recsys_ms.heads.linear import LinearHead
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.standardize import standardize
+from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.popularity import positions
+
+
+class HeadRanker(BaseRanker):
+    """A head on the features of (task, model) pairs.
+
+    A model without runs is described by its card and name alone, a task without a card by nothing:
+    both are states that the head has seen, since unknown is a value of every feature.
+    """
+
+    head_type: ClassVar[type[Head]]
+    #: Whether a model's own id is a feature (a free parameter a model, drawn to 0 by the head).
+    with_ids: ClassVar[bool]
+
+    @abstractmethod
+    def _make_head(self) -> Head: ...
+
+    def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
+        score = standardize(interactions, "zscore").scores
+        self._remember(interactions, score)
+        self._model_encoder = ModelFeatureEncoder().fit(self._catalog, interactions.model_ids)
+        self._task_encoder = TaskFeatureEncoder().fit(self._catalog, interactions.task_ids)
+        raw = self._history_columns(interactions.model_index, interactions.task_index, score)
+        self._history_encoder = ColumnEncoder().fit(raw)
+        design = self._design(
+            self._task_encoder.transform(self._catalog, interactions.task_ids),
+            interactions.task_index,
+            self._model_encoder.transform(self._catalog, interactions.model_ids),
+            interactions.model_index,
+            interactions.model_index,
+            self._history_encoder.transform(raw),
+        )
+        self._head = self._make_head().fit(design, score, groups=interactions.task_index, rng=rng)
+
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
+        value = self._head.predict(self._query_design(task, model_ids))
+        return Prediction(value=value, order=value)
+
+    def _query_design(self, task: TaskView, model_ids: Sequence[str]) -> FeatureDesign:
+        at = positions(self._model_ids, model_ids)
+        row = self._task_ids.index(task.task_id) if task.task_id in self._task_ids else -1
+        own = np.full(len(self._model_ids) + 1, np.nan)
+        if row >= 0:
+            begin, end = np.searchsorted(self._row_task, [row, row + 1])
+            own[self._row_model[begin:end]] = self._row_score[begin:end]
+        raw = self._history_columns(at, np.full(at.size, row), own[at])
+        catalog = self._catalog
+        if task.card is not None:
+            catalog = catalog.with_tasks([task.card])
+        task_id = task.card.task_id if task.card is not None else task.task_id
+        return self._design(
+            self._task_encoder.transform(catalog, [task_id]),
+            np.zeros(at.size, dtype=np.int64),
+            self._model_encoder.transform(self._catalog, model_ids),
+            np.arange(at.size),
+            at,
+            self._history_encoder.transform(raw),
+        )
+
+    def _design(
+        self,
+        task_features: EncodedFeatures,
+        task_rows: IntArray,
+        model_features: EncodedFeatures,
+        model_rows: IntArray,
+        id_rows: IntArray,
+        history: EncodedFeatures,
+    ) -> FeatureDesign:
+        extra = [(history, np.arange(history.n_rows, dtype=np.int64))]
+        if self.with_ids:
+            extra.append((id_features("model_id", len(self._model_ids)), id_rows))
+        return pair_design(task_features, task_rows, model_features, model_rows, ids=extra)
+
+    def _remember(self, interactions: Interactions, score: FloatArray) -> None:
+        self._model_ids = interactions.model_ids
+        self._task_ids = interactions.task_ids
+        self._row_task = interactions.task_index
+        self._row_model = interactions.model_index
+        self._row_score = score
+        # One place more, for models without runs: position -1.
+        n = interactions.n_models + 1
+        self._sums = np.bincount(interactions.model_index, weights=score, minlength=n)
+        self._squares = np.bincount(interactions.model_index, weights=score**2, minlength=n)
+        self._counts = np.bincount(interactions.model_index, minlength=n).astype(np.float64)
+
+    def _history_columns(self, model: IntArray, task: IntArray, own: FloatArray) -> RawColumns:
+        """What other tasks say of each row's model; ``own`` is the row's own score, NaN if none."""
+        known = ~np.isnan(own)
+        mine = np.where(known, own, 0.0)
+        count = self._counts[model] - known
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = np.where(count > 0, (self._sums[model] - mine) / count, np.nan)
+            second = np.where(count > 1, (self._squares[model] - mine**2) / count, np.nan)
+        spread = np.sqrt(np.maximum(second - mean**2, 0.0))
+        return RawColumns(
+            n_rows=model.size,
+            numeric={"popularity": mean, "popularity_spread": spread},
+            categorical={},
+            tokens={},
+            fields={},
+        )
+
+    def _state(self) -> State:
+        return State(
+            values={"model_ids": list(self._model_ids), "task_ids": list(self._task_ids)},
+            arrays={
+                "row_task": self._row_task,
+                "row_model": self._row_model,
+                "row_score": self._row_score,
+            },
+            children={
+                "model_encoder": self._model_encoder.state(),
+                "task_encoder": self._task_encoder.state(),
+                "history_encoder": self._history_encoder.state(),
+                "head": self._head.state(),
+            },
+        )
+
+    def _restore(self, state: State) -> None:
+        self._model_ids = tuple(state.values["model_ids"])
+        self._task_ids = tuple(state.values["task_ids"])
+        self._row_task = np.asarray(state.arrays["row_task"], dtype=np.int64)
+        self._row_model = np.asarray(state.arrays["row_model"], dtype=np.int64)
+        self._row_score = np.asarray(state.arrays["row_score"], dtype=np.float64)
+        n = len(self._model_ids) + 1
+        self._sums = np.bincount(self._row_model, weights=self._row_score, minlength=n)
+        self._squares = np.bincount(self._row_model, weights=self._row_score**2, minlength=n)
+        self._counts = np.bincount(self._row_model, minlength=n).astype(np.float64)
+        self._model_encoder = ModelFeatureEncoder.from_state(state.children["model_encoder"])
+        self._task_encoder = TaskFeatureEncoder.from_state(state.children["task_encoder"])
+        self._history_encoder = ColumnEncoder.from_state(state.children["history_encoder"])
+        self._head = self.head_type.from_state(state.children["head"])
+
+
+class LinearRanker(HeadRanker):
+    """Ridge regression on d, m and the history of a model."""
+
+    name: ClassVar[str] = "lr"
+    head_type: ClassVar[type[Head]] = LinearHead
+    with_ids: ClassVar[bool] = False
+
+    def _make_head(self) -> Head:
+        return LinearHead()
+
+
+class FactorizationMachineRanker(HeadRanker):
+    """Second-order factorization machine on d, m, the history of a model, and its id."""
+
+    name: ClassVar[str] = "fm"
+    head_type: ClassVar[type[Head]] = FactorizationMachineHead
+    with_ids: ClassVar[bool] = True
+
+    def _make_head(self) -> Head:
+        return FactorizationMachineHead()
+
+
+class LightGBMRanker(HeadRanker):
+    """Gradient boosted trees on d, m and the history of a model."""
+
+    name: ClassVar[str] = "gbdt"
+    head_type: ClassVar[type[Head]] = LightGBMHead
+    with_ids: ClassVar[bool] = False
+
+    def _make_head(self) -> Head:
+        return LightGBMHead()

@@ -1,0 +1,238 @@
+"""Transfer score: inner products of task and model factors (Fennec, §3.1).
+
+Tasks and models without runs are placed in the space by ridge regressions from their features; a
+task with a few observed outcomes is folded in.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+import numpy as np
+
+from recsys_ms.catalog.encoding import EncodedFeatures
+from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.factors.als import (
+    ALSConfig,
+    fit_als,
+    fold_in_als,
+    preference_and_confidence,
+)
+from recsys_ms.factors.nmf import NMFConfig, fit_nmf, fold_in
+from recsys_ms.heads.design import row_design
+from recsys_ms.heads.linear import LinearHead
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.standardize import standardize
+from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.popularity import positions
+
+#: Weight of the prior place of a task when a few of its outcomes are folded in, in outcomes.
+_FOLD_IN_ALPHA: Final = 1.0
+
+
+class FactorProjection:
+    """Ridge regressions from encoded features to factor rows, one a factor.
+
+    The strength of each is chosen on rows left out; where features say nothing it grows until the
+    answer is the mean row.
+    """
+
+    def __init__(self, heads: Sequence[LinearHead]) -> None:
+        self._heads = tuple(heads)
+
+    @classmethod
+    def fit(cls, features: EncodedFeatures, factors: FloatArray) -> "FactorProjection":
+        """Learn ``factors`` (n_rows, n_factors) from the rows of ``features``."""
+        design = row_design(features)
+        return cls([LinearHead().fit(design, column) for column in factors.T])
+
+    def predict(self, features: EncodedFeatures) -> FloatArray:
+        """Factor rows, shape (n_rows, n_factors)."""
+        design = row_design(features)
+        return np.column_stack([head.predict(design) for head in self._heads])
+
+    def state(self) -> State:
+        """One child a factor."""
+        return State(children={str(i): head.state() for i, head in enumerate(self._heads)})
+
+    @classmethod
+    def from_state(cls, state: State) -> "FactorProjection":
+        """Restore from :meth:`state`."""
+        n = len(state.children)
+        return cls([LinearHead.from_state(state.children[str(i)]) for i in range(n)])
+
+
+class FactorRanker(BaseRanker):
+    """Scores by task factors · model factors, put on the standardised scale by a straight line."""
+
+    def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
+        score = standardize(interactions, "zscore").scores
+        self._model_ids = interactions.model_ids
+        self._task_ids = interactions.task_ids
+        self._tasks, self._models = self._factorise(interactions, score, rng)
+        self._model_encoder = ModelFeatureEncoder().fit(self._catalog, interactions.model_ids)
+        self._task_encoder = TaskFeatureEncoder().fit(self._catalog, interactions.task_ids)
+        self._task_projection = FactorProjection.fit(
+            self._task_encoder.transform(self._catalog, interactions.task_ids), self._tasks
+        )
+        self._model_projection = FactorProjection.fit(
+            self._model_encoder.transform(self._catalog, interactions.model_ids), self._models
+        )
+        product = np.einsum(
+            "ij,ij->i",
+            self._tasks[interactions.task_index],
+            self._models[interactions.model_index],
+        )
+        centred = product - product.mean()
+        spread = float(centred @ centred)
+        # No spread: every model is predicted the mean of its task.
+        self._slope = float(centred @ score) / spread if spread > 1e-12 else 0.0
+        self._offset = float(score.mean() - self._slope * product.mean())
+
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
+        value = self._offset + self._slope * (
+            self.model_factors(model_ids) @ self.task_factors(task)
+        )
+        return Prediction(value=value, order=value)
+
+    def model_factors(self, model_ids: Sequence[str]) -> FloatArray:
+        """Factor rows of models, shape (n_models, n_factors); from their cards where no run is."""
+        at = positions(self._model_ids, model_ids)
+        rows = self._models[np.maximum(at, 0)].copy()
+        cold = np.flatnonzero(at < 0)
+        if cold.size:
+            features = self._model_encoder.transform(
+                self._catalog, [model_ids[int(i)] for i in cold]
+            )
+            rows[cold] = self._model_projection.predict(features)
+        return rows
+
+    def task_factors(self, task: TaskView) -> FloatArray:
+        """Factor row of a task, shape (n_factors,): its own, from its card, or folded in."""
+        if task.task_id in self._task_ids:
+            prior = self._tasks[self._task_ids.index(task.task_id)]
+        else:
+            catalog = self._catalog
+            if task.card is not None:
+                catalog = catalog.with_tasks([task.card])
+            name = task.card.task_id if task.card is not None else task.task_id
+            prior = self._task_projection.predict(self._task_encoder.transform(catalog, [name]))[0]
+        if not task.observed_ids:
+            return prior
+        return self._fold_in(prior, self.model_factors(task.observed_ids), task.observed_scores)
+
+    @abstractmethod
+    def _factorise(
+        self, interactions: Interactions, score: FloatArray, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray]:
+        """Task factors and model factors."""
+
+    @abstractmethod
+    def _fold_in(
+        self, prior: FloatArray, model_factors: FloatArray, score: FloatArray
+    ) -> FloatArray:
+        """Factors of a task whose outcomes on some models are known."""
+
+    def _state(self) -> State:
+        return State(
+            values={
+                "model_ids": list(self._model_ids),
+                "task_ids": list(self._task_ids),
+                "slope": self._slope,
+                "offset": self._offset,
+            },
+            arrays={"tasks": self._tasks, "models": self._models},
+            children={
+                "model_encoder": self._model_encoder.state(),
+                "task_encoder": self._task_encoder.state(),
+                "model_projection": self._model_projection.state(),
+                "task_projection": self._task_projection.state(),
+            },
+        )
+
+    def _restore(self, state: State) -> None:
+        self._model_ids = tuple(state.values["model_ids"])
+        self._task_ids = tuple(state.values["task_ids"])
+        self._slope, self._offset = state.values["slope"], state.values["offset"]
+        self._tasks = np.asarray(state.arrays["tasks"], dtype=np.float64)
+        self._models = np.asarray(state.arrays["models"], dtype=np.float64)
+        self._model_encoder = ModelFeatureEncoder.from_state(state.children["model_encoder"])
+        self._task_encoder = TaskFeatureEncoder.from_state(state.children["task_encoder"])
+        self._model_projection = FactorProjection.from_state(state.children["model_projection"])
+        self._task_projection = FactorProjection.from_state(state.children["task_projection"])
+
+
+class NMFRanker(FactorRanker):
+    """Masked NMF of outcomes scaled to [0, 1] within each task."""
+
+    name: ClassVar[str] = "nmf"
+    config: ClassVar[NMFConfig] = NMFConfig(n_factors=3, alpha_models=0.1, alpha_tasks=0.1)
+
+    def _factorise(
+        self, interactions: Interactions, score: FloatArray, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray]:
+        n_tasks = interactions.n_tasks
+        low, high = np.full(n_tasks, np.inf), np.full(n_tasks, -np.inf)
+        np.minimum.at(low, interactions.task_index, score)
+        np.maximum.at(high, interactions.task_index, score)
+        span = np.where(high > low, high - low, 1.0)
+        scaled = (score - low[interactions.task_index]) / span[interactions.task_index]
+        factors = fit_nmf(
+            interactions.task_index,
+            interactions.model_index,
+            scaled,
+            n_tasks=n_tasks,
+            n_models=interactions.n_models,
+            config=self.config,
+            rng=rng,
+        )
+        return factors.task_factors, factors.model_factors
+
+    def _fold_in(
+        self, prior: FloatArray, model_factors: FloatArray, score: FloatArray
+    ) -> FloatArray:
+        if self._slope <= 0.0:
+            return prior
+        value = (score - self._offset) / self._slope
+        return fold_in(model_factors, value, alpha=_FOLD_IN_ALPHA, prior=prior)
+
+
+class ALSRanker(FactorRanker):
+    """Confidence-weighted ALS (``implicit``) of better or worse than the task's average."""
+
+    name: ClassVar[str] = "als"
+    config: ClassVar[ALSConfig] = ALSConfig(n_factors=4, regularization=1.0)
+
+    def _factorise(
+        self, interactions: Interactions, score: FloatArray, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray]:
+        preference, confidence = preference_and_confidence(score)
+        factors = fit_als(
+            interactions.task_index,
+            interactions.model_index,
+            preference,
+            confidence,
+            n_tasks=interactions.n_tasks,
+            n_models=interactions.n_models,
+            config=self.config,
+            rng=rng,
+        )
+        return factors.task_factors, factors.model_factors
+
+    def _fold_in(
+        self, prior: FloatArray, model_factors: FloatArray, score: FloatArray
+    ) -> FloatArray:
+        preference, confidence = preference_and_confidence(score)
+        seen: IntArray = np.arange(score.size, dtype=np.int64)
+        own = fold_in_als(
+            model_factors,
+            seen,
+            preference,
+            confidence,
+            regularization=self.config.regularization,
+        )
+        # Hu et al. have no prior place; a few outcomes weigh against it as in the NMF.
+        share = score.size / (score.size + _FOLD_IN_ALPHA * model_factors.shape[1])
+        return (1.0 - share) * prior + share * own
