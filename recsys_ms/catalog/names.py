@@ -13,8 +13,8 @@ from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.optional import require
 
-#: Images (or image-text pairs) of the data sets that names of weights mention, as their papers state
-#: them. ``clip`` and ``openai`` stand for the smallest published training set of that method.
+#: Images (or image-text pairs) of the data sets that names of weights mention, as their papers
+#: state them. ``clip`` and ``openai`` stand for the smallest published training set of that method.
 PRETRAINING_IMAGES: Final[dict[str, float]] = {
     "in1k": 1.28e6,
     "in12k": 1.2e7,
@@ -72,13 +72,13 @@ class ModelName:
 def parse_model_id(model_id: str) -> ModelName:
     """Split ``owner/architecture.tag`` or ``architecture@tag``; parts that are absent are ``None``.
 
-    A ``.`` counts only between a name and a tag that starts with a letter or after a digit-free
-    remainder, so that version numbers (``yolov8.1``) stay whole.
+    A ``.`` counts only before a word with a letter in it, so that version numbers (``yolov8.1``)
+    stay whole.
     """
     owner, slash, rest = model_id.rpartition("/")
     for pattern in (r"@", r"\.(?=[A-Za-z0-9]*[A-Za-z_])"):
         parts = re.split(pattern, rest, maxsplit=1)
-        if len(parts) == 2 and all(parts):  # noqa: PLR2004 - a name and its tag
+        if len(parts) == 2 and all(parts):
             return ModelName(owner=owner if slash else None, architecture=parts[0], tag=parts[1])
     return ModelName(owner=owner if slash else None, architecture=rest, tag=None)
 
@@ -86,7 +86,7 @@ def parse_model_id(model_id: str) -> ModelName:
 def name_tokens(text: str) -> tuple[str, ...]:
     """Lower-case pieces of a name, sorted, each once.
 
-    A piece that mixes letters and numbers counts whole and by its runs of letters:
+    A piece that mixes letters and numbers counts whole and by its runs of two or more letters:
     ``"ResNet50-D"`` gives ``("d", "resnet", "resnet50")``.
     """
     tokens: set[str] = set()
@@ -96,7 +96,7 @@ def name_tokens(text: str) -> tuple[str, ...]:
         tokens.add(piece)
         runs = _LETTERS_AND_NUMBERS.findall(piece)
         if len(runs) > 1:
-            tokens.update(run for run in runs if run.isalpha())
+            tokens.update(run for run in runs if len(run) > 1 and run.isalpha())
     return tuple(sorted(tokens))
 
 
@@ -138,7 +138,7 @@ def with_timm_families(catalog: Catalog) -> Catalog:
     """Fill in the family of models whose card does not say it, from timm's own modules.
 
     The architecture is the card's, or the one in the model id. A catalog is completed once, when
-    cards are made: a ranker never asks timm, so that its answers do not depend on what is installed.
+    cards are made: a ranker never asks timm, so its answers do not depend on what is installed.
 
     Raises
     ------
@@ -146,11 +146,10 @@ def with_timm_families(catalog: Catalog) -> Catalog:
         timm is not installed.
     """
     frame = catalog.models
-    missing = frame.index[frame["family"].isna()]
+    missing = frame[frame["family"].isna()]
     architecture = {
-        str(model_id): frame.at[model_id, "architecture"]
-        or parse_model_id(str(model_id)).architecture
-        for model_id in missing
+        str(model_id): str(card) if card else parse_model_id(str(model_id)).architecture
+        for model_id, card in zip(missing.index, missing["architecture"], strict=True)
     }
     family = timm_families(architecture.values())
     return catalog.with_models(

@@ -1,14 +1,11 @@
 """What every learner on features has in common."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Self, TypeAlias
-
-import scipy.sparse as sp
+from typing import ClassVar, Self
 
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
-
-Design: TypeAlias = FloatArray | sp.csr_array
+from recsys_ms.heads.design import Design as Design
 
 
 class Head(ABC):

@@ -1,0 +1,399 @@
+"""Columns of mixed kind turned into two matrices: one for linear learners, one for trees.
+
+Whatever is learned here (vocabularies, means, scales) comes from the rows given to ``fit``.
+Unknown is a state of its own everywhere, and never 0: linear learners see the training mean
+together with an indicator column, trees see NaN or a category. A value that training did not know
+is another state.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Self, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from recsys_ms.core.errors import DataError, NotFittedError, UsageError
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray, IntArray
+
+TreeArray: TypeAlias = NDArray[np.float32]
+Tokens: TypeAlias = tuple[str, ...] | None
+
+#: Codes of categorical columns for trees; the known categories follow from 2 on.
+UNKNOWN_CODE: Final = 0
+OTHER_CODE: Final = 1
+_N_RESERVED: Final = 2
+
+#: What a linear column holds (:attr:`EncodedFeatures.kinds`).
+NUMBER: Final = 0
+PRODUCT: Final = 1
+INDICATOR: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawColumns:
+    """What is known of ``n_rows`` things, before encoding.
+
+    Attributes
+    ----------
+    n_rows : int
+        Number of things.
+    numeric : mapping of column name to ndarray of shape (n_rows,)
+        NaN where unknown.
+    categorical : mapping of column name to sequence of str or None
+        None where unknown.
+    tokens : mapping of column name to sequence of tuple of str, or None
+        Sets of words; None where the text is unknown, an empty tuple where it says nothing.
+    fields : mapping of column name to str
+        The card field a column comes from; a column that is absent here is its own field.
+    """
+
+    n_rows: int
+    numeric: Mapping[str, FloatArray]
+    categorical: Mapping[str, Sequence[str | None]]
+    tokens: Mapping[str, Sequence[Tokens]]
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EncodedFeatures:
+    """Features of ``n_rows`` things in both forms. Arrays are not to be written to.
+
+    Attributes
+    ----------
+    linear : csr_array of shape (n_rows, n_linear), float64
+        Standardised numbers (unknown: 0, the training mean, beside an indicator column), one-hot
+        categories, multi-hot tokens.
+    linear_names, linear_fields : tuple of str, shape (n_linear,)
+        Name of each column, such as ``"family=resnet"``, and the card field it comes from.
+    kinds : ndarray of shape (n_linear,)
+        ``NUMBER`` (standardised), ``PRODUCT`` (of two numbers) or ``INDICATOR`` (0 or 1).
+    trees : ndarray of shape (n_rows, n_trees), float32
+        Numbers (unknown: NaN), category codes (0 unknown, 1 rare or not in training, 2 … known) and
+        tokens (0 or 1, NaN unknown).
+    tree_names, tree_fields : tuple of str, shape (n_trees,)
+        As above.
+    categorical : tuple of int
+        Which columns of ``trees`` are category codes.
+    """
+
+    linear: sp.csr_array
+    linear_names: tuple[str, ...]
+    linear_fields: tuple[str, ...]
+    kinds: IntArray
+    trees: TreeArray
+    tree_names: tuple[str, ...]
+    tree_fields: tuple[str, ...]
+    categorical: tuple[int, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of things described."""
+        return int(self.trees.shape[0])
+
+
+def id_features(name: str, n_ids: int) -> EncodedFeatures:
+    """Features that say only which id a row is: one-hot for linear learners, a code for trees.
+
+    Row ``i`` stands for id ``i``; the last row, which position -1 also names, stands for an id that
+    training did not have: no hot column, NaN for trees.
+    """
+    if n_ids < 1:
+        raise UsageError(f"id_features({name!r}): n_ids is {n_ids}; at least one id is needed")
+    codes = np.append(np.arange(n_ids, dtype=np.float32), np.float32(np.nan))
+    ones = sp.csr_array(
+        (np.ones(n_ids), np.arange(n_ids), np.minimum(np.arange(n_ids + 2), n_ids)),
+        shape=(n_ids + 1, n_ids),
+    )
+    return EncodedFeatures(
+        linear=ones,
+        linear_names=tuple(f"{name}={i}" for i in range(n_ids)),
+        linear_fields=(name,) * n_ids,
+        kinds=np.full(n_ids, INDICATOR),
+        trees=codes[:, None],
+        tree_names=(name,),
+        tree_fields=(name,),
+        categorical=(0,),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodingConfig:
+    """Options of :class:`ColumnEncoder`.
+
+    Attributes
+    ----------
+    min_count : int
+        Categories and tokens in fewer training rows than this are rare: categories share one column
+        with those never seen, tokens are left out. Default 2.
+    max_categories : int
+        Most frequent categories of a column that get a column of their own. Default 2000.
+    max_tokens : int
+        Most frequent tokens of a column for linear learners. Default 1000.
+    max_tree_tokens : int
+        Most frequent tokens of a column for trees, where they are dense. Default 96.
+    quadratic : bool
+        Whether linear learners also get the products of every two numeric columns. Default False.
+    """
+
+    min_count: int = 2
+    max_categories: int = 2000
+    max_tokens: int = 1000
+    max_tree_tokens: int = 96
+    quadratic: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("min_count", "max_categories"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"EncodingConfig.{name} is {getattr(self, name)}; at least 1")
+        for name in ("max_tokens", "max_tree_tokens"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"EncodingConfig.{name} is {getattr(self, name)}; at least 0")
+
+
+class ColumnEncoder:
+    """Encodes :class:`RawColumns`; columns that say nothing about the training rows are dropped.
+
+    A numeric column with fewer than two training values that differ, a categorical column that is
+    unknown for every training row, and a token that every row has or that is rare carry no
+    information and get no column. Column order: numbers, products, indicators of unknown numbers,
+    categories, tokens; by name within each.
+    """
+
+    def __init__(self, config: EncodingConfig | None = None) -> None:
+        self.config = config or EncodingConfig()
+        self._centers: dict[str, tuple[float, float]] | None = None
+        self._unknown: tuple[str, ...] = ()
+        self._categories: dict[str, tuple[str, ...]] = {}
+        # Codes below _N_RESERVED that training rows had: only those get a linear column, since a
+        # column that was never hot in training has nothing learned to say.
+        self._reserved: dict[str, tuple[int, ...]] = {}
+        self._tokens: dict[str, tuple[str, ...]] = {}
+
+    def fit(self, raw: RawColumns) -> Self:
+        """Learn means, scales and vocabularies; a second call forgets the first.
+
+        Raises
+        ------
+        DataError
+            No rows.
+        """
+        if raw.n_rows == 0:
+            raise DataError(
+                "features cannot be fitted on no rows; give the ids of the training data"
+            )
+        centers: dict[str, tuple[float, float]] = {}
+        unknown: list[str] = []
+        for name in sorted(raw.numeric):
+            known = raw.numeric[name][np.isfinite(raw.numeric[name])]
+            if known.size == 0:
+                continue
+            center, scale = float(known.mean()), float(known.std())
+            # Equal values leave rounding noise; dividing by it would make up a signal.
+            if scale > 1e-12 * max(1.0, abs(center)):
+                centers[name] = (center, scale)
+            if known.size < raw.n_rows:
+                unknown.append(name)
+        self._centers, self._unknown = centers, tuple(unknown)
+        self._categories = {
+            name: vocabulary
+            for name in sorted(raw.categorical)
+            if (vocabulary := self._frequent(Counter(raw.categorical[name])))
+        }
+        self._reserved = {
+            name: _reserved_codes(raw.categorical[name], vocabulary)
+            for name, vocabulary in self._categories.items()
+        }
+        self._tokens = {
+            name: tuple(kept[: self.config.max_tokens])
+            for name in sorted(raw.tokens)
+            if (kept := self._informative_tokens(raw.tokens[name]))
+        }
+        return self
+
+    def transform(self, raw: RawColumns) -> EncodedFeatures:
+        """Encode rows with what ``fit`` learned; a row does not depend on the others.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        """
+        if self._centers is None:
+            raise NotFittedError("the feature encoder is not fitted; call fit() first")
+        linear, trees = _Columns(), _Columns()
+        self._add_numeric(raw, self._centers, linear, trees)
+        n_numbers = len(self._centers)
+        kinds = [NUMBER] * n_numbers + [PRODUCT] * (len(linear.names) - n_numbers)
+        for name in self._unknown:
+            linear.add(f"{name}=unknown", _field(raw, name), ~np.isfinite(_numeric(raw, name)))
+        categorical = self._add_categories(raw, linear, trees)
+        self._add_tokens(raw, linear, trees)
+        return EncodedFeatures(
+            linear=linear.sparse(raw.n_rows),
+            linear_names=tuple(linear.names),
+            linear_fields=tuple(linear.fields),
+            kinds=np.array(kinds + [INDICATOR] * (len(linear.names) - len(kinds)), dtype=np.int64),
+            trees=trees.dense(raw.n_rows),
+            tree_names=tuple(trees.names),
+            tree_fields=tuple(trees.fields),
+            categorical=categorical,
+        )
+
+    def state(self) -> State:
+        """Everything that :meth:`from_state` needs."""
+        if self._centers is None:
+            raise NotFittedError("the feature encoder is not fitted; call fit() first")
+        return State(
+            values={
+                "config": {n: getattr(self.config, n) for n in EncodingConfig.__dataclass_fields__},
+                "centers": {name: list(pair) for name, pair in self._centers.items()},
+                "unknown": list(self._unknown),
+                "reserved": {n: list(v) for n, v in self._reserved.items()},
+                "categories": {n: list(v) for n, v in self._categories.items()},
+                "tokens": {n: list(v) for n, v in self._tokens.items()},
+            }
+        )
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Restore a fitted encoder."""
+        values = state.values
+        encoder = cls(EncodingConfig(**values["config"]))
+        # JSON objects may come back in another order; the order of columns is by name.
+        encoder._centers = {n: (p[0], p[1]) for n, p in sorted(values["centers"].items())}
+        encoder._unknown = tuple(values["unknown"])
+        encoder._categories = {n: tuple(v) for n, v in sorted(values["categories"].items())}
+        encoder._reserved = {n: tuple(v) for n, v in sorted(values["reserved"].items())}
+        encoder._tokens = {n: tuple(v) for n, v in sorted(values["tokens"].items())}
+        return encoder
+
+    def _frequent(self, counts: "Counter[str | None]") -> tuple[str, ...]:
+        """Categories with a column of their own; ``()`` when nothing is known of any row."""
+        known = {category: n for category, n in counts.items() if category is not None}
+        if not known or (len(known) == 1 and None not in counts):
+            return ()
+        frequent = [k for k, n in known.items() if n >= self.config.min_count]
+        if not frequent:
+            return ()
+        frequent.sort(key=lambda category: (-known[category], category))
+        return tuple(frequent[: self.config.max_categories])
+
+    def _informative_tokens(self, rows: Sequence[Tokens]) -> list[str]:
+        """Tokens that some rows have and some have not, most frequent first."""
+        counts = Counter(token for row in rows if row is not None for token in set(row))
+        n_known = sum(row is not None for row in rows)
+        kept = [t for t, n in counts.items() if self.config.min_count <= n < n_known]
+        return sorted(kept, key=lambda token: (-counts[token], token))
+
+    def _add_numeric(
+        self,
+        raw: RawColumns,
+        centers: Mapping[str, tuple[float, float]],
+        linear: "_Columns",
+        trees: "_Columns",
+    ) -> None:
+        standard: dict[str, FloatArray] = {}
+        for name, (center, scale) in centers.items():
+            values = _numeric(raw, name)
+            known = np.isfinite(values)
+            standard[name] = np.where(known, (values - center) / scale, 0.0)
+            linear.add(name, _field(raw, name), standard[name])
+            trees.add(name, _field(raw, name), np.where(known, values, np.nan))
+        if self.config.quadratic:
+            names = list(standard)
+            for i, first in enumerate(names):
+                for second in names[i:]:
+                    product = standard[first] * standard[second]
+                    linear.add(f"{first}*{second}", _field(raw, first), product)
+
+    def _add_categories(
+        self, raw: RawColumns, linear: "_Columns", trees: "_Columns"
+    ) -> tuple[int, ...]:
+        positions = []
+        for name, vocabulary in self._categories.items():
+            code = {category: i + _N_RESERVED for i, category in enumerate(vocabulary)}
+            given = raw.categorical.get(name, (None,) * raw.n_rows)
+            codes = np.array(
+                [UNKNOWN_CODE if v is None else code.get(v, OTHER_CODE) for v in given],
+                dtype=np.int64,
+            )
+            labels = (f"{name}=unknown", f"{name}=other", *(f"{name}={v}" for v in vocabulary))
+            kept = [*self._reserved[name], *range(_N_RESERVED, len(labels))]
+            hot = sp.csr_array(
+                (np.ones(raw.n_rows), codes, np.arange(raw.n_rows + 1)),
+                shape=(raw.n_rows, len(labels)),
+            )
+            linear.add_block([labels[i] for i in kept], _field(raw, name), hot[:, kept])
+            positions.append(len(trees.names))
+            trees.add(name, _field(raw, name), codes.astype(np.float64))
+        return tuple(positions)
+
+    def _add_tokens(self, raw: RawColumns, linear: "_Columns", trees: "_Columns") -> None:
+        for name, vocabulary in self._tokens.items():
+            position = {token: i for i, token in enumerate(vocabulary)}
+            rows, columns = [], []
+            given = raw.tokens.get(name, (None,) * raw.n_rows)
+            for row, tokens in enumerate(given):
+                hits = sorted({position[t] for t in tokens or () if t in position})
+                rows.extend([row] * len(hits))
+                columns.extend(hits)
+            block = sp.csr_array(
+                (np.ones(len(rows)), (rows, columns)), shape=(raw.n_rows, len(vocabulary))
+            )
+            labels = tuple(f"{name}={token}" for token in vocabulary)
+            linear.add_block(labels, _field(raw, name), block)
+            unknown = np.array([tokens is None for tokens in given], dtype=bool)
+            dense = block[:, : self.config.max_tree_tokens].toarray()
+            dense[unknown] = np.nan
+            for i in range(dense.shape[1]):
+                trees.add(labels[i], _field(raw, name), dense[:, i])
+
+
+class _Columns:
+    """Columns being collected."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.fields: list[str] = []
+        self._blocks: list[FloatArray | sp.csr_array] = []
+
+    def add(self, name: str, field: str, values: NDArray[np.float64 | np.bool_]) -> None:
+        self.names.append(name)
+        self.fields.append(field)
+        self._blocks.append(values.astype(np.float64)[:, None])
+
+    def add_block(self, names: Sequence[str], field: str, block: sp.csr_array) -> None:
+        self.names.extend(names)
+        self.fields.extend([field] * len(names))
+        self._blocks.append(block)
+
+    def sparse(self, n_rows: int) -> sp.csr_array:
+        if not self._blocks:
+            return sp.csr_array((n_rows, 0))
+        joined = sp.csr_array(sp.hstack([sp.csr_array(b) for b in self._blocks], format="csr"))
+        joined.sort_indices()
+        return joined
+
+    def dense(self, n_rows: int) -> TreeArray:
+        if not self._blocks:
+            return np.empty((n_rows, 0), dtype=np.float32)
+        return np.hstack(self._blocks).astype(np.float32)
+
+
+def _numeric(raw: RawColumns, name: str) -> FloatArray:
+    values = raw.numeric.get(name)
+    return np.full(raw.n_rows, np.nan) if values is None else values
+
+
+def _field(raw: RawColumns, name: str) -> str:
+    return raw.fields.get(name, name)
+
+
+def _reserved_codes(given: Sequence[str | None], vocabulary: Sequence[str]) -> tuple[int, ...]:
+    known = set(vocabulary)
+    codes = [UNKNOWN_CODE] * any(v is None for v in given)
+    return (*codes, *[OTHER_CODE] * any(v is not None and v not in known for v in given))

@@ -1,0 +1,287 @@
+"""Meta features: the **d** of a task and the **m** of a model (Guided Recommendation).
+
+The cards of training ids say what the columns are; every other id is only looked up.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+import pandas as pd
+
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.catalog.encoding import (
+    ColumnEncoder,
+    EncodedFeatures,
+    EncodingConfig,
+    RawColumns,
+    Tokens,
+)
+from recsys_ms.catalog.names import name_tokens, parse_model_id, pretraining_images
+from recsys_ms.core.errors import NotFittedError
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray
+
+_MODEL_LOGS: Final = (
+    "n_parameters",
+    "gmacs",
+    "macts",
+    "input_size",
+    "hidden_width",
+    "n_layers",
+    "n_source_classes",
+)
+_TASK_LOGS: Final = ("n_samples", "n_classes", "image_size")
+_MODEL_TEXTS: Final = (
+    "architecture",
+    "family",
+    "pretrained_domain",
+    "pretrained_tag",
+    "licence",
+    "cluster",
+)
+_TASK_TEXTS: Final = ("domain", "metric", "direction")
+#: A positive number that spans this factor over the training ids counts by its logarithm.
+_LOG_SPAN: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What the training cards decided: traits and the length of the embedding."""
+
+    numeric_traits: tuple[str, ...]
+    log_traits: tuple[str, ...]
+    text_traits: tuple[str, ...]
+    n_embedding: int
+
+
+class _CardEncoder(ABC):
+    """What the encoders of models and of tasks have in common."""
+
+    def __init__(self, config: EncodingConfig | None = None) -> None:
+        self._encoder = ColumnEncoder(config)
+        self._layout: _Layout | None = None
+
+    @property
+    def config(self) -> EncodingConfig:
+        """Options of the encoding."""
+        return self._encoder.config
+
+    def fit(self, catalog: Catalog, ids: Sequence[str]) -> Self:
+        """Learn vocabularies, means and scales from the cards of ``ids``, and of no other id.
+
+        Ids without a card count as known by name only. A second call forgets the first.
+
+        Raises
+        ------
+        DataError
+            ``ids`` is empty.
+        """
+        rows = self._rows(catalog, ids)
+        layout = _layout(rows)
+        self._encoder.fit(self._raw(rows, layout))
+        self._layout = layout
+        return self
+
+    def transform(self, catalog: Catalog, ids: Sequence[str]) -> EncodedFeatures:
+        """Features of ``ids`` in that order, one row an id, whether or not it has a card.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        """
+        if self._layout is None:
+            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
+        return self._encoder.transform(self._raw(self._rows(catalog, ids), self._layout))
+
+    def state(self) -> State:
+        """Everything that :meth:`from_state` needs."""
+        if self._layout is None:
+            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
+        return State(
+            values={
+                "numeric_traits": list(self._layout.numeric_traits),
+                "log_traits": list(self._layout.log_traits),
+                "text_traits": list(self._layout.text_traits),
+                "n_embedding": self._layout.n_embedding,
+            },
+            children={"columns": self._encoder.state()},
+        )
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Restore a fitted encoder; its features equal the saved one's bit for bit."""
+        restored = cls()
+        restored._encoder = ColumnEncoder.from_state(state.children["columns"])
+        restored._layout = _Layout(
+            tuple(state.values["numeric_traits"]),
+            tuple(state.values["log_traits"]),
+            tuple(state.values["text_traits"]),
+            int(state.values["n_embedding"]),
+        )
+        return restored
+
+    @staticmethod
+    @abstractmethod
+    def _rows(catalog: Catalog, ids: Sequence[str]) -> pd.DataFrame: ...
+
+    @staticmethod
+    @abstractmethod
+    def _raw(rows: pd.DataFrame, layout: _Layout) -> RawColumns: ...
+
+
+class ModelFeatureEncoder(_CardEncoder):
+    """Meta features **m** of models.
+
+    Numbers: logarithms of parameters, GMACs, activations, input size, hidden width, layers, source
+    classes and of the images of the largest pre-training set that the name or card mentions; source
+    accuracy; embedding; numeric traits. Categories: architecture, family, pre-training domain and
+    tag, licence, cluster, text traits. Tokens: words of the architecture, of the tag and of the
+    owner, taken from the model id where the card is silent.
+
+    Parameters
+    ----------
+    config : EncodingConfig, optional
+        How columns are encoded.
+    """
+
+    @staticmethod
+    def _rows(catalog: Catalog, ids: Sequence[str]) -> pd.DataFrame:
+        return catalog.models.reindex(pd.Index(ids, dtype=object))
+
+    @staticmethod
+    def _raw(rows: pd.DataFrame, layout: _Layout) -> RawColumns:
+        names = [parse_model_id(str(model_id)) for model_id in rows.index]
+        architecture = [
+            card or name.architecture
+            for card, name in zip(_texts(rows["architecture"]), names, strict=True)
+        ]
+        tag = [
+            card or name.tag
+            for card, name in zip(_texts(rows["pretrained_tag"]), names, strict=True)
+        ]
+        domain = _texts(rows["pretrained_domain"])
+        images = [
+            pretraining_images(*texts)
+            for texts in zip(map(str, rows.index), tag, domain, strict=True)
+        ]
+        numeric, fields = _logs(rows, _MODEL_LOGS)
+        numeric["log_pretraining_images"] = np.log(np.array(images, dtype=np.float64))
+        numeric["source_accuracy"] = rows["source_accuracy"].to_numpy(dtype=np.float64)
+        fields["log_pretraining_images"] = "pretrained_tag"
+        categorical: dict[str, Sequence[str | None]] = {n: _texts(rows[n]) for n in _MODEL_TEXTS}
+        categorical["architecture"], categorical["pretrained_tag"] = architecture, tag
+        tokens: dict[str, Sequence[Tokens]] = {
+            "architecture_word": [name_tokens(text) for text in architecture],
+            "tag_word": [name_tokens(text) if text else () for text in tag],
+            "owner_word": [name_tokens(name.owner) if name.owner else () for name in names],
+        }
+        fields |= {"architecture_word": "architecture", "tag_word": "pretrained_tag"}
+        fields["owner_word"] = "model_id"
+        return _with_layout(rows, layout, numeric, categorical, tokens, fields)
+
+
+class TaskFeatureEncoder(_CardEncoder):
+    """Meta features **d** of tasks.
+
+    Numbers: logarithms of samples, classes, samples per class and image size; channels; difficulty;
+    embedding; numeric traits. Categories: domain, metric, direction, text traits. A task that has a
+    card but no row in the catalog is added with :meth:`Catalog.with_tasks`.
+
+    Parameters
+    ----------
+    config : EncodingConfig, optional
+        How columns are encoded.
+    """
+
+    @staticmethod
+    def _rows(catalog: Catalog, ids: Sequence[str]) -> pd.DataFrame:
+        return catalog.tasks.reindex(pd.Index(ids, dtype=object))
+
+    @staticmethod
+    def _raw(rows: pd.DataFrame, layout: _Layout) -> RawColumns:
+        numeric, fields = _logs(rows, _TASK_LOGS)
+        numeric["log_samples_per_class"] = numeric["log_n_samples"] - numeric["log_n_classes"]
+        fields["log_samples_per_class"] = "n_samples"
+        for name in ("n_channels", "difficulty"):
+            numeric[name] = rows[name].to_numpy(dtype=np.float64)
+        categorical: dict[str, Sequence[str | None]] = {n: _texts(rows[n]) for n in _TASK_TEXTS}
+        return _with_layout(rows, layout, numeric, categorical, {}, fields)
+
+
+def _logs(rows: pd.DataFrame, names: Sequence[str]) -> tuple[dict[str, FloatArray], dict[str, str]]:
+    numeric = {f"log_{n}": np.log(rows[n].to_numpy(dtype=np.float64)) for n in names}
+    return numeric, {f"log_{n}": n for n in names}
+
+
+def _with_layout(
+    rows: pd.DataFrame,
+    layout: _Layout,
+    numeric: Mapping[str, FloatArray],
+    categorical: Mapping[str, Sequence[str | None]],
+    tokens: Mapping[str, Sequence[Tokens]],
+    fields: Mapping[str, str],
+) -> RawColumns:
+    """Add traits and embedding to the columns that every card has."""
+    all_numeric, all_fields = dict(numeric), dict(fields)
+    all_categorical = dict(categorical)
+    traits = [_mapping(value) for value in rows["traits"]]
+    for name in layout.numeric_traits:
+        values = np.array([_number(trait.get(name)) for trait in traits])
+        column = f"trait:{name}"
+        if name in layout.log_traits:
+            # A trait that was positive throughout training may be 0 or less later: unknown then.
+            positive = values > 0
+            values = np.log(np.where(positive, values, np.nan))
+        all_numeric[column] = values
+        all_fields[column] = f"trait:{name}"
+    for name in layout.text_traits:
+        given = [trait.get(name) for trait in traits]
+        all_categorical[f"trait:{name}"] = [None if v is None else str(v) for v in given]
+    if layout.n_embedding:
+        vectors = np.full((len(rows), layout.n_embedding), np.nan)
+        for row, vector in enumerate(rows["embedding"]):
+            # A vector of another length comes from another embedder: not comparable, so unknown.
+            if isinstance(vector, tuple) and len(vector) == layout.n_embedding:
+                vectors[row] = vector
+        for i in range(layout.n_embedding):
+            column = f"embedding_{i:04d}"
+            all_numeric[column] = vectors[:, i]
+            all_fields[column] = "embedding"
+    return RawColumns(
+        n_rows=len(rows),
+        numeric=all_numeric,
+        categorical=all_categorical,
+        tokens=tokens,
+        fields=all_fields,
+    )
+
+
+def _layout(rows: pd.DataFrame) -> _Layout:
+    """Which traits are numbers, which texts, and the commonest length of embeddings."""
+    values: dict[str, list[str | float]] = {}
+    for trait in rows["traits"]:
+        for name, value in _mapping(trait).items():
+            values.setdefault(name, []).append(value)
+    texts = {n for n, known in values.items() if any(isinstance(v, str) for v in known)}
+    numbers = {n: np.array(known) for n, known in values.items() if n not in texts}
+    logs = {n for n, x in numbers.items() if x.min() > 0 and x.max() >= _LOG_SPAN * x.min()}
+    lengths = [len(vector) for vector in rows["embedding"] if isinstance(vector, tuple)]
+    commonest = max(sorted(set(lengths)), key=lengths.count) if lengths else 0
+    return _Layout(tuple(sorted(numbers)), tuple(sorted(logs)), tuple(sorted(texts)), commonest)
+
+
+def _texts(column: "pd.Series[Any]") -> list[str | None]:
+    return [value if isinstance(value, str) else None for value in column]
+
+
+def _mapping(value: object) -> Mapping[str, str | float]:
+    # Ids without a card come out of reindex with NaN.
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: str | float | None) -> float:
+    return float("nan") if value is None or isinstance(value, str) else float(value)
