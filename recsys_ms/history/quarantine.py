@@ -1,9 +1,22 @@
 """What could not be read: kept with file, line, reason and raw text until it is replayed."""
 
 import hashlib
+import secrets
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
 
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys_ms.core.errors import DataError, RefusedError, StorageError, UnknownIdError
+from recsys_ms.core.files import write_atomic
+
+_TEXTS: Final = ("file", "reason", "raw", "reader", "options")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +46,18 @@ class Reject:
     reader: str
     options: str = "{}"
 
+    def __post_init__(self) -> None:
+        # Undecodable bytes come as lone surrogates, which no UTF-8 column can hold.
+        for name in _TEXTS:
+            text = getattr(self, name).encode(errors="backslashreplace").decode()
+            object.__setattr__(self, name, text)
+
     @property
     def id(self) -> str:
         """32 hexadecimal digits over everything but the reason, so a row is kept once."""
         digest = hashlib.sha256()
         for part in (self.file, str(self.line), self.raw, self.reader, self.options):
-            data = part.encode(errors="surrogatepass")
+            data = part.encode()
             digest.update(f"{len(data)}:".encode() + data)
         return digest.hexdigest()[:32]
 
@@ -55,14 +74,181 @@ class ReadBatch:
         Rows that did not become runs.
     n_left_out : int
         Rows removed by a filter the caller asked for.
-    file : str
-        The log, named when a run of this batch is quarantined as a conflict.
+    file : str or tuple of str
+        The log, or the file of each run, named when a run is quarantined as a conflict.
     lines : tuple of int or None
         Line of each run in ``file``, from 1; ``None`` when not known.
+
+    Raises
+    ------
+    DataError
+        ``file`` or ``lines`` of another length than ``runs``.
     """
 
     runs: pa.Table
     rejects: tuple[Reject, ...] = ()
     n_left_out: int = 0
-    file: str = ""
+    file: str | tuple[str, ...] = ""
     lines: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name, given in (("file", self.file), ("lines", self.lines)):
+            if isinstance(given, tuple) and len(given) != self.runs.num_rows:
+                raise DataError(f"{name} has {len(given)} entries for {self.runs.num_rows} runs")
+
+    def slices(self, n_rows: int) -> Iterator["ReadBatch"]:
+        """The same in pieces of at most ``n_rows`` runs; rejects and counts come with the first."""
+        for start in range(0, max(self.runs.num_rows, 1), n_rows):
+            part = slice(start, start + n_rows)
+            yield ReadBatch(
+                runs=self.runs.slice(start, n_rows),
+                rejects=self.rejects if start == 0 else (),
+                n_left_out=self.n_left_out if start == 0 else 0,
+                file=self.file if isinstance(self.file, str) else self.file[part],
+                lines=None if self.lines is None else self.lines[part],
+            )
+
+
+_TIME: Final = pa.timestamp("us", tz="UTC")
+_REJECTS: Final = pa.schema(
+    [
+        ("id", pa.string()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("reason", pa.large_string()),
+        # One raw line may have 100 MB: offsets of 32 bits end at 2 GB a column.
+        ("raw", pa.large_string()),
+        ("reader", pa.string()),
+        ("options", pa.string()),
+        ("seen_at", _TIME),
+    ]
+)
+_RESOLVED: Final = pa.schema([("id", pa.string()), ("resolved_at", _TIME)])
+
+
+class Quarantine:
+    """Rejects of a history, each kept once, in small Parquet files that are never changed.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files lie; it is created with the first reject.
+    read_only : bool
+        Whether :meth:`add` and :meth:`resolve` are refused.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.folder = folder
+        self._read_only = read_only
+
+    def table(self) -> pd.DataFrame:
+        """Every reject: id, file, line, reason, raw, reader, options, seen_at, resolved (bool)."""
+        found = self._read("rejects", _REJECTS)
+        frame = found.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+        frame["resolved"] = pc.is_in(found["id"], value_set=self._resolved()).to_numpy()
+        return frame  # type: ignore[no-any-return]
+
+    def pending(self) -> Iterator[Reject]:
+        """Rejects that are not resolved, in the order they were seen."""
+        found = self._read("rejects", _REJECTS)
+        open_ones = pc.invert(pc.is_in(found["id"], value_set=self._resolved()))
+        names = ("file", "line", "reason", "raw", "reader", "options")
+        for batch in found.filter(open_ones).select(names).to_batches(max_chunksize=1024):
+            for row in batch.to_pylist():
+                yield Reject(**row)
+
+    def known(self) -> set[str]:
+        """Ids of all rejects, resolved or not."""
+        return set(self._read("rejects", _REJECTS, columns=["id"])["id"].to_pylist())
+
+    def add(self, rejects: Iterable[Reject], *, known: set[str] | None = None) -> int:
+        """Keep rejects that are not here yet.
+
+        Parameters
+        ----------
+        rejects : iterable of Reject
+            What could not be read.
+        known : set of str, optional
+            Ids that are here, as :meth:`known` gave them, when the caller adds many times; the new
+            ones are put in.
+
+        Returns
+        -------
+        int
+            How many of them were new.
+
+        Raises
+        ------
+        StorageError
+            The folder cannot be written.
+        """
+        self._refuse_read_only()
+        seen = self.known() if known is None else known
+        fresh = {}
+        for reject in rejects:
+            identity = reject.id
+            if identity not in seen:
+                fresh[identity] = reject
+        if fresh:
+            now = datetime.now(UTC)
+            rows = [_reject_row(identity, reject, now) for identity, reject in fresh.items()]
+            self._write("rejects", pa.Table.from_pylist(rows, schema=_REJECTS))
+            seen.update(fresh)
+        return len(fresh)
+
+    def resolve(self, ids: Collection[str]) -> None:
+        """Mark rejects as dealt with; they stay in :meth:`table`.
+
+        Raises
+        ------
+        UnknownIdError
+            An id that no reject has.
+        """
+        self._refuse_read_only()
+        unknown = set(ids) - self.known()
+        if unknown:
+            raise UnknownIdError(f"{self.folder}: no reject has the id {min(unknown)!r}")
+        already = set(self._resolved().to_pylist())
+        now = datetime.now(UTC)
+        rows = [{"id": one, "resolved_at": now} for one in sorted(set(ids) - already)]
+        if rows:
+            self._write("resolved", pa.Table.from_pylist(rows, schema=_RESOLVED))
+
+    def _resolved(self) -> pa.ChunkedArray:
+        return self._read("resolved", _RESOLVED)["id"]
+
+    def _refuse_read_only(self) -> None:
+        if self._read_only:
+            raise RefusedError(f"{self.folder}: an earlier version of a history is read-only")
+
+    def _read(self, kind: str, schema: pa.Schema, *, columns: list[str] | None = None) -> pa.Table:
+        tables = []
+        for path in sorted(self.folder.glob(f"{kind}-*.parquet")):
+            try:
+                tables.append(pq.ParquetFile(path).read(columns=columns))
+            except (OSError, pa.ArrowException) as error:
+                raise DataError(
+                    f"{path}: this part of the quarantine is damaged ({error}); "
+                    "restore it from a backup, or move it away to go on without it"
+                ) from error
+        wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+        return pa.concat_tables([table.cast(wanted) for table in tables] or [wanted.empty_table()])
+
+    def _write(self, kind: str, table: pa.Table) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"{self.folder}: cannot be created ({error.strerror}); "
+                "check that the folder of the history is writable"
+            ) from error
+        path = self.folder / f"{kind}-{stamp}-{secrets.token_hex(4)}.parquet"
+        write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def _reject_row(identity: str, reject: Reject, now: datetime) -> dict[str, object]:
+    texts = {name: getattr(reject, name) for name in _TEXTS}
+    return {"id": identity, "line": reject.line, "seen_at": now, **texts}

@@ -1,0 +1,273 @@
+"""The Delta table of runs: read at any version, appended to in one commit, queried read-only."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, WriterProperties, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from recsys_ms.core import columns as c
+from recsys_ms.core.errors import DataError, StorageError, UnknownIdError, UsageError
+from recsys_ms.core.files import fsync_directory
+from recsys_ms.history.index import DIGEST, SEQUENCE, STORED_SCHEMA, SUPERSEDES, RunIndex
+
+#: Runs are kept for ever: no row is deleted, no log entry expires.
+_CONFIGURATION: Final = {
+    "delta.appendOnly": "true",
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+}
+_QUERY_SETTINGS: Final = (
+    "SET TimeZone = 'UTC'",
+    "SET autoinstall_known_extensions = false",
+    "SET autoload_known_extensions = false",
+    "SET python_enable_replacements = false",
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
+
+
+class RunStore:
+    """Runs in a Delta table.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the Delta table.
+    version : int or None
+        Version to read; ``None`` for the latest at each call.
+    """
+
+    def __init__(self, folder: Path, *, version: int | None = None) -> None:
+        self.folder = folder
+        self._version = version
+
+    @classmethod
+    def create(cls, folder: Path) -> None:
+        """Create an empty table unless there is one.
+
+        Raises
+        ------
+        StorageError
+            The folder cannot be written.
+        """
+        try:
+            DeltaTable.create(
+                folder, schema=STORED_SCHEMA, mode="ignore", configuration=_CONFIGURATION
+            )
+        except (DeltaError, OSError) as error:
+            raise StorageError(
+                f"{folder}: the table of runs cannot be created ({_first_line(error)}); "
+                "check that the folder is writable and has free space"
+            ) from error
+
+    @property
+    def version(self) -> int:
+        """Version that is read."""
+        version: int = self._table().version()
+        return version
+
+    def _table(self) -> DeltaTable:
+        try:
+            table = DeltaTable(self.folder)
+            if self._version is not None and self._version != table.version():
+                if not 0 <= self._version <= table.version():
+                    raise UnknownIdError(
+                        f"{self.folder}: version {self._version} is not there; "
+                        f"this history has the versions 0 to {table.version()}"
+                    )
+                table = DeltaTable(self.folder, version=self._version)
+        except TableNotFoundError as error:
+            raise DataError(
+                f"{self.folder}: the table of runs is missing; restore the folder from a backup"
+            ) from error
+        except (DeltaError, OSError) as error:
+            raise DataError(
+                f"{self.folder}: the Delta log cannot be read ({_first_line(error)}); "
+                "restore the folder from a backup"
+            ) from error
+        missing = set(STORED_SCHEMA.names) - {field.name for field in table.schema().fields}
+        if missing:
+            raise DataError(
+                f"{self.folder}: a Delta table without the column {min(missing)!r}, "
+                "which is not a table of runs; name the folder of a history"
+            )
+        return table
+
+    def _read(
+        self, columns: Sequence[str], *, where: pc.Expression | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        dataset = self._table().to_pyarrow_dataset()
+        try:
+            yield from dataset.to_batches(columns=list(columns), filter=where)
+        except (OSError, pa.ArrowException) as error:
+            raise StorageError(
+                f"{self.folder}: a part of the table cannot be read ({_first_line(error)}); "
+                "restore the folder from a backup"
+            ) from error
+
+    def table(self, columns: Sequence[str], *, where: pc.Expression | None = None) -> pa.Table:
+        """Latest state of every run as an Arrow table, in no particular order.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            Columns to read.
+        where : pyarrow expression, optional
+            Rows to keep.
+        """
+        gone = self._superseded()
+        if len(gone):
+            hidden = ~pc.field(SEQUENCE).isin(gone)
+            where = hidden if where is None else hidden & where
+        schema = pa.schema([STORED_SCHEMA.field(name) for name in columns])
+        batches = [batch.cast(schema) for batch in self._read(columns, where=where)]
+        return pa.Table.from_batches(batches, schema=schema)
+
+    def _superseded(self) -> pa.Array:
+        """Sequences of the rows that a later row replaced."""
+        batches = self._read([SUPERSEDES], where=pc.field(SUPERSEDES).is_valid())
+        return pa.chunked_array(
+            [batch.column(0) for batch in batches], type=pa.int64()
+        ).combine_chunks()
+
+    def runs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Latest state of every run, sorted by ``run_id``.
+
+        Raises
+        ------
+        UsageError
+            A column no run has.
+        """
+        wanted = list(c.RUN_COLUMNS if columns is None else columns)
+        unknown = [name for name in wanted if name not in c.RUN_COLUMNS]
+        if unknown:
+            raise UsageError(
+                f"column {unknown[0]!r} is unknown; a run has {', '.join(c.RUN_COLUMNS)}"
+            )
+        read = wanted if c.RUN_ID in wanted else [*wanted, c.RUN_ID]
+        table = self.table(read)
+        order = pc.sort_indices(table[c.RUN_ID])
+        return _frame(table.select(wanted).take(order))
+
+    def query(self, sql: str) -> pd.DataFrame:
+        """Answer one SELECT over the view ``runs``; see :meth:`History.query`."""
+        table = self._table()
+        with duckdb.connect(":memory:") as connection:
+            connection.register("_stored", table.to_pyarrow_dataset())
+            connection.register("_superseded", pa.table({SUPERSEDES: self._superseded()}))
+            connection.execute(
+                f"CREATE VIEW runs AS SELECT {', '.join(c.RUN_COLUMNS)} FROM _stored "  # noqa: S608
+                f"WHERE {SEQUENCE} NOT IN (SELECT {SUPERSEDES} FROM _superseded)"
+            )
+            for setting in _QUERY_SETTINGS:
+                connection.execute(setting)
+            try:
+                statements = connection.extract_statements(sql)
+                kinds = [statement.type for statement in statements]
+                if kinds != [duckdb.StatementType.SELECT]:
+                    named = ", ".join(kind.name for kind in kinds) or "nothing"
+                    raise DataError(
+                        f"the query holds {named}; a history answers one SELECT over the view runs"
+                    )
+                return _frame(connection.sql(statements[0]).to_arrow_table())
+            except (duckdb.Error, pa.ArrowException) as error:
+                raise DataError(
+                    f"the query cannot be answered: {error}; "
+                    f"the view runs has the columns {', '.join(c.RUN_COLUMNS)}"
+                ) from error
+
+    def index(self) -> RunIndex:
+        """What the table holds, for deciding on runs that come in."""
+        index = RunIndex(self._table().to_pyarrow_dataset().count_rows())
+        for batch in self._read([DIGEST, c.STATUS, SEQUENCE]):
+            index.learn(pa.Table.from_batches([batch]))
+        return index
+
+    def append(self, tables: Iterable[pa.Table]) -> int:
+        """Write tables of ``STORED_SCHEMA`` in one commit, streaming; no table, no commit.
+
+        Returns
+        -------
+        int
+            The latest version.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or read-only; the table stays as it was.
+        Exception
+            Whatever ``tables`` raises, with nothing committed.
+        """
+        source = (table for table in tables if table.num_rows)
+        first = next(source, None)
+        if first is None:
+            return self.version
+        before = set(self.folder.iterdir())
+        stream = _Guarded(chain([first], source))
+        try:
+            write_deltalake(
+                self._table(),
+                pa.RecordBatchReader.from_batches(STORED_SCHEMA, stream.batches()),
+                mode="append",
+                writer_properties=WriterProperties(compression="ZSTD"),
+            )
+        except (DeltaError, OSError, pa.ArrowException) as error:
+            # The lock is ours and nothing was committed, so what is new here belongs to no version.
+            for path in set(self.folder.iterdir()) - before:
+                path.unlink(missing_ok=True)
+            if stream.error is not None:
+                raise stream.error from error
+            raise StorageError(
+                f"{self.folder}: the runs cannot be written ({_first_line(error)}); nothing was "
+                "committed: check that the folder is writable and has free space, and run again"
+            ) from error
+        _make_durable(self.folder, set(self.folder.iterdir()) - before, self.version)
+        return self.version
+
+
+class _Guarded:
+    """Keeps the error of an iterator that Arrow's C interface would turn into a text."""
+
+    def __init__(self, tables: Iterator[pa.Table]) -> None:
+        self._tables = tables
+        self.error: Exception | None = None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for table in self._tables:
+                yield from table.to_batches()
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def _make_durable(folder: Path, parts: Iterable[Path], version: int) -> None:
+    """Flush a commit to the disk: the inbox files it came from are deleted right after."""
+    log = folder / "_delta_log"
+    for path in (*parts, log / f"{version:020d}.json"):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    fsync_directory(folder)
+    fsync_directory(log)
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    # Nullable integers stay integers: as float64, seeds above 2^53 would change.
+    return table.to_pandas(  # type: ignore[no-any-return]
+        types_mapper={pa.int64(): pd.Int64Dtype()}.get, split_blocks=True, self_destruct=True
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0]
