@@ -45,6 +45,7 @@ class Compiled(Generic[P, R]):
         self.__doc__ = function.__doc__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the kernel; the first call compiles it or reads it from the cache."""
         if self._kernel is None:
             self._kernel = self._compile()
         return self._kernel(*args, **kwargs)

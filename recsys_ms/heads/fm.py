@@ -5,32 +5,26 @@ O(n_factors · nonzeros) by ``½ Σ_f [(Σ_j v_jf x_j)² − Σ_j v_jf² x_j²]`
 
 The linear part is solved exactly (a ridge regression on what the interactions leave over), each
 ``v_jf`` by its closed form given the rest, so the objective never rises and there is no learning
-rate. How strongly the interactions are held back is, by default, measured on the design itself: see
-:func:`noise_level`.
+rate. How strongly the interactions are held back is measured on the data: see
+:class:`FactorizationMachineConfig`.
 """
 
+import itertools
 import math
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from threadpoolctl import threadpool_limits
 
-from recsys_ms.core.compiled import Compiled
 from recsys_ms.core.errors import DataError, NotFittedError, UsageError
 from recsys_ms.core.rng import as_generator
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
-from recsys_ms.heads.base import Design, Head
-from recsys_ms.heads.design import linear_form
-
-#: Conjugate gradients stop at this residual, relative to the right-hand side.
-_EXACT = 1e-12
-#: Up to here the spectrum of the interactions is found densely; Lanczos needs some room.
-_DENSE_COLUMNS = 64
+from recsys_ms.heads.base import Head
+from recsys_ms.heads.design import Design, linear_form
+from recsys_ms.heads.fm_solver import Problem, Solution, interaction_part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +39,19 @@ class FactorizationMachineConfig:
         Penalty on Σ w_j², above 0. With standardised targets 1 is one run's worth of doubt per
         one-hot column.
     l2_factors : float or None
-        Penalty on Σ_j s_j ‖v_j‖², at least 0, with s_j the Euclidean norm of column j (the weighted
-        trace norm of Salakhutdinov & Srebro 2010). ``None`` takes ``noise_margin`` times
-        :func:`noise_level`.
-    noise_margin : float
-        Only used when ``l2_factors`` is ``None``; above 0. 1 admits nothing weaker than noise.
+        Penalty on Σ_j s_j ‖v_j‖², at least 0, with s_j from
+        :func:`recsys_ms.heads.fm_solver.column_sizes`. ``None`` takes the noise level of the data
+        (:func:`recsys_ms.heads.fm_solver.noise_level`) times one of ``noise_margins``.
+    noise_margins : tuple of float
+        Falling, each above 0. At 1 nothing is admitted that noise alone would reach; smaller ones
+        learn more and overfit more. Cross-validation takes the largest whose error is within one
+        standard error of the least.
+    max_validation_rows : int
+        Above this many rows nothing is cross-validated, and the second margin (or the only one) is
+        used: one half of the noise level was within a few per cent of the best wherever
+        interactions were planted, and costs little where there are none.
+    n_folds : int
+        Folds of the cross-validation, at least 2: of whole groups when ``fit`` is told them.
     max_sweeps : int
         Upper bound on passes over all parameters.
     tolerance : float
@@ -59,27 +61,42 @@ class FactorizationMachineConfig:
     n_factors: int = 8
     l2_linear: float = 1.0
     l2_factors: float | None = None
-    noise_margin: float = 1.0
+    noise_margins: tuple[float, ...] = (1.0, 0.5, 0.25, 0.1)
+    max_validation_rows: int = 20_000
+    n_folds: int = 5
     max_sweeps: int = 50
     tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
-        if self.n_factors < 0 or self.max_sweeps < 1:
-            raise UsageError(
-                f"FactorizationMachineConfig: n_factors={self.n_factors}, "
-                f"max_sweeps={self.max_sweeps}; wanted at least 0 and at least 1"
-            )
-        for name, value, inside in (
-            ("l2_linear", self.l2_linear, self.l2_linear > 0.0),
-            ("l2_factors", self.l2_factors or 0.0, (self.l2_factors or 0.0) >= 0.0),
-            ("noise_margin", self.noise_margin, self.noise_margin > 0.0),
-            ("tolerance", self.tolerance, self.tolerance >= 0.0),
+        for name, least in (
+            ("n_factors", 0),
+            ("max_sweeps", 1),
+            ("n_folds", 2),
+            ("max_validation_rows", 0),
         ):
-            if not (math.isfinite(value) and inside):
+            if getattr(self, name) < least:
                 raise UsageError(
-                    f"FactorizationMachineConfig: {name} is {value}; wanted a finite number, "
-                    "l2_linear and noise_margin above 0, the others at least 0"
+                    f"FactorizationMachineConfig: {name} is {getattr(self, name)}, wanted at least "
+                    f"{least}; leave it out for the default"
                 )
+        if not (math.isfinite(self.l2_linear) and self.l2_linear > 0.0):
+            raise UsageError(
+                f"FactorizationMachineConfig: l2_linear is {self.l2_linear}, wanted a finite "
+                "number above 0"
+            )
+        for name, value in (("l2_factors", self.l2_factors), ("tolerance", self.tolerance)):
+            if value is not None and not (math.isfinite(value) and value >= 0.0):
+                raise UsageError(
+                    f"FactorizationMachineConfig: {name} is {value}, wanted a finite number of at "
+                    "least 0"
+                )
+        margins = self.noise_margins
+        falling = all(a > b for a, b in itertools.pairwise(margins))
+        if not margins or not falling or not all(0.0 < m < math.inf for m in margins):
+            raise UsageError(
+                f"FactorizationMachineConfig: noise_margins is {margins}, wanted at least one "
+                "number, all finite and above 0, each smaller than the one before"
+            )
 
 
 class FactorizationMachineHead(Head):
@@ -122,7 +139,10 @@ class FactorizationMachineHead(Head):
         groups: IntArray | None = None,
         rng: RngLike = None,
     ) -> Self:
-        """Learn from ``design`` (n_rows, n_columns) and ``target`` (n_rows,); ignores ``groups``.
+        """Learn from ``design`` (n_rows, n_columns) and ``target`` (n_rows,).
+
+        ``groups`` (n_rows,), when given, are held out whole while the penalty is chosen: give them
+        to predict new tasks, leave them out to fill in cells of known ones.
 
         Raises
         ------
@@ -131,14 +151,19 @@ class FactorizationMachineHead(Head):
         """
         rows = _checked_design(design)
         y = np.asarray(target, dtype=np.float64)
+        if groups is not None and np.shape(groups) != y.shape:
+            raise DataError(f"fm: groups of shape {np.shape(groups)} for {y.size} targets")
         if y.shape != (rows.shape[0],) or y.size == 0 or not np.isfinite(y).all():
             raise DataError(
-                f"fm: target of shape {y.shape} for {rows.shape[0]} rows, or with a NaN or infinite "
-                "entry; wanted one finite number per row, at least one row"
+                f"fm: target of shape {y.shape} for {rows.shape[0]} rows, or with a NaN or "
+                "infinite entry; wanted one finite number per row, at least one row"
             )
         # One BLAS thread: the order of its sums is then the same on every machine size.
+        generator = as_generator(rng)
         with threadpool_limits(limits=1, user_api="blas"):
-            self._learn(rows, y, as_generator(rng))
+            problem = Problem(rows, y, self.config.l2_linear)
+            penalty = self._penalty(problem, groups, generator)
+            self._accept(self._solve(problem, penalty, generator))
         self._fitted = True
         return self
 
@@ -153,7 +178,8 @@ class FactorizationMachineHead(Head):
             Another number of columns than in ``fit``, or non-finite numbers.
         """
         rows = self._known_columns(design)
-        return self.intercept_ + rows @ self.coefficients_ + _interactions(rows, self.factors_)
+        linear = self.intercept_ + rows @ self.coefficients_
+        return np.asarray(linear + interaction_part(rows, self.factors_))
 
     def linear_contributions(self, design: Design) -> sp.csr_array:
         """The exact share of each column in the linear part: ``w_j x_ij``, (n_rows, n_columns).
@@ -169,14 +195,14 @@ class FactorizationMachineHead(Head):
 
     def interaction_contribution(self, design: Design) -> FloatArray:
         """What the interactions add to each prediction (Eq. 5), shape (n_rows,)."""
-        return _interactions(self._known_columns(design), self.factors_)
+        return interaction_part(self._known_columns(design), self.factors_)
 
     def state(self) -> State:
         """Everything that :meth:`from_state` needs."""
         self._require_fitted()
         return State(
             values={
-                "config": asdict(self.config),
+                "config": asdict(self.config) | {"noise_margins": list(self.config.noise_margins)},
                 "intercept": self.intercept_,
                 "l2_factors": self.l2_factors_,
                 "objective": list(self.objective_),
@@ -188,7 +214,10 @@ class FactorizationMachineHead(Head):
     @classmethod
     def from_state(cls, state: State) -> Self:
         """Restore a fitted head; predictions equal the saved one's bit for bit."""
-        head = cls(FactorizationMachineConfig(**state.values["config"]))
+        settings = dict(state.values["config"])
+        # JSON knows lists only.
+        settings["noise_margins"] = tuple(settings["noise_margins"])
+        head = cls(FactorizationMachineConfig(**settings))
         head.intercept_ = float(state.values["intercept"])
         head.l2_factors_ = float(state.values["l2_factors"])
         head.objective_ = tuple(map(float, state.values["objective"]))
@@ -198,55 +227,53 @@ class FactorizationMachineHead(Head):
         head._fitted = True
         return head
 
-    def _learn(self, rows: sp.csr_array, y: FloatArray, rng: np.random.Generator) -> None:
-        config, (n_rows, n_columns) = self.config, rows.shape
-        columns = rows.tocsc()
-        starts, indices = columns.indptr.astype(np.int64), columns.indices.astype(np.int64)
-        sizes = column_sizes(rows)
-        w0, w = _solve_linear(rows, columns, y, np.zeros(n_columns), config.l2_linear, _EXACT)
-        v, penalty = self._start(rows, y - w0 - rows @ w, sizes, rng)
-        weights = penalty * sizes
-        # The linear part need not be more exact than the sweep that it is a part of.
-        precision = max(_EXACT, 1e-2 * config.tolerance)
-        interaction, work = _interactions(rows, v), np.empty(n_rows)
-        objective: list[float] = []
-        converged = False
-        while not converged and len(objective) < config.max_sweeps:
-            if v.size:
-                w0, w = _solve_linear(
-                    rows, columns, y - interaction, w, config.l2_linear, precision
-                )
-            error = y - w0 - rows @ w - interaction
-            if v.size:
-                _sweep_factors(starts, indices, columns.data, weights, v, error, work)
-                # Afresh from v, so that the rounding of a million updates cannot pile up.
-                interaction = _interactions(rows, v)
-                error = y - w0 - rows @ w - interaction
-            objective.append(
-                float(np.square(error).sum())
-                + config.l2_linear * float(np.square(w).sum())
-                + float((weights * np.square(v)).sum())
-            )
-            converged = v.size == 0 or (
-                len(objective) > 1
-                and objective[-2] - objective[-1] <= config.tolerance * objective[-2]
-            )
-        self.intercept_, self.coefficients_, self.factors_ = w0, w, v
-        self.l2_factors_ = penalty
-        self.objective_, self.converged_ = tuple(objective), converged
+    def _accept(self, solution: Solution) -> None:
+        self.intercept_, self.coefficients_ = solution.intercept, solution.coefficients
+        self.factors_, self.l2_factors_ = solution.factors, solution.penalty
+        self.objective_, self.converged_ = solution.objective, solution.converged
 
-    def _start(
-        self, rows: sp.csr_array, error: FloatArray, sizes: FloatArray, rng: np.random.Generator
-    ) -> tuple[FloatArray, float]:
+    def _solve(self, problem: Problem, penalty: float, rng: np.random.Generator) -> Solution:
+        return problem.solve(
+            n_factors=self.config.n_factors,
+            penalty=penalty,
+            max_sweeps=self.config.max_sweeps,
+            tolerance=self.config.tolerance,
+            rng=rng,
+        )
+
+    def _penalty(
+        self, problem: Problem, groups: IntArray | None, rng: np.random.Generator
+    ) -> float:
         config = self.config
-        nothing = np.zeros((config.n_factors, sizes.size))
-        if config.n_factors == 0 or not (sizes.max(initial=0.0) > 0.0 and np.abs(error).max() > 0):
-            return nothing, config.l2_factors or 0.0
-        interactions = _InteractionMatrix(rows, sizes)
-        penalty = config.l2_factors
-        if penalty is None:
-            penalty = config.noise_margin * noise_level(interactions, error, rng=rng)
-        return interactions.start(error, config.n_factors, penalty, rng), penalty
+        if config.n_factors == 0:
+            return 0.0
+        if config.l2_factors is not None:
+            return config.l2_factors
+        margins = config.noise_margins
+        margin = margins[min(1, len(margins) - 1)]
+        if len(margins) > 1 and problem.target.size <= config.max_validation_rows:
+            margin = self._validated_margin(problem, groups, rng)
+        return margin * problem.noise_level(rng)
+
+    def _validated_margin(
+        self, problem: Problem, groups: IntArray | None, rng: np.random.Generator
+    ) -> float:
+        margins = self.config.noise_margins
+        if groups is not None and np.unique(groups).size == 1:
+            groups = None
+        folds = _folds(problem.target.size, groups, self.config.n_folds, rng)
+        if folds is None:
+            return margins[0]
+        errors = np.empty((len(margins), problem.target.size))
+        for fold in range(int(folds.max()) + 1):
+            test = folds == fold
+            rows, y = problem.rows[test], problem.target[test]
+            part = Problem(problem.rows[~test], problem.target[~test], self.config.l2_linear)
+            noise = part.noise_level(rng)
+            for m, margin in enumerate(margins):
+                solution = self._solve(part, margin * noise, rng)
+                errors[m, test] = np.square(y - _predict(rows, solution))
+        return margins[_strictest_within_one_error(errors, groups)]
 
     def _known_columns(self, design: Design) -> sp.csr_array:
         self._require_fitted()
@@ -263,242 +290,38 @@ class FactorizationMachineHead(Head):
             raise NotFittedError("FactorizationMachineHead is not fitted; call fit() first")
 
 
-def column_sizes(rows: sp.csr_array, *, n_rounds: int = 20) -> FloatArray:
-    """How much room for noise each column has in the interactions, its weight in their penalty.
-
-    With independent errors of variance 1 the interaction of columns i and j picks up noise of
-    variance ``B_ij = Σ_r x_ri² x_rj²``. The sizes s balance it: ``Σ_{i≠j} B_ij / (s_i s_j)`` is about
-    1 for every j (Sinkhorn & Knopp 1967), so that one penalty is as strict with the interactions
-    of a one-hot column as with those of a dense column, which meets every other one. For one-hot
-    tasks × models it is the weighted trace norm of Salakhutdinov & Srebro (2010).
-
-    Parameters
-    ----------
-    rows : csr_array of shape (n_rows, n_columns)
-        Design.
-    n_rounds : int
-        Rounds of balancing; each reads the design twice.
-
-    Returns
-    -------
-    ndarray of shape (n_columns,)
-        0 for a column that meets no other one.
-    """
-    squares = sp.csr_array((rows.data**2, rows.indices, rows.indptr), shape=rows.shape)
-    fourth = np.bincount(rows.indices, rows.data**4, minlength=rows.shape[1])
-    transposed = squares.T.tocsr()
-    norms = np.sqrt(np.asarray(squares.sum(axis=0)))
-    sizes = norms.copy()
-    for _ in range(n_rounds):
-        inverse = np.where(sizes > 0.0, 1.0, 0.0) / np.where(sizes > 0.0, sizes, 1.0)
-        room = transposed @ (squares @ inverse) - fourth * inverse
-        # Rounding leaves a trace where a column meets no other one.
-        room[room <= 1e-9 * norms**2] = 0.0
-        sizes = np.sqrt(sizes * room)
-    return sizes
+def _predict(rows: sp.csr_array, solution: Solution) -> FloatArray:
+    interactions = interaction_part(rows, solution.factors)
+    return np.asarray(solution.intercept + rows @ solution.coefficients + interactions)
 
 
-class _InteractionMatrix:
-    """``D (Xᵀ diag(e) X − diag(Xᵀ² e)) D`` with ``D = diag(s_j^-1/2)``, never formed when large.
-
-    With all factors at zero, minus this plus the penalty is (half) the curvature of the objective:
-    a direction lowers it only where an eigenvalue exceeds the penalty.
-    """
-
-    def __init__(self, rows: sp.csr_array, sizes: FloatArray) -> None:
-        self.rows = rows
-        self.transposed = rows.T.tocsr()
-        self.squares_transposed = sp.csr_array(
-            (self.transposed.data**2, self.transposed.indices, self.transposed.indptr),
-            shape=self.transposed.shape,
-        )
-        self.shrink = np.where(sizes > 0.0, 1.0, 0.0) / np.sqrt(np.where(sizes > 0.0, sizes, 1.0))
-
-    def top(
-        self, error: FloatArray, n_wanted: int, rng: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
-        """Largest eigenvalues (n,), falling, and their vectors (n, n_columns); n ≤ n_wanted."""
-        diagonal = self.squares_transposed @ error
-
-        def product(z: FloatArray) -> FloatArray:
-            u = self.shrink * z.ravel()
-            full = self.transposed @ (error * (self.rows @ u)) - diagonal * u
-            return np.asarray(self.shrink * full)
-
-        n = self.shrink.size
-        if n <= max(_DENSE_COLUMNS, 4 * n_wanted):
-            matrix = np.column_stack([product(unit) for unit in np.eye(n)])
-            values, vectors = np.linalg.eigh((matrix + matrix.T) / 2.0)
-        else:
-            operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
-            try:
-                # One per cent is finer than what separates one draw of noise from the next.
-                values, vectors = eigsh(
-                    operator, k=n_wanted, which="LA", tol=1e-2, v0=rng.standard_normal(n)
-                )
-            except ArpackNoConvergence as error_with_part:
-                values, vectors = error_with_part.eigenvalues, error_with_part.eigenvectors
-        order = np.argsort(-values, kind="stable")[:n_wanted]
-        return values[order], np.ascontiguousarray(vectors[:, order].T)
-
-    def start(
-        self, error: FloatArray, n_factors: int, penalty: float, rng: np.random.Generator
-    ) -> FloatArray:
-        """Factors along the directions that beat the penalty, each at its own best length.
-
-        Others start, and stay, at zero: the penalty would draw them back there.
-        """
-        factors = np.zeros((n_factors, self.shrink.size))
-        values, vectors = self.top(error, n_factors, rng)
-        for f in range(values.size):
-            direction = (self.shrink * vectors[f])[None, :]
-            response = 2.0 * _interactions(self.rows, direction)
-            strength = float(response @ response)
-            if values[f] > penalty and strength > 0.0:
-                factors[f] = direction[0] * math.sqrt(2.0 * (values[f] - penalty) / strength)
-        return factors
+def _folds(
+    n_rows: int, groups: IntArray | None, n_folds: int, rng: np.random.Generator
+) -> IntArray | None:
+    """Fold of each row, whole groups together; None when there is too little to hold out."""
+    units = np.arange(n_rows) if groups is None else np.unique(groups, return_inverse=True)[1]
+    n_units = int(units.max()) + 1
+    if n_units < (2 if groups is not None else 2 * n_folds):
+        return None
+    of_unit = rng.permutation(n_units) % min(n_folds, n_units)
+    return np.asarray(of_unit[units], dtype=np.int64)
 
 
-def noise_level(
-    interactions: _InteractionMatrix,
-    error: FloatArray,
-    *,
-    rng: np.random.Generator,
-    n_draws: int = 3,
-) -> float:
-    """The penalty below which a factorization machine would fit pure noise of this design.
-
-    Flipping the signs of what the linear part left over keeps the size of the noise and the shape
-    of the design, and destroys every interaction; the largest eigenvalue is then what noise
-    reaches: parallel analysis (Horn 1965), for interactions.
-
-    Parameters
-    ----------
-    interactions : _InteractionMatrix
-        The design.
-    error : ndarray of shape (n_rows,)
-        What the linear part leaves over.
-    rng : Generator
-        Source of the signs.
-    n_draws : int
-        Number of flips whose eigenvalues are averaged.
-
-    Returns
-    -------
-    float
-        At least 0, in units of the target.
-    """
-    levels = np.zeros(n_draws)
-    for draw in range(n_draws):
-        flipped = error * rng.choice((-1.0, 1.0), error.size)
-        values, _ = interactions.top(flipped, 1, rng)
-        levels[draw] = max(0.0, float(values[0])) if values.size else 0.0
-    return float(levels.mean())
-
-
-def _solve_linear(
-    rows: sp.csr_array,
-    columns: sp.csc_array,
-    target: FloatArray,
-    w: FloatArray,
-    l2: float,
-    precision: float,
-) -> tuple[float, FloatArray]:
-    """Ridge regression with a free intercept: conjugate gradients from ``w``, diagonal scaling."""
-    n_rows = target.size
-    transposed = columns.T
-
-    def product(direction: FloatArray) -> FloatArray:
-        image = rows @ direction
-        return np.asarray(transposed @ (image - image.mean()) + l2 * direction)
-
-    means = np.asarray(columns.sum(axis=0)) / n_rows
-    squares = np.bincount(rows.indices, rows.data**2, minlength=w.size)
-    scale = 1.0 / (np.maximum(squares - n_rows * means**2, 0.0) + l2)
-    goal = transposed @ (target - target.mean())
-    solution = w.copy()
-    residual = goal - product(solution)
-    stop = precision * math.sqrt(float(goal @ (scale * goal)))
-    direction = np.zeros_like(w)
-    previous = math.inf
-    for _ in range(10 * w.size):
-        scaled = scale * residual
-        size = float(residual @ scaled)
-        if math.sqrt(size) <= stop:
-            break
-        direction = scaled + (size / previous) * direction
-        image = product(direction)
-        step = size / float(direction @ image)
-        solution += step * direction
-        residual -= step * image
-        previous = size
-    return float(target.mean() - means @ solution), solution
-
-
-def _interactions(rows: sp.csr_array, factors: FloatArray) -> FloatArray:
-    """Second term of Eq. 5 for every row, one pass over the nonzeros."""
-    if factors.shape[0] == 0:
-        return np.zeros(rows.shape[0])
-    squares = sp.csr_array((rows.data**2, rows.indices, rows.indptr), shape=rows.shape)
-    sums = rows @ np.ascontiguousarray(factors.T)
-    total = -(squares @ np.square(factors).sum(axis=0))
-    # Factor by factor, so that a row adds up in the same order whatever rows stand beside it.
-    for f in range(factors.shape[0]):
-        total += np.square(sums[:, f])
-    return np.asarray(0.5 * total)
-
-
-def _sweep_factors_loop(
-    starts: IntArray,
-    indices: IntArray,
-    data: FloatArray,
-    penalties: FloatArray,
-    factors: FloatArray,
-    error: FloatArray,
-    sums: FloatArray,
-) -> None:
-    n_factors, n_columns = factors.shape
-    for f in range(n_factors):
-        sums[:] = 0.0
-        for j in range(n_columns):
-            v = factors[f, j]
-            if v != 0.0:
-                for t in range(starts[j], starts[j + 1]):
-                    sums[indices[t]] += v * data[t]
-        for j in range(n_columns):
-            v = factors[f, j]
-            slope = 0.0
-            curvature = 0.0
-            for t in range(starts[j], starts[j + 1]):
-                i = indices[t]
-                # The derivative of ŷ by v_jf (Rendle 2010, Eq. 4); it does not contain v_jf.
-                h = data[t] * (sums[i] - v * data[t])
-                slope += h * error[i]
-                curvature += h * h
-            if curvature + penalties[j] <= 0.0:
-                continue
-            best = (slope + v * curvature) / (curvature + penalties[j])
-            step = best - v
-            factors[f, j] = best
-            for t in range(starts[j], starts[j + 1]):
-                i = indices[t]
-                x = data[t]
-                error[i] -= step * x * (sums[i] - v * x)
-                sums[i] += step * x
-
-
-# No threads: columns share rows, and a back-test runs many fits side by side without the lock.
-_sweep_factors = Compiled(
-    _sweep_factors_loop,
-    "void(i8[::1], i8[::1], f8[::1], f8[::1], f8[:, ::1], f8[::1], f8[::1])",
-    compiler=njit,
-    nogil=True,
-    fastmath={"reassoc", "contract"},
-)
+def _strictest_within_one_error(errors: FloatArray, groups: IntArray | None) -> int:
+    """First row of ``errors`` (n_margins, n_rows) not worse than the best by a standard error."""
+    if groups is not None:
+        # Rows of one task err together: a task is one observation of the error.
+        units = np.unique(groups, return_inverse=True)[1]
+        counts = np.bincount(units)
+        errors = np.stack([np.bincount(units, row) / counts for row in errors])
+    means = errors.mean(axis=1)
+    excess = errors - errors[int(means.argmin())]
+    standard_error = excess.std(axis=1, ddof=1) / math.sqrt(errors.shape[1])
+    return int(np.flatnonzero(excess.mean(axis=1) <= standard_error)[0])
 
 
 def _checked_design(design: Design) -> sp.csr_array:
-    rows = linear_form(design).astype(np.float64)
+    rows = linear_form(design).astype(np.float64, copy=False)
     if rows.ndim != 2 or not np.isfinite(rows.data).all():
         raise DataError(
             f"fm: a design of shape {rows.shape}, or with a NaN or infinite entry; "
