@@ -27,7 +27,8 @@ class HeldOut:
     Attributes
     ----------
     query : TaskQuery
-        All that the ranker is told: the id and the revealed outcomes, never the tested ones.
+        All that the ranker is told: the id, the metric and the revealed outcomes, never the tested
+        ones.
     model_ids : tuple of str
         Tested models, sorted.
     outcomes : ndarray of shape (n_models,)
@@ -120,7 +121,7 @@ def hold_out_models(
             continue
         held_out.append(
             HeldOut(
-                query=TaskQuery(task_id=task_id),
+                query=TaskQuery(task_id=task_id, metric=interactions.metrics[row]),
                 model_ids=names_at(interactions.model_ids, interactions.model_index[own]),
                 outcomes=outcomes[own],
                 warmth="hot" if task_id in known else "cold",

@@ -275,7 +275,11 @@ def _reveal(interactions: Interactions, task_id: str, n_observed: int, seed: int
     ids = names_at(interactions.model_ids, columns[revealed])
     observed = dict(zip(ids, map(float, outcomes[revealed]), strict=True))
     return HeldOut(
-        query=TaskQuery(task_id=task_id, observed=observed),
+        query=TaskQuery(
+            task_id=task_id,
+            observed=observed,
+            metric=interactions.metrics[interactions.task_position(task_id)],
+        ),
         model_ids=names_at(interactions.model_ids, columns[~revealed]),
         outcomes=outcomes[~revealed],
         warmth="warm" if n_observed else "cold",

@@ -48,6 +48,8 @@ class RankerSummary:
         95 % percentile bootstrap interval of the mean; NaN with fewer than two defined units.
     n_defined : mapping of metric to int
         Units behind the mean.
+    n_units : int
+        Units tested.
     difference : mapping of metric to Difference
         Paired difference against popularity.
     """
@@ -55,6 +57,7 @@ class RankerSummary:
     mean: Mapping[str, float]
     interval: Mapping[str, tuple[float, float]]
     n_defined: Mapping[str, int]
+    n_units: int
     difference: Mapping[str, Difference]
 
 
@@ -87,6 +90,7 @@ def summarise(
             mean={metric: float(means[i]) for i, metric in enumerate(METRICS)},
             interval={metric: ends[i] for i, metric in enumerate(METRICS)},
             n_defined={metric: int(n_defined[i]) for i, metric in enumerate(METRICS)},
+            n_units=len(own),
             difference={
                 metric: Difference(mean=float(means[i]), interval=ends[i], n=int(n_defined[i]))
                 for i, metric in enumerate(METRICS, start=n_metrics)

@@ -125,7 +125,7 @@ def _cell(result: BacktestResult, summary: RankerSummary, metric: str, *, interv
     text = f"{mean:.{digits}f}"
     if intervals and not math.isnan(low) and metric in QUALITY_METRICS:
         text += f" [{low:.{digits}f}, {high:.{digits}f}]"
-    if summary.n_defined[metric] < max(summary.n_defined.values()):
+    if summary.n_defined[metric] < summary.n_units:
         text += f" ({summary.n_defined[metric]})"
     if metric in QUALITY_METRICS:
         text += _MARKS[summary.difference[metric].verdict(metric)]
@@ -133,8 +133,8 @@ def _cell(result: BacktestResult, summary: RankerSummary, metric: str, *, interv
 
 
 def _n_short(result: BacktestResult, name: str, metric: str) -> bool:
-    counts = result.summaries[name].n_defined
-    return 0 < counts[metric] < max(counts.values())
+    summary = result.summaries[name]
+    return 0 < summary.n_defined[metric] < summary.n_units
 
 
 def _heading(metric: str) -> str:

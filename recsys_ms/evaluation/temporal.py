@@ -114,7 +114,7 @@ class Temporal(Protocol):
         )
         runs = self.runs[usable].reset_index(drop=True)
         try:
-            finished = pd.to_datetime(runs[c.FINISHED_AT], utc=True)
+            finished = pd.to_datetime(runs[c.FINISHED_AT], utc=True, format="ISO8601")
         except (ValueError, TypeError) as error:
             raise DataError(f"finished_at holds something that is no time: {error}") from error
         dated = finished.notna()

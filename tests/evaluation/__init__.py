@@ -1,0 +1,1 @@
+"""A package, so that its test modules may share names with those of other folders."""

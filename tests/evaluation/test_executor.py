@@ -1,0 +1,77 @@
+"""Executors: same answers in the same order, wherever they run."""
+
+import math
+import os
+
+import pytest
+
+from recsys_ms.core.errors import RecsysError, UsageError
+from recsys_ms.evaluation.executor import ProcessExecutor, SerialExecutor, make_executor
+
+
+def _threads(_: int) -> str:
+    return os.environ["OMP_NUM_THREADS"]
+
+
+def _killed(job: int) -> int:
+    if job == 1:
+        os._exit(9)
+    return job
+
+
+def _failing(job: int) -> int:
+    if job == 2:
+        raise ValueError("job 2")
+    return job
+
+
+def test_answers_come_in_order_and_jobs_are_drawn_late():
+    drawn = []
+
+    def jobs():
+        for job in range(1, 8):
+            drawn.append(job)
+            yield float(job)
+
+    answers = ProcessExecutor(1).map(math.sqrt, jobs())
+    assert next(answers) == 1.0
+    assert drawn == [1, 2]  # two per worker, not the whole stream
+    assert list(answers) == list(SerialExecutor().map(math.sqrt, range(2, 8)))
+
+
+def test_a_worker_computes_with_one_thread():
+    assert list(ProcessExecutor(1).map(_threads, [0])) == ["1"]
+
+
+def test_an_error_of_a_job_is_raised_here():
+    with pytest.raises(ValueError, match="job 2"):
+        list(ProcessExecutor(1).map(_failing, range(5)))
+
+
+def test_a_killed_worker_is_explained():
+    with pytest.raises(RecsysError, match="out of memory"):
+        list(ProcessExecutor(1).map(_killed, range(3)))
+
+
+def test_what_cannot_travel_is_refused_at_once():
+    with pytest.raises(UsageError, match="serial executor"):
+        list(ProcessExecutor(1).map(lambda job: job, [1]))
+
+
+def test_spellings():
+    assert isinstance(make_executor("serial"), SerialExecutor)
+    assert make_executor("processes:3").n_workers == 3
+    assert make_executor("processes").n_workers == os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "threads", "processes:", "processes:0", "processes:x", "serial:1"]
+)
+def test_bad_spellings(text):
+    with pytest.raises(UsageError):
+        make_executor(text)
+
+
+def test_dask_says_that_it_is_not_there():
+    with pytest.raises(UsageError, match="no Dask executor"):
+        make_executor("dask://host:8786")
