@@ -1,0 +1,291 @@
+"""Cards out of tables, by the same mappings as runs: every row a card, or a reject."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from math import isfinite, isnan
+from pathlib import Path
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar, overload
+
+from recsys_ms.catalog.cards import MODEL_FIELDS, TASK_FIELDS, FieldKind, ModelCard, TaskCard
+from recsys_ms.core import columns as c
+from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.history.quarantine import Reject
+from recsys_ms.history.readers.batch import BadRow
+from recsys_ms.history.readers.mapping import FieldMapping
+from recsys_ms.history.readers.rows import MappedRows, RowMapper
+from recsys_ms.history.readers.sources import TableFormat, open_source
+from recsys_ms.history.readers.templates import parse_nested, plain_text, scalar, to_number
+
+CardKind: TypeAlias = Literal["model", "task"]
+Card = TypeVar("Card", ModelCard, TaskCard)
+
+_TRAITS: Final = "traits"
+#: How far a count may be from a whole number: 305.08 million is 305080000.00000006 in binary.
+_COUNT_TOLERANCE: Final = 1e-9
+#: What a card of an architecture says of every model of that architecture.
+_OF_ARCHITECTURE: Final = (
+    "architecture",
+    "family",
+    "n_parameters",
+    "hidden_width",
+    "n_layers",
+    "embedding",
+    "cluster",
+)
+#: And what it says at one input size only.
+_OF_INPUT_SIZE: Final = ("input_size", "gmacs", "macts", _TRAITS)
+
+
+class CardImport(NamedTuple, Generic[Card]):
+    """What a table of cards held.
+
+    Attributes
+    ----------
+    cards : list of ModelCard or TaskCard
+        One a row, in order; an id may occur more than once (see ``Catalog.with_models``).
+    rejects : tuple of Reject
+        Rows that are no cards: file, line, reason, text.
+    n_left_out : int
+        Rows removed by ``where``.
+    """
+
+    cards: list[Card]
+    rejects: tuple[Reject, ...]
+    n_left_out: int
+
+
+@overload
+def import_cards(
+    path: str | Path,
+    *,
+    kind: Literal["model"],
+    mapping: FieldMapping | None = None,
+    table_format: TableFormat | None = None,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+) -> CardImport[ModelCard]: ...
+
+
+@overload
+def import_cards(
+    path: str | Path,
+    *,
+    kind: Literal["task"],
+    mapping: FieldMapping | None = None,
+    table_format: TableFormat | None = None,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+) -> CardImport[TaskCard]: ...
+
+
+def import_cards(
+    path: str | Path,
+    *,
+    kind: CardKind,
+    mapping: FieldMapping | None = None,
+    table_format: TableFormat | None = None,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+) -> CardImport[ModelCard] | CardImport[TaskCard]:
+    """Read cards out of a table.
+
+    Parameters
+    ----------
+    path : str or Path
+        CSV, TSV, JSONL (``.gz`` too) or Parquet.
+    kind : {"model", "task"}
+        What a row describes.
+    mapping : FieldMapping, optional
+        Templates, constants and computed columns for fields of the card, ``traits.NAME`` among
+        them; ``where``; ``missing``, which holds for every field here. ``unit`` has no meaning:
+        scale with a computed column. Default: columns that have the name of a field.
+    table_format, delimiter, encoding
+        As for :func:`recsys_ms.history.readers.table.read_table`.
+
+    Notes
+    -----
+    Empty cells and NaN are unknown, never 0. Thousands separators are read in numbers.
+
+    Raises
+    ------
+    UsageError
+        Before any row is read: an unknown field, a template that names no column, no id.
+    DataError
+        No such file, an empty one, or the wrong delimiter.
+    """
+    if kind not in ("model", "task"):
+        raise UsageError(f"kind {kind!r} must be 'model' or 'task'")
+    source = open_source(path, table_format=table_format, delimiter=delimiter, encoding=encoding)
+    used = mapping or FieldMapping()
+    if used.unit is not None:
+        raise UsageError(
+            f"--unit {used.unit} is for runs; scale a column of cards with an expression, for "
+            "example --column 'share=accuracy / 100' --map source_accuracy='{share}'"
+        )
+    if kind == "model":
+        mapper = _mapper(source.path, RowMapper(source, used, **_options(MODEL_FIELDS, kind)))
+        return _cards(mapper, MODEL_FIELDS, ModelCard)
+    mapper = _mapper(source.path, RowMapper(source, used, **_options(TASK_FIELDS, kind)))
+    return _cards(mapper, TASK_FIELDS, TaskCard)
+
+
+def expand_cards(
+    cards: Iterable[ModelCard],
+    model_ids: Iterable[str],
+    *,
+    input_sizes: Mapping[str, float] | None = None,
+) -> list[ModelCard]:
+    """Give cards of architectures to the models of those architectures.
+
+    The architecture of a model is what stands before the first dot of its id (timm's
+    ``ARCHITECTURE.TAG``). What only weights have (pre-training data, accuracy, licence) is not
+    passed on, except to the model whose id the card has.
+
+    Parameters
+    ----------
+    cards : iterable of ModelCard
+        Cards whose ``architecture`` (else ``model_id``) names an architecture, for example of the
+        preset ``timm-benchmark``; several of one architecture differ in ``input_size``.
+    model_ids : iterable of str
+        The models to describe, for example those of a history.
+    input_sizes : mapping of model id to pixels, optional
+        Input size of the models that is known; GMACs and activations come from the card of exactly
+        that size and are unknown without one. Where no size is known, the smallest card is taken.
+
+    Returns
+    -------
+    list of ModelCard
+        One for each model whose architecture has a card, in the order of ``model_ids``.
+    """
+    by_id: dict[str, list[ModelCard]] = defaultdict(list)
+    by_architecture: dict[str, list[ModelCard]] = defaultdict(list)
+    for card in cards:
+        by_id[card.model_id].append(card)
+        by_architecture[card.architecture or card.model_id].append(card)
+    sizes = input_sizes or {}
+    expanded = []
+    for model_id in dict.fromkeys(model_ids):
+        architecture = model_id.split(".", 1)[0]
+        exact = by_id.get(model_id)
+        known = exact or by_architecture.get(architecture)
+        if not known:
+            continue
+        wanted = sizes.get(model_id)
+        size = None if wanted is None or isnan(wanted) else round(wanted)
+        chosen, fits = _of_size(known, size)
+        if exact:
+            described = chosen if fits else replace(chosen, gmacs=None, macts=None, input_size=size)
+        else:
+            fields = (*_OF_ARCHITECTURE, *(_OF_INPUT_SIZE if fits else ()))
+            taken = {name: getattr(chosen, name) for name in fields}
+            described = ModelCard(model_id=model_id, **{**taken, "architecture": architecture})
+        expanded.append(described)
+    return expanded
+
+
+def _of_size(cards: list[ModelCard], size: int | None) -> tuple[ModelCard, bool]:
+    """Card of an input size, and whether it is of that size (any is, where none is wanted)."""
+    smallest = min(cards, key=lambda card: card.input_size or 0)
+    if size is None:
+        return smallest, True
+    fitting = [card for card in cards if card.input_size == size]
+    return (fitting[0], True) if fitting else (smallest, smallest.input_size is None)
+
+
+def _options(kinds: Mapping[str, FieldKind], kind: CardKind) -> dict[str, Any]:
+    return {"fields": tuple(kinds), "open_fields": {_TRAITS}, "kind": kind}
+
+
+def _mapper(path: Path, mapper: RowMapper) -> RowMapper:
+    id_name = c.MODEL_ID if c.MODEL_ID in mapper.fields else c.TASK_ID
+    if id_name not in mapper.bound:
+        raise UsageError(
+            f"{path}: a card needs {id_name}, which no column says: "
+            f"give --map {id_name}='{{COLUMN}}'. Columns are: {', '.join(mapper.source.columns)}"
+        )
+    return mapper
+
+
+def _cards(mapper: RowMapper, kinds: Mapping[str, FieldKind], make: type[Card]) -> CardImport[Card]:
+    cards: list[Card] = []
+    rejects: list[Reject] = []
+    n_left_out = 0
+    for batch in mapper.source.batches():
+        mapped = mapper.map(batch)
+        n_left_out += mapped.n_left_out
+        bad = list(batch.bad)
+        for row in range(len(mapped.rows)):
+            try:
+                cards.append(make(**_fields(mapped, row, mapper, kinds)))
+            except DataError as error:
+                bad.append(BadRow(line=mapped.line(row), reason=str(error), raw=mapped.raw(row)))
+        rejects.extend(mapper.reject(one) for one in sorted(bad, key=lambda one: one.line))
+    return CardImport(cards, tuple(rejects), n_left_out)
+
+
+def _fields(
+    mapped: MappedRows, row: int, mapper: RowMapper, kinds: Mapping[str, FieldKind]
+) -> dict[str, Any]:
+    cells = {**mapper.bound.constants, **{n: column[row] for n, column in mapped.fields.items()}}
+    found: dict[str, Any] = {}
+    traits: dict[str, str | float] = {}
+    for name, cell in cells.items():
+        if _is_missing(cell, mapper.mapping.missing):
+            continue
+        if name == _TRAITS:
+            traits.update(_traits(cell))
+        elif name.startswith(f"{_TRAITS}."):
+            traits[name.partition(".")[2]] = _trait(scalar(cell))
+        else:
+            value = _value(name, cell, kinds[name])
+            if value is not None:
+                found[name] = value
+    id_name = c.MODEL_ID if c.MODEL_ID in kinds else c.TASK_ID
+    if id_name not in found:
+        raise DataError(f"{id_name} is empty; a card cannot do without")
+    return {**found, _TRAITS: traits}
+
+
+def _is_missing(cell: Any, markers: tuple[str, ...]) -> bool:
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        return True
+    number = to_number(cell)
+    return any(
+        plain_text(cell) == m or (number is not None and number == to_number(m)) for m in markers
+    )
+
+
+def _value(name: str, cell: Any, kind: FieldKind) -> Any:
+    """Cell as what the field holds; ``None`` where NaN says that it is unknown."""
+    if kind == "text":
+        return plain_text(cell)
+    if kind in ("vector", "names"):
+        items = parse_nested(cell)
+        if not isinstance(items, list):
+            raise DataError(f"{name} is {plain_text(cell)[:80]!r}, wanted a list")
+        return tuple(map(plain_text, items)) if kind == "names" else tuple(items)
+    number = to_number(cell)
+    if number is None:
+        raise DataError(f"{name} is {plain_text(cell)[:80]!r}, wanted a number")
+    if isnan(number):
+        return None
+    if (
+        kind == "count"
+        and isfinite(number)
+        and abs(number - round(number)) <= _COUNT_TOLERANCE * abs(number)
+    ):
+        return round(number)
+    return number
+
+
+def _traits(cell: Any) -> dict[str, str | float]:
+    found = parse_nested(cell)
+    if not isinstance(found, dict):
+        raise DataError(f"traits is {plain_text(cell)[:80]!r}, wanted a dict")
+    return {str(name): _trait(value) for name, value in found.items() if value is not None}
+
+
+def _trait(value: Any) -> str | float:
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if plain else plain_text(value)

@@ -1,0 +1,236 @@
+"""Computed columns and predicates over the rows of a table, by DuckDB in a closed room."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final, Literal, TypeAlias
+
+import duckdb
+import pyarrow as pa
+
+from recsys_ms.core.errors import UsageError
+from recsys_ms.history.readers.templates import parse_nested, plain_text, to_number
+
+_Kind: TypeAlias = Literal["number", "json", "time", "text"]
+
+_ROW: Final = "_row"
+_KEEP: Final = "_keep"
+#: No file, no extension, no variable of this program: an expression sees its row and nothing else.
+_CLOSED: Final[Mapping[str, str | bool | int]] = {
+    "enable_external_access": False,
+    "python_enable_replacements": False,
+    "threads": 1,
+    "lock_configuration": True,
+}
+#: Whole numbers with more digits are ids, which a DOUBLE would round.
+_MAX_DIGITS: Final = 15
+_WINDOW: Final = re.compile(r"\)\s*over\b", re.IGNORECASE)
+
+
+class Expressions:
+    """Computed columns and a predicate, for one table, batch after batch.
+
+    The type of a column is decided once, on the first batch: DOUBLE when more than half of its
+    known cells are numbers (thousands separators allowed, none of more than 15 digits), JSON when
+    more than half are dicts or lists, a time for times, VARCHAR otherwise. A cell that does not fit
+    is NULL.
+
+    Parameters
+    ----------
+    computed : mapping of name to expression
+        Each sees the table's columns and the ones before it.
+    where : str or None
+        Predicate.
+
+    Raises
+    ------
+    UsageError
+        Something that is not one expression.
+    """
+
+    def __init__(self, computed: Mapping[str, str], where: str | None) -> None:
+        self._computed = dict(computed)
+        self._where = where
+        self._kinds: dict[str, _Kind] | None = None
+        self._texts = "\n".join((*computed.values(), where or "")).casefold()
+        for name, text in self._named():
+            if _WINDOW.search(text):
+                raise UsageError(
+                    f"{_option(name)} {text!r} looks at other rows; a table is read in pieces, so "
+                    "an expression sees its own row only: leave OVER (...) out"
+                )
+            try:
+                duckdb.SQLExpression(text)
+            except duckdb.Error as error:
+                raise _refused(name, text, error) from error
+
+    def evaluate(
+        self, columns: Mapping[str, Sequence[Any]], n_rows: int
+    ) -> tuple[list[bool], dict[str, list[Any]]]:
+        """Evaluate for the rows of one batch.
+
+        Parameters
+        ----------
+        columns : mapping of column name to sequence of length ``n_rows``
+            Cells, ``None`` where empty.
+        n_rows : int
+            Number of rows.
+
+        Returns
+        -------
+        keep : list of bool
+            Whether the predicate holds. A row for which it cannot be decided because a cell of a
+            numeric column holds no number is kept, for whoever reads the row to refuse it.
+        computed : dict of name to list
+            The computed columns.
+
+        Raises
+        ------
+        UsageError
+            DuckDB refuses an expression: an unknown column, an aggregate, a cast that fails.
+        """
+        if not self._computed and self._where is None:
+            return [True] * n_rows, {}
+        table, unfit = self._typed(columns, n_rows)
+        result = table
+        for name, text in self._named():
+            result = self._add(result, name, text)
+        computed = {name: _values(result[name].to_pylist()) for name in self._computed}
+        if self._where is None:
+            return [True] * n_rows, computed
+        holds = result[_KEEP].to_pylist()
+        keep = [row in unfit if held is None else bool(held) for row, held in enumerate(holds)]
+        return keep, computed
+
+    def _named(self) -> list[tuple[str, str]]:
+        where = [] if self._where is None else [(_KEEP, self._where)]
+        return [*self._computed.items(), *where]
+
+    def _typed(
+        self, columns: Mapping[str, Sequence[Any]], n_rows: int
+    ) -> tuple[pa.Table, set[int]]:
+        # Only what an expression can mean: the others need not be converted.
+        used = [name for name in columns if name.casefold() in self._texts]
+        if self._kinds is None:
+            self._kinds = {name: _kind_of(columns[name]) for name in used}
+        arrays: dict[str, pa.Array] = {_ROW: pa.array(range(n_rows), pa.int64())}
+        unfit: set[int] = set()
+        for name in used:
+            cells = columns[name]
+            converted = _CONVERTERS[self._kinds[name]](cells)
+            unfit.update(
+                row
+                for row, (cell, value) in enumerate(zip(cells, converted, strict=True))
+                if value is None and cell is not None
+            )
+            arrays[name] = pa.array(converted, _TYPES[self._kinds[name]])
+        return pa.table(arrays), unfit
+
+    def _add(self, table: pa.Table, name: str, text: str) -> pa.Table:
+        try:
+            with duckdb.connect(":memory:", config=dict(_CLOSED)) as connection:
+                connection.register("source", table)
+                result = (
+                    connection.view("source")
+                    .select(duckdb.StarExpression(), duckdb.SQLExpression(text).alias(name))
+                    .to_arrow_table()
+                )
+        except duckdb.Error as error:
+            raise _refused(name, text, error) from error
+        if result.num_rows != table.num_rows:
+            raise UsageError(
+                f"{_option(name)} {text!r} makes {result.num_rows} rows of {table.num_rows}; "
+                "use an expression of one row at a time, without unnest"
+            )
+        if result[_ROW].to_pylist() != table[_ROW].to_pylist():
+            result = result.sort_by(_ROW)
+        return result
+
+
+def _option(name: str) -> str:
+    return "--where" if name == _KEEP else f"--column {name}"
+
+
+def _refused(name: str, text: str, error: duckdb.Error) -> UsageError:
+    said = re.sub(r"\s+", " ", str(error).split("\nLINE")[0])
+    return UsageError(
+        f"{_option(name)} {text!r}: DuckDB says: {said}; it takes one expression over the columns "
+        "(a column with a space or # stands in double quotes, text in single ones)"
+    )
+
+
+def _kind_of(cells: Sequence[Any]) -> _Kind:
+    known = [cell for cell in cells if cell is not None]
+    if not known:
+        return "text"
+    numbers = sum(1 for cell in known if to_number(cell) is not None)
+    if 2 * numbers > len(known):
+        return "text" if any(map(_is_long, islice(known, 1000))) else "number"
+    if 2 * sum(1 for cell in known if isinstance(cell, datetime)) > len(known):
+        return "time"
+    # Parsing dicts is slow, and a column that holds them holds them from the start.
+    sample = known[:1000]
+    nested = sum(1 for cell in sample if parse_nested(cell) is not None)
+    return "json" if 2 * nested > len(sample) else "text"
+
+
+def _is_long(cell: object) -> bool:
+    text = cell if isinstance(cell, str) else str(cell) if isinstance(cell, int) else ""
+    digits = text.removeprefix("-")
+    return digits.isdecimal() and len(digits) > _MAX_DIGITS
+
+
+def _as_json(cells: Sequence[Any]) -> list[str | None]:
+    cache: dict[str, str | None] = {}
+
+    def spell(cell: Any) -> str | None:
+        nested = parse_nested(cell)
+        if nested is None:
+            return None
+        try:
+            return json.dumps(nested, default=str, allow_nan=False)
+        except ValueError:
+            # NaN is no JSON, and DuckDB would refuse the whole column for it.
+            return None
+
+    result: list[str | None] = []
+    for cell in cells:
+        if isinstance(cell, str):
+            if cell not in cache:
+                cache[cell] = spell(cell)
+            result.append(cache[cell])
+        else:
+            result.append(spell(cell))
+    return result
+
+
+def _as_numbers(cells: Sequence[Any]) -> list[float | None]:
+    return [to_number(cell) for cell in cells]
+
+
+def _as_times(cells: Sequence[Any]) -> list[datetime | None]:
+    return [cell if isinstance(cell, datetime) else None for cell in cells]
+
+
+def _as_texts(cells: Sequence[Any]) -> list[str | None]:
+    return [None if cell is None else plain_text(cell) for cell in cells]
+
+
+_CONVERTERS: Final[Mapping[_Kind, Callable[[Sequence[Any]], Sequence[Any]]]] = {
+    "number": _as_numbers,
+    "json": _as_json,
+    "time": _as_times,
+    "text": _as_texts,
+}
+_TYPES: Final[Mapping[_Kind, pa.DataType | None]] = {
+    "number": pa.float64(),
+    "json": pa.string(),
+    "time": None,
+    "text": pa.string(),
+}
+
+
+def _values(cells: list[Any]) -> list[Any]:
+    return [None if cell == "" else cell for cell in cells]

@@ -1,0 +1,208 @@
+"""How the fields of runs or cards come out of the columns of a table: ``FieldMapping``.
+
+A mapping says, for each field, a *template* over the columns (``map``) or a constant (``set``).
+What a template cannot say, a *computed column* can: a DuckDB expression over the same row.
+Both, and the predicate ``where``, also see ``_file`` (name of the file), ``_stem`` (without its
+suffixes) and ``_line`` (physical line). See :func:`recsys_ms.history.readers.table.read_table`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Final, Self, get_args
+
+from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.types import Unit
+from recsys_ms.history.readers.templates import (
+    BoundTemplate,
+    bind_template,
+    split_template,
+)
+
+#: Columns that every table has besides its own: file name, file name without suffixes, line.
+PSEUDO_COLUMNS: Final = ("_file", "_stem", "_line")
+
+_FORM: Final = ("map", "set", "columns", "unit", "where", "missing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldMapping:
+    """Which column, template or constant becomes which field.
+
+    Attributes
+    ----------
+    map : mapping of field to template
+        For example ``{"model_id": "{Architecture}@{Source Dataset}"}``. A field may be
+        ``hyperparameters.NAME``, ``tags.NAME`` or, of a card, ``traits.NAME``. A slot is a column
+        of any name, ``{configs.lr}`` looks into a column that holds a dict (JSON, else a Python
+        literal), ``{lr:.3f}`` formats. A template with an empty slot is empty.
+    set : mapping of field to text
+        Constants.
+    columns : mapping of name to DuckDB expression
+        Computed columns, each seeing those before it. Columns that hold mostly numbers are DOUBLE
+        there, columns that hold dicts are JSON, all others VARCHAR.
+    unit : {"fraction", "percent"} or None
+        Of ``value``: percent is divided by 100, and values outside the unit's range are refused.
+        ``None`` stores values as they are.
+    where : str or None
+        DuckDB predicate; rows for which it is not true are left out, and counted.
+    missing : tuple of str
+        Values that mean "no result", compared as numbers where both are. Such a run is kept as
+        failed, without a value, with the tag ``missing`` (of a card: the field is unknown).
+
+    Raises
+    ------
+    UsageError
+        A field that is mapped and set, a template that is not one, an unknown unit.
+    """
+
+    map: Mapping[str, str] = field(default_factory=dict)
+    set: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    unit: Unit | None = None
+    where: str | None = None
+    missing: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        both = sorted(self.map.keys() & self.set.keys())
+        if both:
+            raise UsageError(f"{both[0]} has a --map and a --set; keep one of them")
+        if self.unit is not None and self.unit not in get_args(Unit):
+            raise UsageError(f"unit {self.unit!r} must be 'fraction' or 'percent'")
+        for template in self.map.values():
+            split_template(template)
+        for name in self.columns:
+            if name in PSEUDO_COLUMNS or not name:
+                raise UsageError(f"a computed column cannot have the name {name!r}")
+
+    def overridden(
+        self,
+        *,
+        map: Mapping[str, str] | None = None,
+        set: Mapping[str, str] | None = None,
+        columns: Mapping[str, str] | None = None,
+        unit: Unit | None = None,
+        where: str | None = None,
+        missing: Sequence[str] | None = None,
+    ) -> "FieldMapping":
+        """Lay options over this mapping, as the command line does over a preset.
+
+        A field that is mapped or set here replaces what the mapping said of it. ``where`` is joined
+        by AND. ``None`` leaves the rest as it is.
+        """
+        new_map, new_set = dict(map or {}), dict(set or {})
+        taken = new_map.keys() | new_set.keys()
+        both = [predicate for predicate in (self.where, where) if predicate]
+        # A line break closes a comment, so that no predicate can hide the one behind it.
+        joined = " AND ".join(f"({predicate}\n)" for predicate in both)
+        return FieldMapping(
+            map={f: t for f, t in self.map.items() if f not in taken} | new_map,
+            set={f: t for f, t in self.set.items() if f not in taken} | new_set,
+            columns={**self.columns, **(columns or {})},
+            unit=self.unit if unit is None else unit,
+            where=joined if len(both) > 1 else both[0] if both else None,
+            missing=self.missing if missing is None else tuple(missing),
+        )
+
+    def to_json(self) -> str:
+        """Canonical JSON of the mapping, as quarantine keeps it."""
+        form = {name: getattr(self, name) for name in _FORM}
+        plain = {n: dict(v) if isinstance(v, Mapping) else v for n, v in form.items()}
+        return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read back what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        DataError
+            Another JSON text.
+        """
+        try:
+            form: dict[str, Any] = json.loads(text)
+            return cls(**{**form, "missing": tuple(form.get("missing", ()))})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"not a stored mapping ({error}): {text[:200]!r}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundMapping:
+    """A mapping whose columns were found in a table.
+
+    Attributes
+    ----------
+    templates : mapping of field to BoundTemplate
+        Fields that differ by row, those of columns that have a field's name included.
+    constants : mapping of field to str
+        Fields that do not.
+    """
+
+    templates: Mapping[str, BoundTemplate]
+    constants: Mapping[str, str]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.templates or name in self.constants
+
+
+def bind_mapping(
+    mapping: FieldMapping, columns: Sequence[str], *, fields: Iterable[str], open_fields: set[str]
+) -> BoundMapping:
+    """Find the columns of a mapping, before any row is read.
+
+    Parameters
+    ----------
+    mapping : FieldMapping
+        The mapping.
+    columns : sequence of str
+        Columns of the table.
+    fields : iterable of str
+        Fields there are. One that is neither mapped nor set takes the column of its own name.
+    open_fields : set of str
+        Those that hold names of their own (``hyperparameters.NAME``).
+
+    Raises
+    ------
+    UsageError
+        An unknown field, or a template that names no column.
+    """
+    names = tuple(fields)
+    for given in (*mapping.map, *mapping.set):
+        base, _, name = given.partition(".")
+        if given not in names and not (base in open_fields and name):
+            near = get_close_matches(given, names, n=3)
+            raise UsageError(
+                f"{given!r} is no field"
+                + (f"; did you mean {' or '.join(near)}?" if near else "")
+                + f" Fields are {', '.join(names)}"
+                + "".join(f", {name}.NAME" for name in sorted(open_fields))
+            )
+    visible = (*columns, *mapping.columns, *PSEUDO_COLUMNS)
+    templates = {
+        target: bind_template(text, visible, target=target) for target, text in mapping.map.items()
+    }
+    for name in names:
+        if name in visible and name not in mapping.map and name not in mapping.set:
+            templates[name] = bind_template(f"{{{name}}}", visible, target=name)
+    return BoundMapping(templates=templates, constants=dict(mapping.set))
+
+
+def parse_assignments(texts: Iterable[str], *, option: str) -> dict[str, str]:
+    """Read ``FIELD=TEXT`` options of a command line.
+
+    Raises
+    ------
+    UsageError
+        No equals sign, an empty field, or a field twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, rest = text.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise UsageError(f"{option} {text!r}: wanted FIELD=TEXT")
+        if name in found:
+            raise UsageError(f"{option} {name} is given twice; keep one of them")
+        found[name] = rest
+    return found

@@ -1,0 +1,359 @@
+"""Tables on disk as batches of columns: CSV, TSV, JSONL and Parquet, streamed, rows kept raw."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys_ms.core.errors import DataError, StorageError, UsageError
+from recsys_ms.history.readers.batch import BadRow, SourceBatch
+from recsys_ms.history.readers.lines import BadLineError, Lines, open_lines
+
+TableFormat: TypeAlias = Literal["csv", "tsv", "jsonl", "parquet"]
+
+BATCH_ROWS: Final = 50_000
+#: Cells held at once: a wide table comes in batches of fewer rows.
+_MAX_CELLS: Final = 5_000_000
+_MAX_KEYS: Final = 10_000
+_SUFFIXES: Final[dict[str, TableFormat]] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+_DELIMITERS: Final = (",", ";", "\t", "|")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A table on disk whose head was read.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    table_format : {"csv", "tsv", "jsonl", "parquet"}
+        How it is read.
+    columns : tuple of str
+        Its columns; for JSONL the keys of all rows. An unnamed column is ``column_N``, the second
+        of one name ``name#2``.
+    delimiter, encoding : str
+        Of a text table.
+    """
+
+    path: Path
+    table_format: TableFormat
+    columns: tuple[str, ...]
+    delimiter: str
+    encoding: str
+
+    def batches(self, batch_rows: int = BATCH_ROWS) -> Iterator[SourceBatch]:
+        """Yield the rows in order, at most ``batch_rows`` at a time.
+
+        Raises
+        ------
+        DataError
+            The file breaks off (a damaged archive or Parquet file).
+        """
+        batch_rows = max(1, min(batch_rows, _MAX_CELLS // len(self.columns)))
+        if self.table_format == "parquet":
+            yield from _parquet_batches(self.path, self.columns, batch_rows)
+            return
+        handle, lines = open_lines(self.path, self.encoding)
+        with handle:
+            if self.table_format == "jsonl":
+                yield from _json_batches(lines, self.columns, batch_rows)
+                return
+            reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
+            next(row for row in reader if row)
+            yield from _csv_batches(lines, reader, self.columns, batch_rows)
+
+
+def open_source(
+    path: str | Path,
+    *,
+    table_format: TableFormat | None = None,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+) -> Source:
+    """Find out the format and the columns of a table.
+
+    Parameters
+    ----------
+    path : str or Path
+        The table; ``.gz`` on top of a text format is decompressed.
+    table_format : {"csv", "tsv", "jsonl", "parquet"}, optional
+        Default: by the suffix (csv, tsv, tab, jsonl, ndjson, parquet).
+    delimiter : str, optional
+        One character; default comma for CSV, tab for TSV.
+    encoding : str, default "utf-8"
+        Of a text format. A byte-order mark is skipped.
+
+    Raises
+    ------
+    DataError
+        No such file, an empty one, a broken head, or the wrong delimiter.
+    UsageError
+        An unknown suffix, format, delimiter or encoding.
+    """
+    file = Path(path)
+    chosen = _format_of(file) if table_format is None else table_format
+    if chosen not in get_args(TableFormat):
+        raise UsageError(f"format {chosen!r} must be one of {', '.join(get_args(TableFormat))}")
+    separator = delimiter or ("\t" if chosen == "tsv" else ",")
+    if len(separator) != 1 or separator in '\r\n"':
+        raise UsageError(f"delimiter {separator!r} must be one character, such as ';'")
+    if chosen == "parquet":
+        columns = _parquet_columns(file)
+    else:
+        handle, lines = open_lines(file, encoding)
+        with handle:
+            if chosen == "jsonl":
+                columns = _json_columns(file, lines)
+            else:
+                columns = _csv_columns(file, lines, separator)
+    return Source(
+        path=file, table_format=chosen, columns=columns, delimiter=separator, encoding=encoding
+    )
+
+
+def read_row(source: Source, raw: str) -> SourceBatch:
+    """Read the text of one row of ``source`` again: a batch of one row, or of one bad row."""
+    lines = Lines(io.BytesIO(raw.encode(errors="backslashreplace")), "utf-8")
+    if source.table_format in ("csv", "tsv"):
+        reader = csv.reader(lines, delimiter=source.delimiter, strict=True)
+        batches = _csv_batches(lines, reader, source.columns, BATCH_ROWS)
+    else:
+        batches = _json_batches(lines, source.columns, BATCH_ROWS)
+    empty = SourceBatch(columns={name: [] for name in source.columns}, lines=[], raws=[])
+    return next(batches, empty)
+
+
+def _format_of(path: Path) -> TableFormat:
+    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    found = _SUFFIXES.get(suffix.lower())
+    if found is None:
+        raise UsageError(
+            f"{path}: the suffix {suffix!r} does not say how to read it; name a format "
+            f"({', '.join(get_args(TableFormat))}) or rename it to end in {', '.join(_SUFFIXES)}"
+        )
+    return found
+
+
+def _csv_columns(path: Path, lines: Lines, delimiter: str) -> tuple[str, ...]:
+    try:
+        header = next(
+            (row for row in csv.reader(lines, delimiter=delimiter, strict=True) if row), None
+        )
+    except BadLineError as error:
+        raise DataError(f"{path}: the header cannot be read: {error.reason}") from error
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: the header cannot be read as CSV ({error}); is it another format?"
+        ) from error
+    if header is None:
+        raise DataError(f"{path}: the file is empty; a header with column names is needed")
+    if len(header) == 1:
+        other = max((d for d in _DELIMITERS if d != delimiter), key=header[0].count)
+        if header[0].count(other):
+            raise DataError(
+                f"{path}: with the delimiter {delimiter!r} the header is the one column "
+                f"{header[0]!r}; it looks separated by {other!r}: pass delimiter={other!r} "
+                f"(--delimiter {other!r})"
+            )
+    names: list[str] = []
+    for position, cell in enumerate(header, start=1):
+        base = cell.strip() or f"column_{position}"
+        name, copy = base, 2
+        while name in names:
+            name, copy = f"{base}#{copy}", copy + 1
+        names.append(name)
+    return tuple(names)
+
+
+def _csv_batches(
+    lines: Lines, reader: "Iterator[list[str]]", columns: tuple[str, ...], batch_rows: int
+) -> Iterator[SourceBatch]:
+    rows: list[list[str]] = []
+    numbers: list[int] = []
+    raws: list[str] = []
+    bad: list[BadRow] = []
+    while True:
+        if len(rows) + len(bad) >= batch_rows:
+            yield _batch(columns, rows, numbers, raws, bad)
+            rows, numbers, raws, bad = [], [], [], []
+        start = lines.number + 1
+        lines.taken.clear()
+        try:
+            row = next(reader, None)
+        except BadLineError as error:
+            if lines.taken:
+                raw = "".join(lines.taken)
+                bad.append(BadRow(line=start, reason="its quote is never closed", raw=raw))
+            bad.append(
+                BadRow(line=error.number, reason=error.reason, raw=error.raw, final=error.final)
+            )
+            continue
+        except csv.Error as error:
+            # The quote may have swallowed good lines: only its own line is bad, the rest go again.
+            bad.append(BadRow(line=start, reason=f"not CSV: {error}", raw=_bare(lines.taken[0])))
+            lines.push_back(lines.taken[1:])
+            continue
+        if row is None:
+            yield _batch(columns, rows, numbers, raws, bad)
+            return
+        if len(row) == len(columns):
+            rows.append(row)
+            numbers.append(start)
+            raws.append(_bare("".join(lines.taken)))
+        elif row:
+            reason = f"{len(row)} fields where the header has {len(columns)}"
+            bad.append(BadRow(line=start, reason=reason, raw=_bare("".join(lines.taken))))
+
+
+def _batch(
+    columns: tuple[str, ...],
+    rows: list[list[str]],
+    numbers: list[int],
+    raws: list[str],
+    bad: list[BadRow],
+) -> SourceBatch:
+    cells = zip(*rows, strict=True) if rows else iter([()] * len(columns))
+    return SourceBatch(
+        columns={
+            name: [cell or None for cell in column]
+            for name, column in zip(columns, cells, strict=True)
+        },
+        lines=numbers,
+        raws=raws,
+        bad=tuple(bad),
+    )
+
+
+def _bare(line: str) -> str:
+    return line.rstrip("\r\n")
+
+
+def _json_row(line: str) -> dict[str, Any]:
+    """Parse one line.
+
+    Raises
+    ------
+    ValueError
+        Not a JSON object.
+    """
+    try:
+        row = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"a JSON {type(row).__name__} where an object was wanted")
+    if "\\u" in line:
+        # Half of a surrogate pair is valid JSON and no text; the error is a ValueError too.
+        json.dumps(row, ensure_ascii=False).encode()
+    return row
+
+
+def _json_rows(lines: Lines) -> Iterator[tuple[int, str, dict[str, Any]] | BadRow]:
+    while True:
+        try:
+            line = next(lines, None)
+        except BadLineError as error:
+            yield BadRow(line=error.number, reason=error.reason, raw=error.raw, final=error.final)
+            continue
+        lines.taken.clear()
+        if line is None:
+            return
+        if not line.strip():
+            continue
+        try:
+            yield lines.number, _bare(line), _json_row(line)
+        except ValueError as error:
+            yield BadRow(line=lines.number, reason=f"not JSON: {error}", raw=_bare(line))
+
+
+def _json_columns(path: Path, lines: Lines) -> tuple[str, ...]:
+    names: dict[str, None] = {}
+    first_bad: BadRow | None = None
+    for row in _json_rows(lines):
+        if isinstance(row, BadRow):
+            first_bad = first_bad or row
+            continue
+        names.update(dict.fromkeys(row[2]))
+        if len(names) > _MAX_KEYS:
+            raise DataError(
+                f"{path}: line {row[0]}: more than {_MAX_KEYS} different keys so far; "
+                "log what varies from run to run inside one key, as a dict"
+            )
+    if names:
+        return tuple(names)
+    if first_bad is None:
+        raise DataError(f"{path}: the file is empty; one JSON object a line is needed")
+    raise DataError(
+        f"{path}: no line is a JSON object (line {first_bad.line}: {first_bad.reason}); "
+        "is it another format?"
+    )
+
+
+def _json_batches(lines: Lines, columns: tuple[str, ...], batch_rows: int) -> Iterator[SourceBatch]:
+    rows = _json_rows(lines)
+    while piece := list(islice(rows, batch_rows)):
+        good = [row for row in piece if not isinstance(row, BadRow)]
+        yield SourceBatch(
+            columns={
+                name: [None if row[2].get(name) == "" else row[2].get(name) for row in good]
+                for name in columns
+            },
+            lines=[row[0] for row in good],
+            raws=[row[1] for row in good],
+            bad=tuple(row for row in piece if isinstance(row, BadRow)),
+        )
+
+
+def _parquet_columns(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; check the path")
+    try:
+        names: list[str] = pq.read_schema(path).names
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: not a Parquet file ({error})") from error
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be opened ({error.strerror or error})") from error
+    return tuple(names)
+
+
+def _parquet_batches(
+    path: Path, columns: tuple[str, ...], batch_rows: int
+) -> Iterator[SourceBatch]:
+    done = 0
+    try:
+        with pq.ParquetFile(path) as table:
+            for batch in table.iter_batches(batch_size=batch_rows):
+                cells = dict(zip(columns, batch.columns, strict=True))
+                yield SourceBatch(
+                    columns={name: _python(column) for name, column in cells.items()},
+                    lines=list(range(done + 1, done + 1 + batch.num_rows)),
+                    raws=None,
+                )
+                done += batch.num_rows
+    except (ValueError, OSError) as error:
+        raise DataError(
+            f"{path}: row {done + 1}: the file cannot be read on ({error}); copy it again"
+        ) from error
+
+
+def _python(column: pa.Array) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    if pa.types.is_decimal(column.type):
+        return [float(value) if isinstance(value, Decimal) else value for value in values]
+    return [None if value == "" else value for value in values]
