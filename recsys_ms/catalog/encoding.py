@@ -183,7 +183,7 @@ class ColumnEncoder:
         """
         if raw.n_rows == 0:
             raise DataError(
-                "features cannot be fitted on no rows; give the ids of the training data"
+                "features need at least one row to fit; give the ids of the training data"
             )
         centers: dict[str, tuple[float, float]] = {}
         unknown: list[str] = []

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 import numpy as np
 import pandas as pd
 
+from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.encoding import (
     ColumnEncoder,
@@ -188,14 +189,24 @@ class TaskFeatureEncoder(_CardEncoder):
     """Meta features **d** of tasks.
 
     Numbers: logarithms of samples, classes, samples per class and image size; channels; difficulty;
-    embedding; numeric traits. Categories: domain, metric, direction, text traits. A task that has a
-    card but no row in the catalog is added with :meth:`Catalog.with_tasks`.
+    embedding; numeric traits. Categories: domain, metric, direction, text traits.
 
     Parameters
     ----------
     config : EncodingConfig, optional
         How columns are encoded.
     """
+
+    def transform_cards(self, cards: Sequence[TaskCard]) -> EncodedFeatures:
+        """Features of tasks that only their cards describe, one row a card.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        """
+        described = Catalog.from_cards(tasks=cards)
+        return self.transform(described, [card.task_id for card in cards])
 
     @staticmethod
     def _rows(catalog: Catalog, ids: Sequence[str]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ a name says nothing.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from recsys_ms.catalog.cards import ModelCard
@@ -46,6 +47,8 @@ PRETRAINING_IMAGES: Final[dict[str, float]] = {
 }
 
 _IMAGENET: Final = re.compile(r"(?:imagenet|in)[-_]?(1k|12k|21k|22k)(?![0-9a-z])")
+#: Names parsed once for as long as they are asked for: a query features every model again.
+_CACHED: Final = 1 << 17
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
 _LETTERS_AND_NUMBERS: Final = re.compile(r"[a-z]+|[0-9]+")
 
@@ -69,6 +72,7 @@ class ModelName:
     tag: str | None
 
 
+@lru_cache(maxsize=_CACHED)
 def parse_model_id(model_id: str) -> ModelName:
     """Split ``owner/architecture.tag`` or ``architecture@tag``; parts that are absent are ``None``.
 
@@ -83,6 +87,7 @@ def parse_model_id(model_id: str) -> ModelName:
     return ModelName(owner=owner if slash else None, architecture=rest, tag=None)
 
 
+@lru_cache(maxsize=_CACHED)
 def name_tokens(text: str) -> tuple[str, ...]:
     """Lower-case pieces of a name, sorted, each once.
 
@@ -100,6 +105,7 @@ def name_tokens(text: str) -> tuple[str, ...]:
     return tuple(sorted(tokens))
 
 
+@lru_cache(maxsize=_CACHED)
 def pretraining_images(*texts: str | None) -> float | None:
     """Images of the largest data set that the texts name, or ``None`` when they name none."""
     found: list[float] = []

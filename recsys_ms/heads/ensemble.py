@@ -20,8 +20,8 @@ from recsys_ms.heads.linear import LinearHead
 #: Makes a fresh, unfitted head.
 HeadFactory: TypeAlias = Callable[[], Head]
 
-#: Weight of the pull to equal weights, as a share of the left-out sum of squares.
-_PULL: Final = 0.02
+#: Weight of the pull to equal weights, as a share of the squared error that equal weights leave.
+_PULL: Final = 0.1
 #: Weight of the condition that the weights add up to 1; they are normalised afterwards.
 _SUM: Final = 1e4
 
@@ -228,7 +228,8 @@ def simplex_weights(predictions: FloatArray, target: FloatArray) -> FloatArray:
     spread = float(np.linalg.norm(target - target.mean()))
     if spread == 0.0:
         return np.full(n_heads, 1.0 / n_heads)
-    pull = np.sqrt(_PULL)
+    equal = target - predictions.mean(axis=1)
+    pull = np.sqrt(_PULL) * float(np.linalg.norm(equal)) / spread
     # Since the weights add up to 1, taking the mean of the target off both sides changes nothing.
     rows = np.vstack(
         [
