@@ -1,0 +1,1 @@
+"""What trains: nightly configuration, deployment recipes, the laboratory ``training.zoo``."""

@@ -1,0 +1,133 @@
+"""Command line of the laboratory: ``plan``, ``run``, ``export``, ``summary``."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Final, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from recsys_ms.core.errors import RecsysError
+from training.zoo.bench import Bench
+from training.zoo.estimate import estimate
+from training.zoo.export import export_study
+from training.zoo.runner import run_study
+from training.zoo.study import read_study
+from training.zoo.summary import summarize
+
+T = TypeVar("T")
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+_HERE: Final = Path(__file__).parent
+_ERR: Final = Console(stderr=True)
+_OUT: Final = Console()
+
+StudyFile = Annotated[Path, typer.Option("--study", help="Design of the study, TOML.")]
+HistoryFolder = Annotated[Path, typer.Option("--history", help="History to record into.")]
+WorkFolder = Annotated[Path, typer.Option("--work", help="Checkpoints; may be deleted.")]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder of the exported Parquet files.")]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes, one thread each.")]
+
+_STUDY: Final = _HERE / "study.toml"
+_WORK: Final = _HERE / ".work"
+_HISTORY: Final = _WORK / "history"
+_EMBEDDED: Final = _HERE.parents[1] / "data_history" / "zoo"
+
+
+class RichProgress:
+    """Shows progress with the time left on stderr."""
+
+    def track(self, items: Iterable[T], *, total: int | None, description: str) -> Iterator[T]:
+        """Yield ``items`` and move a bar."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        # Half a minute or thirty pieces: single runs differ too much to estimate from the last few.
+        with Progress(*columns, console=_ERR, speed_estimate_period=600.0) as bar:
+            yield from bar.track(items, total=total, description=description)
+
+
+@app.command()
+def plan(study: StudyFile = _STUDY, jobs: Jobs = 2) -> None:
+    """Count the runs of a study and estimate its time by timing each architecture."""
+    design = read_study(study)
+    found = estimate(design)
+    _OUT.print(
+        f"study {design.name}: {len(design.architectures)} architectures, "
+        f"{len(design.models())} models, {len(design.targets)} targets"
+    )
+    _OUT.print(f"pre-trainings {found.n_pretrainings}, fine-tunings {found.n_finetunings}")
+    for name, seconds in sorted(found.seconds_per_image.items()):
+        _OUT.print(f"  {name:24s} {seconds * 1e3:6.2f} ms per training image")
+    minutes = found.cpu_seconds / 60.0
+    _OUT.print(f"about {minutes:.0f} CPU minutes, {minutes / jobs:.0f} minutes with --jobs {jobs}")
+
+
+@app.command()
+def run(
+    study: StudyFile = _STUDY,
+    history: HistoryFolder = _HISTORY,
+    work: WorkFolder = _WORK,
+    jobs: Jobs = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    retry_failed: Annotated[bool, typer.Option(help="Do failed work again.")] = False,
+) -> None:
+    """Carry a study out, or continue it. Stop it at any time; the same command goes on."""
+    if device not in ("cpu", "cuda"):
+        raise typer.BadParameter(f"device {device!r}; use cpu or cuda")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    report = run_study(
+        read_study(study),
+        Bench(history=history, work=work, device=device),
+        n_jobs=jobs,
+        retry_failed=retry_failed,
+        progress=RichProgress(),
+    )
+    _OUT.print(
+        f"pre-trained {report.n_pretrained}, finished {report.n_finished}, "
+        f"failed {report.n_failed}, already there {report.n_already}"
+    )
+
+
+@app.command()
+def export(
+    study: StudyFile = _STUDY,
+    history: HistoryFolder = _HISTORY,
+    work: WorkFolder = _WORK,
+    out: OutFolder = _EMBEDDED,
+) -> None:
+    """Write the runs and cards of a study as Parquet."""
+    report = export_study(read_study(study), Bench(history=history, work=work), out)
+    _OUT.print(
+        f"{out}: {report.n_runs} runs, {report.n_models} models, {report.n_tasks} tasks; "
+        f"{report.n_missing} runs of the study not recorded yet"
+    )
+
+
+@app.command()
+def summary(out: OutFolder = _EMBEDDED) -> None:
+    """Show what an exported study says, as Markdown."""
+    typer.echo(summarize(out))
+
+
+def main() -> None:
+    """Entry point: refusals become one line and an exit code."""
+    try:
+        app()
+    except RecsysError as error:
+        _ERR.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
+        raise SystemExit(error.exit_code) from error

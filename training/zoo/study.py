@@ -1,0 +1,262 @@
+"""The design of a study: what is pre-trained, what is fine-tuned on what, and how.
+
+One TOML file holds it; see ``study.toml``. A study is expanded into a fixed list of pre-trainings
+and fine-tunings, each with a name that depends on what it does and on nothing else.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any, Final
+
+from recsys_ms.core.errors import UsageError
+from recsys_ms.core.rng import named_stream
+from training.zoo.tasks.registry import get_task
+
+RANDOM_START: Final = "random"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """A timm architecture and the options its constructor gets."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRecipe:
+    """How one network is trained: AdamW under a one-cycle schedule."""
+
+    n_train: int
+    n_test: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+
+    def __post_init__(self) -> None:
+        for name in ("n_train", "n_test", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"study: {name} is {getattr(self, name)}; it must be at least 1")
+        if self.batch_size > self.n_train:
+            raise UsageError(
+                f"study: batch_size {self.batch_size} exceeds n_train {self.n_train}; lower it"
+            )
+        if not self.learning_rate > 0.0 or self.weight_decay < 0.0:
+            raise UsageError(
+                f"study: learning_rate {self.learning_rate} must be positive and weight_decay "
+                f"{self.weight_decay} not negative"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A network to fine-tune: an architecture and where its weights come from.
+
+    ``recipe`` is None for a random start, and so is the source.
+    """
+
+    architecture: Architecture
+    source: str | None
+    recipe: TrainingRecipe | None
+    image_size: int
+    seed: int
+
+    @property
+    def model_id(self) -> str:
+        """Name in the history, ``ARCHITECTURE@SOURCE``."""
+        return f"{self.architecture.name}@{self.source or RANDOM_START}"
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that change whenever the weights would."""
+        return _digest(asdict(self))[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FineTuning:
+    """One run: a model trained on and tested on a task."""
+
+    study: str
+    model: Model
+    task_id: str
+    recipe: TrainingRecipe
+    seed: int
+    data_seed: int
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run: a digest of everything that decides its result."""
+        return f"zoo-{_digest(asdict(self))[:24]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A whole study.
+
+    Attributes
+    ----------
+    name : str
+        Stands in every run as its source.
+    seed : int
+        Seed of the data, of the initial weights and of the order of the runs.
+    image_size : int
+        Side of all images in pixels.
+    architectures : tuple of Architecture
+    sources, targets : tuple of str
+        Task ids. No task may be both.
+    random_start : bool
+        Whether the untrained networks are fine-tuned as well.
+    pretraining, finetuning : TrainingRecipe
+        ``finetuning.learning_rate`` is the first of ``learning_rates``.
+    learning_rates, seeds : tuple
+        Every fine-tuning is done with each of them.
+    n_train_of : mapping of task id to int
+        Training images of the targets that differ from ``finetuning.n_train``.
+    """
+
+    name: str
+    seed: int
+    image_size: int
+    architectures: tuple[Architecture, ...]
+    sources: tuple[str, ...]
+    random_start: bool
+    targets: tuple[str, ...]
+    pretraining: TrainingRecipe
+    finetuning: TrainingRecipe
+    learning_rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+    n_train_of: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for task_id in (*self.sources, *self.targets):
+            get_task(task_id)
+        names = [architecture.name for architecture in self.architectures]
+        for what, values in (
+            ("architecture", names),
+            ("source", self.sources),
+            ("target", self.targets),
+            ("learning rate", self.learning_rates),
+            ("seed", self.seeds),
+        ):
+            if len(set(values)) != len(values):
+                raise UsageError(f"study {self.name!r}: a {what} is named twice in {values}")
+        both = sorted(set(self.sources) & set(self.targets))
+        if both:
+            raise UsageError(
+                f"study {self.name!r}: {both} are sources and targets; a model would be tested "
+                "on the task it was pre-trained on, so keep the two apart"
+            )
+        strange = sorted(set(self.n_train_of) - set(self.targets))
+        if strange:
+            raise UsageError(f"study {self.name!r}: n_train_of names {strange}, no targets")
+        if not (names and self.targets and self.learning_rates and self.seeds):
+            raise UsageError(
+                f"study {self.name!r}: it needs an architecture, a target, a learning rate, a seed"
+            )
+        if not (self.sources or self.random_start):
+            raise UsageError(f"study {self.name!r}: it needs a source or random_start = true")
+
+    def models(self) -> list[Model]:
+        """All models, architecture by architecture."""
+        origins = [*self.sources, *([None] if self.random_start else [])]
+        return [
+            Model(
+                architecture=architecture,
+                source=source,
+                recipe=None if source is None else self.pretraining,
+                image_size=self.image_size,
+                seed=self.seed,
+            )
+            for architecture, source in product(self.architectures, origins)
+        ]
+
+    def finetunings(self) -> list[FineTuning]:
+        """All runs in an order that is random but fixed by the seed.
+
+        Time then says nothing about model or task, so a history cut at a date is a fair sample.
+        """
+        runs = []
+        for model, task_id, rate, seed in product(
+            self.models(), self.targets, self.learning_rates, self.seeds
+        ):
+            n_train = self.n_train_of.get(task_id, self.finetuning.n_train)
+            recipe = TrainingRecipe(
+                **asdict(self.finetuning) | {"learning_rate": rate, "n_train": n_train}
+            )
+            runs.append(
+                FineTuning(
+                    study=self.name,
+                    model=model,
+                    task_id=task_id,
+                    recipe=recipe,
+                    seed=seed,
+                    data_seed=self.seed,
+                )
+            )
+        order = named_stream(self.seed, "zoo", "order of runs").permutation(len(runs))
+        return [runs[i] for i in order]
+
+
+def read_study(path: str | Path) -> Study:
+    """Read a study from TOML.
+
+    Raises
+    ------
+    UsageError
+        No such file, not TOML, a key missing or unknown, or a value that cannot be meant.
+    """
+    try:
+        with Path(path).open("rb") as handle:
+            document = tomllib.load(handle)
+    except OSError as error:
+        raise UsageError(f"{path}: the study cannot be read ({error.strerror})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not TOML ({error})") from error
+    try:
+        study = _from_document(document)
+    except KeyError as error:
+        raise UsageError(f"{path}: {error} is missing; training/zoo/study.toml has it") from error
+    except TypeError as error:
+        raise UsageError(f"{path}: {error}; see training/zoo/study.toml") from error
+    left = {f"{name}.{key}" for name, table in document.items() if isinstance(table, dict)
+            for key in table}  # fmt: skip
+    left |= {name for name, table in document.items() if not isinstance(table, dict) and table}
+    if left:
+        raise UsageError(f"{path}: {sorted(left)} are unknown; see training/zoo/study.toml")
+    return study
+
+
+def _from_document(document: dict[str, Any]) -> Study:
+    """Build the study, taking out of ``document`` all that is understood."""
+    head, before, after = (document[name] for name in ("study", "pretraining", "finetuning"))
+    rates = tuple(float(rate) for rate in after.pop("learning_rates"))
+    return Study(
+        name=head.pop("name"),
+        seed=head.pop("seed"),
+        image_size=head.pop("image_size"),
+        architectures=tuple(Architecture(**a) for a in document.pop("architecture")),
+        sources=tuple(before.pop("sources")),
+        random_start=before.pop("random_start"),
+        targets=tuple(after.pop("targets")),
+        learning_rates=rates,
+        seeds=tuple(after.pop("seeds")),
+        n_train_of=after.pop("n_train_of", {}),
+        pretraining=_recipe(before, before.pop("learning_rate")),
+        finetuning=_recipe(after, rates[0] if rates else 1.0),
+    )
+
+
+def _recipe(table: dict[str, Any], learning_rate: float) -> TrainingRecipe:
+    names = ("n_train", "n_test", "epochs", "batch_size", "weight_decay")
+    return TrainingRecipe(learning_rate=learning_rate, **{name: table.pop(name) for name in names})
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Image tasks that need no download: every image is drawn from a seed, or ships with a library."""
