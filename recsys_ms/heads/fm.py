@@ -46,10 +46,10 @@ class FactorizationMachineConfig:
         Falling, each above 0. At 1 nothing is admitted that noise alone would reach; smaller ones
         learn more and overfit more. Cross-validation takes the largest whose error is within one
         standard error of the least.
-    max_validation_rows : int
-        Above this many rows nothing is cross-validated, and the second margin (or the only one) is
-        used: one half of the noise level was within a few per cent of the best wherever
-        interactions were planted, and costs little where there are none.
+    max_validation_entries : int
+        Above this many nonzeros of the design nothing is cross-validated, and the second margin (or
+        the only one) is used: where interactions were planted one half of the noise level was near
+        the best, and where there were none it cost little.
     n_folds : int
         Folds of the cross-validation, at least 2: of whole groups when ``fit`` is told them.
     max_sweeps : int
@@ -62,7 +62,7 @@ class FactorizationMachineConfig:
     l2_linear: float = 1.0
     l2_factors: float | None = None
     noise_margins: tuple[float, ...] = (1.0, 0.5, 0.25, 0.1)
-    max_validation_rows: int = 20_000
+    max_validation_entries: int = 500_000
     n_folds: int = 5
     max_sweeps: int = 50
     tolerance: float = 1e-4
@@ -72,7 +72,7 @@ class FactorizationMachineConfig:
             ("n_factors", 0),
             ("max_sweeps", 1),
             ("n_folds", 2),
-            ("max_validation_rows", 0),
+            ("max_validation_entries", 0),
         ):
             if getattr(self, name) < least:
                 raise UsageError(
@@ -250,13 +250,14 @@ class FactorizationMachineHead(Head):
         if config.l2_factors is not None:
             return config.l2_factors
         margins = config.noise_margins
+        noise = problem.noise_level(rng)
         margin = margins[min(1, len(margins) - 1)]
-        if len(margins) > 1 and problem.target.size <= config.max_validation_rows:
-            margin = self._validated_margin(problem, groups, rng)
-        return margin * problem.noise_level(rng)
+        if len(margins) > 1 and problem.rows.nnz <= config.max_validation_entries:
+            margin = self._validated_margin(problem, noise, groups, rng)
+        return margin * noise
 
     def _validated_margin(
-        self, problem: Problem, groups: IntArray | None, rng: np.random.Generator
+        self, problem: Problem, noise: float, groups: IntArray | None, rng: np.random.Generator
     ) -> float:
         margins = self.config.noise_margins
         if groups is not None and np.unique(groups).size == 1:
@@ -264,16 +265,25 @@ class FactorizationMachineHead(Head):
         folds = _folds(problem.target.size, groups, self.config.n_folds, rng)
         if folds is None:
             return margins[0]
-        errors = np.empty((len(margins), problem.target.size))
-        for fold in range(int(folds.max()) + 1):
-            test = folds == fold
-            rows, y = problem.rows[test], problem.target[test]
-            part = Problem(problem.rows[~test], problem.target[~test], self.config.l2_linear)
-            noise = part.noise_level(rng)
-            for m, margin in enumerate(margins):
+        parts = [
+            Problem(
+                problem.rows[folds != fold], problem.target[folds != fold], self.config.l2_linear
+            )
+            for fold in range(int(folds.max()) + 1)
+        ]
+        tried: list[FloatArray] = []
+        for margin in margins:
+            errors = np.empty(problem.target.size)
+            for fold, part in enumerate(parts):
+                test = folds == fold
                 solution = self._solve(part, margin * noise, rng)
-                errors[m, test] = np.square(y - _predict(rows, solution))
-        return margins[_strictest_within_one_error(errors, groups)]
+                predicted = _predict(problem.rows[test], solution)
+                errors[test] = np.square(problem.target[test] - predicted)
+            tried.append(errors)
+            # Once more freedom does plain harm, still more will not help, and costs the most.
+            if _excess(np.stack(tried), groups)[-1] > 0.0:
+                break
+        return margins[int(np.flatnonzero(_excess(np.stack(tried), groups) <= 0.0)[0])]
 
     def _known_columns(self, design: Design) -> sp.csr_array:
         self._require_fitted()
@@ -307,8 +317,8 @@ def _folds(
     return np.asarray(of_unit[units], dtype=np.int64)
 
 
-def _strictest_within_one_error(errors: FloatArray, groups: IntArray | None) -> int:
-    """First row of ``errors`` (n_margins, n_rows) not worse than the best by a standard error."""
+def _excess(errors: FloatArray, groups: IntArray | None) -> FloatArray:
+    """Mean of each row of ``errors`` (n_margins, n_rows) over the least, less a standard error."""
     if groups is not None:
         # Rows of one task err together: a task is one observation of the error.
         units = np.unique(groups, return_inverse=True)[1]
@@ -317,7 +327,7 @@ def _strictest_within_one_error(errors: FloatArray, groups: IntArray | None) -> 
     means = errors.mean(axis=1)
     excess = errors - errors[int(means.argmin())]
     standard_error = excess.std(axis=1, ddof=1) / math.sqrt(errors.shape[1])
-    return int(np.flatnonzero(excess.mean(axis=1) <= standard_error)[0])
+    return np.asarray(excess.mean(axis=1) - standard_error)
 
 
 def _checked_design(design: Design) -> sp.csr_array:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from numba import njit
+from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from recsys_ms.core.compiled import Compiled
@@ -16,8 +17,10 @@ from recsys_ms.core.types import FloatArray, IntArray
 
 #: Conjugate gradients stop at this residual, relative to the right-hand side.
 _EXACT = 1e-12
-#: Up to here the spectrum of the interactions is found densely; Lanczos needs some room.
-_DENSE_COLUMNS = 64
+#: Up to here the spectrum of the interactions is found densely; beyond, by Lanczos steps.
+_DENSE_COLUMNS = 512
+#: The most entries of a design that are spread out to multiply many dense columns (160 MB).
+_DENSE_ENTRIES = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,6 +74,7 @@ class Problem:
         self.ridge = _solve_linear(rows, self.columns, target, no_start, l2_linear, _EXACT)
         self.left_over = target - self.ridge[0] - rows @ self.ridge[1]
         self.interactions = InteractionMatrix(rows, self.sizes)
+        self._spectrum: tuple[FloatArray, FloatArray] | None = None
         # Without anything left over, or without columns that meet, no interaction can be learned.
         self.can_interact = bool(
             self.sizes.max(initial=0.0) > 0.0 and np.abs(self.left_over).max() > 0.0
@@ -94,7 +98,10 @@ class Problem:
         w0, w = self.ridge
         v = np.zeros((n_factors, w.size))
         if n_factors and self.can_interact:
-            v = self.interactions.start(self.left_over, n_factors, penalty, rng)
+            if self._spectrum is None or self._spectrum[0].size < min(n_factors, w.size):
+                # Of the ridge's error, which the solutions under all penalties share.
+                self._spectrum = self.interactions.top(self.left_over, n_factors, rng)
+            v = self.interactions.start(self._spectrum, n_factors, penalty)
         if not v.any():
             # Zero factors are stationary, and here they are the start: ridge is the solution.
             ridge = float(np.square(self.left_over).sum()) + self.l2_linear * float(
@@ -203,8 +210,8 @@ class InteractionMatrix:
 
         n = self.shrink.size
         if n <= max(_DENSE_COLUMNS, 4 * n_wanted):
-            matrix = np.column_stack([product(unit) for unit in np.eye(n)])
-            values, vectors = np.linalg.eigh((matrix + matrix.T) / 2.0)
+            first = max(0, n - n_wanted)
+            values, vectors = eigh(self._dense(error, diagonal), subset_by_index=(first, n - 1))
         else:
             operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
             try:
@@ -217,15 +224,28 @@ class InteractionMatrix:
         order = np.argsort(-values, kind="stable")[:n_wanted]
         return values[order], np.ascontiguousarray(vectors[:, order].T)
 
+    def _dense(self, error: FloatArray, diagonal: FloatArray) -> FloatArray:
+        rows = self.rows
+        weighted = sp.csr_array(
+            (rows.data * np.repeat(error, np.diff(rows.indptr)), rows.indices, rows.indptr),
+            shape=rows.shape,
+        )
+        if rows.shape[0] * rows.shape[1] <= _DENSE_ENTRIES and rows.nnz > 16 * rows.shape[0]:
+            product = np.asarray(rows.toarray().T @ weighted.toarray())
+        else:
+            product = np.asarray((self.transposed @ weighted).toarray())
+        product[np.diag_indices_from(product)] -= diagonal
+        return np.asarray(self.shrink[:, None] * product * self.shrink)
+
     def start(
-        self, error: FloatArray, n_factors: int, penalty: float, rng: np.random.Generator
+        self, spectrum: tuple[FloatArray, FloatArray], n_factors: int, penalty: float
     ) -> FloatArray:
         """Factors along the directions that beat the penalty, each at its own best length.
 
         Others start, and stay, at zero: the penalty would draw them back there.
         """
         factors = np.zeros((n_factors, self.shrink.size))
-        values, vectors = self.top(error, n_factors, rng)
+        values, vectors = spectrum
         for f in range(values.size):
             direction = (self.shrink * vectors[f])[None, :]
             response = 2.0 * interaction_part(self.rows, direction)
