@@ -175,9 +175,10 @@ def _run_ranker(
     work: _Work, fold: Fold, name: str, factory: RankerFactory | None
 ) -> Iterable[Cell]:
     stream = named_stream(work.seed, "ranker", fold.name, name)
-    started = time.perf_counter()
     try:
         ranker = factory() if factory is not None else _by_name(name)
+        # Making the first one of a process imports its libraries: no part of learning.
+        started = time.perf_counter()
         ranker.fit(fold.train, work.catalog, rng=stream)
     except _RANKER_ERRORS as error:
         _log.warning("ranker %s failed to fit on fold %s: %s", name, fold.name, error)

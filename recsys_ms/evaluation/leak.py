@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ def find_leaks(
     protocol: Protocol,
     factory: Callable[[], BaseRanker],
     seed: int = 0,
+    n_folds: int | None = None,
 ) -> tuple[str, ...]:
     """Folds whose predictions change when only the tested outcomes do.
 
@@ -31,6 +33,15 @@ def find_leaks(
     the metric's range. The protocol splits that history anew, the ranker is fitted anew with the
     same random stream, and must answer bit for bit as before.
 
+    Parameters
+    ----------
+    interactions, catalog, protocol, seed
+        As for :func:`recsys_ms.evaluation.backtest.backtest`.
+    factory : callable
+        Makes an unfitted ranker.
+    n_folds : int, optional
+        Look at the first so many folds only.
+
     Returns
     -------
     tuple of str
@@ -38,7 +49,7 @@ def find_leaks(
         longer yields is one as well.
     """
     leaks: list[str] = []
-    for fold in protocol.folds(interactions, catalog, seed=seed):
+    for fold in islice(protocol.folds(interactions, catalog, seed=seed), n_folds):
         if not fold.held_out:
             continue
         before = _answers(fold, catalog, factory, seed)

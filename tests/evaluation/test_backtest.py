@@ -140,6 +140,22 @@ def test_progress_hears_of_every_fold():
     assert "leave-one-task-out" in heard.description
 
 
+def test_registered_names_are_resolved():
+    result = run(rankers=["lr", "popularity", "oracle"], history=planted(n_tasks=3))
+    assert result.rankers == ("popularity", "random", "lr", "oracle")
+    assert not result.failures
+    assert result.mean("lr", "seconds") > 0.0
+
+
+def test_a_wrong_name_ends_it_before_the_first_fold():
+    class Unsplittable(LeaveOneTaskOut):
+        def folds(self, interactions, catalog, *, seed):
+            raise AssertionError("a fold was asked for")
+
+    with pytest.raises(UsageError, match="'popularty'"):
+        run(Unsplittable(), rankers=["popularty"])
+
+
 def test_nothing_to_test():
     history = Interactions.from_triplets(["t", "u"], ["a", "b"], [1.0, 2.0])
     with pytest.raises(DataError, match="nothing to test"):
