@@ -49,8 +49,11 @@ def weighted_tau(order: FloatArray, outcome: FloatArray) -> float:
 
     ``scipy.stats.weightedtau`` in its default, symmetric form: additive hyperbolic weights
     1/(r+1) + 1/(s+1), ranks counted from the highest number down, and the mean of the ranking by
-    (order, outcome) and by (outcome, order). This is the form of the published code of LogME; the
-    form ``rank=None`` of Model Spider, which ranks by one side only, differs in the third digit.
+    (order, outcome) and by (outcome, order), so the two may change places. Model Spider's tables
+    have the other form, ``rank=None`` with the outcome first, where the true ranks alone weigh: on
+    32 models and a correlation of 0.7 the two differ by 0.02 at the median, so compare like with
+    like.
+
     Higher is better; NaN when one side is constant or there are fewer than two models.
     """
     if order.size < 2 or np.ptp(order) == 0.0 or np.ptp(outcome) == 0.0:
