@@ -1,5 +1,6 @@
 """One writer at a time, guarded by a lock that the kernel drops when its holder dies."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -75,9 +76,11 @@ class FileLock:
                 "since": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, holder_text.encode(), 0)
         self._descriptor = descriptor
+        # The text only informs people: a full disk refuses it, and the lock is held all the same.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder_text.encode(), 0)
 
     def release(self) -> None:
         """Give the lock back; does nothing when it is not held."""

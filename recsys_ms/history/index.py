@@ -89,15 +89,11 @@ class RunIndex:
 
     Memory is about 32 bytes for each stored row, and a Python entry only for each run that is
     *running*.
-
-    Parameters
-    ----------
-    n_rows : int
-        Number of rows the table holds, which is the sequence of the next one.
     """
 
-    def __init__(self, n_rows: int = 0) -> None:
-        self._next = n_rows
+    def __init__(self) -> None:
+        # Sequence of the next row.
+        self._next = 0
         self._contents = DigestSet()
         self._settled = DigestSet()
         self._running: dict[bytes, int] = {}
@@ -107,7 +103,9 @@ class RunIndex:
         if stored.num_rows:
             keys, contents = _split(stored[DIGEST])
             settled = _mask(pc.not_equal(stored[c.STATUS], "running"))
-            self._note(keys, contents, settled, stored[SEQUENCE].to_numpy())
+            sequences = stored[SEQUENCE].to_numpy()
+            self._next = max(self._next, int(sequences.max()) + 1)
+            self._note(keys, contents, settled, sequences)
 
     def admit(self, runs: pa.Table) -> Admitted:
         """Decide on valid runs, as if they came one after the other, and remember them.

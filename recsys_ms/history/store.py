@@ -24,6 +24,7 @@ _CONFIGURATION: Final = {
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 36500 days",
 }
+_ROWS_TO_LEARN: Final = 65_536
 _QUERY_SETTINGS: Final = (
     "SET TimeZone = 'UTC'",
     "SET autoinstall_known_extensions = false",
@@ -186,9 +187,18 @@ class RunStore:
 
     def index(self) -> RunIndex:
         """What the table holds, for deciding on runs that come in."""
-        index = RunIndex(self._table().to_pyarrow_dataset().count_rows())
+        index = RunIndex()
+        waiting: list[pa.RecordBatch] = []
+        n_waiting = 0
+        # A table of many nights has many small files: learn from several at once.
         for batch in self._read([DIGEST, c.STATUS, SEQUENCE]):
-            index.learn(pa.Table.from_batches([batch]))
+            waiting.append(batch)
+            n_waiting += batch.num_rows
+            if n_waiting >= _ROWS_TO_LEARN:
+                index.learn(pa.Table.from_batches(waiting))
+                waiting, n_waiting = [], 0
+        if waiting:
+            index.learn(pa.Table.from_batches(waiting))
         return index
 
     def append(self, tables: Iterable[pa.Table]) -> int:
@@ -208,13 +218,14 @@ class RunStore:
         """
         source = (table for table in tables if table.num_rows)
         first = next(source, None)
+        table = self._table()
         if first is None:
-            return self.version
+            return int(table.version())
         before = set(self.folder.iterdir())
         stream = _Guarded(chain([first], source))
         try:
             write_deltalake(
-                self._table(),
+                table,
                 pa.RecordBatchReader.from_batches(STORED_SCHEMA, stream.batches()),
                 mode="append",
                 writer_properties=WriterProperties(compression="ZSTD"),
@@ -229,8 +240,9 @@ class RunStore:
                 f"{self.folder}: the runs cannot be written ({_first_line(error)}); nothing was "
                 "committed: check that the folder is writable and has free space, and run again"
             ) from error
-        _make_durable(self.folder, set(self.folder.iterdir()) - before, self.version)
-        return self.version
+        version = int(table.version())
+        _make_durable(self.folder, set(self.folder.iterdir()) - before, version)
+        return version
 
 
 class _Guarded:

@@ -1,0 +1,141 @@
+import hashlib
+import struct
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys_ms.core import columns as c
+from recsys_ms.history.digest import run_digests
+from recsys_ms.history.index import DIGEST, SEQUENCE, SUPERSEDES, DigestSet, RunIndex
+from recsys_ms.history.run import Run
+from recsys_ms.history.schema import runs_to_table
+
+
+def make(run_id: str, status: str = "finished", value: float = 0.5, **fields: Any) -> Run:
+    return Run(
+        **{"model_id": "m", "task_id": "t", "metric": "accuracy", "direction": "max", **fields},
+        run_id=run_id,
+        status=status,
+        value=value,
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.binary(min_size=16, max_size=16), max_size=30), max_size=8))
+def test_a_digest_set_is_a_set(pieces: list[list[bytes]]) -> None:
+    digests = DigestSet()
+    seen: set[bytes] = set()
+    for piece in pieces:
+        array = np.array(piece, dtype="S16")
+        # NumPy strips trailing zero bytes when it hands a value out; so does this reference.
+        names = array.tolist()
+        assert digests.contains(array).tolist() == [name in seen for name in names]
+        digests.add(array)
+        seen |= set(names)
+    assert digests.contains(np.array([b"\x00" * 16], dtype="S16")).tolist() == [b"" in seen]
+
+
+def test_content_is_everything_but_the_time_of_ingest() -> None:
+    base = make("r")
+    same = make("r", ingested_at="2026-01-01T00:00:00Z")
+    others = [
+        make("r", value=0.25),
+        make("r", status="failed"),
+        make("r", tags={"a": "b"}),
+        make("r", source="x"),
+        make("r", source_version="x"),
+        make("r", seed=0),
+        make("r", finished_at="2026-01-01T00:00:00Z"),
+    ]
+    keys, contents = run_digests(runs_to_table([base, same, *others]))
+    assert len(set(keys.tolist())) == 1
+    assert contents[0] == contents[1]
+    assert len(set(contents.tolist())) == 1 + len(others)
+
+
+def test_digests_are_not_fooled_by_separators_or_minus_zero() -> None:
+    pairs = [
+        (make("r", split="a;source=1:b"), make("r", split="a", source="b")),
+        (make("r", epoch=-0.0), make("r", epoch=0.0)),
+    ]
+    (_, split), (_, zero) = (run_digests(runs_to_table(pair)) for pair in pairs)
+    assert split[0] != split[1]
+    assert zero[0] == zero[1]
+
+
+def test_digests_are_blake2b_of_the_written_out_fields() -> None:
+    # Stored digests are compared with new ones for ever, so the text may never change.
+    keys, contents = run_digests(
+        runs_to_table([make("r", seed=1, started_at="1970-01-01T00:00:01Z")])
+    )
+    half = int.from_bytes(struct.pack(">d", 0.5), "big")
+    text = (
+        f"run_id=1:r;model_id=1:m;task_id=1:t;metric=8:accuracy;direction=3:max;value=19:{half};"
+        "seed=1:1;hyperparameters=2:{};status=8:finished;started_at=7:1000000;tags=2:{};"
+    )
+    assert keys[0] == hashlib.blake2b(b"run_id=1:r;", digest_size=16).digest()
+    assert contents[0] == hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def reference(known: dict[str, list[Run]], run: Run) -> str:
+    """What the docstring of ``History.ingest`` says, with plain Python objects."""
+    states = known.setdefault(run.run_id, [])
+    if run in states:
+        return "duplicate"
+    if not states:
+        states.append(run)
+        return "new"
+    if any(state.status != "running" for state in states):
+        return "conflict"
+    states.append(run)
+    return "updated"
+
+
+RUNS = st.builds(
+    make,
+    st.sampled_from(["a", "b", "c", "d"]),
+    st.sampled_from(["running", "running", "finished", "failed"]),
+    st.sampled_from([0.25, 0.5, 0.75]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.lists(RUNS, max_size=12), max_size=4),
+    st.integers(0, 3),
+    st.randoms(use_true_random=False),
+)
+def test_decisions_are_those_of_runs_that_come_one_by_one(
+    batches: list[list[Run]], reopened_after: int, shuffled: Any
+) -> None:
+    known: dict[str, list[Run]] = {}
+    index = RunIndex()
+    stored: list[pa.Table] = []
+    for number, batch in enumerate(batches):
+        expected = [reference(known, run) for run in batch]
+        got = index.admit(runs_to_table(batch))
+        stored.append(got.rows)
+        assert got.conflicts.tolist() == [i for i, e in enumerate(expected) if e == "conflict"]
+        counts = (got.n_new, got.n_updated, got.n_duplicate)
+        assert counts == tuple(map(expected.count, ("new", "updated", "duplicate")))
+        if number == reopened_after:
+            # The stored rows may be read back in any order.
+            rows = pa.concat_tables(stored)
+            index = RunIndex()
+            order = list(range(rows.num_rows))
+            shuffled.shuffle(order)
+            for at in order:
+                index.learn(rows.slice(at, 1))
+    if not stored:
+        return
+    rows = pa.concat_tables(stored)
+    assert rows[SEQUENCE].to_pylist() == list(range(rows.num_rows))
+    assert all(len(digest) == 32 for digest in rows[DIGEST].to_pylist())
+    gone = set(rows[SUPERSEDES].to_pylist())
+    latest = [row for row in rows.to_pylist() if row[SEQUENCE] not in gone]
+    assert sorted((row[c.RUN_ID], row[c.STATUS], row[c.VALUE]) for row in latest) == sorted(
+        (states[-1].run_id, states[-1].status, states[-1].value) for states in known.values()
+    )
