@@ -22,6 +22,8 @@ HeadFactory: TypeAlias = Callable[[], Head]
 
 #: Weight of the pull to equal weights, as a share of the squared error that equal weights leave.
 _PULL: Final = 0.1
+#: Relative error below which predictions count as perfect.
+_LEAST_ERROR: Final = 1e-3
 #: Weight of the condition that the weights add up to 1; they are normalised afterwards.
 _SUM: Final = 1e4
 
@@ -229,7 +231,8 @@ def simplex_weights(predictions: FloatArray, target: FloatArray) -> FloatArray:
     if spread == 0.0:
         return np.full(n_heads, 1.0 / n_heads)
     equal = target - predictions.mean(axis=1)
-    pull = np.sqrt(_PULL) * float(np.linalg.norm(equal)) / spread
+    # Perfect predictions leave no error; the floor still shares the weight between equals.
+    pull = np.sqrt(_PULL) * max(float(np.linalg.norm(equal)) / spread, _LEAST_ERROR)
     # Since the weights add up to 1, taking the mean of the target off both sides changes nothing.
     rows = np.vstack(
         [
