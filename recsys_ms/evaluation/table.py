@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rich.table import Table
+from rich.text import Text
 
 from recsys_ms.core.errors import UsageError
 from recsys_ms.evaluation.metrics import HIGHER_IS_BETTER, METRICS, QUALITY_METRICS
@@ -36,22 +37,25 @@ def comparison_table(
         Unknown metric.
     """
     _check(metrics)
-    table = Table(title=title(result), caption="\n".join(notes(result)), caption_justify="left")
+    # Texts, not strings: a bracket in a name or in an error message is no markup.
+    table = Table(
+        title=Text(title(result)), caption=Text("\n".join(notes(result))), caption_justify="left"
+    )
     table.add_column("ranker", no_wrap=True)
     for metric in metrics:
         table.add_column(_heading(metric), justify="right")
     for label, summaries in _sections(result):
         if label:
             table.add_section()
-            table.add_row(f"[italic]{label}[/italic]")
+            table.add_row(Text(label, style="italic"))
         for name in result.rankers:
             cells = []
             for metric in metrics:
                 verdict = summaries[name].difference[metric].verdict(metric)
                 text = _cell(result, summaries[name], metric, intervals=intervals)
                 style = _STYLES[verdict] if metric in QUALITY_METRICS else ""
-                cells.append(f"[{style}]{_escaped(text)}[/{style}]" if style else _escaped(text))
-            table.add_row(name, *cells)
+                cells.append(Text(text, style=style))
+            table.add_row(Text(name), *cells)
     return table
 
 
@@ -104,7 +108,8 @@ def notes(result: BacktestResult) -> list[str]:
     for name in result.rankers:
         failed = [cell for cell in result.failures if cell.ranker == name]
         if failed:
-            said.append(f"{name} failed on {len(failed)} tests; the first: {failed[0].failure}.")
+            reason = str(failed[0].failure).splitlines()[0]
+            said.append(f"{name} failed on {len(failed)} tests; the first: {reason}.")
     return said
 
 
@@ -144,10 +149,6 @@ def _heading(metric: str) -> str:
 def _few(names: Sequence[str], n_shown: int = 5) -> str:
     shown = ", ".join(names[:n_shown])
     return shown if len(names) <= n_shown else f"{shown} and {len(names) - n_shown} more"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 def _check(metrics: Sequence[str]) -> None:

@@ -8,7 +8,9 @@ from rich.console import Console
 from evaluation.planted import BASELINES, BrokenRanker, ObservedRanker, planted, planted_runs
 from recsys_ms.core.errors import UsageError
 from recsys_ms.evaluation.backtest import backtest
+from recsys_ms.evaluation.metrics import METRICS
 from recsys_ms.evaluation.protocols import LeaveOneTaskOut
+from recsys_ms.evaluation.result import BacktestResult, Cell, LeftOut
 from recsys_ms.evaluation.table import comparison_markdown, comparison_table
 from recsys_ms.evaluation.temporal import Temporal
 from recsys_ms.history.interactions import Interactions
@@ -98,3 +100,32 @@ def test_mixed_units_are_said():
         backtest(history, protocol=LeaveOneTaskOut(), rankers=BASELINES, n_draws=50)
     )
     assert "Regret mixes the units of 6 metrics" in markdown
+
+
+def test_what_was_not_tested_is_said_and_brackets_are_no_markup():
+    def cell(ranker, failure=None):
+        scores = dict.fromkeys(METRICS, float("nan") if failure else 0.5)
+        return Cell(
+            ranker=ranker,
+            fold="f",
+            task_id="t",
+            warmth="hot",
+            n_models=3,
+            n_observed=0,
+            scores=scores,
+            failure=failure,
+        )
+
+    result = BacktestResult.from_cells(
+        [cell("popularity"), cell("mine", "fit: ValueError: got [/x] | [red]\nsecond line")],
+        protocol="settings-1",
+        rankers=("popularity", "mine"),
+        seed=0,
+        left_out=[LeftOut(fold=str(i), task_id=f"task-{i}") for i in range(7)],
+    )
+    for out in (comparison_markdown(result), shown(comparison_table(result))):
+        assert "settings-1: 1 task, 1 fold" in out
+        assert "task-4 and 2 more" in out
+        assert "got [/x] | [red]." in out
+        assert "second line" not in out
+        assert "–" in out
