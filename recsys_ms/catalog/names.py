@@ -18,6 +18,7 @@ from recsys_ms.core.optional import require
 #: state them. ``clip`` and ``openai`` stand for the smallest published training set of that method.
 PRETRAINING_IMAGES: Final[dict[str, float]] = {
     "in1k": 1.28e6,
+    "imagenet": 1.28e6,
     "in12k": 1.2e7,
     "in21k": 1.4e7,
     "in22k": 1.4e7,

@@ -56,6 +56,7 @@ def test_any_text_is_a_name(text):
         ("augreg_in21k_ft_in1k", 1.4e7),
         ("google/vit-base-patch16-224-in21k", 1.4e7),
         ("imagenet-1k", 1.28e6),
+        ("resnet50@imagenet", 1.28e6),
         ("clip_laion2b_soup_ft_in12k_in1k", 2.3e9),
         ("resnet50@caltech101", None),
         ("inside", None),
