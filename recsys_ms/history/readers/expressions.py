@@ -13,7 +13,7 @@ import pyarrow as pa
 from recsys_ms.core.errors import UsageError
 from recsys_ms.history.readers.templates import parse_nested, plain_text, to_number
 
-_Kind: TypeAlias = Literal["number", "json", "time", "text"]
+ColumnKind: TypeAlias = Literal["number", "json", "time", "text"]
 
 _ROW: Final = "_row"
 _KEEP: Final = "_keep"
@@ -26,16 +26,14 @@ _CLOSED: Final[Mapping[str, str | bool | int]] = {
 }
 #: Whole numbers with more digits are ids, which a DOUBLE would round.
 _MAX_DIGITS: Final = 15
+_SAMPLE: Final = 10_000
 _WINDOW: Final = re.compile(r"\)\s*over\b", re.IGNORECASE)
 
 
 class Expressions:
     """Computed columns and a predicate, for one table, batch after batch.
 
-    The type of a column is decided once, on the first batch: DOUBLE when more than half of its
-    known cells are numbers (thousands separators allowed, none of more than 15 digits), JSON when
-    more than half are dicts or lists, a time for times, VARCHAR otherwise. A cell that does not fit
-    is NULL.
+    What type a column has there, :func:`kinds_of` says. A cell that does not fit is NULL.
 
     Parameters
     ----------
@@ -53,7 +51,7 @@ class Expressions:
     def __init__(self, computed: Mapping[str, str], where: str | None) -> None:
         self._computed = dict(computed)
         self._where = where
-        self._kinds: dict[str, _Kind] | None = None
+        self._connection: duckdb.DuckDBPyConnection | None = None
         self._texts = "\n".join((*computed.values(), where or "")).casefold()
         for name, text in self._named():
             if _WINDOW.search(text):
@@ -67,7 +65,7 @@ class Expressions:
                 raise _refused(name, text, error) from error
 
     def evaluate(
-        self, columns: Mapping[str, Sequence[Any]], n_rows: int
+        self, columns: Mapping[str, Sequence[Any]], n_rows: int, kinds: Mapping[str, ColumnKind]
     ) -> tuple[list[bool], dict[str, list[Any]]]:
         """Evaluate for the rows of one batch.
 
@@ -77,6 +75,8 @@ class Expressions:
             Cells, ``None`` where empty.
         n_rows : int
             Number of rows.
+        kinds : mapping of column name to kind
+            The same for every batch of a table.
 
         Returns
         -------
@@ -93,7 +93,7 @@ class Expressions:
         """
         if not self._computed and self._where is None:
             return [True] * n_rows, {}
-        table, unfit = self._typed(columns, n_rows)
+        table, unfit = self._typed(columns, n_rows, kinds)
         result = table
         for name, text in self._named():
             result = self._add(result, name, text)
@@ -109,36 +109,36 @@ class Expressions:
         return [*self._computed.items(), *where]
 
     def _typed(
-        self, columns: Mapping[str, Sequence[Any]], n_rows: int
+        self, columns: Mapping[str, Sequence[Any]], n_rows: int, kinds: Mapping[str, ColumnKind]
     ) -> tuple[pa.Table, set[int]]:
         # Only what an expression can mean: the others need not be converted.
         used = [name for name in columns if name.casefold() in self._texts]
-        if self._kinds is None:
-            self._kinds = {name: _kind_of(columns[name]) for name in used}
         arrays: dict[str, pa.Array] = {_ROW: pa.array(range(n_rows), pa.int64())}
         unfit: set[int] = set()
         for name in used:
             cells = columns[name]
-            converted = _CONVERTERS[self._kinds[name]](cells)
+            converted = _CONVERTERS[kinds[name]](cells)
             unfit.update(
                 row
                 for row, (cell, value) in enumerate(zip(cells, converted, strict=True))
                 if value is None and cell is not None
             )
-            arrays[name] = pa.array(converted, _TYPES[self._kinds[name]])
+            arrays[name] = pa.array(converted, _TYPES[kinds[name]])
         return pa.table(arrays), unfit
 
     def _add(self, table: pa.Table, name: str, text: str) -> pa.Table:
         try:
-            with duckdb.connect(":memory:", config=dict(_CLOSED)) as connection:
-                connection.register("source", table)
-                result = (
-                    connection.view("source")
-                    .select(duckdb.StarExpression(), duckdb.SQLExpression(text).alias(name))
-                    .to_arrow_table()
-                )
+            if self._connection is None:
+                self._connection = duckdb.connect(":memory:", config=dict(_CLOSED))
+            self._connection.register("source", table)
+            result = (
+                self._connection.view("source")
+                .select(duckdb.StarExpression(), duckdb.SQLExpression(text).alias(name))
+                .to_arrow_table()
+            )
+            self._connection.unregister("source")
         except duckdb.Error as error:
-            raise _refused(name, text, error) from error
+            raise _refused(name, text, error, table.schema) from error
         if result.num_rows != table.num_rows:
             raise UsageError(
                 f"{_option(name)} {text!r} makes {result.num_rows} rows of {table.num_rows}; "
@@ -149,24 +149,38 @@ class Expressions:
         return result
 
 
+def kinds_of(columns: Mapping[str, Sequence[Any]]) -> dict[str, ColumnKind]:
+    """Decide what each column holds, from at most its first 10,000 cells.
+
+    ``number`` (DOUBLE) when at least half of the known cells are numbers, thousands separators
+    allowed, and none has more than 15 digits; ``json`` when more than half are dicts or lists;
+    ``time`` for times; else ``text`` (VARCHAR).
+    """
+    return {name: _kind_of(cells[:_SAMPLE]) for name, cells in columns.items()}
+
+
 def _option(name: str) -> str:
     return "--where" if name == _KEEP else f"--column {name}"
 
 
-def _refused(name: str, text: str, error: duckdb.Error) -> UsageError:
+def _refused(
+    name: str, text: str, error: duckdb.Error, schema: pa.Schema | None = None
+) -> UsageError:
     said = re.sub(r"\s+", " ", str(error).split("\nLINE")[0])
+    columns = [f"{column.name} ({column.type})" for column in schema or () if column.name != _ROW]
     return UsageError(
         f"{_option(name)} {text!r}: DuckDB says: {said}; it takes one expression over the columns "
         "(a column with a space or # stands in double quotes, text in single ones)"
+        + (f". Columns it names: {', '.join(columns)}" if columns else "")
     )
 
 
-def _kind_of(cells: Sequence[Any]) -> _Kind:
+def _kind_of(cells: Sequence[Any]) -> ColumnKind:
     known = [cell for cell in cells if cell is not None]
     if not known:
         return "text"
     numbers = sum(1 for cell in known if to_number(cell) is not None)
-    if 2 * numbers > len(known):
+    if 2 * numbers >= len(known):
         return "text" if any(map(_is_long, islice(known, 1000))) else "number"
     if 2 * sum(1 for cell in known if isinstance(cell, datetime)) > len(known):
         return "time"
@@ -218,13 +232,13 @@ def _as_texts(cells: Sequence[Any]) -> list[str | None]:
     return [None if cell is None else plain_text(cell) for cell in cells]
 
 
-_CONVERTERS: Final[Mapping[_Kind, Callable[[Sequence[Any]], Sequence[Any]]]] = {
+_CONVERTERS: Final[Mapping[ColumnKind, Callable[[Sequence[Any]], Sequence[Any]]]] = {
     "number": _as_numbers,
     "json": _as_json,
     "time": _as_times,
     "text": _as_texts,
 }
-_TYPES: Final[Mapping[_Kind, pa.DataType | None]] = {
+_TYPES: Final[Mapping[ColumnKind, pa.DataType | None]] = {
     "number": pa.float64(),
     "json": pa.string(),
     "time": None,

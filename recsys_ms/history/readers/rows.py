@@ -1,7 +1,8 @@
 """Rows of a table as fields: what runs and cards share of reading a table."""
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +10,7 @@ from typing import Any, Final
 from recsys_ms.core.errors import DataError
 from recsys_ms.history.quarantine import Reject
 from recsys_ms.history.readers.batch import BadRow, SourceBatch
-from recsys_ms.history.readers.expressions import Expressions
+from recsys_ms.history.readers.expressions import ColumnKind, Expressions, kinds_of
 from recsys_ms.history.readers.mapping import FieldMapping, bind_mapping
 from recsys_ms.history.readers.sources import Source, read_row
 
@@ -75,6 +76,7 @@ class RowMapper:
         fields: Iterable[str],
         open_fields: set[str],
         kind: str,
+        kinds: Mapping[str, ColumnKind] | None = None,
     ) -> None:
         self.source = source
         self.mapping = mapping
@@ -85,6 +87,8 @@ class RowMapper:
         # Resolved, so that the same log under another spelling of its path is the same log.
         self.file = str(source.path.resolve())
         self._kind = kind
+        self._kinds = kinds
+        self._options: dict[str, str] = {}
         self._expressions = Expressions(mapping.columns, mapping.where)
         self._filled: set[str] = set()
         self._n_rows = 0
@@ -98,7 +102,10 @@ class RowMapper:
             "_stem": [stem(self.source.path)] * n_rows,
             "_line": batch.lines,
         }
-        keep, computed = self._expressions.evaluate(columns, n_rows)
+        if self._kinds is None and n_rows:
+            self._kinds = kinds_of(columns)
+            self._options.clear()
+        keep, computed = self._expressions.evaluate(columns, n_rows, self._kinds or {})
         columns.update(computed)
         rows = [row for row in range(n_rows) if keep[row]]
         fields: dict[str, list[Any]] = {}
@@ -117,26 +124,63 @@ class RowMapper:
 
     def reject(self, bad: BadRow) -> Reject:
         """Quarantine entry of a row, with all that reading it again needs."""
-        table = {
-            "format": self.source.table_format,
-            "columns": self.source.columns,
-            "delimiter": self.source.delimiter,
-        }
-        options: dict[str, Any] = {
-            "kind": self._kind,
-            "mapping": json.loads(self.mapping.to_json()),
-            "table": table,
-        }
-        if bad.final:
-            options["final"] = bad.final
         return Reject(
             file=self.file,
             line=bad.line,
             reason=bad.reason,
             raw=bad.raw,
             reader=TABLE_READER,
-            options=json.dumps(options, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+            options=self._with_final(bad) if bad.final else self._plain_options(""),
         )
+
+    def _with_final(self, bad: BadRow) -> str:
+        # The digest tells a text that someone corrected from the one that must not be read again.
+        return self._plain_options(bad.final, _digest(bad.raw))
+
+    def _plain_options(self, final: str, digest: str = "") -> str:
+        if not final and "" in self._options:
+            return self._options[""]
+        options: dict[str, Any] = {
+            "kind": self._kind,
+            "mapping": json.loads(self.mapping.to_json()),
+            "table": {
+                "format": self.source.table_format,
+                "columns": self.source.columns,
+                "delimiter": self.source.delimiter,
+                "kinds": None if self._kinds is None else dict(self._kinds),
+            },
+        }
+        if final:
+            options |= {"final": final, "raw_sha256": digest}
+        text = json.dumps(options, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        if not final:
+            self._options[""] = text
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredOptions:
+    """How a rejected row was read.
+
+    Attributes
+    ----------
+    source : Source
+        The table it stood in.
+    mapping : FieldMapping
+        The mapping of that reading.
+    kind : str
+        What its rows became.
+    kinds : mapping of column name to kind, or None
+        What its columns hold in expressions.
+    final : str
+        Why reading the same text again cannot help; empty where it can.
+    """
+
+    source: Source
+    mapping: FieldMapping
+    kind: str
+    kinds: Mapping[str, ColumnKind] | None
+    final: str
 
 
 def stem(path: Path) -> str:
@@ -145,31 +189,40 @@ def stem(path: Path) -> str:
     return plain.stem
 
 
-def source_of(reject: Reject) -> tuple[Source, FieldMapping, str, str]:
-    """Table, mapping, kind of rows, and why a replay cannot help (or "") of a rejected row.
+def stored_options(reject: Reject) -> StoredOptions:
+    """Read the options of a rejected row.
 
     Raises
     ------
     DataError
-        The options of the reject are not those of this reader.
+        They are not those of this reader.
     """
     try:
         options = json.loads(reject.options)
         table = options["table"]
-        source = Source(
-            path=Path(reject.file),
-            table_format=table["format"],
-            columns=tuple(table["columns"]),
-            delimiter=table["delimiter"],
-            encoding="utf-8",
+        corrected = _digest(reject.raw) != options.get("raw_sha256")
+        return StoredOptions(
+            source=Source(
+                path=Path(reject.file),
+                table_format=table["format"],
+                columns=tuple(table["columns"]),
+                delimiter=table["delimiter"],
+                encoding="utf-8",
+            ),
+            mapping=FieldMapping.from_json(json.dumps(options["mapping"])),
+            kind=str(options["kind"]),
+            kinds=table["kinds"],
+            final="" if corrected else str(options.get("final", "")),
         )
-        mapping = FieldMapping.from_json(json.dumps(options["mapping"]))
-        return source, mapping, str(options["kind"]), str(options.get("final", ""))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{reject.file}: line {reject.line}: the quarantined row does not say how it was read "
             f"({error!r}); ingest the file again"
         ) from error
+
+
+def _digest(raw: str) -> str:
+    return hashlib.sha256(raw.encode(errors="backslashreplace")).hexdigest()
 
 
 def batch_of(reject: Reject, source: Source) -> SourceBatch:

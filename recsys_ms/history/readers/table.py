@@ -1,7 +1,8 @@
 """Runs out of tables (CSV, TSV, JSONL, Parquet), streamed: every row a run, or in quarantine."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,9 +12,16 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.quarantine import ReadBatch, Reject
 from recsys_ms.history.readers.batch import BadRow, SourceBatch
+from recsys_ms.history.readers.expressions import ColumnKind
 from recsys_ms.history.readers.fields import JsonField, RunValues
 from recsys_ms.history.readers.mapping import BoundMapping, FieldMapping
-from recsys_ms.history.readers.rows import MappedRows, RowMapper, batch_of, source_of
+from recsys_ms.history.readers.rows import (
+    TABLE_READER,
+    MappedRows,
+    RowMapper,
+    batch_of,
+    stored_options,
+)
 from recsys_ms.history.readers.sources import (
     BATCH_ROWS,
     Source,
@@ -45,6 +53,8 @@ class TableReader:
         How its columns become fields of runs.
     batch_rows : int
         Rows held at a time.
+    kinds : mapping of column name to kind, optional
+        What the columns hold in expressions; default: decided from the first rows.
 
     Raises
     ------
@@ -53,10 +63,15 @@ class TableReader:
     """
 
     def __init__(
-        self, source: Source, mapping: FieldMapping, *, batch_rows: int = BATCH_ROWS
+        self,
+        source: Source,
+        mapping: FieldMapping,
+        *,
+        batch_rows: int = BATCH_ROWS,
+        kinds: Mapping[str, ColumnKind] | None = None,
     ) -> None:
         self._mapper = RowMapper(
-            source, mapping, fields=RUN_FIELDS, open_fields=_OPEN_FIELDS, kind="run"
+            source, mapping, fields=RUN_FIELDS, open_fields=_OPEN_FIELDS, kind="run", kinds=kinds
         )
         self._batch_rows = batch_rows
         self._largest: float | None = None
@@ -196,7 +211,7 @@ def replay_row(reject: Reject, mapping: FieldMapping | None = None) -> ReadBatch
     Parameters
     ----------
     reject : Reject
-        One whose ``reader`` is ``"table"``.
+        One whose ``reader`` is ``"table"``; ``raw`` may have been corrected.
     mapping : FieldMapping, optional
         Default: the one it was read with.
 
@@ -212,17 +227,26 @@ def replay_row(reject: Reject, mapping: FieldMapping | None = None) -> ReadBatch
     DataError
         The reject is not a row of a table of runs.
     """
-    source, stored, kind, final = source_of(reject)
-    if kind != "run":
+    stored = stored_options(reject)
+    if stored.kind != "run":
         raise DataError(
-            f"{reject.file}: line {reject.line} is the row of a {kind}, not of a run; "
+            f"{reject.file}: line {reject.line} is the row of a {stored.kind}, not of a run; "
             "correct the file and import it again"
         )
-    reader = TableReader(source, mapping or stored)
-    if final:
+    reader = _replaying(reject.file, reject.options, None if mapping is None else mapping.to_json())
+    if stored.final:
         # What was kept is not what the file said, so it must not become a run.
-        return reader.read(_only_bad(source, reject, final))
-    return reader.read(batch_of(reject, source))
+        return reader.read(_only_bad(stored.source, reject, stored.final))
+    return reader.read(batch_of(reject, stored.source))
+
+
+@lru_cache(maxsize=4)
+def _replaying(file: str, options: str, mapping: str | None) -> TableReader:
+    """Reader of single rows; made once for the many rows of one file."""
+    like = Reject(file=file, line=None, reason="", raw="", reader=TABLE_READER, options=options)
+    stored = stored_options(like)
+    chosen = stored.mapping if mapping is None else FieldMapping.from_json(mapping)
+    return TableReader(stored.source, chosen, kinds=stored.kinds)
 
 
 def _only_bad(source: Source, reject: Reject, final: str) -> SourceBatch:

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from recsys_ms.core.errors import UsageError
-from recsys_ms.history.readers.expressions import Expressions
+from recsys_ms.history.readers.expressions import Expressions, kinds_of
 
 ROWS = {
     "model": ["FTD_inception_v3_AID", "FTD_resnet50_DTD", None],
@@ -14,14 +14,17 @@ ROWS = {
 }
 
 
-def column(expression, rows=ROWS):
+def evaluate(expressions, rows=ROWS):
     n_rows = len(next(iter(rows.values())))
-    return Expressions({"c": expression}, None).evaluate(rows, n_rows)[1]["c"]
+    return expressions.evaluate(rows, n_rows, kinds_of(rows))
+
+
+def column(expression, rows=ROWS):
+    return evaluate(Expressions({"c": expression}, None), rows)[1]["c"]
 
 
 def kept(where, rows=ROWS):
-    n_rows = len(next(iter(rows.values())))
-    return Expressions({}, where).evaluate(rows, n_rows)[0]
+    return evaluate(Expressions({}, where), rows)[0]
 
 
 def test_text_numbers_and_dicts():
@@ -41,7 +44,7 @@ def test_long_whole_numbers_stay_exact():
 
 
 def test_a_computed_column_sees_those_before_it():
-    found = Expressions({"a": "acc + 1", "b": "a * 10"}, "b > 30").evaluate(ROWS, 3)
+    found = evaluate(Expressions({"a": "acc + 1", "b": "a * 10"}, "b > 30"))
     assert found[1]["b"] == [10145.0, 30.0, None]
     # The third cell is no number: the row is left for the reader to refuse, not dropped unseen.
     assert found[0] == [True, False, True]
@@ -52,10 +55,23 @@ def test_a_predicate_that_is_null_leaves_the_row_out():
     assert kept("model IS NULL") == [False, False, True]
 
 
-def test_the_type_of_a_column_holds_for_later_batches():
+def test_the_type_of_a_column_is_the_callers_to_keep():
     expressions = Expressions({}, "v > 5")
-    assert expressions.evaluate({"v": ["1", "10"]}, 2)[0] == [False, True]
-    assert expressions.evaluate({"v": ["x", "7"]}, 2)[0] == [True, True]
+    kinds = kinds_of({"v": ["1", "10"]})
+    assert expressions.evaluate({"v": ["1", "10"]}, 2, kinds)[0] == [False, True]
+    assert expressions.evaluate({"v": ["x", "7"]}, 2, kinds)[0] == [True, True]
+
+
+def test_kinds_of_columns():
+    assert kinds_of({**ROWS, "none": [None], "mixed": ["1", "x", "y"]}) == {
+        "model": "text",
+        "Source Dataset": "text",
+        "acc": "number",
+        "configs": "json",
+        "hash": "text",
+        "none": "text",
+        "mixed": "text",
+    }
 
 
 def test_times_and_typed_cells():
@@ -91,9 +107,14 @@ def test_what_is_not_one_expression_over_the_row_is_refused(where):
         kept(where)
 
 
+def test_a_refused_expression_says_what_its_columns_hold():
+    with pytest.raises(UsageError, match=r"Columns it names: model \(string\)"):
+        kept("model > 3")
+
+
 def test_a_comment_hides_nothing():
     assert kept("model IS NULL -- OR true") == [False, False, True]
 
 
 def test_without_expressions_everything_is_kept():
-    assert Expressions({}, None).evaluate(ROWS, 3) == ([True] * 3, {})
+    assert evaluate(Expressions({}, None)) == ([True] * 3, {})

@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pyarrow as pa
@@ -6,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.history.history import History
 from recsys_ms.history.quarantine import Reject
 from recsys_ms.history.readers.mapping import FieldMapping
 from recsys_ms.history.readers.table import read_table, replay_row
@@ -316,6 +319,28 @@ def test_a_row_that_was_not_kept_whole_is_never_replayed_into_a_run(tmp_path):
     again = replay_row(batch.rejects[0])
     assert again.runs.num_rows == 0
     assert again.rejects == batch.rejects
+    corrected = replay_row(replace(batch.rejects[0], raw="café,t,0.5"))
+    assert corrected.runs["model_id"].to_pylist() == ["café"]
+
+
+def test_quarantined_rows_are_replayed_by_a_history(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("model,task,acc,n\nm,a,91,1\nm,b,0.5,2\nm,c,abc,3\nm,d,n/a,1\nm,e,0.1,20\n")
+    history = History.open(tmp_path / "H")
+    mapping = MAPPING.overridden(unit="fraction", columns={"m": "n * 2"}, where="n < 9")
+    first = history.ingest(read_table(path, mapping))
+    assert (first.n_new, first.n_quarantined, first.n_left_out) == (1, 3, 1)
+    assert history.ingest(read_table(path, mapping)).n_new == 0
+    assert len(history.quarantine.table()) == 3, "a row is quarantined once"
+    replayed = history.replay(partial(replay_row, mapping=mapping.overridden(missing=("n/a",))))
+    assert (replayed.n_new, replayed.n_failed_runs) == (1, 1)
+    # Predicates still know that acc is a number, though the row at hand holds none.
+    laid = MAPPING.overridden(unit="percent", where="acc > 2")
+    assert history.replay(partial(replay_row, mapping=laid)).n_new == 1
+    (last,) = history.quarantine.pending()
+    assert last.line == 4
+    assert history.replay(replay_row, edited={last.id: "m,c,0.7,3"}).n_new == 1
+    assert sorted(history.runs().value.dropna()) == [0.5, 0.7, 0.91]
 
 
 def test_replay_refuses_what_is_no_row_of_runs():
