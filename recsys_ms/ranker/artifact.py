@@ -193,7 +193,8 @@ def _read_state(folder: Path) -> State:
         document = json.loads((folder / _STATE).read_bytes())
         arrays = load_file(folder / _ARRAYS)
         texts = {
-            name: (folder / _TEXTS / file).read_text() for name, file in document["texts"].items()
+            name: (folder / _TEXTS / file).read_bytes().decode()
+            for name, file in document["texts"].items()
         }
         return _unflatten(document["tree"], "", arrays, texts)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -10,12 +10,13 @@ import numpy as np
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, NotFittedError
+from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import as_generator
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, RngLike
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
-from recsys_ms.ranker.scale import ScalePrior
+from recsys_ms.ranker.scale import ScalePrior, TaskScale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +97,17 @@ class BaseRanker(ABC):
 
     name: ClassVar[str]
 
+    #: Told about long loops inside ``fit``.
+    progress: Progress = NO_PROGRESS
+
     _scale_prior: ScalePrior
     _residual_sd: float
     _catalog: Catalog
+
+    @property
+    def scale_prior(self) -> ScalePrior:
+        """What the training tasks say about location and spread, per metric."""
+        return self._scale_prior
 
     @final
     def fit(
@@ -133,7 +142,12 @@ class BaseRanker(ABC):
         DataError
             Observed outcomes in a metric that the history does not know.
         """
-        prediction = self._predict(self.view(query), model_ids)
+        return self.predict_view(self.view(query), model_ids)
+
+    @final
+    def predict_view(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
+        """The same for a task that is on the standardised scale already."""
+        prediction = self._predict(task, model_ids)
         for part in (prediction.value, prediction.order):
             if part.shape != (len(model_ids),) or not np.isfinite(part).all():
                 raise RuntimeError(
@@ -153,22 +167,12 @@ class BaseRanker(ABC):
         DataError
             Observed outcomes in a metric that the history does not know.
         """
-        if not getattr(self, "_fitted", False):
-            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
-        card = query.card
-        if card is None and query.task_id in self._catalog.tasks.index:
-            card = self._catalog.task_card(query.task_id)
-        cold = TaskView(task_id=query.task_id, card=card)
+        card = self._card_of(query)
         if not query.observed:
-            return cold
+            return TaskView(task_id=query.task_id, card=card)
         ids = tuple(sorted(query.observed))
         outcomes = np.array([query.observed[i] for i in ids])
-        scale = self._scale_prior.posterior(
-            self.metric_of(query, card),
-            predicted=self._predict(cold, ids).value,
-            outcomes=outcomes,
-            residual_sd=self._residual_sd,
-        )
+        scale = self.scale_of(query)
         return TaskView(
             task_id=query.task_id,
             card=card,
@@ -177,7 +181,19 @@ class BaseRanker(ABC):
         )
 
     @final
-    def metric_of(self, query: TaskQuery, card: TaskCard | None) -> str:
+    def scale_of(self, query: TaskQuery) -> TaskScale:
+        """What is believed of the task's location and spread, given its observed outcomes."""
+        cold = TaskView(task_id=query.task_id, card=self._card_of(query))
+        ids = tuple(sorted(query.observed))
+        return self._scale_prior.posterior(
+            self.metric_of(query),
+            predicted=self._predict(cold, ids).value if ids else np.empty(0),
+            outcomes=np.array([query.observed[i] for i in ids]),
+            residual_sd=self._residual_sd,
+        )
+
+    @final
+    def metric_of(self, query: TaskQuery) -> str:
         """Metric of a query: its own, its card's, or the most frequent of the history.
 
         Raises
@@ -185,15 +201,43 @@ class BaseRanker(ABC):
         DataError
             The history has no task in that metric.
         """
+        card = self._card_of(query)
         named = query.metric or (card.metric if card is not None else None)
         if named is None:
             return self._scale_prior.main_metric
         if named not in self._scale_prior.metrics:
+            known = self._scale_prior.metrics
             raise DataError(
                 f"task {query.task_id!r}: no task of the history is measured in {named!r}; "
-                f"it knows {', '.join(self._scale_prior.metrics)}"
+                f"it knows {', '.join(known)}: name one of them, for example metric={known[0]!r}"
             )
         return named
+
+    def _card_of(self, query: TaskQuery) -> TaskCard | None:
+        if not getattr(self, "_fitted", False):
+            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
+        return query.card or self._catalog.find_task_card(query.task_id)
+
+    def parts(
+        self, task: TaskView, model_ids: Sequence[str]
+    ) -> dict[str, tuple[FloatArray, FloatArray]]:
+        """What the predicted value is made of: weights and values of each part, by name.
+
+        Both have shape (n_models,), and the products add up to the predicted value.
+        """
+        return {self.name: (np.ones(len(model_ids)), self.predict_view(task, model_ids).value)}
+
+    def held_out_value(self) -> FloatArray | None:
+        """Predictions of the training outcomes made without their task, where ``fit`` made any."""
+        return None
+
+    def feature_names(self) -> list[str]:
+        """Columns that the ranker learns from, besides the interactions."""
+        return []
+
+    def use_catalog(self, catalog: Catalog) -> None:
+        """Use a catalog that has grown since training."""
+        self._catalog = catalog
 
     @final
     def state(self) -> State:

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.encoding import ColumnEncoder, EncodedFeatures, RawColumns, id_features
 from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
 from recsys_ms.core.state import State
@@ -56,6 +57,7 @@ class HeadRanker(BaseRanker):
             interactions.model_index,
             self._history_encoder.transform(raw),
         )
+        self._feature_names = design.linear_names
         self._head = self._make_head().fit(design, score, groups=interactions.task_index, rng=rng)
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
@@ -70,18 +72,18 @@ class HeadRanker(BaseRanker):
             begin, end = np.searchsorted(self._row_task, [row, row + 1])
             own[self._row_model[begin:end]] = self._row_score[begin:end]
         raw = self._history_columns(at, np.full(at.size, row), own[at])
-        catalog = self._catalog
-        if task.card is not None:
-            catalog = catalog.with_tasks([task.card])
-        task_id = task.card.task_id if task.card is not None else task.task_id
         return self._design(
-            self._task_encoder.transform(catalog, [task_id]),
+            encode_task(self._task_encoder, task),
             np.zeros(at.size, dtype=np.int64),
             self._model_encoder.transform(self._catalog, model_ids),
             np.arange(at.size),
             at,
             self._history_encoder.transform(raw),
         )
+
+    def feature_names(self) -> list[str]:
+        """Columns of the linear design matrix."""
+        return list(self._feature_names)
 
     def _design(
         self,
@@ -128,7 +130,11 @@ class HeadRanker(BaseRanker):
 
     def _state(self) -> State:
         return State(
-            values={"model_ids": list(self._model_ids), "task_ids": list(self._task_ids)},
+            values={
+                "model_ids": list(self._model_ids),
+                "task_ids": list(self._task_ids),
+                "feature_names": list(self._feature_names),
+            },
             arrays={
                 "row_task": self._row_task,
                 "row_model": self._row_model,
@@ -145,6 +151,7 @@ class HeadRanker(BaseRanker):
     def _restore(self, state: State) -> None:
         self._model_ids = tuple(state.values["model_ids"])
         self._task_ids = tuple(state.values["task_ids"])
+        self._feature_names = tuple(state.values["feature_names"])
         self._row_task = np.asarray(state.arrays["row_task"], dtype=np.int64)
         self._row_model = np.asarray(state.arrays["row_model"], dtype=np.int64)
         self._row_score = np.asarray(state.arrays["row_score"], dtype=np.float64)
@@ -156,6 +163,13 @@ class HeadRanker(BaseRanker):
         self._task_encoder = TaskFeatureEncoder.from_state(state.children["task_encoder"])
         self._history_encoder = ColumnEncoder.from_state(state.children["history_encoder"])
         self._head = self.head_type.from_state(state.children["head"])
+
+
+def encode_task(encoder: TaskFeatureEncoder, task: TaskView) -> EncodedFeatures:
+    """Features of one task, from the card it was asked with; unknown without one."""
+    if task.card is None:
+        return encoder.transform(Catalog.empty(), [task.task_id])
+    return encoder.transform(Catalog.from_cards(tasks=[task.card]), [task.card.task_id])
 
 
 class LinearRanker(HeadRanker):

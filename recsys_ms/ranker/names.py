@@ -3,6 +3,7 @@
 from typing import Final
 
 from recsys_ms.core.errors import UsageError
+from recsys_ms.ranker.auto import AutoRanker
 from recsys_ms.ranker.base import BaseRanker
 from recsys_ms.ranker.meta import FactorizationMachineRanker, LightGBMRanker, LinearRanker
 from recsys_ms.ranker.popularity import PopularityRanker, RandomRanker
@@ -18,6 +19,7 @@ RANKERS: Final[dict[str, type[BaseRanker]]] = {
         LinearRanker,
         FactorizationMachineRanker,
         LightGBMRanker,
+        AutoRanker,
     )
 }
 RANKER_NAMES: Final = tuple(RANKERS)

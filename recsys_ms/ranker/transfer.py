@@ -26,6 +26,7 @@ from recsys_ms.heads.linear import LinearHead
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.meta import encode_task
 from recsys_ms.ranker.popularity import positions
 
 #: Weight of the prior place of a task when a few of its outcomes are folded in, in outcomes.
@@ -51,7 +52,8 @@ class FactorProjection:
     def predict(self, features: EncodedFeatures) -> FloatArray:
         """Factor rows, shape (n_rows, n_factors)."""
         design = row_design(features)
-        return np.column_stack([head.predict(design) for head in self._heads])
+        factors: FloatArray = np.column_stack([head.predict(design) for head in self._heads])
+        return factors
 
     def state(self) -> State:
         """One child a factor."""
@@ -100,7 +102,7 @@ class FactorRanker(BaseRanker):
     def model_factors(self, model_ids: Sequence[str]) -> FloatArray:
         """Factor rows of models, shape (n_models, n_factors); from their cards where no run is."""
         at = positions(self._model_ids, model_ids)
-        rows = self._models[np.maximum(at, 0)].copy()
+        rows: FloatArray = self._models[np.maximum(at, 0)].copy()
         cold = np.flatnonzero(at < 0)
         if cold.size:
             features = self._model_encoder.transform(
@@ -112,13 +114,10 @@ class FactorRanker(BaseRanker):
     def task_factors(self, task: TaskView) -> FloatArray:
         """Factor row of a task, shape (n_factors,): its own, from its card, or folded in."""
         if task.task_id in self._task_ids:
-            prior = self._tasks[self._task_ids.index(task.task_id)]
+            prior: FloatArray = self._tasks[self._task_ids.index(task.task_id)]
         else:
-            catalog = self._catalog
-            if task.card is not None:
-                catalog = catalog.with_tasks([task.card])
-            name = task.card.task_id if task.card is not None else task.task_id
-            prior = self._task_projection.predict(self._task_encoder.transform(catalog, [name]))[0]
+            features = encode_task(self._task_encoder, task)
+            prior = self._task_projection.predict(features)[0]
         if not task.observed_ids:
             return prior
         return self._fold_in(prior, self.model_factors(task.observed_ids), task.observed_scores)
@@ -235,4 +234,5 @@ class ALSRanker(FactorRanker):
         )
         # Hu et al. have no prior place; a few outcomes weigh against it as in the NMF.
         share = score.size / (score.size + _FOLD_IN_ALPHA * model_factors.shape[1])
-        return (1.0 - share) * prior + share * own
+        folded: FloatArray = (1.0 - share) * prior + share * own
+        return folded

@@ -1,0 +1,318 @@
+"""The default ranker: popularity, transfer and meta scores, blended by nested back-test."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+import numpy as np
+
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core.rng import named_stream, seed_from
+from recsys_ms.core.state import State
+from recsys_ms.core.types import BoolArray, FloatArray, IntArray, JsonDict
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.standardize import standardize
+from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.choice import choose_blend, choose_order, order_loss
+from recsys_ms.ranker.correction import ResidualCorrection
+from recsys_ms.ranker.folds import held_out_models, held_out_tasks, predict_held_out
+from recsys_ms.ranker.meta import FactorizationMachineRanker, LightGBMRanker, LinearRanker
+from recsys_ms.ranker.popularity import PopularityRanker, positions
+from recsys_ms.ranker.portfolio import MAX_SCENARIOS, portfolio_order
+from recsys_ms.ranker.transfer import NMFRanker
+
+CANDIDATES: Final[dict[str, type[BaseRanker]]] = {
+    ranker.name: ranker
+    for ranker in (
+        PopularityRanker,
+        NMFRanker,
+        LinearRanker,
+        FactorizationMachineRanker,
+        LightGBMRanker,
+    )
+}
+_DEFAULT: Final = "popularity"
+_COLD_DEFAULT: Final = "lr"
+_MAX_TASK_FOLDS: Final = 12
+_N_MODEL_FOLDS: Final = 6
+_MIN_TASKS: Final = 3
+_MIN_MODELS: Final = 10
+#: Smoothing of the greedy portfolio; 1 is no portfolio.
+_SMOOTHING: Final = {"portfolio": 0.5, "portfolio, smoother": 0.7, "robust mean": 1.0}
+_DEFAULT_ORDER: Final = "portfolio"
+#: Observed outcomes at which half of the portfolio's caution is gone: the task itself is known.
+_HALF_OBSERVED: Final = 5.0
+
+
+class AutoRanker(BaseRanker):
+    """Blend and order chosen on tasks and models that were held out from the candidates.
+
+    *Value.* Candidates are popularity, NMF (transfer score), and LR, FM and LightGBM on features
+    (meta scores). For models with runs their weights are chosen on held-out tasks; for models
+    without runs on held-out models, where popularity says nothing. Outcomes observed on the task
+    itself then move the prediction (:class:`ResidualCorrection`).
+
+    *Order.* The mean normal score of ranks instead of z-scores is robust to failed runs, and a
+    greedy portfolio over past tasks finds a good model among the first few; which of them orders
+    the answer is chosen on the same held-out tasks by regret, popularity among them.
+
+    The ``choices`` say what was chosen, and on what evidence.
+    """
+
+    name: ClassVar[str] = "auto"
+
+    def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
+        seed = seed_from(rng)
+        score = standardize(interactions, "zscore").scores
+        normal = standardize(interactions, "rank").scores
+        self._model_ids = interactions.model_ids
+        held_out = self._held_out(interactions, "task", seed)
+        cold = self._held_out(interactions, "model", seed)
+        self.choices: JsonDict = {}
+        self._weights = self._chosen_weights(held_out, score, interactions, _DEFAULT, "blend")
+        self._cold_weights = self._chosen_weights(
+            cold, score, interactions, _COLD_DEFAULT, "blend_cold_models"
+        )
+        self._held_out_value: FloatArray | None = None
+        if held_out is not None:
+            self._held_out_value = held_out @ self._weights
+        self._scenario_tasks = _largest_tasks(interactions)
+        self._scenarios = _rows(interactions, normal, self._scenario_tasks)
+        self._correction = self._fit_correction(interactions, score, seed)
+        self._order = self._choose_order(interactions, held_out)
+        self._children = {
+            name: make().fit(interactions, self._catalog, rng=named_stream(seed, "child", name))
+            for name, make in CANDIDATES.items()
+        }
+
+    def held_out_value(self) -> FloatArray | None:
+        """Predictions of the training outcomes by blends that did not see their task."""
+        return self._held_out_value
+
+    def use_catalog(self, catalog: Catalog) -> None:
+        """Use a catalog that has grown since training, in all parts."""
+        super().use_catalog(catalog)
+        for child in self._children.values():
+            child.use_catalog(catalog)
+
+    def feature_names(self) -> list[str]:
+        """Columns of the design matrix of the linear head."""
+        return self._children["lr"].feature_names()
+
+    def parts(
+        self, task: TaskView, model_ids: Sequence[str]
+    ) -> dict[str, tuple[FloatArray, FloatArray]]:
+        """Weight and value of each candidate, and of the correction by observed outcomes."""
+        at = positions(self._model_ids, model_ids)
+        values = self._child_values(task, model_ids)
+        weights = np.where((at >= 0)[:, None], self._weights, self._cold_weights)
+        found = {name: (weights[:, i], values[:, i]) for i, name in enumerate(CANDIDATES)}
+        correction = self._corrections(task, at)
+        found["observed runs"] = (np.ones(at.size), correction)
+        return found
+
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
+        at = positions(self._model_ids, model_ids)
+        parts = self.parts(task, model_ids)
+        value = np.sum([weight * part for weight, part in parts.values()], axis=0)
+        popularity = parts[_DEFAULT][1]
+        smoothing = self._smoothing(len(task.observed_ids))
+        scenarios = _columns(self._scenarios, at)
+        return Prediction(
+            value=value, order=_order_key(self._order, value, popularity, scenarios, smoothing)
+        )
+
+    def _smoothing(self, n_observed: int) -> float:
+        # The more of the task itself is known, the less past tasks have to stand in for it.
+        caution = 1.0 - _SMOOTHING.get(self._order, 1.0)
+        return 1.0 - caution * _HALF_OBSERVED / (_HALF_OBSERVED + n_observed)
+
+    def _child_values(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
+        # Candidates see the task as it was described, not the outcomes: those enter once, below.
+        described = TaskView(task_id=task.task_id, card=task.card)
+        return np.column_stack(
+            [child.predict_view(described, model_ids).value for child in self._children.values()]
+        )
+
+    def _corrections(self, task: TaskView, at: IntArray) -> FloatArray:
+        corrected = np.zeros(at.size)
+        seen_at = positions(self._model_ids, task.observed_ids)
+        seen = np.flatnonzero(seen_at >= 0)
+        if self._correction is None or seen.size == 0:
+            return corrected
+        ids = [task.observed_ids[int(i)] for i in seen]
+        expected = self._child_values(task, ids) @ self._weights
+        own = np.flatnonzero(self._scenario_tasks == task.task_id)
+        moved = self._correction.expected(
+            seen_at[seen],
+            task.observed_scores[seen] - expected,
+            without_task=int(own[0]) if own.size else -1,
+        )
+        known = at >= 0
+        corrected[known] = moved[at[known]]
+        return corrected
+
+    def _held_out(self, interactions: Interactions, axis: str, seed: int) -> FloatArray | None:
+        """Held-out predictions of every candidate, (n_interactions, n_candidates)."""
+        if axis == "task":
+            if interactions.n_tasks < _MIN_TASKS:
+                return None
+            folds = held_out_tasks(interactions, _MAX_TASK_FOLDS, seed)
+        else:
+            if interactions.n_models < _MIN_MODELS:
+                return None
+            families = [self._family(model_id) for model_id in interactions.model_ids]
+            folds = held_out_models(interactions, families, _N_MODEL_FOLDS, seed)
+        columns = [
+            predict_held_out(
+                make,
+                interactions,
+                self._catalog,
+                folds,
+                axis=axis,
+                seed=seed,
+                progress=self.progress,
+                description=f"inner back-test, {axis}s held out: {name}",
+            )
+            for name, make in CANDIDATES.items()
+        ]
+        return np.column_stack(columns)
+
+    def _family(self, model_id: str) -> str | None:
+        card = self._catalog.find_model_card(model_id)
+        return card.family if card is not None else None
+
+    def _chosen_weights(
+        self,
+        held_out: FloatArray | None,
+        score: FloatArray,
+        interactions: Interactions,
+        default: str,
+        label: str,
+    ) -> FloatArray:
+        names = tuple(CANDIDATES)
+        if held_out is None or np.isnan(held_out).any(axis=1).all():
+            self.choices[label] = {default: 1.0}
+            alone: FloatArray = np.eye(len(names))[names.index(default)]
+            return alone
+        weights, table = choose_blend(
+            names, held_out, score, interactions.task_index, default=default
+        )
+        self.choices[label] = {n: float(w) for n, w in zip(names, weights, strict=True) if w > 0}
+        self.choices[f"{label}_pearson"] = table
+        return weights
+
+    def _fit_correction(
+        self, interactions: Interactions, score: FloatArray, seed: int
+    ) -> ResidualCorrection | None:
+        if self._held_out_value is None:
+            return None
+        residual = score - self._held_out_value
+        return ResidualCorrection.fit(
+            _rows(interactions, residual, self._scenario_tasks), seed=seed
+        )
+
+    def _choose_order(self, interactions: Interactions, held_out: FloatArray | None) -> str:
+        if held_out is None:
+            return _DEFAULT_ORDER
+        popularity = held_out[:, list(CANDIDATES).index(_DEFAULT)]
+        value = held_out @ self._weights
+        losses: dict[str, list[float]] = {}
+        for row, task_id in enumerate(self._scenario_tasks):
+            own = interactions.task_index == interactions.task_ids.index(task_id)
+            usable: BoolArray = own & ~np.isnan(value)
+            if usable.sum() < _MIN_TASKS:
+                continue
+            columns = interactions.model_index[usable]
+            scenarios = np.delete(self._scenarios, row, axis=0)[:, columns]
+            for name in (_DEFAULT, "value", *_SMOOTHING):
+                key = _order_key(
+                    name,
+                    value[usable],
+                    popularity[usable],
+                    scenarios,
+                    _SMOOTHING.get(name, 1.0),
+                )
+                losses.setdefault(name, []).append(order_loss(key, interactions.outcomes[usable]))
+        if not losses:
+            return _DEFAULT_ORDER
+        chosen = choose_order(losses, default=_DEFAULT_ORDER)
+        self.choices["order"] = chosen
+        self.choices["order_loss"] = {n: float(np.mean(v)) for n, v in losses.items()}
+        return chosen
+
+    def _state(self) -> State:
+        children = {name: child.state() for name, child in self._children.items()}
+        if self._correction is not None:
+            children["correction"] = self._correction.state()
+        return State(
+            values={
+                "model_ids": list(self._model_ids),
+                "scenario_tasks": self._scenario_tasks.tolist(),
+                "order": self._order,
+                "choices": self.choices,
+            },
+            arrays={
+                "weights": self._weights,
+                "cold_weights": self._cold_weights,
+                "scenarios": self._scenarios,
+            },
+            children=children,
+        )
+
+    def _restore(self, state: State) -> None:
+        self._model_ids = tuple(state.values["model_ids"])
+        self._scenario_tasks = np.array(state.values["scenario_tasks"], dtype=object)
+        self._order = state.values["order"]
+        self.choices = state.values["choices"]
+        self._weights = np.asarray(state.arrays["weights"], dtype=np.float64)
+        self._cold_weights = np.asarray(state.arrays["cold_weights"], dtype=np.float64)
+        self._scenarios = np.asarray(state.arrays["scenarios"], dtype=np.float64)
+        self._held_out_value = None
+        correction = state.children.get("correction")
+        self._correction = None if correction is None else ResidualCorrection.from_state(correction)
+        self._children = {
+            name: make.from_state(state.children[name], self._catalog)
+            for name, make in CANDIDATES.items()
+        }
+
+
+def _order_key(
+    order: str,
+    value: FloatArray,
+    popularity: FloatArray,
+    scenarios: FloatArray,
+    smoothing: float,
+) -> FloatArray:
+    if order == _DEFAULT:
+        return popularity
+    if order == "value":
+        return value
+    run = ~np.isnan(scenarios)
+    n_tasks = run.sum(axis=0)
+    mean = np.where(run, scenarios, 0.0).sum(axis=0) / np.maximum(n_tasks, 1)
+    # Robust mean of past ranks, plus whatever the blend knows beyond popularity.
+    robust = np.where(n_tasks > 0, mean + (value - popularity), value)
+    return portfolio_order(robust, scenarios, smoothing=smoothing)
+
+
+def _largest_tasks(interactions: Interactions) -> np.ndarray:
+    """Ids of the tasks with most models, at most ``MAX_SCENARIOS``, in order of id."""
+    sizes = np.bincount(interactions.task_index, minlength=interactions.n_tasks)
+    chosen = np.sort(np.argsort(-sizes, kind="stable")[:MAX_SCENARIOS])
+    return np.array([interactions.task_ids[int(i)] for i in chosen], dtype=object)
+
+
+def _rows(interactions: Interactions, data: FloatArray, task_ids: np.ndarray) -> FloatArray:
+    """Rows of the tasks × models matrix of ``data``, NaN where there is no run."""
+    full = np.full((task_ids.size, interactions.n_models), np.nan)
+    for row, task_id in enumerate(task_ids):
+        begin, end = np.searchsorted(
+            interactions.task_index, interactions.task_position(task_id) + np.array([0, 1])
+        )
+        full[row, interactions.model_index[begin:end]] = data[begin:end]
+    return full
+
+
+def _columns(scenarios: FloatArray, at: IntArray) -> FloatArray:
+    """Columns of models, NaN for models without runs (position -1)."""
+    return np.where(at >= 0, scenarios[:, np.maximum(at, 0)], np.nan)

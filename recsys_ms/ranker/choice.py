@@ -1,0 +1,109 @@
+"""What the blend chooses on held-out predictions: weights of candidates, and the order.
+
+Both choices are cautious: a candidate replaces the default only if it is better on the held-out
+tasks by more than a share of the standard error of the paired difference. With seven tasks, the
+best of ten candidates on the training tasks is often not the best on the eighth.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from recsys_ms.core.metrics import pearson, regret_at_k
+from recsys_ms.core.types import FloatArray, IntArray
+
+#: Standard errors of the paired gain that another blend, or another order, must show.
+_BLEND_CAUTION: Final = 0.5
+_ORDER_CAUTION: Final = 2.0
+#: An order is judged by regret@k in standard deviations of the task; the first pick counts double.
+_REGRET_WEIGHTS: Final = {1: 0.4, 3: 0.2, 5: 0.2, 10: 0.2}
+
+
+def blends(names: Sequence[str], default: str) -> dict[str, FloatArray]:
+    """Weight vectors to choose from: each candidate, the default with each, and all alike."""
+    unit = dict(zip(names, np.eye(len(names)), strict=True))
+    found = dict(unit)
+    for name in names:
+        if name != default:
+            found[f"{default} + {name}"] = (unit[default] + unit[name]) / 2
+    if len(names) > 2:
+        found["all"] = np.full(len(names), 1.0 / len(names))
+    return found
+
+
+def choose_blend(
+    names: Sequence[str],
+    held_out: FloatArray,
+    score: FloatArray,
+    group: IntArray,
+    *,
+    default: str,
+) -> tuple[FloatArray, dict[str, float]]:
+    """Weights of the candidates with the highest mean Pearson over groups.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Candidates, the columns of ``held_out``.
+    held_out : ndarray of shape (n_rows, n_candidates)
+        Predictions that did not see the row's group; NaN where there is none.
+    score : ndarray of shape (n_rows,)
+        Standardised outcomes.
+    group : ndarray of shape (n_rows,)
+        Task (or fold) of each row: what the correlation is taken within.
+    default : str
+        The candidate to stay with when in doubt.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_candidates,)
+        Non-negative, summing to 1.
+    table : dict of str to float
+        Mean Pearson of every blend considered.
+    """
+    usable = ~np.isnan(held_out).any(axis=1)
+    parts = [np.flatnonzero(usable & (group == g)) for g in np.unique(group[usable])]
+    skill: dict[str, FloatArray] = {}
+    considered = blends(names, default)
+    for name, weights in considered.items():
+        blended = held_out @ weights
+        # A prediction without spread orders nothing: it is worth a correlation of 0.
+        skill[name] = np.nan_to_num(
+            np.array([pearson(blended[rows], score[rows]) for rows in parts])
+        )
+    chosen = cautious_best(skill, default=default, caution=_BLEND_CAUTION)
+    return considered[chosen], {name: float(values.mean()) for name, values in skill.items()}
+
+
+def order_loss(key: FloatArray, outcome: FloatArray) -> float:
+    """Weighted regret of an order on one task, in standard deviations of the task's outcomes."""
+    spread = float(outcome.std())
+    if spread == 0.0:
+        return 0.0
+    total = sum(w * regret_at_k(key, outcome, k) for k, w in _REGRET_WEIGHTS.items())
+    return total / spread
+
+
+def choose_order(losses: Mapping[str, Sequence[float]], *, default: str) -> str:
+    """The order with the smallest mean loss, or ``default`` when in doubt."""
+    gains = {name: -np.asarray(values) for name, values in losses.items()}
+    return cautious_best(gains, default=default, caution=_ORDER_CAUTION)
+
+
+def cautious_best(skill: Mapping[str, FloatArray], *, default: str, caution: float) -> str:
+    """The name with the highest mean gain over ``default``, less ``caution`` standard errors.
+
+    ``default`` itself gains 0, so it is kept unless another is clearly better. ``skill`` holds one
+    number a task for each name, higher is better.
+    """
+    best, best_gain = default, 0.0
+    for name, values in skill.items():
+        difference = values - skill[default]
+        if difference.size < 2:
+            continue
+        error = float(difference.std(ddof=1)) / np.sqrt(difference.size)
+        gain = float(difference.mean()) - caution * error
+        if gain > best_gain + 1e-12:
+            best, best_gain = name, gain
+    return best

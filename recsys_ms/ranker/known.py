@@ -1,0 +1,122 @@
+"""What a trained ranker keeps of its history: who reached what, to answer and to give reasons."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.standardize import standardize
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownOutcomes:
+    """Outcomes of the training history, and of tasks added since.
+
+    Attributes
+    ----------
+    interactions : Interactions
+        Training interactions.
+    scores : ndarray of shape (n_interactions,)
+        Their z-scores within the task.
+    added : mapping of task id to mapping of model id to float
+        Outcomes (higher is better) of tasks that were added without a refit.
+    """
+
+    interactions: Interactions
+    scores: FloatArray
+    added: Mapping[str, Mapping[str, float]]
+
+    @classmethod
+    def of(cls, interactions: Interactions) -> Self:
+        """Keep these interactions, with no task added."""
+        return cls(interactions, standardize(interactions, "zscore").scores, {})
+
+    def with_task(self, task_id: str, outcomes: Mapping[str, float]) -> Self:
+        """Add outcomes of a task; they replace earlier ones of the same models."""
+        merged = {**self.added.get(task_id, {}), **outcomes}
+        return type(self)(self.interactions, self.scores, {**self.added, task_id: merged})
+
+    def of_task(self, task_id: str) -> dict[str, float]:
+        """Outcomes of a task by model id; empty for an unknown task."""
+        known: dict[str, float] = {}
+        if task_id in self.interactions.task_ids:
+            columns, outcomes = self.interactions.of_task(task_id)
+            ids = self.interactions.model_ids
+            known = {ids[int(j)]: float(v) for j, v in zip(columns, outcomes, strict=True)}
+        return {**known, **self.added.get(task_id, {})}
+
+    def n_tasks_by_model(self) -> dict[str, int]:
+        """Number of training tasks that each model was run on."""
+        counts = np.bincount(self.interactions.model_index, minlength=self.interactions.n_models)
+        return dict(zip(self.interactions.model_ids, counts.tolist(), strict=True))
+
+    def cost_by_model(self) -> dict[str, float]:
+        """Mean GPU seconds of a run of each model, NaN where no run said."""
+        costs = self.interactions.costs
+        said = ~np.isnan(costs)
+        n = self.interactions.n_models
+        index = self.interactions.model_index
+        sums = np.bincount(index[said], weights=costs[said], minlength=n)
+        counts = np.bincount(index[said], minlength=n)
+        with np.errstate(invalid="ignore"):
+            means = np.where(counts > 0, sums / counts, np.nan)
+        return dict(zip(self.interactions.model_ids, means.tolist(), strict=True))
+
+    def best_tasks(self, model_id: str, *, n: int = 2) -> list[tuple[str, int, int]]:
+        """Training tasks on which a model ranked highest: (task id, rank from 1, models run)."""
+        inter = self.interactions
+        if model_id not in inter.model_ids:
+            return []
+        rows = np.flatnonzero(inter.model_index == inter.model_ids.index(model_id))
+        best = rows[np.argsort(-self.scores[rows], kind="stable")[:n]]
+        found = []
+        for row in best:
+            begin, end = np.searchsorted(
+                inter.task_index, [inter.task_index[row], inter.task_index[row] + 1]
+            )
+            own = self.scores[begin:end]
+            found.append(
+                (
+                    inter.task_ids[int(inter.task_index[row])],
+                    int(np.sum(own > self.scores[row])) + 1,
+                    int(own.size),
+                )
+            )
+        return found
+
+    def state(self) -> State:
+        """Everything that :meth:`from_state` needs."""
+        inter = self.interactions
+        return State(
+            values={
+                "task_ids": list(inter.task_ids),
+                "model_ids": list(inter.model_ids),
+                "metrics": list(inter.metrics),
+                "added": {task: dict(models) for task, models in self.added.items()},
+            },
+            arrays={
+                "task_index": inter.task_index,
+                "model_index": inter.model_index,
+                "values": inter.values,
+                "counts": inter.counts,
+                "costs": inter.costs,
+                "signs": inter.signs,
+            },
+        )
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Restore from :meth:`state`."""
+        arrays = {name: np.array(array) for name, array in state.arrays.items()}
+        interactions = Interactions(
+            task_ids=tuple(state.values["task_ids"]),
+            model_ids=tuple(state.values["model_ids"]),
+            metrics=tuple(state.values["metrics"]),
+            **arrays,
+        )
+        kept = cls.of(interactions)
+        return cls(kept.interactions, kept.scores, state.values["added"])

@@ -1,0 +1,389 @@
+"""The public ranker: trained on a history, answers with a table, saved without pickle."""
+
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as library_version
+from pathlib import Path
+from typing import Final, Protocol, Self
+
+import pandas as pd
+
+from recsys_ms.catalog.cards import ModelCard, TaskCard
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core import columns as c
+from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
+from recsys_ms.core.progress import NO_PROGRESS, Progress
+from recsys_ms.core.rng import named_stream
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray, JsonDict
+from recsys_ms.history.interactions import Interactions, MetricChoice, OnTwoMetrics
+from recsys_ms.ranker.answer import Constraints, answer_table
+from recsys_ms.ranker.artifact import load_artifact, save_artifact
+from recsys_ms.ranker.base import BaseRanker, TaskQuery
+from recsys_ms.ranker.folds import held_out_tasks, predict_held_out
+from recsys_ms.ranker.intervals import IntervalCalibration
+from recsys_ms.ranker.known import KnownOutcomes
+from recsys_ms.ranker.names import RANKERS, make_ranker
+
+_N_CALIBRATION_FOLDS: Final = 10
+_RUN_COLUMNS: Final = (
+    c.TASK_ID,
+    c.MODEL_ID,
+    c.METRIC,
+    c.DIRECTION,
+    c.VALUE,
+    c.STATUS,
+    c.COST_GPU_SECONDS,
+)
+
+
+class RunTable(Protocol):
+    """What a ranker needs of a history; :class:`recsys_ms.History` is one."""
+
+    @property
+    def version(self) -> int:
+        """Version of the table."""
+        ...
+
+    def runs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The latest state of every run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankerConfig:
+    """How to train.
+
+    Attributes
+    ----------
+    ranker : str
+        Name of the ranker: ``auto`` (default) chooses by nested back-test.
+    metric : str or None
+        Learn from runs of this metric only, where tasks were logged in several.
+    on_two_metrics : {"error", "most-runs"}
+        What to do with a task that has several metrics and no choice is given.
+    coverage : float
+        Share of outcomes that an interval shall hold. Default 0.8.
+    seed : int
+        Source of every random choice. Default 0.
+    """
+
+    ranker: str = "auto"
+    metric: str | None = None
+    on_two_metrics: OnTwoMetrics = "error"
+    coverage: float = 0.8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.ranker not in RANKERS:
+            raise UsageError(
+                f"RankerConfig: no ranker is named {self.ranker!r}; "
+                f"choose from {', '.join(RANKERS)}"
+            )
+        if self.on_two_metrics not in ("error", "most-runs"):
+            raise UsageError(
+                f"RankerConfig: on_two_metrics is {self.on_two_metrics!r}, "
+                "wanted 'error' or 'most-runs'"
+            )
+        if not 0.0 < self.coverage < 1.0:
+            raise UsageError(
+                f"RankerConfig: coverage is {self.coverage}, wanted a share between 0 and 1"
+            )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Self:
+        """Make a config of TOML or JSON values; unknown keys are refused."""
+        known = set(cls.__dataclass_fields__)
+        if unknown := sorted(set(values) - known):
+            raise UsageError(
+                f"RankerConfig: unknown key {unknown[0]!r}; the keys are {', '.join(sorted(known))}"
+            )
+        return cls(**values)  # type: ignore[arg-type]
+
+
+class Ranker:
+    """Orders pre-trained models for a task, by what fine-tuning them reached before.
+
+    Parameters
+    ----------
+    config : RankerConfig, optional
+
+    Examples
+    --------
+    >>> import recsys_ms as rms
+    >>> runs = rms.Interactions.from_triplets(
+    ...     ["a", "a", "b", "b"], ["small", "large", "small", "large"], [0.5, 0.7, 0.6, 0.9]
+    ... )
+    >>> ranker = rms.Ranker(rms.RankerConfig(ranker="popularity")).fit(runs)
+    >>> ranker.recommend("a new task")["model_id"].tolist()
+    ['large', 'small']
+    """
+
+    def __init__(self, config: RankerConfig | None = None) -> None:
+        self.config = config or RankerConfig()
+        self._base: BaseRanker | None = None
+        self.manifest: JsonDict = {}
+
+    def fit(
+        self,
+        history: RunTable | Interactions | pd.DataFrame,
+        catalog: Catalog | None = None,
+        *,
+        progress: Progress = NO_PROGRESS,
+    ) -> Self:
+        """Train; a second call forgets the first.
+
+        Parameters
+        ----------
+        history : History, Interactions or DataFrame of runs
+            Where the outcomes come from. The version of a :class:`History` is recorded.
+        catalog : Catalog, optional
+            Cards of models and tasks, including models that have no run yet.
+        progress : Progress
+            Told about the inner back-test.
+
+        Raises
+        ------
+        DataError
+            No finished run, or two metrics for a task and no choice between them.
+        """
+        self._catalog = catalog if catalog is not None else Catalog.empty()
+        interactions = self._interactions(history)
+        make = self._maker(progress)
+        rng = named_stream(self.config.seed, "fit")
+        base = make().fit(interactions, self._catalog, rng=rng)
+        held_out = base.held_out_value()
+        if held_out is None:
+            held_out = predict_held_out(
+                lambda: make_ranker(self.config.ranker),
+                interactions,
+                self._catalog,
+                held_out_tasks(interactions, _N_CALIBRATION_FOLDS, self.config.seed),
+                axis="task",
+                seed=self.config.seed,
+                progress=progress,
+                description="intervals",
+            )
+        self._calibration = IntervalCalibration.fit(
+            interactions, held_out, coverage=self.config.coverage, seed=self.config.seed
+        )
+        self._known = KnownOutcomes.of(interactions)
+        self._base = base
+        self.manifest = {
+            "ranker": self.config.ranker,
+            "config": asdict(self.config),
+            "history_version": None
+            if isinstance(history, Interactions | pd.DataFrame)
+            else history.version,
+            "n_tasks": interactions.n_tasks,
+            "n_models": interactions.n_models,
+            "n_interactions": interactions.n_interactions,
+            "directions": {
+                metric: "max" if sign > 0 else "min"
+                for metric, sign in zip(interactions.metrics, interactions.signs, strict=True)
+            },
+            "features": base.feature_names(),
+            "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {
+                "python": platform.python_version(),
+                **{
+                    name: library_version(name)
+                    for name in ("recsys-ms", "numpy", "scipy", "lightgbm", "scikit-learn")
+                },
+            },
+        }
+        return self
+
+    @property
+    def task_ids(self) -> tuple[str, ...]:
+        """Tasks with known outcomes, sorted."""
+        known = self._require_known()
+        return tuple(sorted({*known.interactions.task_ids, *known.added}))
+
+    @property
+    def model_ids(self) -> tuple[str, ...]:
+        """Models that can be recommended: with runs, or with a card; sorted."""
+        known = self._require_known()
+        return tuple(sorted({*known.interactions.model_ids, *self._catalog.models.index}))
+
+    def recommend(
+        self,
+        task: str,
+        *,
+        observed: Mapping[str, float] | None = None,
+        card: TaskCard | None = None,
+        metric: str | None = None,
+        top: int | None = 10,
+        models: Sequence[str] | None = None,
+        constraints: Constraints | None = None,
+    ) -> pd.DataFrame:
+        """Which models to fine-tune on a task, best first.
+
+        Parameters
+        ----------
+        task : str
+            A task of the history, or the name of a new one.
+        observed : mapping of model id to float, optional
+            Values already reached on the task, in the metric's own unit; these models are left out
+            of the answer.
+        card : TaskCard, optional
+            Description of a new task.
+        metric : str, optional
+            Metric of ``observed`` and of the predictions; needed only where the history has several
+            and the task is new.
+        top : int or None
+            Number of rows, ``None`` for all.
+        models : sequence of str, optional
+            Rank these only.
+        constraints : Constraints, optional
+            Upper bounds and licences a model must meet.
+
+        Returns
+        -------
+        DataFrame
+            One row a model, in the order to try: ``rank``, ``model_id``, ``predicted`` (the task's
+            metric and unit), ``low``, ``high`` (interval of the stated coverage), ``observed``
+            (what the history holds for this pair, NaN if none), ``transfer_score``, ``meta_score``
+            (standardised, higher is better, NaN if the ranker has no such part), ``n_tasks`` (tasks
+            the model was run on), ``n_parameters``, ``gmacs``, ``cost_gpu_seconds`` (mean of past
+            runs), ``reasons`` (tuple of str).
+
+        Raises
+        ------
+        UnknownIdError
+            An id in ``models`` or ``observed`` that has neither runs nor a card.
+        DataError
+            No model meets the constraints, an observed value is not finite, or the history has no
+            task in the metric.
+        """
+        base, known = self._require_base(), self._require_known()
+        if top is not None and top < 1:
+            raise UsageError(f"recommend: top is {top}, wanted at least 1, or None for all")
+        return answer_table(
+            base=base,
+            known=known,
+            calibration=self._calibration,
+            catalog=self._catalog,
+            all_models=self.model_ids,
+            task=task,
+            observed=observed or {},
+            card=card,
+            metric=metric,
+            top=top,
+            models=models,
+            constraints=constraints or Constraints(),
+        )
+
+    def predict(self, query: TaskQuery, model_ids: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+        """Standardised value and sort key of models on one task, each of shape (n_models,)."""
+        prediction = self._require_base().predict(query, model_ids)
+        return prediction.value, prediction.order
+
+    def add_models(self, cards: Iterable[ModelCard]) -> None:
+        """Make models recommendable by their cards, without a refit."""
+        self._replace_catalog(self._catalog.with_models(cards))
+
+    def add_task(
+        self,
+        task_id: str,
+        *,
+        observed: Mapping[str, float] | None = None,
+        card: TaskCard | None = None,
+    ) -> None:
+        """Remember a new task, its card and its outcomes (higher is better), without a refit.
+
+        Raises
+        ------
+        UsageError
+            Neither outcomes nor a card, or a card of another task.
+        """
+        if not observed and card is None:
+            raise UsageError(f"add_task({task_id!r}): give observed outcomes, a card, or both")
+        if card is not None:
+            if card.task_id != task_id:
+                raise UsageError(f"add_task({task_id!r}): the card is of task {card.task_id!r}")
+            self._replace_catalog(self._catalog.with_tasks([card]))
+        if observed:
+            self._known = self._require_known().with_task(task_id, observed)
+
+    def save(self, folder: str | Path, *, manifest: Mapping[str, object] | None = None) -> None:
+        """Write the ranker to a new folder (layout: :mod:`recsys_ms.ranker.artifact`).
+
+        Parameters
+        ----------
+        folder : str or Path
+            Must not exist.
+        manifest : mapping, optional
+            Recorded beside what the ranker knows of itself, for example its back-test.
+        """
+        base = self._require_base()
+        models, tasks = self._catalog.to_jsonl()
+        state = State(
+            texts={"catalog_models": models, "catalog_tasks": tasks},
+            children={
+                "base": base.state(),
+                "known": self._require_known().state(),
+                "calibration": self._calibration.state(),
+            },
+        )
+        save_artifact(state, Path(folder), manifest={**self.manifest, **(manifest or {})})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a saved ranker; its answers equal the saved one's bit for bit.
+
+        Raises
+        ------
+        ArtifactError
+            Missing, altered, truncated or newer than this version reads.
+        """
+        state, manifest = load_artifact(Path(folder))
+        try:
+            ranker = cls(RankerConfig.from_mapping(manifest["config"]))
+            catalog = Catalog.from_jsonl(
+                state.texts["catalog_models"], state.texts["catalog_tasks"]
+            )
+            base = RANKERS[ranker.config.ranker].from_state(state.children["base"], catalog)
+            ranker._known = KnownOutcomes.from_state(state.children["known"])
+            ranker._calibration = IntervalCalibration.from_state(state.children["calibration"])
+        except (KeyError, TypeError, UsageError, DataError) as error:
+            raise ArtifactError(
+                f"{folder}: the files are whole and do not make a ranker ({error}); train again"
+            ) from error
+        ranker._catalog = catalog
+        ranker._base = base
+        ranker.manifest = manifest
+        return ranker
+
+    def _maker(self, progress: Progress) -> Callable[[], BaseRanker]:
+        def make() -> BaseRanker:
+            ranker = make_ranker(self.config.ranker)
+            ranker.progress = progress
+            return ranker
+
+        return make
+
+    def _interactions(self, history: RunTable | Interactions | pd.DataFrame) -> Interactions:
+        if isinstance(history, Interactions):
+            return history
+        frame = history if isinstance(history, pd.DataFrame) else history.runs(_RUN_COLUMNS)
+        metric: MetricChoice = self.config.metric
+        return Interactions.from_runs(
+            frame, metric=metric, on_two_metrics=self.config.on_two_metrics
+        )
+
+    def _replace_catalog(self, catalog: Catalog) -> None:
+        base = self._require_base()
+        self._catalog = catalog
+        base.use_catalog(catalog)
+
+    def _require_base(self) -> BaseRanker:
+        if self._base is None:
+            raise NotFittedError("Ranker is not fitted; call fit() or Ranker.load() first")
+        return self._base
+
+    def _require_known(self) -> KnownOutcomes:
+        self._require_base()
+        return self._known
