@@ -121,17 +121,49 @@ class Catalog:
             raise StorageError(
                 f"{root}: the catalog folder cannot be made ({error.strerror})"
             ) from error
-        for name, frame, id_name, kinds in (
-            (_MODELS, self.models, c.MODEL_ID, MODEL_FIELDS),
-            (_TASKS, self.tasks, c.TASK_ID, TASK_FIELDS),
-        ):
-            rows = [
-                {id_name: key, **_values(row, kinds, id_name)} for key, row in _rows(frame).items()
-            ]
+        for name, rows, kinds in self._tables():
             data = _to_parquet(rows, kinds) if table_format == "parquet" else _to_jsonl(rows)
             write_atomic(root / f"{name}.{table_format}", data)
             other = "jsonl" if table_format == "parquet" else "parquet"
             (root / f"{name}.{other}").unlink(missing_ok=True)
+
+    def to_jsonl(self) -> tuple[str, str]:
+        """Both tables as text, models first, one card a line; read back by :meth:`from_jsonl`."""
+        models, tasks = (_to_jsonl(rows).decode() for _, rows, _ in self._tables())
+        return models, tasks
+
+    @classmethod
+    def from_jsonl(cls, models: str, tasks: str) -> Self:
+        """Make the catalog that :meth:`to_jsonl` wrote.
+
+        Raises
+        ------
+        DataError
+            A line that is no card.
+        """
+        try:
+            return cls.from_cards(
+                models=_cards(_parsed(models), MODEL_FIELDS, ModelCard),
+                tasks=_cards(_parsed(tasks), TASK_FIELDS, TaskCard),
+            )
+        except (ValueError, TypeError) as error:
+            raise DataError(f"not a table of cards ({error}); write it with to_jsonl") from error
+
+    def _tables(self) -> list[tuple[str, list[dict[str, Any]], Mapping[str, FieldKind]]]:
+        return [
+            (
+                name,
+                [
+                    {id_name: key, **_values(row, kinds, id_name)}
+                    for key, row in _rows(frame).items()
+                ],
+                kinds,
+            )
+            for name, frame, id_name, kinds in (
+                (_MODELS, self.models, c.MODEL_ID, MODEL_FIELDS),
+                (_TASKS, self.tasks, c.TASK_ID, TASK_FIELDS),
+            )
+        ]
 
     def merged(self, other: "Catalog") -> Self:
         """Join both catalogs; where both know a field, ``other`` wins. Traits merge by name."""
@@ -322,6 +354,22 @@ def _to_parquet(rows: list[dict[str, Any]], kinds: Mapping[str, FieldKind]) -> b
     return data
 
 
+def _cards(
+    rows: Iterable[dict[str, Any]], kinds: Mapping[str, FieldKind], card: Callable[..., Card]
+) -> list[Card]:
+    cards = []
+    for row in rows:
+        unknown = sorted(set(row) - set(kinds))
+        if unknown:
+            raise DataError(f"no card has the field{'s' * (len(unknown) > 1)} {', '.join(unknown)}")
+        cards.append(card(**{n: _coerced(v, kinds[n]) for n, v in row.items()}))
+    return cards
+
+
+def _parsed(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
+
+
 def _read_cards(
     root: Path, name: str, kinds: Mapping[str, FieldKind], card: Callable[..., Card]
 ) -> list[Card]:
@@ -334,16 +382,8 @@ def _read_cards(
         if path.suffix == ".parquet":
             rows = pq.read_table(path).to_pylist()
         else:
-            with path.open(encoding="utf-8") as lines:
-                rows = [json.loads(line) for line in lines if line.strip()]
-        cards = []
-        for row in rows:
-            unknown = sorted(set(row) - set(kinds))
-            if unknown:
-                raise DataError(
-                    f"no card has the field{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
-                )
-            cards.append(card(**{n: _coerced(v, kinds[n]) for n, v in row.items()}))
+            rows = _parsed(path.read_text(encoding="utf-8"))
+        cards = _cards(rows, kinds, card)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, TypeError) as error:
