@@ -42,7 +42,7 @@ _OURS: Final = {
 }
 _FORMAT: Final = 1
 _RUNS_PER_BATCH: Final = 50_000
-_REJECTS_PER_BATCH: Final = 1_000
+_REJECTS_PER_STEP: Final = 1_000
 
 #: Reads a reject again: the run it became, or a batch with a reject that says why not.
 Retry = Callable[[Reject], ReadBatch]
@@ -290,13 +290,20 @@ class History:
         failed: set[str] = set()
 
         def retried() -> Iterator[pa.Table]:
-            for reject in rejects:
-                corrected = replace(reject, raw=edited.get(reject.id, reject.raw))
-                read = retry_json if reject.reader in JSON_READERS or reader is None else reader
-                batch = read(corrected)
-                table, refused = ingest.admit(batch)
-                if batch.rejects or refused or not (batch.runs.num_rows or batch.n_left_out):
-                    failed.add(reject.id)
+            for start in range(0, len(rejects), _REJECTS_PER_STEP):
+                owners: list[str] = []
+                batches: list[ReadBatch] = []
+                for reject in rejects[start : start + _REJECTS_PER_STEP]:
+                    retry = reader
+                    if retry is None or reject.reader in JSON_READERS:
+                        retry = retry_json
+                    batch = retry(replace(reject, raw=edited.get(reject.id, reject.raw)))
+                    if batch.rejects or not (batch.runs.num_rows or batch.n_left_out):
+                        failed.add(reject.id)
+                    owners += [reject.id] * batch.runs.num_rows
+                    batches.append(batch)
+                table, refused = ingest.admit(_merged(batches))
+                failed.update(owners[row] for row in refused)
                 yield table
 
         report = ingest.finish(self._store.append(retried()))
@@ -321,6 +328,14 @@ def _batches(runs: Iterable[Run]) -> Iterator[ReadBatch]:
     source = iter(runs)
     while chunk := list(islice(source, _RUNS_PER_BATCH)):
         yield ReadBatch(runs=runs_to_table(chunk))
+
+
+def _merged(batches: Sequence[ReadBatch]) -> ReadBatch:
+    return ReadBatch(
+        runs=pa.concat_tables([batch.runs for batch in batches]),
+        rejects=tuple(reject for batch in batches for reject in batch.rejects),
+        n_left_out=sum(batch.n_left_out for batch in batches),
+    )
 
 
 def _read_marker(path: Path) -> int:

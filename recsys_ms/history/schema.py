@@ -263,8 +263,12 @@ def _read_integer(name: str, array: pa.Array, checks: _Checks) -> pa.Array:
     whole = pa.nulls(len(array), pa.int64())
     if _is_text(array):
         text = pc.utf8_trim_whitespace(array.cast(pa.string()))
-        plain = _mask(_matches(text, r"^[+-]?\d{1,18}$"))
-        digits = pc.if_else(pa.array(plain), text, pa.scalar(None, pa.string()))
+        digits = pc.replace_substring_regex(text, r"^([+-]?)0*(\d)", r"\1\2")
+        # 19 digits may or may not fit: texts of one length compare as their numbers do.
+        long = pc.replace_substring_regex(digits, r"^[+-]", "")
+        fits_long = pc.and_(_matches(long, r"^\d{19}$"), pc.less_equal(long, str(2**63 - 1)))
+        plain = _mask(pc.or_(_matches(digits, r"^[+-]?\d{1,18}$"), fits_long))
+        digits = pc.if_else(pa.array(plain), digits, pa.scalar(None, pa.string()))
         whole = pc.replace_substring_regex(digits, r"^\+", "").cast(pa.int64())
         array = pc.if_else(pa.array(plain), pa.scalar(None, pa.string()), text)
     numbers = _read_number(name, array, checks)

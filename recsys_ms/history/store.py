@@ -264,14 +264,20 @@ class _Guarded:
 def _make_durable(folder: Path, parts: Iterable[Path], version: int) -> None:
     """Flush a commit to the disk: the inbox files it came from are deleted right after."""
     log = folder / "_delta_log"
-    for path in (*parts, log / f"{version:020d}.json"):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    fsync_directory(folder)
-    fsync_directory(log)
+    try:
+        for path in (*parts, log / f"{version:020d}.json"):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        fsync_directory(folder)
+        fsync_directory(log)
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: version {version} is written and may not survive a power cut "
+            f"({error.strerror}); check the disk and run again, which repeats nothing"
+        ) from error
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

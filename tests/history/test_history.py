@@ -411,6 +411,18 @@ def test_rejects_of_other_readers_are_replayed_by_them(history: History) -> None
     assert history.replay(retry).n_quarantined == 1
 
 
+def test_thousands_of_rejects_are_replayed_in_one_commit(history: History) -> None:
+    rejects = tuple(
+        Reject(file="a.csv", line=i, reason="no", raw=str(i % 2500), reader="table")
+        for i in range(3000)
+    )
+    history.ingest([batch_of(rejects=rejects)])
+    report = history.replay(lambda reject: batch_of(make(reject.raw, (reject.line or 0) / 3000)))
+    # Lines 2500 on repeat the ids of the first 500 with other values.
+    assert (report.n_new, report.n_quarantined, report.version) == (2500, 500, 1)
+    assert [reject.line for reject in history.quarantine.pending()] == list(range(2500, 3000))
+
+
 # Writers
 
 

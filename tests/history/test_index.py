@@ -102,7 +102,7 @@ RUNS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.lists(RUNS, max_size=12), max_size=4),
     st.integers(0, 3),

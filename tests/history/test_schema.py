@@ -99,6 +99,12 @@ def test_a_bad_cell_costs_its_row_and_no_other(column: str, cell: object, messag
     assert made.runs.num_rows == 2
 
 
+def test_whole_numbers_of_64_bits_are_read_from_text_without_rounding() -> None:
+    cells = ["9223372036854775807", "-9223372036854775807", "+0009007199254740993", "0", "-00"]
+    assert build(5, seed=cells).runs[c.SEED].to_pylist() == [int(cell) for cell in cells]
+    assert list(build(2, seed=["9223372036854775808", "1" * 20]).problems) == [0, 1]
+
+
 def test_other_arrow_types_are_read_alike() -> None:
     plain = build(2, seed=[1, 2], source=["a", "b"])
     other = build(
@@ -147,7 +153,7 @@ FIELDS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(FIELDS, min_size=1, max_size=5))
 def test_tables_and_single_runs_are_checked_alike(rows: list[dict[str, Any]]) -> None:
     columns = {
