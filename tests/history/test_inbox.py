@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import textwrap
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -305,6 +306,7 @@ def test_sixteen_jobs_record_while_one_process_ingests(history: History) -> None
     n_new = 0
     while any(job.poll() is None for job in jobs):
         n_new += history.ingest_inbox().n_new
+        time.sleep(0.2)
     for job in jobs:
         assert job.wait() == 0
     n_new += history.ingest_inbox().n_new
