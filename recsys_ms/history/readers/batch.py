@@ -32,7 +32,8 @@ class SourceBatch:
     Attributes
     ----------
     columns : dict of str to list
-        Cells by column; ``None`` where a cell is empty.
+        Cells by column; ``None`` where a cell is empty. Spaces around a cell of CSV are no part
+        of it.
     lines : list of int
         Physical line (row, for Parquet) each row begins on, from 1.
     raws : list of str or None

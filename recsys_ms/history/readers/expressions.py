@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -15,8 +16,9 @@ from recsys_ms.history.readers.templates import parse_nested, plain_text, to_num
 
 ColumnKind: TypeAlias = Literal["number", "json", "time", "text"]
 
-_ROW: Final = "_row"
-_KEEP: Final = "_keep"
+# No column of a table has such a name: the unit separator is no character of a header.
+_ROW: Final = "row\x1f"
+_KEEP: Final = "keep\x1f"
 #: No file, no extension, no variable of this program: an expression sees its row and nothing else.
 _CLOSED: Final[Mapping[str, str | bool | int]] = {
     "enable_external_access": False,
@@ -112,7 +114,14 @@ class Expressions:
         self, columns: Mapping[str, Sequence[Any]], n_rows: int, kinds: Mapping[str, ColumnKind]
     ) -> tuple[pa.Table, set[int]]:
         # Only what an expression can mean: the others need not be converted.
-        used = [name for name in columns if name.casefold() in self._texts]
+        used = [name for name in columns if self._names(name)]
+        folded = Counter(map(str.casefold, (*used, *self._computed)))
+        for name in (*used, *self._computed):
+            if folded[name.casefold()] > 1:
+                raise UsageError(
+                    f"DuckDB does not tell columns by case, and there is more than one {name!r}; "
+                    "rename one of them, or give the computed column another name"
+                )
         arrays: dict[str, pa.Array] = {_ROW: pa.array(range(n_rows), pa.int64())}
         unfit: set[int] = set()
         for name in used:
@@ -125,6 +134,11 @@ class Expressions:
             )
             arrays[name] = pa.array(converted, _TYPES[kinds[name]])
         return pa.table(arrays), unfit
+
+    def _names(self, column: str) -> bool:
+        """Whether an expression can mean the column, plain or quoted (a quote is doubled there)."""
+        folded = column.casefold()
+        return folded in self._texts or folded.replace('"', '""') in self._texts
 
     def _add(self, table: pa.Table, name: str, text: str) -> pa.Table:
         try:

@@ -1,5 +1,6 @@
 """Physical lines of a text file, one at a time, in bounded memory."""
 
+import codecs
 import gzip
 import hashlib
 import zlib
@@ -39,6 +40,8 @@ class Lines:
         Open at the first byte.
     encoding : str
         Any encoding whose line feed is one byte.
+    name : str
+        What errors call the file.
 
     Attributes
     ----------
@@ -48,7 +51,8 @@ class Lines:
         Lines given out since it was last cleared by its reader.
     """
 
-    def __init__(self, handle: BinaryIO, encoding: str) -> None:
+    def __init__(self, handle: BinaryIO, encoding: str, name: str = "row") -> None:
+        self._name = name
         self.number = 0
         self.taken: list[str] = []
         self._handle = handle
@@ -80,13 +84,16 @@ class Lines:
         except (OSError, EOFError, zlib.error) as error:
             # gzip reports a broken file as EOFError, BadGzipFile (an OSError) or zlib.error.
             raise DataError(
-                f"line {self.number}: the file cannot be read on ({error}); copy it again"
+                f"{self._name}: line {self.number}: the file cannot be read on ({error}); "
+                "copy it again"
             ) from error
         if not data:
             self.number -= 1
             raise StopIteration
         if self.number == 1:
-            data = data.removeprefix(b"\xef\xbb\xbf")
+            data = data.removeprefix(codecs.BOM_UTF8)
+            if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise DataError(f"{self._name}: the file is UTF-16; convert it to UTF-8")
         try:
             return data.decode(self._encoding)
         except UnicodeDecodeError as error:
@@ -140,4 +147,4 @@ def open_lines(path: Path, encoding: str) -> tuple[BinaryIO, Lines]:
     except OSError as error:
         raise StorageError(f"{path}: cannot be opened ({error.strerror or error})") from error
     handle = cast(BinaryIO, opened)
-    return handle, Lines(handle, encoding)
+    return handle, Lines(handle, encoding, str(path))

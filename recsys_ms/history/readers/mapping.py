@@ -73,8 +73,8 @@ class FieldMapping:
         for template in self.map.values():
             split_template(template)
         for name in self.columns:
-            if name in PSEUDO_COLUMNS or not name:
-                raise UsageError(f"a computed column cannot have the name {name!r}")
+            if not name:
+                raise UsageError("a computed column needs a name: --column NAME=EXPRESSION")
 
     def overridden(
         self,
@@ -165,7 +165,8 @@ def bind_mapping(
     Raises
     ------
     UsageError
-        An unknown field, or a template that names no column.
+        An unknown field, a template that names no column, or a computed column that has the name
+        of another.
     """
     names = tuple(fields)
     for given in (*mapping.map, *mapping.set):
@@ -177,6 +178,13 @@ def bind_mapping(
                 + (f"; did you mean {' or '.join(near)}?" if near else "")
                 + f" Fields are {', '.join(names)}"
                 + "".join(f", {name}.NAME" for name in sorted(open_fields))
+            )
+    folded = {name.casefold() for name in (*columns, *PSEUDO_COLUMNS)}
+    for name in mapping.columns:
+        if name.casefold() in folded:
+            raise UsageError(
+                f"--column {name}: the table has a column of that name; choose another, since a "
+                "computed column stands beside it and does not replace it"
             )
     visible = (*columns, *mapping.columns, *PSEUDO_COLUMNS)
     templates = {

@@ -231,7 +231,7 @@ def _batch(
     cells = zip(*rows, strict=True) if rows else iter([()] * len(columns))
     return SourceBatch(
         columns={
-            name: [cell or None for cell in column]
+            name: [cell.strip() or None for cell in column]
             for name, column in zip(columns, cells, strict=True)
         },
         lines=numbers,

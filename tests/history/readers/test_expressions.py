@@ -112,6 +112,14 @@ def test_a_refused_expression_says_what_its_columns_hold():
         kept("model > 3")
 
 
+def test_names_that_need_quotes_and_names_that_differ_by_case():
+    assert kept('"a""b" = \'x\' AND "#n" = 1', {'a"b': ["x"], "#n": ["1"]}) == [True]
+    with pytest.raises(UsageError, match="more than one 'Model'"):
+        kept("model = 'x'", {"Model": ["x"], "model": ["y"]})
+    with pytest.raises(UsageError, match="more than one 'a'"):
+        evaluate(Expressions({"A": "a"}, None), {"a": ["x"]})
+
+
 def test_a_comment_hides_nothing():
     assert kept("model IS NULL -- OR true") == [False, False, True]
 

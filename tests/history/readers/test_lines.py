@@ -65,6 +65,11 @@ def test_a_long_last_line_without_its_end():
     assert str(MAX_LINE_BYTES + 5) in found[0].reason
 
 
+def test_utf_16_is_named():
+    with pytest.raises(DataError, match="UTF-16"):
+        next(Lines(io.BytesIO("a\n".encode("utf-16")), "utf-8"))
+
+
 def test_gzip_and_a_broken_one(tmp_path):
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(b"a\nb\n" * 10_000))

@@ -57,8 +57,14 @@ def test_bad_units_templates_and_names_are_refused_at_once():
         FieldMapping(unit="per mille")
     with pytest.raises(UsageError, match="brace"):
         FieldMapping(map={"metric": "{m"})
-    with pytest.raises(UsageError, match="_line"):
-        FieldMapping(columns={"_line": "1"})
+    with pytest.raises(UsageError, match="needs a name"):
+        FieldMapping(columns={"": "1"})
+
+
+@pytest.mark.parametrize("name", ["_line", "a", "A"])
+def test_a_computed_column_replaces_no_other(name):
+    with pytest.raises(UsageError, match=f"--column {name}: the table has a column of that name"):
+        bind(FieldMapping(columns={name: "1"}), ["a"])
 
 
 def test_columns_with_names_of_fields_map_themselves():

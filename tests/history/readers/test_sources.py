@@ -37,6 +37,12 @@ def test_line_ends_byte_order_mark_and_empty_cells(tmp_path):
     assert not bad
 
 
+def test_spaces_around_a_cell_are_no_part_of_it(tmp_path):
+    source, rows, *_ = read(tmp_path, "a , b\n x y , \n")
+    assert source.columns == ("a", "b")
+    assert rows == [{"a": "x y", "b": None}]
+
+
 def test_quoted_line_breaks_count_as_lines(tmp_path):
     _, rows, lines, _ = read(tmp_path, 'a,b\n"x\ny\nz",1\nq,2\n')
     assert rows == [{"a": "x\ny\nz", "b": "1"}, {"a": "q", "b": "2"}]
@@ -113,7 +119,8 @@ def test_an_over_long_field_is_bad(tmp_path):
         (b"", "t.jsonl", "empty"),
         (b"a;b;c\n1;2;3\n", "t.csv", "delimiter=';'"),
         (b"a,b\n1,2\n", "t.tsv", "delimiter=','"),
-        (b"\xff\xfea\x00", "t.csv", "header cannot be read"),
+        (b"\xff\xfea\x00", "t.csv", "UTF-16"),
+        (b"caf\xe9,b\n", "t.csv", "header cannot be read"),
         (b'"a,b\n1,2\n', "t.csv", "header cannot be read"),
         (b"x" * (MAX_LINE_BYTES + 1), "t.csv", "header cannot be read"),
         (b"a,b\n1,2\n", "t.jsonl", "no line is a JSON object"),
@@ -232,6 +239,6 @@ def test_rows_round_trip_and_every_row_reads_again_from_its_raw_text(tmp_path_fa
     source = open_source(path)
     (batch,) = source.batches()
     found = list(zip(batch.columns["a"], batch.columns["b"], strict=True))
-    assert found == [(a or None, b or None) for a, b in wanted]
+    assert found == [(a.strip() or None, b.strip() or None) for a, b in wanted]
     for row, cell in enumerate(batch.columns["a"]):
         assert read_row(source, batch.raw(row)).columns["a"] == [cell]
