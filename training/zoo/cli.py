@@ -56,7 +56,7 @@ class RichProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        # Half a minute or thirty pieces: single runs differ too much to estimate from the last few.
+        # Ten minutes: architectures differ too much to estimate from the last few pieces.
         with Progress(*columns, console=_ERR, speed_estimate_period=600.0) as bar:
             yield from bar.track(items, total=total, description=description)
 

@@ -81,7 +81,22 @@ def family_of(architecture: Architecture) -> str:
 
 def measure(architecture: Architecture, image_size: int) -> Measured:
     """Count parameters, multiply-adds and activations on one image of ``image_size`` pixels."""
-    network = build(architecture, 0, 0).eval()
+    network = build(architecture, 0, 0)
+    gmacs, macts, n_layers = count_operations(network, image_size)
+    return Measured(
+        n_parameters=sum(p.numel() for p in network.parameters()),
+        gmacs=gmacs,
+        macts=macts,
+        hidden_width=int(network.num_features),
+        n_layers=n_layers,
+    )
+
+
+def count_operations(network: nn.Module, image_size: int) -> tuple[float, float, int]:
+    """10^9 multiply-adds and 10^6 activations of one image, and the number of layers.
+
+    See :class:`Measured` for what counts.
+    """
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     n_outputs = 0
 
@@ -90,17 +105,12 @@ def measure(architecture: Architecture, image_size: int) -> Measured:
         n_outputs += output.numel()
 
     hooks = [layer.register_forward_hook(count) for layer in layers]
+    network.eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, image_size, image_size))
     for hook in hooks:
         hook.remove()
-    return Measured(
-        n_parameters=sum(p.numel() for p in network.parameters()),
-        gmacs=counter.get_total_flops() / 2e9,
-        macts=n_outputs / 1e6,
-        hidden_width=int(network.num_features),
-        n_layers=len(layers),
-    )
+    return counter.get_total_flops() / 2e9, n_outputs / 1e6, len(layers)
 
 
 def to_tensors(data: ImageSet, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
