@@ -45,7 +45,7 @@ class NMFConfig:
     alpha_models: float = 0.1
     alpha_tasks: float = 0.1
     max_sweeps: int = 200
-    tolerance: float = 1e-5
+    tolerance: float = 1e-4
     n_inner: int = 4
 
     def __post_init__(self) -> None:
