@@ -1,1 +1,67 @@
-"""Which pre-trained model to fine-tune first, learned from the log of past fine-tuning runs."""
+"""Which pre-trained model to fine-tune first, learned from the log of past fine-tuning runs.
+
+The public names below are imported when they are first used: ``import recsys_ms`` itself loads
+neither pandas nor a learner, so that a training job can log a run at no cost.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recsys_ms.catalog.cards import ModelCard as ModelCard
+    from recsys_ms.catalog.cards import TaskCard as TaskCard
+    from recsys_ms.catalog.catalog import Catalog as Catalog
+    from recsys_ms.catalog.importer import import_cards as import_cards
+    from recsys_ms.core.errors import RecsysError as RecsysError
+    from recsys_ms.evaluation.backtest import backtest as backtest
+    from recsys_ms.evaluation.registry import make_protocol as make_protocol
+    from recsys_ms.history.history import History as History
+    from recsys_ms.history.inbox import record_run as record_run
+    from recsys_ms.history.interactions import Interactions as Interactions
+    from recsys_ms.history.readers.mapping import FieldMapping as FieldMapping
+    from recsys_ms.history.readers.presets import get_preset as get_preset
+    from recsys_ms.history.readers.table import read_table as read_table
+    from recsys_ms.history.run import Run as Run
+    from recsys_ms.nightly import run_nightly as run_nightly
+    from recsys_ms.nightly_config import NightlyConfig as NightlyConfig
+    from recsys_ms.ranker.answer import Constraints as Constraints
+    from recsys_ms.ranker.ranker import Ranker as Ranker
+    from recsys_ms.ranker.ranker import RankerConfig as RankerConfig
+    from recsys_ms.ranker.registry import Registry as Registry
+
+_HOME = {
+    "Catalog": "recsys_ms.catalog.catalog",
+    "Constraints": "recsys_ms.ranker.answer",
+    "FieldMapping": "recsys_ms.history.readers.mapping",
+    "History": "recsys_ms.history.history",
+    "Interactions": "recsys_ms.history.interactions",
+    "ModelCard": "recsys_ms.catalog.cards",
+    "NightlyConfig": "recsys_ms.nightly_config",
+    "Ranker": "recsys_ms.ranker.ranker",
+    "RankerConfig": "recsys_ms.ranker.ranker",
+    "RecsysError": "recsys_ms.core.errors",
+    "Registry": "recsys_ms.ranker.registry",
+    "Run": "recsys_ms.history.run",
+    "TaskCard": "recsys_ms.catalog.cards",
+    "backtest": "recsys_ms.evaluation.backtest",
+    "get_preset": "recsys_ms.history.readers.presets",
+    "import_cards": "recsys_ms.catalog.importer",
+    "make_protocol": "recsys_ms.evaluation.registry",
+    "read_table": "recsys_ms.history.readers.table",
+    "record_run": "recsys_ms.history.inbox",
+    "run_nightly": "recsys_ms.nightly",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605 - one list of public names, above
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'recsys_ms' has no attribute {name!r}")
+    found = getattr(import_module(_HOME[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

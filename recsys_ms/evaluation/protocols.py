@@ -39,21 +39,28 @@ class LeaveOneTaskOut(Protocol):
     n_observed : int
         Runs of the held-out task that are revealed in the query, chosen at random per task; the
         revealed models are not tested. 0 makes every tested task cold.
+    max_tasks : int or None
+        Hold out at most this many tasks, drawn at random; ``None`` for each in turn.
     """
 
     name: ClassVar[str] = "leave-one-task-out"
     n_observed: int = 0
+    max_tasks: int | None = None
 
     def __post_init__(self) -> None:
         if self.n_observed < 0:
             raise UsageError(f"n_observed must be 0 or more, got {self.n_observed}")
+        if self.max_tasks is not None and self.max_tasks < 1:
+            raise UsageError(f"max_tasks must be 1 or more, got {self.max_tasks}")
 
     def folds(
         self, interactions: Interactions, catalog: Catalog | None, *, seed: int
     ) -> Iterator[Fold]:
         """Yield one fold per task; its name is the task's."""
         _require_two_tasks(interactions, self.name)
-        for task_id in interactions.task_ids:
+        drawn = named_stream(seed, self.name).permutation(interactions.n_tasks)
+        for position in np.sort(drawn[: self.n_folds(interactions)]):
+            task_id = interactions.task_ids[int(position)]
             train = interactions.without_task(task_id)
             held_out = _reveal(interactions, task_id, self.n_observed, seed)
             yield Fold(
@@ -64,12 +71,13 @@ class LeaveOneTaskOut(Protocol):
             )
 
     def n_folds(self, interactions: Interactions) -> int:
-        """One per task."""
-        return interactions.n_tasks
+        """One per task, ``max_tasks`` at most."""
+        n_tasks = interactions.n_tasks
+        return n_tasks if self.max_tasks is None else min(n_tasks, self.max_tasks)
 
     def settings(self) -> JsonDict:
-        """``n_observed``."""
-        return {"n_observed": self.n_observed}
+        """``n_observed``, ``max_tasks``."""
+        return {"n_observed": self.n_observed, "max_tasks": self.max_tasks}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,107 @@
+"""What the verbs share: the answer on stdout, the log and the progress on stderr."""
+
+import json
+import logging
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import typer
+from rich.console import Console, RenderableType
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from recsys_ms.core.errors import RecsysError
+
+T = TypeVar("T")
+
+stderr = Console(stderr=True)
+
+
+def show(answer: RenderableType) -> None:
+    """Print a table or text for people on stdout."""
+    console = Console()
+    if not console.is_terminal:
+        # A pipe has no width: tables must not be folded at 80 columns.
+        console = Console(width=200)
+    console.print(answer)
+
+
+def show_json(answer: Any) -> None:
+    """Print an answer for programs on stdout: one JSON document, NaN as null."""
+    typer.echo(json.dumps(_without_nan(answer), indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def show_error(error: RecsysError) -> None:
+    """Print an error on stderr."""
+    stderr.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True, highlight=False)
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    stderr.print(f"[bold yellow]warning:[/] {_escaped(text)}", soft_wrap=True, highlight=False)
+
+
+def set_up_logging(verbosity: int) -> None:
+    """Show the library's log on stderr: warnings, information with ``-v``, all with ``-vv``."""
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
+    handler = RichHandler(console=stderr, show_path=False, show_time=verbosity > 0)
+    logger = logging.getLogger("recsys_ms")
+    logger.handlers = [handler]
+    logger.setLevel(level)
+
+
+class RichProgress:
+    """Progress of nested loops as bars on stderr; nothing where stderr is no terminal."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+
+    def track(self, items: Iterable[T], *, total: int | None, description: str) -> Iterator[T]:
+        """Yield ``items``, moving a bar of its own, which goes when the loop ends."""
+        bar = self._bars.add_task(description, total=total)
+        try:
+            for item in items:
+                yield item
+                self._bars.advance(bar)
+        finally:
+            self._bars.remove_task(bar)
+
+
+@contextmanager
+def progress_bars() -> Iterator[RichProgress]:
+    """Bars that live as long as the block."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
+        yield RichProgress(bars)
+
+
+def _escaped(text: str) -> str:
+    # Square brackets are markup to rich; ids and paths may hold them.
+    return text.replace("[", "\\[")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value

@@ -1,0 +1,106 @@
+"""``recsys-ms evaluate``: how good rankers are on a history, honestly split."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from recsys_ms.cli.console import progress_bars, show, show_json
+from recsys_ms.cli.options import (
+    DEFAULT_HISTORY,
+    CatalogOption,
+    HistoryOption,
+    MetricOption,
+    SeedOption,
+    open_catalog,
+    open_history,
+)
+from recsys_ms.core.errors import UsageError
+from recsys_ms.core.files import write_atomic
+from recsys_ms.evaluation.backtest import backtest
+from recsys_ms.evaluation.executor import make_executor
+from recsys_ms.evaluation.registry import PROTOCOL_NAMES, make_protocol
+from recsys_ms.evaluation.table import comparison_markdown, comparison_table
+from recsys_ms.history.interactions import Interactions, OnTwoMetrics
+from recsys_ms.ranker.names import RANKER_NAMES
+
+
+def evaluate(
+    history: HistoryOption = DEFAULT_HISTORY,
+    catalog: CatalogOption = None,
+    protocol: Annotated[
+        str, typer.Option(help=f"One of {', '.join(PROTOCOL_NAMES)}.")
+    ] = "leave-one-task-out",
+    rankers: Annotated[
+        str, typer.Option(help=f"Comma-separated, from {', '.join(RANKER_NAMES)}.")
+    ] = "popularity,nmf,lr,fm,gbdt,auto",
+    n_observed: Annotated[
+        int | None, typer.Option(help="leave-one-task-out: runs revealed of the held-out task.")
+    ] = None,
+    max_tasks: Annotated[
+        int | None, typer.Option(help="leave-one-task-out: tasks held out at most.")
+    ] = None,
+    n_repeats: Annotated[
+        int | None, typer.Option(help="unseen-models, settings-1 and -3: random splits.")
+    ] = None,
+    group_by: Annotated[
+        Literal["family"] | None, typer.Option(help="unseen-models: hold out whole families.")
+    ] = None,
+    test_fraction: Annotated[
+        float | None, typer.Option(help="unseen-models: share of models held out.")
+    ] = None,
+    train_fraction: Annotated[
+        float | None, typer.Option(help="settings-1 and -3: share of the task's models known.")
+    ] = None,
+    before: Annotated[
+        list[str] | None, typer.Option(help="temporal: train on runs finished before (ISO 8601).")
+    ] = None,
+    metric: MetricOption = None,
+    on_two_metrics: Annotated[
+        OnTwoMetrics,
+        typer.Option(help="A task with several metrics: ask, or take the most frequent."),
+    ] = "error",
+    seed: SeedOption = 0,
+    executor: Annotated[str, typer.Option(help="serial, processes or processes:N.")] = "serial",
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Also write the result as JSON; - for stdout.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The table as Markdown.")] = False,
+) -> None:
+    """Back-test rankers; popularity, random and oracle rows are always there."""
+    names = [name.strip() for name in rankers.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"--rankers names none; choose from {', '.join(RANKER_NAMES)}")
+    opened = open_history(history)
+    runs = opened.runs()
+    split = make_protocol(
+        protocol,
+        n_observed=n_observed,
+        max_tasks=max_tasks,
+        n_repeats=n_repeats,
+        group_by=group_by,
+        test_fraction=test_fraction,
+        train_fraction=train_fraction,
+        runs=runs,
+        before=before,
+    )
+    interactions = Interactions.from_runs(runs, metric=metric, on_two_metrics=on_two_metrics)
+    with progress_bars() as progress:
+        result = backtest(
+            interactions,
+            catalog=open_catalog(catalog),
+            protocol=split,
+            rankers=names,
+            seed=seed,
+            executor=make_executor(executor),
+            progress=progress,
+            history_version=opened.version,
+        )
+    document = result.to_json()
+    if json_out is not None and str(json_out) == "-":
+        show_json(document)
+        return
+    if json_out is not None:
+        write_atomic(json_out, json.dumps(document, indent=1, allow_nan=False).encode())
+    show(comparison_markdown(result) if markdown else comparison_table(result))

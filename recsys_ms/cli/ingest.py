@@ -1,0 +1,244 @@
+"""``recsys-ms ingest``: logs into a history, cards into a catalog."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.catalog.importer import CardKind, expand_cards, import_cards
+from recsys_ms.cli.console import show, show_json, warn
+from recsys_ms.cli.options import DEFAULT_HISTORY, CatalogOption, HistoryOption, JsonFlag
+from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.types import JsonDict, Unit
+from recsys_ms.history.history import History
+from recsys_ms.history.ingest import IngestReport
+from recsys_ms.history.quarantine import Reject
+from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
+from recsys_ms.history.readers.presets import PRESETS, get_preset
+from recsys_ms.history.readers.sources import TableFormat
+from recsys_ms.history.readers.table import read_table, replay_row
+
+_N_SHOWN_REJECTS = 5
+
+
+def ingest(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Tables: CSV, TSV, JSONL (.gz too) or Parquet.", show_default=False),
+    ] = None,
+    history: HistoryOption = DEFAULT_HISTORY,
+    preset: Annotated[
+        str | None, typer.Option(help="A named mapping; see --presets. Options replace its parts.")
+    ] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="FIELD=TEMPLATE, such as 'model_id={arch}@{source}'."),
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="FIELD=VALUE for every row.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="NAME=DUCKDB EXPRESSION: a computed column for --map."),
+    ] = None,
+    unit: Annotated[
+        Unit | None, typer.Option(help="What the values are: fraction or percent.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="DuckDB predicate; other rows are left out, and counted.")
+    ] = None,
+    missing: Annotated[
+        list[str] | None, typer.Option(help="A value that means 'no result', such as -1.")
+    ] = None,
+    table_format: Annotated[
+        TableFormat | None, typer.Option("--format", help="Default: by the file's suffix.")
+    ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Of CSV and TSV.")] = None,
+    encoding: Annotated[str, typer.Option(help="Of text files.")] = "utf-8",
+    kind: Annotated[
+        Literal["runs", "model-cards", "task-cards"],
+        typer.Option("--as", help="What a row is. Cards need --catalog."),
+    ] = "runs",
+    catalog: CatalogOption = None,
+    inbox: Annotated[
+        bool, typer.Option("--inbox", help="Take in the runs that training jobs dropped.")
+    ] = False,
+    replay: Annotated[
+        bool,
+        typer.Option(
+            "--replay", help="Read the quarantine again, with the mapping given here if any."
+        ),
+    ] = False,
+    presets: Annotated[bool, typer.Option("--presets", help="List the presets and end.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take runs into a history, or cards into a catalog. Twice changes nothing."""
+    if presets:
+        _show_presets(as_json=as_json)
+        return
+    chosen = get_preset(preset) if preset else None
+    base = chosen.mapping if chosen else FieldMapping()
+    mapping = base.overridden(
+        map=parse_assignments(maps or (), option="--map"),
+        set=parse_assignments(sets or (), option="--set"),
+        columns=parse_assignments(columns or (), option="--column"),
+        unit=unit,
+        where=where,
+        missing=missing,
+    )
+    cards = _card_kind(kind, chosen.kind if chosen else None)
+    if not files and not inbox and not replay:
+        raise UsageError("nothing to ingest; name files, or give --inbox, --replay or --presets")
+    table: JsonDict = {
+        "table_format": table_format,
+        "delimiter": delimiter,
+        "encoding": encoding,
+    }
+    if cards is not None:
+        _ingest_cards(files or [], cards, mapping, catalog, history, table, as_json=as_json)
+        return
+    opened = History.open(history)
+    reports: dict[str, IngestReport] = {}
+    warnings: list[str] = []
+    for path in files or ():
+        reader = read_table(path, mapping, **table)
+        reports[str(path)] = opened.ingest(reader)
+        warnings.extend(f"{path}: {text}" for text in reader.warnings)
+    if inbox:
+        reports["inbox"] = opened.ingest_inbox()
+    if replay:
+        given = mapping if mapping != FieldMapping() else None
+        reports["replay"] = opened.replay(lambda reject: replay_row(reject, given))
+    _show_reports(opened, reports, warnings, as_json=as_json)
+
+
+def _card_kind(kind: str, preset_kind: str | None) -> CardKind | None:
+    """What cards the rows become, ``None`` for runs; a preset says it as well as ``--as``."""
+    asked: dict[str, CardKind | None] = {"runs": None, "model-cards": "model", "task-cards": "task"}
+    found = asked[kind]
+    if preset_kind in ("model", "task"):
+        made: CardKind = "model" if preset_kind == "model" else "task"
+        if found not in (None, made):
+            raise UsageError(f"the preset makes {made} cards, --as says {kind}; leave one out")
+        return made
+    if preset_kind == "run" and found is not None:
+        raise UsageError(f"the preset makes runs, --as says {kind}; leave one out")
+    return found
+
+
+def _ingest_cards(
+    files: Sequence[Path],
+    kind: CardKind,
+    mapping: FieldMapping,
+    folder: Path | None,
+    history: Path,
+    table: JsonDict,
+    *,
+    as_json: bool,
+) -> None:
+    if folder is None:
+        raise UsageError("cards go into a catalog; name its folder with --catalog")
+    known = Catalog.read(folder) if folder.is_dir() else Catalog.empty()
+    counts: dict[str, JsonDict] = {}
+    rejects: list[Reject] = []
+    for path in files:
+        if kind == "model":
+            models = import_cards(path, kind="model", mapping=mapping, **table)
+            known = known.with_models(models.cards)
+            # Cards of architectures also describe the history's models (ARCHITECTURE.TAG).
+            if (history / "runs").is_dir():
+                ids = History.open(history, create=False).runs(["model_id"])["model_id"].unique()
+                sizes = {
+                    str(model): float(size)
+                    for model, size in known.models["input_size"].dropna().items()
+                }
+                fresh = expand_cards(models.cards, ids, input_sizes=sizes)
+                known = Catalog.from_cards(models=fresh).merged(known)
+            found, left_out = models.rejects, models.n_left_out
+            n_cards = len(models.cards)
+        else:
+            tasks = import_cards(path, kind="task", mapping=mapping, **table)
+            known = known.with_tasks(tasks.cards)
+            found, left_out, n_cards = tasks.rejects, tasks.n_left_out, len(tasks.cards)
+        rejects.extend(found)
+        counts[str(path)] = {
+            "n_cards": n_cards,
+            "n_rejected": len(found),
+            "n_left_out": left_out,
+        }
+    known.write(folder)
+    if as_json:
+        show_json({"files": counts, "rejects": [asdict(reject) for reject in rejects]})
+    else:
+        shown = Table("file", "cards", "rejected", "left out", title=f"catalog {folder}")
+        for name, count in counts.items():
+            shown.add_row(name, *(str(value) for value in count.values()))
+        show(shown)
+    if rejects:
+        first = rejects[0]
+        raise DataError(
+            f"{len(rejects)} rows are no cards (the others were taken); "
+            f"first: {first.file}:{first.line}: {first.reason}"
+        )
+
+
+def _show_reports(
+    history: History,
+    reports: dict[str, IngestReport],
+    warnings: list[str],
+    *,
+    as_json: bool,
+) -> None:
+    pending = history.quarantine.table()
+    pending = pending[~pending["resolved"].astype(bool)]
+    if as_json:
+        show_json(
+            {
+                "sources": {name: asdict(report) for name, report in reports.items()},
+                "version": history.version,
+                "n_in_quarantine": len(pending),
+                "warnings": warnings,
+            }
+        )
+    else:
+        names = ("n_read", "n_new", "n_updated", "n_duplicate", "n_quarantined", "n_left_out")
+        shown = Table("source", *(name[2:].replace("_", " ") for name in names), "seconds")
+        shown.title = f"history {history.path}, version {history.version}"
+        for source, report in reports.items():
+            shown.add_row(
+                source, *(str(getattr(report, name)) for name in names), f"{report.seconds:.1f}"
+            )
+        show(shown)
+    for text in warnings:
+        warn(text)
+    if any(report.n_quarantined for report in reports.values()):
+        for row in pending.head(_N_SHOWN_REJECTS).itertuples():
+            warn(f"in quarantine: {row.file}:{row.line}: {row.reason}")
+        raise DataError(
+            f"{len(pending)} rows wait in quarantine ({history.quarantine.folder}), everything "
+            "else was taken; correct the mapping and run again with --replay"
+        )
+
+
+def _show_presets(*, as_json: bool) -> None:
+    if as_json:
+        show_json(
+            {
+                name: {
+                    "kind": p.kind,
+                    "files": p.files,
+                    "text": p.text,
+                    "mapping": p.mapping.to_json(),
+                }
+                for name, p in PRESETS.items()
+            }
+        )
+        return
+    shown = Table("preset", "rows become", "files", "what to know", show_lines=True)
+    for name, preset in PRESETS.items():
+        shown.add_row(name, preset.kind, preset.files, preset.text)
+    show(shown)

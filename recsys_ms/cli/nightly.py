@@ -1,0 +1,84 @@
+"""``recsys-ms nightly``: the retraining job."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from recsys_ms.cli.console import progress_bars, show, show_json
+from recsys_ms.cli.options import DEFAULT_HISTORY, DEFAULT_REGISTRY, CatalogOption, JsonFlag
+from recsys_ms.core.errors import RefusedError
+from recsys_ms.evaluation.result import BacktestResult
+from recsys_ms.evaluation.table import comparison_table
+from recsys_ms.history.embedded import embedded_folder, ingest_embedded
+from recsys_ms.history.history import History
+from recsys_ms.nightly import NightlySummary, run_nightly
+from recsys_ms.nightly_config import NightlyConfig
+
+
+def nightly(
+    history: Annotated[
+        Path | None,
+        typer.Option("--history", "-H", help="Folder of the history; default: the embedded one."),
+    ] = None,
+    registry: Annotated[
+        Path | None, typer.Option("--registry", "-R", help="Folder of published rankers.")
+    ] = None,
+    catalog: CatalogOption = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="TOML; see training/nightly.toml.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Ingest the inbox, train, back-test, and publish if the candidate is not worse.
+
+    Without options it learns from the history that ships with the project, in ./recsys-ms-data.
+    Exit code 4: the candidate was worse, or another job holds the registry.
+    """
+    settings = _settings(history, registry, catalog, config)
+    with progress_bars() as progress:
+        summary = run_nightly(settings, progress=progress)
+    if as_json:
+        show_json(asdict(summary))
+    else:
+        _show(summary, settings)
+    if summary.outcome == "kept":
+        raise RefusedError(f"not published: {summary.reason}")
+
+
+def _settings(
+    history: Path | None, registry: Path | None, catalog: Path | None, config: Path | None
+) -> NightlyConfig:
+    if config is not None:
+        return NightlyConfig.from_toml(config, history=history, registry=registry, catalog=catalog)
+    if history is None:
+        # The embedded runs go into a history of their own, so that runs logged later join them.
+        ingest_embedded(History.open(DEFAULT_HISTORY))
+        catalog = catalog or embedded_folder()
+    return NightlyConfig(
+        history=history or DEFAULT_HISTORY,
+        registry=registry or DEFAULT_REGISTRY,
+        catalog=catalog,
+    )
+
+
+def _show(summary: NightlySummary, settings: NightlyConfig) -> None:
+    if summary.backtest is not None:
+        show(comparison_table(BacktestResult.from_json(summary.backtest)))
+    facts = Table(show_header=False, title=f"nightly: {summary.outcome}")
+    facts.add_row("why", summary.reason)
+    facts.add_row(
+        "trained on",
+        f"{summary.n_interactions} interactions of {summary.n_tasks} tasks and "
+        f"{summary.n_models} models, history version {summary.history_version}",
+    )
+    facts.add_row(
+        "inbox",
+        f"{summary.ingest['n_new']} new runs, {summary.ingest['n_quarantined']} in quarantine",
+    )
+    facts.add_row("registry", f"{settings.registry}, version {summary.version}")
+    steps = ", ".join(f"{step} {spent:.1f} s" for step, spent in summary.seconds.items())
+    facts.add_row("time", f"{steps}; peak memory {summary.peak_mib:.0f} MiB")
+    show(facts)

@@ -1,0 +1,46 @@
+"""``recsys-ms train``: one ranker from a history into a folder, without judging it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys_ms.cli.console import progress_bars, show, show_json
+from recsys_ms.cli.options import (
+    DEFAULT_HISTORY,
+    CatalogOption,
+    HistoryOption,
+    JsonFlag,
+    MetricOption,
+    SeedOption,
+    open_catalog,
+    open_history,
+)
+from recsys_ms.ranker.ranker import Ranker, RankerConfig
+
+
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must not exist.")],
+    history: HistoryOption = DEFAULT_HISTORY,
+    catalog: CatalogOption = None,
+    ranker: Annotated[str, typer.Option(help="Name of the ranker.")] = "auto",
+    metric: MetricOption = None,
+    coverage: Annotated[float, typer.Option(help="Share an interval shall hold.")] = 0.8,
+    seed: SeedOption = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train a ranker and save it. ``nightly`` also judges it and publishes."""
+    config = RankerConfig(ranker=ranker, metric=metric, coverage=coverage, seed=seed)
+    with progress_bars() as progress:
+        trained = Ranker(config).fit(
+            open_history(history), open_catalog(catalog), progress=progress
+        )
+    trained.save(out)
+    if as_json:
+        show_json({"artifact": str(out), **trained.manifest})
+    else:
+        told = trained.manifest
+        show(
+            f"{ranker} trained on {told['n_interactions']} interactions of {told['n_tasks']} tasks "
+            f"and {told['n_models']} models (history version {told['history_version']}): {out}"
+        )

@@ -1,0 +1,36 @@
+"""The history that ships with the project: recorded by its own laboratory (``training/zoo``)."""
+
+from pathlib import Path
+from typing import Final
+
+from recsys_ms.core.errors import DataError
+from recsys_ms.history.history import History
+from recsys_ms.history.ingest import IngestReport
+from recsys_ms.history.readers.table import read_table
+
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
+#: In an installed package, and in a checkout.
+_PLACES: Final = (_PACKAGE / "_data_history", _PACKAGE.parent / "data_history")
+RUNS_FILE: Final = "runs.parquet"
+
+
+def embedded_folder() -> Path:
+    """Folder with ``runs.parquet``, ``models.parquet`` and ``tasks.parquet`` of the zoo study.
+
+    Raises
+    ------
+    DataError
+        The package was installed without its data.
+    """
+    for place in _PLACES:
+        if (place / "zoo" / RUNS_FILE).is_file():
+            return place / "zoo"
+    raise DataError(
+        f"the embedded history is not at {' or '.join(map(str, _PLACES))}; reinstall recsys-ms, "
+        "or name a history of your own"
+    )
+
+
+def ingest_embedded(history: History) -> IngestReport:
+    """Take the embedded runs into a history; a second time changes nothing."""
+    return history.ingest(read_table(embedded_folder() / RUNS_FILE))

@@ -1,0 +1,268 @@
+"""The retraining job: lock, ingest, train, back-test, publish or keep, prune, summary.
+
+Every step can be killed. Nothing is visible to readers before one rename, and what a killed job had
+finished (ingested runs, a judged candidate, an artifact moved but not yet pointed to) is found and
+used by the next one.
+"""
+
+import hashlib
+import json
+import logging
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core.errors import ArtifactError
+from recsys_ms.core.files import write_atomic
+from recsys_ms.core.progress import NO_PROGRESS, Progress
+from recsys_ms.core.types import JsonDict
+from recsys_ms.evaluation.backtest import backtest
+from recsys_ms.evaluation.executor import make_executor
+from recsys_ms.evaluation.registry import make_protocol
+from recsys_ms.evaluation.result import POPULARITY, BacktestResult
+from recsys_ms.history.history import History
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.nightly_config import NightlyConfig
+from recsys_ms.nightly_decision import CANDIDATE, CURRENT, Decision, decide
+from recsys_ms.ranker.artifact import read_manifest
+from recsys_ms.ranker.names import make_ranker
+from recsys_ms.ranker.ranker import Ranker, RankerConfig
+from recsys_ms.ranker.registry import Registry
+
+_log = logging.getLogger(__name__)
+
+SUMMARY_FILE: Final = "summary.json"
+_DIGEST: Final = "candidate_digest"
+Outcome: TypeAlias = Literal["published", "kept", "unchanged"]
+
+
+@dataclass(slots=True, kw_only=True)
+class NightlySummary:
+    """What a nightly run did; written to ``summary.json`` in the registry.
+
+    Attributes
+    ----------
+    outcome : {"published", "kept", "unchanged"}
+        ``unchanged``: neither runs, cards nor settings changed since the published ranker.
+    reason : str
+        Why.
+    started_at : str
+        UTC, ISO 8601.
+    version : int or None
+        Published version that readers get now.
+    history_version : int
+        Version of the history that was read.
+    ingest : dict
+        Counts of the inbox's ingest.
+    n_tasks, n_models, n_interactions : int
+        What the candidate was trained on.
+    checks : list of dict
+        Each comparison of the decision.
+    backtest : dict or None
+        The whole back-test, as ``evaluate --json`` writes it.
+    pruned : list of int
+        Versions deleted.
+    seconds : dict of str to float
+        Wall clock of each step.
+    peak_mib : float
+        Peak memory of the process.
+    """
+
+    outcome: Outcome = "kept"
+    reason: str = ""
+    started_at: str = ""
+    version: int | None = None
+    history_version: int = 0
+    ingest: JsonDict = field(default_factory=dict)
+    n_tasks: int = 0
+    n_models: int = 0
+    n_interactions: int = 0
+    checks: list[JsonDict] = field(default_factory=list)
+    backtest: JsonDict | None = None
+    pruned: list[int] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_mib: float = 0.0
+
+
+def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> NightlySummary:
+    """Bring the published ranker up to date with the history.
+
+    Parameters
+    ----------
+    config : NightlyConfig
+    progress : Progress
+        Told about training and back-test.
+
+    Returns
+    -------
+    NightlySummary
+        ``outcome`` is ``kept`` where the candidate was worse than the published ranker or than
+        popularity; it is then dropped.
+
+    Raises
+    ------
+    LockedError
+        Another nightly job is at work on this registry.
+    DataError
+        No finished run to learn from.
+    StorageError
+        A folder cannot be written.
+    """
+    summary = NightlySummary(started_at=datetime.now(UTC).isoformat(timespec="seconds"))
+    registry = Registry.open(config.registry, create=True)
+    with registry.lock():
+        with _timed(summary, "ingest"):
+            history = History.open(config.history)
+            summary.ingest = asdict(history.ingest_inbox())
+        with _timed(summary, "read"):
+            summary.history_version = history.version
+            catalog = Catalog.read(config.catalog) if config.catalog else Catalog.empty()
+        digest = _digest(config, history.version, catalog)
+        registry.sweep(keep_staged=digest)
+        if not _finish_killed_publish(registry, digest, summary):
+            _train_and_decide(config, registry, history, catalog, digest, summary, progress)
+        summary.pruned = registry.prune(config.publish.keep_versions)
+        current = registry.current_folder()
+        summary.version = int(current.name) if current else None
+        summary.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        write_atomic(registry.root / SUMMARY_FILE, json.dumps(asdict(summary), indent=1).encode())
+    return summary
+
+
+def _digest(config: NightlyConfig, history_version: int, catalog: Catalog) -> str:
+    models, tasks = catalog.to_jsonl()
+    text = json.dumps([config.procedure(), history_version, models, tasks], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _finish_killed_publish(registry: Registry, digest: str, summary: NightlySummary) -> bool:
+    """Whether the candidate of this digest is published already; ends a publish that was killed."""
+    version = registry.find(_DIGEST, digest)
+    if version is None:
+        return False
+    newest = registry.versions()[-1]
+    if version.is_current:
+        summary.outcome = "unchanged"
+        summary.reason = "no new run, card or setting since the published ranker"
+    elif version.number == newest.number:
+        registry.point_to(version.folder)
+        summary.outcome = "published"
+        summary.reason = "finished the publication that an earlier job was killed in"
+    else:
+        return False
+    summary.backtest = version.manifest.get("backtest")
+    summary.checks = version.manifest.get("checks", [])
+    for name in ("n_tasks", "n_models", "n_interactions"):
+        setattr(summary, name, version.manifest[name])
+    return True
+
+
+def _train_and_decide(
+    config: NightlyConfig,
+    registry: Registry,
+    history: History,
+    catalog: Catalog,
+    digest: str,
+    summary: NightlySummary,
+    progress: Progress,
+) -> None:
+    staged = registry.staging_folder(digest)
+    if not _is_whole(staged):
+        with _timed(summary, "train"):
+            ranker = Ranker(config.ranker).fit(history, catalog, progress=progress)
+        with _timed(summary, "back-test"):
+            result = _backtest(config, registry, history, catalog, progress)
+        decision = decide(
+            result, config.publish, has_published=registry.current_folder() is not None
+        )
+        if decision.fall_back_to_popularity:
+            # Nothing is published yet, and no ranker at all helps nobody: popularity is never
+            # worse than itself.
+            with _timed(summary, "train"):
+                simple = RankerConfig(**{**asdict(config.ranker), "ranker": POPULARITY})
+                ranker = Ranker(simple).fit(history, catalog, progress=progress)
+        ranker.save(
+            staged,
+            manifest={
+                _DIGEST: digest,
+                "history_version": summary.history_version,
+                "backtest": result.to_json(),
+                "decision": decision.to_json(),
+                "checks": [asdict(check) for check in decision.checks],
+                "seconds": summary.seconds,
+            },
+        )
+    manifest = read_manifest(staged)
+    made = Decision.from_json(manifest["decision"], manifest["checks"])
+    summary.backtest, summary.checks = manifest["backtest"], manifest["checks"]
+    summary.reason = made.reason
+    for name in ("n_tasks", "n_models", "n_interactions"):
+        setattr(summary, name, manifest[name])
+    if made.publish:
+        with _timed(summary, "publish"):
+            registry.publish(staged)
+        summary.outcome = "published"
+    else:
+        summary.outcome = "kept"
+    _log.info("%s: %s", summary.outcome, summary.reason)
+
+
+def _is_whole(staged: Path) -> bool:
+    # save() renames into place, so a folder with a manifest is complete.
+    if not staged.exists():
+        return False
+    try:
+        read_manifest(staged)
+    except ArtifactError:
+        return False
+    return True
+
+
+def _backtest(
+    config: NightlyConfig,
+    registry: Registry,
+    history: History,
+    catalog: Catalog,
+    progress: Progress,
+) -> BacktestResult:
+    """Compare procedures on today's history: the candidate's, the published one's, popularity."""
+    interactions = Interactions.from_runs(
+        history.runs(), metric=config.ranker.metric, on_two_metrics=config.ranker.on_two_metrics
+    )
+    rankers = {CANDIDATE: partial(make_ranker, config.ranker.ranker)}
+    current = registry.current_folder()
+    if current is not None:
+        published = str(read_manifest(current)["ranker"])
+        # The same procedure on the same folds gives the same numbers: nothing to compare.
+        if published != config.ranker.ranker:
+            rankers[CURRENT] = partial(make_ranker, published)
+    settings = config.backtest
+    return backtest(
+        interactions,
+        catalog=catalog,
+        protocol=make_protocol(
+            "leave-one-task-out", n_observed=settings.n_observed, max_tasks=settings.max_tasks
+        ),
+        rankers=rankers,
+        seed=config.ranker.seed,
+        executor=make_executor(settings.executor),
+        progress=progress,
+        history_version=history.version,
+    )
+
+
+@contextmanager
+def _timed(summary: NightlySummary, step: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        spent = time.perf_counter() - started
+        summary.seconds[step] = round(summary.seconds.get(step, 0.0) + spent, 3)
