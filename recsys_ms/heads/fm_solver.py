@@ -389,5 +389,4 @@ _sweep_factors = Compiled(
     "void(i8[::1], i8[::1], f8[::1], f8[::1], f8[:, ::1], f8[::1], f8[::1])",
     compiler=njit,
     nogil=True,
-    fastmath={"reassoc", "contract"},
 )
