@@ -52,7 +52,7 @@ _HOME = {
     "run_nightly": "recsys_ms.nightly",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605 - one list of public names, above
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.cards import TaskCard
+from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.history import History
 from recsys_ms.nightly_config import DEFAULT_FOLDER
