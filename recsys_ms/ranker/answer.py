@@ -20,6 +20,7 @@ _TRANSFER_PARTS: Final = frozenset({"nmf", "als"})
 _META_PARTS: Final = frozenset({"lr", "fm", "gbdt"})
 _PART_NAMES: Final = {
     "popularity": "popularity over past tasks",
+    "cards": "popularity over past tasks",
     "nmf": "transfer space (nmf)",
     "als": "transfer space (als)",
     "lr": "features (lr)",

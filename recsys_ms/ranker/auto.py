@@ -12,6 +12,7 @@ from recsys_ms.core.types import BoolArray, FloatArray, IntArray, JsonDict
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.cards import CardRanker
 from recsys_ms.ranker.choice import choose_blend, choose_order, order_loss
 from recsys_ms.ranker.correction import ResidualCorrection
 from recsys_ms.ranker.folds import held_out_models, held_out_tasks, predict_held_out
@@ -20,18 +21,19 @@ from recsys_ms.ranker.popularity import PopularityRanker, positions
 from recsys_ms.ranker.portfolio import MAX_SCENARIOS, portfolio_order
 from recsys_ms.ranker.transfer import NMFRanker
 
+#: Parts of the blend. For models with runs ``cards`` is popularity itself.
 CANDIDATES: Final[dict[str, type[BaseRanker]]] = {
     ranker.name: ranker
     for ranker in (
-        PopularityRanker,
+        CardRanker,
         NMFRanker,
         LinearRanker,
         FactorizationMachineRanker,
         LightGBMRanker,
     )
 }
-_DEFAULT: Final = "popularity"
-_COLD_DEFAULT: Final = "lr"
+_DEFAULT: Final = CardRanker.name
+_POPULARITY_ORDER: Final = PopularityRanker.name
 _MAX_TASK_FOLDS: Final = 12
 _N_MODEL_FOLDS: Final = 6
 _MIN_TASKS: Final = 3
@@ -46,10 +48,11 @@ _HALF_OBSERVED: Final = 5.0
 class AutoRanker(BaseRanker):
     """Blend and order chosen on tasks and models that were held out from the candidates.
 
-    *Value.* Candidates are popularity, NMF (transfer score), and LR, FM and LightGBM on features
-    (meta scores). For models with runs their weights are chosen on held-out tasks; for models
-    without runs on held-out models, where popularity says nothing. Outcomes observed on the task
-    itself then move the prediction (:class:`ResidualCorrection`).
+    *Value.* Candidates are popularity (of models without runs, predicted from their cards), NMF
+    (transfer score), and LR, FM and LightGBM on features (meta scores). For models with runs their
+    weights are chosen on held-out tasks; for models without runs on held-out models, where
+    popularity itself says nothing. Outcomes observed on the task itself then move the prediction
+    (:class:`ResidualCorrection`).
 
     *Order.* The mean normal score of ranks instead of z-scores is robust to failed runs, and a
     greedy portfolio over past tasks finds a good model among the first few; which of them orders
@@ -68,10 +71,8 @@ class AutoRanker(BaseRanker):
         held_out = self._held_out(interactions, "task", seed)
         cold = self._held_out(interactions, "model", seed)
         self.choices: JsonDict = {}
-        self._weights = self._chosen_weights(held_out, score, interactions, _DEFAULT, "blend")
-        self._cold_weights = self._chosen_weights(
-            cold, score, interactions, _COLD_DEFAULT, "blend_cold_models"
-        )
+        self._weights = self._chosen_weights(held_out, score, interactions, "blend")
+        self._cold_weights = self._chosen_weights(cold, score, interactions, "blend_cold_models")
         self._held_out_value: FloatArray | None = None
         if held_out is not None:
             self._held_out_value = held_out @ self._weights
@@ -153,10 +154,13 @@ class AutoRanker(BaseRanker):
 
     def _held_out(self, interactions: Interactions, axis: str, seed: int) -> FloatArray | None:
         """Held-out predictions of every candidate, (n_interactions, n_candidates)."""
+        stand_ins = dict(CANDIDATES)
         if axis == "task":
             if interactions.n_tasks < _MIN_TASKS:
                 return None
             folds = held_out_tasks(interactions, _MAX_TASK_FOLDS, seed)
+            # No model is cold when tasks are held out: the cards need not be learned from.
+            stand_ins[CardRanker.name] = PopularityRanker
         else:
             if interactions.n_models < _MIN_MODELS:
                 return None
@@ -173,7 +177,7 @@ class AutoRanker(BaseRanker):
                 progress=self.progress,
                 description=f"inner back-test, {axis}s held out: {name}",
             )
-            for name, make in CANDIDATES.items()
+            for name, make in stand_ins.items()
         ]
         return np.column_stack(columns)
 
@@ -186,16 +190,15 @@ class AutoRanker(BaseRanker):
         held_out: FloatArray | None,
         score: FloatArray,
         interactions: Interactions,
-        default: str,
         label: str,
     ) -> FloatArray:
         names = tuple(CANDIDATES)
         if held_out is None or np.isnan(held_out).any(axis=1).all():
-            self.choices[label] = {default: 1.0}
-            alone: FloatArray = np.eye(len(names))[names.index(default)]
+            self.choices[label] = {_DEFAULT: 1.0}
+            alone: FloatArray = np.eye(len(names))[names.index(_DEFAULT)]
             return alone
         weights, table = choose_blend(
-            names, held_out, score, interactions.task_index, default=default
+            names, held_out, score, interactions.task_index, default=_DEFAULT
         )
         self.choices[label] = {n: float(w) for n, w in zip(names, weights, strict=True) if w > 0}
         self.choices[f"{label}_pearson"] = table
@@ -224,7 +227,7 @@ class AutoRanker(BaseRanker):
                 continue
             columns = interactions.model_index[usable]
             scenarios = np.delete(self._scenarios, row, axis=0)[:, columns]
-            for name in (_DEFAULT, "value", *_SMOOTHING):
+            for name in (_POPULARITY_ORDER, "value", *_SMOOTHING):
                 key = _order_key(
                     name,
                     value[usable],
@@ -283,7 +286,7 @@ def _order_key(
     scenarios: FloatArray,
     smoothing: float,
 ) -> FloatArray:
-    if order == _DEFAULT:
+    if order == _POPULARITY_ORDER:
         return popularity
     if order == "value":
         return value

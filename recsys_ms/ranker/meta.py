@@ -4,6 +4,10 @@ Guided Recommendation for Model Fine-tuning (Li et al., CVPR 2023, §3) learns t
 (task, model) pair from d, m and transferability scores S by linear regression, a factorization
 machine or gradient boosted trees. Added here: what the model did on *other* tasks, left out row by
 row in training, so that a head starts from popularity and learns what to change.
+
+A row's own outcome and the mean of the model's others are perfectly negatively related within a
+model. A line cannot use that; trees do, and learn the row's own outcome from it. They get what
+popularity leaves over as their target instead, and not popularity as a feature.
 """
 
 from abc import abstractmethod
@@ -12,14 +16,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.encoding import ColumnEncoder, EncodedFeatures, RawColumns, id_features
 from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.heads.base import Head
 from recsys_ms.heads.design import FeatureDesign, pair_design
-from recsys_ms.heads.fm import FactorizationMachineHead
+from recsys_ms.heads.fm import FactorizationMachineConfig, FactorizationMachineHead
 from recsys_ms.heads.lightgbm import LightGBMHead
 from recsys_ms.heads.linear import LinearHead
 from recsys_ms.history.interactions import Interactions
@@ -38,6 +42,8 @@ class HeadRanker(BaseRanker):
     head_type: ClassVar[type[Head]]
     #: Whether a model's own id is a feature (a free parameter a model, drawn to 0 by the head).
     with_ids: ClassVar[bool]
+    #: Whether popularity is taken off the target and added to the answer, or is a feature.
+    on_residual: ClassVar[bool]
 
     @abstractmethod
     def _make_head(self) -> Head: ...
@@ -47,7 +53,7 @@ class HeadRanker(BaseRanker):
         self._remember(interactions, score)
         self._model_encoder = ModelFeatureEncoder().fit(self._catalog, interactions.model_ids)
         self._task_encoder = TaskFeatureEncoder().fit(self._catalog, interactions.task_ids)
-        raw = self._history_columns(interactions.model_index, interactions.task_index, score)
+        raw = self._history_columns(interactions.model_index, score)
         self._history_encoder = ColumnEncoder().fit(raw)
         design = self._design(
             self._task_encoder.transform(self._catalog, interactions.task_ids),
@@ -58,20 +64,28 @@ class HeadRanker(BaseRanker):
             self._history_encoder.transform(raw),
         )
         self._feature_names = design.linear_names
-        self._head = self._make_head().fit(design, score, groups=interactions.task_index, rng=rng)
+        target = score - _offset(raw) if self.on_residual else score
+        self._head = self._make_head().fit(design, target, groups=interactions.task_index, rng=rng)
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
-        value = self._head.predict(self._query_design(task, model_ids))
+        at = positions(self._model_ids, model_ids)
+        raw = self._query_history(task, at)
+        value = self._head.predict(self._query_design(task, model_ids, at, raw))
+        if self.on_residual:
+            value = value + _offset(raw)
         return Prediction(value=value, order=value)
 
-    def _query_design(self, task: TaskView, model_ids: Sequence[str]) -> FeatureDesign:
-        at = positions(self._model_ids, model_ids)
+    def _query_history(self, task: TaskView, at: IntArray) -> RawColumns:
         row = self._task_ids.index(task.task_id) if task.task_id in self._task_ids else -1
         own = np.full(len(self._model_ids) + 1, np.nan)
         if row >= 0:
             begin, end = np.searchsorted(self._row_task, [row, row + 1])
             own[self._row_model[begin:end]] = self._row_score[begin:end]
-        raw = self._history_columns(at, np.full(at.size, row), own[at])
+        return self._history_columns(at, own[at])
+
+    def _query_design(
+        self, task: TaskView, model_ids: Sequence[str], at: IntArray, raw: RawColumns
+    ) -> FeatureDesign:
         return self._design(
             encode_task(self._task_encoder, task),
             np.zeros(at.size, dtype=np.int64),
@@ -94,7 +108,9 @@ class HeadRanker(BaseRanker):
         id_rows: IntArray,
         history: EncodedFeatures,
     ) -> FeatureDesign:
-        extra = [(history, np.arange(history.n_rows, dtype=np.int64))]
+        extra = []
+        if not self.on_residual:
+            extra.append((history, np.arange(history.n_rows, dtype=np.int64)))
         if self.with_ids:
             extra.append((id_features("model_id", len(self._model_ids)), id_rows))
         return pair_design(task_features, task_rows, model_features, model_rows, ids=extra)
@@ -111,7 +127,7 @@ class HeadRanker(BaseRanker):
         self._squares = np.bincount(interactions.model_index, weights=score**2, minlength=n)
         self._counts = np.bincount(interactions.model_index, minlength=n).astype(np.float64)
 
-    def _history_columns(self, model: IntArray, task: IntArray, own: FloatArray) -> RawColumns:
+    def _history_columns(self, model: IntArray, own: FloatArray) -> RawColumns:
         """What other tasks say of each row's model; ``own`` is the row's own score, NaN if none."""
         known = ~np.isnan(own)
         mine = np.where(known, own, 0.0)
@@ -167,9 +183,13 @@ class HeadRanker(BaseRanker):
 
 def encode_task(encoder: TaskFeatureEncoder, task: TaskView) -> EncodedFeatures:
     """Features of one task, from the card it was asked with; unknown without one."""
-    if task.card is None:
-        return encoder.transform(Catalog.empty(), [task.task_id])
-    return encoder.transform(Catalog.from_cards(tasks=[task.card]), [task.card.task_id])
+    card = task.card if task.card is not None else TaskCard(task_id=task.task_id)
+    return encoder.transform_cards([card])
+
+
+def _offset(raw: RawColumns) -> FloatArray:
+    """Mean of a model's other tasks, 0 (the mean of any task) where it has none."""
+    return np.nan_to_num(raw.numeric["popularity"])
 
 
 class LinearRanker(HeadRanker):
@@ -178,6 +198,7 @@ class LinearRanker(HeadRanker):
     name: ClassVar[str] = "lr"
     head_type: ClassVar[type[Head]] = LinearHead
     with_ids: ClassVar[bool] = False
+    on_residual: ClassVar[bool] = False
 
     def _make_head(self) -> Head:
         return LinearHead()
@@ -189,17 +210,20 @@ class FactorizationMachineRanker(HeadRanker):
     name: ClassVar[str] = "fm"
     head_type: ClassVar[type[Head]] = FactorizationMachineHead
     with_ids: ClassVar[bool] = True
+    on_residual: ClassVar[bool] = False
 
     def _make_head(self) -> Head:
-        return FactorizationMachineHead()
+        # One margin, no cross-validation of its own: the nested back-test judges the whole.
+        return FactorizationMachineHead(FactorizationMachineConfig(noise_margins=(0.5,)))
 
 
 class LightGBMRanker(HeadRanker):
-    """Gradient boosted trees on d, m and the history of a model."""
+    """Gradient boosted trees on d and m, for what popularity leaves over."""
 
     name: ClassVar[str] = "gbdt"
     head_type: ClassVar[type[Head]] = LightGBMHead
     with_ids: ClassVar[bool] = False
+    on_residual: ClassVar[bool] = True
 
     def _make_head(self) -> Head:
         return LightGBMHead()

@@ -5,6 +5,7 @@ from typing import Final
 from recsys_ms.core.errors import UsageError
 from recsys_ms.ranker.auto import AutoRanker
 from recsys_ms.ranker.base import BaseRanker
+from recsys_ms.ranker.cards import CardRanker
 from recsys_ms.ranker.meta import FactorizationMachineRanker, LightGBMRanker, LinearRanker
 from recsys_ms.ranker.popularity import PopularityRanker, RandomRanker
 from recsys_ms.ranker.transfer import ALSRanker, NMFRanker
@@ -14,6 +15,7 @@ RANKERS: Final[dict[str, type[BaseRanker]]] = {
     for ranker in (
         RandomRanker,
         PopularityRanker,
+        CardRanker,
         NMFRanker,
         ALSRanker,
         LinearRanker,

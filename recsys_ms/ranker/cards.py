@@ -1,0 +1,57 @@
+"""Popularity of models that nobody has run, predicted from their cards."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from recsys_ms.catalog.encoding import EncodingConfig
+from recsys_ms.catalog.features import ModelFeatureEncoder
+from recsys_ms.core.state import State
+from recsys_ms.heads.design import row_design
+from recsys_ms.heads.ensemble import EnsembleHead
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.standardize import standardize
+from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.popularity import mean_by_model, positions
+
+
+class CardRanker(BaseRanker):
+    """Popularity where a model has runs; elsewhere a blend of learners on model cards.
+
+    The learners (ridge on features and their products, trees, a Gaussian process) see one row a
+    model, its mean standardised outcome, so that their cost does not grow with the number of
+    tasks. The answer is the same for every task.
+    """
+
+    name: ClassVar[str] = "cards"
+
+    def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
+        self._model_ids = interactions.model_ids
+        self._means = mean_by_model(interactions, standardize(interactions, "zscore").scores)
+        self._encoder = ModelFeatureEncoder(EncodingConfig(quadratic=True))
+        self._encoder.fit(self._catalog, self._model_ids)
+        features = self._encoder.transform(self._catalog, self._model_ids)
+        self._head = EnsembleHead().fit(row_design(features), self._means, rng=rng)
+
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
+        at = positions(self._model_ids, model_ids)
+        value = self._means[np.maximum(at, 0)].copy()
+        cold = np.flatnonzero(at < 0)
+        if cold.size:
+            features = self._encoder.transform(self._catalog, [model_ids[int(i)] for i in cold])
+            value[cold] = self._head.predict(row_design(features))
+        return Prediction(value=value, order=value)
+
+    def _state(self) -> State:
+        return State(
+            values={"model_ids": list(self._model_ids)},
+            arrays={"means": self._means},
+            children={"encoder": self._encoder.state(), "head": self._head.state()},
+        )
+
+    def _restore(self, state: State) -> None:
+        self._model_ids = tuple(state.values["model_ids"])
+        self._means = np.asarray(state.arrays["means"], dtype=np.float64)
+        self._encoder = ModelFeatureEncoder.from_state(state.children["encoder"])
+        self._head = EnsembleHead.from_state(state.children["head"])
