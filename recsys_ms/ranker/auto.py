@@ -78,7 +78,12 @@ class AutoRanker(BaseRanker):
             self._held_out_value = held_out @ self._weights
         self._scenario_tasks = _largest_tasks(interactions)
         self._scenarios = _rows(interactions, normal, self._scenario_tasks)
-        self._correction = self._fit_correction(interactions, score, seed)
+        self._correction: ResidualCorrection | None = None
+        if self._held_out_value is not None:
+            kept = [interactions.task_position(task) for task in self._scenario_tasks]
+            self._correction = ResidualCorrection.fit(
+                interactions, self._held_out_value, np.array(kept), seed=seed
+            )
         self._order = self._choose_order(interactions, held_out)
         self._children = {
             name: make().fit(interactions, self._catalog, rng=named_stream(seed, "child", name))
@@ -203,16 +208,6 @@ class AutoRanker(BaseRanker):
         self.choices[label] = {n: float(w) for n, w in zip(names, weights, strict=True) if w > 0}
         self.choices[f"{label}_pearson"] = table
         return weights
-
-    def _fit_correction(
-        self, interactions: Interactions, score: FloatArray, seed: int
-    ) -> ResidualCorrection | None:
-        if self._held_out_value is None:
-            return None
-        residual = score - self._held_out_value
-        return ResidualCorrection.fit(
-            _rows(interactions, residual, self._scenario_tasks), seed=seed
-        )
 
     def _choose_order(self, interactions: Interactions, held_out: FloatArray | None) -> str:
         if held_out is None:

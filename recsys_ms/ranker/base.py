@@ -139,8 +139,6 @@ class BaseRanker(ABC):
         ------
         NotFittedError
             Before ``fit``.
-        DataError
-            Observed outcomes in a metric that the history does not know.
         """
         return self.predict_view(self.view(query), model_ids)
 
@@ -164,11 +162,17 @@ class BaseRanker(ABC):
         ------
         NotFittedError
             Before ``fit``.
-        DataError
-            Observed outcomes in a metric that the history does not know.
+
+        Notes
+        -----
+        One or two outcomes in a metric that no training task has cannot be made comparable, and
+        are left out.
         """
         card = self._card_of(query)
-        if not query.observed:
+        metric = self.metric_of(query)
+        if not query.observed or not self._scale_prior.can_place(
+            metric, np.array(list(query.observed.values()))
+        ):
             return TaskView(task_id=query.task_id, card=card)
         ids = tuple(sorted(query.observed))
         outcomes = np.array([query.observed[i] for i in ids])
@@ -194,24 +198,10 @@ class BaseRanker(ABC):
 
     @final
     def metric_of(self, query: TaskQuery) -> str:
-        """Metric of a query: its own, its card's, or the most frequent of the history.
-
-        Raises
-        ------
-        DataError
-            The history has no task in that metric.
-        """
+        """Metric of a query: its own, its card's, or the most frequent of the history."""
         card = self._card_of(query)
         named = query.metric or (card.metric if card is not None else None)
-        if named is None:
-            return self._scale_prior.main_metric
-        if named not in self._scale_prior.metrics:
-            known = self._scale_prior.metrics
-            raise DataError(
-                f"task {query.task_id!r}: no task of the history is measured in {named!r}; "
-                f"it knows {', '.join(known)}: name one of them, for example metric={known[0]!r}"
-            )
-        return named
+        return named if named is not None else self._scale_prior.main_metric
 
     def _card_of(self, query: TaskQuery) -> TaskCard | None:
         if not getattr(self, "_fitted", False):

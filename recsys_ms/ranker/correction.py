@@ -13,9 +13,14 @@ import numpy as np
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.standardize import standardize
+from recsys_ms.ranker.scale import ScalePrior
 
-_NOISE_GRID: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, np.inf)
-_N_SHOWN: Final = (3, 10)
+_NOISE_GRID: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, np.inf)
+#: Numbers of observed outcomes the noise is chosen for; a task uses the nearest from below.
+_N_SHOWN: Final = (1, 3, 10, 30)
+_N_DRAWS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,42 +31,78 @@ class ResidualCorrection:
     ----------
     residuals : ndarray of shape (n_tasks, n_models)
         Held-out residuals in standard deviations; 0 where there is none (the expected value).
-    noise : float
-        Variance of the independent part, in units of the mean squared residual; infinite where no
-        correction was better.
+    noise : ndarray of shape (len(_N_SHOWN),)
+        Variance of the independent part for 1, 3, 10 and 30 observed outcomes, in units of the
+        mean squared residual; infinite where no correction was better.
     """
 
     residuals: FloatArray
-    noise: float
+    noise: FloatArray
 
     @classmethod
-    def fit(cls, residuals: FloatArray, *, seed: int) -> Self:
-        """Choose the noise by conditioning each past task on 3 and 10 of its own residuals.
+    def fit(
+        cls,
+        interactions: Interactions,
+        held_out_value: FloatArray,
+        tasks: IntArray,
+        *,
+        seed: int,
+    ) -> Self:
+        """Choose the noise by playing past tasks as new ones, with a few outcomes shown.
+
+        Shown outcomes are standardised by what they and the *other* tasks say of the task's
+        location and spread, as they will be in service: with few outcomes that is itself a guess,
+        and a correction that trusts it does harm.
 
         Parameters
         ----------
-        residuals : ndarray of shape (n_tasks, n_models)
-            NaN where there is none.
+        interactions : Interactions
+            Training interactions.
+        held_out_value : ndarray of shape (n_interactions,)
+            Predictions that did not see the task; NaN where there is none.
+        tasks : ndarray of shape (n_tasks,)
+            Which tasks to keep.
         seed : int
-            Chooses which residuals are shown.
+            Chooses which outcomes are shown.
         """
-        filled = np.nan_to_num(residuals)
-        errors = np.zeros(len(_NOISE_GRID))
-        for task in range(residuals.shape[0]):
-            known = np.flatnonzero(~np.isnan(residuals[task]))
-            for n_shown in _N_SHOWN:
-                if known.size < n_shown + 2:
-                    continue
-                rng = named_stream(seed, "correction", str(task), str(n_shown))
-                shown = np.sort(rng.permutation(known)[:n_shown])
-                hidden = np.setdiff1d(known, shown)
-                others = np.delete(filled, task, axis=0)
-                for position, noise in enumerate(_NOISE_GRID):
-                    expected = _condition(others, shown, filled[task, shown], noise)[hidden]
-                    errors[position] += float(np.mean((filled[task, hidden] - expected) ** 2))
-        # Ties (no task was long enough to try) go to no correction.
-        best = len(errors) - 1 - int(np.argmin(errors[::-1]))
-        return cls(filled, float(_NOISE_GRID[best]))
+        score = standardize(interactions, "zscore").scores
+        residual = score - held_out_value
+        residual_sd = float(np.sqrt(np.nanmean(residual**2)))
+        rows = [
+            np.flatnonzero((interactions.task_index == task) & ~np.isnan(residual))
+            for task in tasks
+        ]
+        filled = np.zeros((tasks.size, interactions.n_models))
+        for position, own in enumerate(rows):
+            filled[position, interactions.model_index[own]] = residual[own]
+        prior = ScalePrior.fit(interactions)
+        errors = np.zeros((len(_N_SHOWN), len(_NOISE_GRID)))
+        for position, task in enumerate(tasks):
+            own = rows[position]
+            others = np.delete(filled, position, axis=0)
+            metric = interactions.metrics[int(task)]
+            without = prior.excluding(int(task))
+            rng = named_stream(seed, "correction", interactions.task_ids[int(task)])
+            for line, n_shown in enumerate(_N_SHOWN):
+                for _ in range(_N_DRAWS):
+                    order = rng.permutation(own)
+                    shown, hidden = order[:n_shown], order[n_shown:]
+                    outcomes = interactions.outcomes[shown]
+                    if hidden.size < 2 or not without.can_place(metric, outcomes):
+                        continue
+                    value = held_out_value[shown]
+                    scale = without.posterior(
+                        metric, predicted=value, outcomes=outcomes, residual_sd=residual_sd
+                    )
+                    given = (outcomes - scale.center) / scale.scale - value
+                    columns = interactions.model_index
+                    for column, noise in enumerate(_NOISE_GRID):
+                        expected = _condition(others, columns[shown], given, noise)
+                        error = residual[hidden] - expected[columns[hidden]]
+                        errors[line, column] += float(np.mean(error**2))
+        # Ties (no task was long enough to try) go to no correction, the last of the grid.
+        best = errors.shape[1] - 1 - np.argmin(errors[:, ::-1], axis=1)
+        return cls(filled, np.array(_NOISE_GRID)[best])
 
     def expected(
         self, observed: IntArray, residual: FloatArray, *, without_task: int = -1
@@ -78,22 +119,23 @@ class ResidualCorrection:
             A past task to leave out (a task must not explain itself), -1 for none.
         """
         rows = self.residuals
+        if observed.size == 0:
+            return np.zeros(rows.shape[1])
         if without_task >= 0:
             rows = np.delete(rows, without_task, axis=0)
-        return _condition(rows, observed, residual, self.noise)
+        nearest = int(np.searchsorted(_N_SHOWN, observed.size, side="right")) - 1
+        return _condition(rows, observed, residual, float(self.noise[nearest]))
 
     def state(self) -> State:
         """Both attributes."""
-        finite = self.noise if np.isfinite(self.noise) else None
-        return State(values={"noise": finite}, arrays={"residuals": self.residuals})
+        return State(arrays={"residuals": self.residuals, "noise": self.noise})
 
     @classmethod
     def from_state(cls, state: State) -> Self:
         """Restore from :meth:`state`."""
-        noise = state.values["noise"]
         return cls(
             np.asarray(state.arrays["residuals"], dtype=np.float64),
-            float("inf") if noise is None else float(noise),
+            np.asarray(state.arrays["noise"], dtype=np.float64),
         )
 
 
@@ -107,7 +149,11 @@ def _condition(
     seen = residuals[:, observed]
     variance = max(float(np.mean(residuals**2)), 1e-12)
     strength = n_tasks * noise * variance
-    # Push-through identity: Rᵀ(R_o R_oᵀ + λI)⁻¹R_o = RᵀR_o(R_oᵀR_o + λI)⁻¹, n_tasks × n_tasks.
-    coefficients = np.linalg.solve(seen @ seen.T + strength * np.eye(n_tasks), seen @ values)
-    expected: FloatArray = residuals.T @ coefficients
+    # Push-through identity: Rᵀ(R_o R_oᵀ + λI)⁻¹R_o = RᵀR_o(R_oᵀR_o + λI)⁻¹.
+    if n_tasks <= observed.size:
+        weights = np.linalg.solve(seen @ seen.T + strength * np.eye(n_tasks), seen @ values)
+    else:
+        inner = seen.T @ seen + strength * np.eye(observed.size)
+        weights = seen @ np.linalg.solve(inner, values)
+    expected: FloatArray = residuals.T @ weights
     return expected

@@ -73,10 +73,8 @@ class IntervalCalibration:
         residual_sd = float(np.sqrt(np.mean((score[usable] - held_out_value[usable]) ** 2)))
         residual_sd = max(residual_sd, 1e-6)
         quantiles = np.empty(len(_N_OBSERVED))
-        priors = {
-            int(task): ScalePrior.fit(interactions.select(interactions.task_index != task))
-            for task in tasks
-        }
+        prior = ScalePrior.fit(interactions)
+        priors = {int(task): prior.excluding(int(task)) for task in tasks}
         for position, n_observed in enumerate(_N_OBSERVED):
             errors, weights = [], []
             for task in tasks:

@@ -11,8 +11,9 @@ from typing import Final, Self
 
 import numpy as np
 
+from recsys_ms.core.errors import DataError
 from recsys_ms.core.state import State
-from recsys_ms.core.types import FloatArray
+from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 
@@ -51,11 +52,17 @@ class ScalePrior:
     """
 
     def __init__(
-        self, hypotheses: dict[str, FloatArray], signs: dict[str, float], main_metric: str
+        self,
+        hypotheses: dict[str, FloatArray],
+        signs: dict[str, float],
+        main_metric: str,
+        owners: dict[str, IntArray] | None = None,
     ) -> None:
         self._hypotheses = hypotheses
         self._signs = signs
         self.main_metric = main_metric
+        #: Training task of each hypothesis; known right after ``fit`` only.
+        self._owners = owners or {}
 
     @classmethod
     def fit(cls, interactions: Interactions) -> Self:
@@ -64,6 +71,7 @@ class ScalePrior:
         n_models = np.bincount(interactions.task_index, minlength=interactions.n_tasks)
         hypotheses: dict[str, FloatArray] = {}
         signs: dict[str, float] = {}
+        owners: dict[str, IntArray] = {}
         metrics = np.array(interactions.metrics)
         for metric in sorted(set(interactions.metrics)):
             own = np.flatnonzero(metrics == metric)
@@ -73,11 +81,23 @@ class ScalePrior:
             if chosen.size > _MAX_HYPOTHESES:
                 by_scale = chosen[np.argsort(standardized.scale[chosen], kind="stable")]
                 chosen = by_scale[np.linspace(0, chosen.size - 1, _MAX_HYPOTHESES).astype(int)]
+            owners[metric] = chosen
             hypotheses[metric] = np.column_stack(
                 [standardized.center[chosen], standardized.scale[chosen]]
             )
         names, n_tasks = np.unique(metrics, return_counts=True)
-        return cls(hypotheses, signs, str(names[int(np.argmax(n_tasks))]))
+        return cls(hypotheses, signs, str(names[int(np.argmax(n_tasks))]), owners)
+
+    def excluding(self, task: int) -> "ScalePrior":
+        """What is known without one training task (its index), as if it were new."""
+        kept = {
+            metric: rows[self._owners[metric] != task] for metric, rows in self._hypotheses.items()
+        }
+        return ScalePrior(
+            {metric: rows for metric, rows in kept.items() if rows.size},
+            self._signs,
+            self.main_metric,
+        )
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -85,8 +105,25 @@ class ScalePrior:
         return tuple(self._hypotheses)
 
     def sign(self, metric: str) -> float:
-        """+1 where higher values of ``metric`` are better, -1 where lower."""
+        """+1 where higher values of ``metric`` are better, -1 where lower.
+
+        Raises
+        ------
+        DataError
+            No training task has that metric.
+        """
+        if metric not in self._signs:
+            raise DataError(
+                f"no past task is measured in {metric!r}, so it is not known which way it is "
+                f"better; the history knows {', '.join(self._signs)}"
+            )
         return self._signs[metric]
+
+    def can_place(self, metric: str, outcomes: FloatArray) -> bool:
+        """Whether outcomes in ``metric`` can be put on the standardised scale."""
+        return metric in self._hypotheses or (
+            outcomes.size >= _MIN_MODELS_FOR_SPREAD and float(outcomes.std()) > 0.0
+        )
 
     def posterior(
         self,
@@ -102,17 +139,26 @@ class ScalePrior:
         and ``c ~ N(mean, variance of the training centers)``: a Gaussian model in ``c`` for each
         ``s_h``, whose evidence weighs the hypotheses.
 
+        In a metric that no training task has, the spread of at least three outcomes stands in.
+
         Parameters
         ----------
         metric : str
-            One of :attr:`metrics`.
+            Name of the metric.
         predicted : ndarray of shape (n_observed,)
             Standardised outcomes expected before the observation.
         outcomes : ndarray of shape (n_observed,)
             What was observed, higher is better; may be empty.
         residual_sd : float
             Standard deviation of (true - predicted) standardised outcomes.
+
+        Raises
+        ------
+        DataError
+            A metric that no training task has, and fewer than three outcomes or no spread in them.
         """
+        if metric not in self._hypotheses:
+            return self._from_outcomes_alone(metric, predicted, outcomes)
         centers, scales = self._hypotheses[metric].T
         prior_mean = float(centers.mean())
         # One training task: nothing is known of how centers vary, so its own spread stands in.
@@ -139,6 +185,21 @@ class ScalePrior:
         center = float(weight @ center_h)
         center_var = float(weight @ (prior_var * (1.0 - gain) + (center_h - center) ** 2))
         return TaskScale(center, float(np.exp(weight @ np.log(scales))), center_var**0.5)
+
+    def _from_outcomes_alone(
+        self, metric: str, predicted: FloatArray, outcomes: FloatArray
+    ) -> TaskScale:
+        scale = float(outcomes.std()) if outcomes.size >= _MIN_MODELS_FOR_SPREAD else 0.0
+        if scale <= 0.0:
+            known = ", ".join(self.metrics)
+            raise DataError(
+                f"no past task is measured in {metric!r} (they are in {known}), and "
+                f"{outcomes.size} observed outcomes do not say how outcomes spread; give at least "
+                f"{_MIN_MODELS_FOR_SPREAD} that differ, or a metric of the history"
+            )
+        residual = outcomes - scale * predicted
+        error = float(residual.std()) / np.sqrt(residual.size)
+        return TaskScale(float(residual.mean()), scale, max(error, 1e-12))
 
     def state(self) -> State:
         """Hypotheses and signs by metric."""
