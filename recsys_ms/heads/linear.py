@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from recsys_ms.core.errors import NotFittedError, UsageError
 from recsys_ms.core.state import State
-from recsys_ms.core.types import FloatArray, IntArray, RngLike
+from recsys_ms.core.types import BoolArray, FloatArray, IntArray, RngLike
 from recsys_ms.heads.base import Head
 from recsys_ms.heads.design import (
     Design,
@@ -185,12 +185,11 @@ class LinearHead(Head):
         projected = left.T @ residual
         if self.config.penalty is None:
             grid = _GRID * float(values.sum()) / min(dense.shape)
-            scores = [
-                _gcv(left, values, projected, residual, penalty)
+            scores = (
+                np.array([_gcv(left, values, projected, residual, penalty) for penalty in grid])
                 if folds is None
-                else _left_out_error(left, values, projected, residual, penalty, folds)
-                for penalty in grid
-            ]
+                else _left_out_errors(left, values, projected, residual, grid, folds)
+            )
             self.penalty_ = float(grid[int(np.argmin(scores))])
         else:
             self.penalty_ = self.config.penalty
@@ -243,27 +242,63 @@ def _gcv(
     return float(n_rows * (errors @ errors) / free**2)
 
 
-def _left_out_error(
+def _left_out_errors(
     left: FloatArray,
     values: FloatArray,
     projected: FloatArray,
     residual: FloatArray,
-    penalty: float,
+    penalties: FloatArray,
     folds: IntArray,
-) -> float:
-    """Squared error of each fold predicted from the others, summed."""
-    shrinkage = values / (values + penalty)
-    errors = residual - left @ (shrinkage * projected)
-    total = 0.0
+) -> FloatArray:
+    """Squared error of each fold predicted from the others, summed; one number a penalty.
+
+    Two exact ways to the same numbers. A fold of more rows than the matrix has rank is predicted
+    by the ridge of the other rows, whose Gram matrix is decomposed once for all penalties; a
+    smaller one by its block of the hat matrix, which is the smaller system.
+    """
+    total = np.zeros(penalties.size)
+    rotated = left * np.sqrt(values)
     for fold in range(int(folds.max()) + 1):
-        own = np.flatnonzero(folds == fold)
-        rows = left[own]
+        own = folds == fold
+        if own.sum() >= values.size and not own.all():
+            total += _errors_by_refit(rotated, residual, penalties, own)
+        else:
+            total += _errors_by_hat(left, values, projected, residual, penalties, own)
+    return total
+
+
+def _errors_by_refit(
+    rotated: FloatArray, residual: FloatArray, penalties: FloatArray, own: BoolArray
+) -> FloatArray:
+    rest, center, mean = rotated[~own], rotated[~own].mean(axis=0), residual[~own].mean()
+    centred = rest - center
+    eigenvalues, vectors = scipy.linalg.eigh(centred.T @ centred, check_finite=False)
+    along = vectors.T @ (centred.T @ (residual[~own] - mean))
+    shrunk = along / (np.maximum(eigenvalues, 0.0) + penalties[:, None])
+    predicted = mean + shrunk @ ((rotated[own] - center) @ vectors).T
+    errors: FloatArray = np.square(residual[own] - predicted).sum(axis=1)
+    return errors
+
+
+def _errors_by_hat(
+    left: FloatArray,
+    values: FloatArray,
+    projected: FloatArray,
+    residual: FloatArray,
+    penalties: FloatArray,
+    own: BoolArray,
+) -> FloatArray:
+    rows = left[own]
+    found = np.empty(penalties.size)
+    for position, penalty in enumerate(penalties):
+        shrinkage = values / (values + penalty)
+        errors = residual[own] - rows @ (shrinkage * projected)
         hat = (rows * shrinkage) @ rows.T + 1.0 / residual.size
         left_out = scipy.linalg.solve(
-            np.eye(own.size) - hat, errors[own], assume_a="sym", check_finite=False
+            np.eye(errors.size) - hat, errors, assume_a="sym", check_finite=False
         )
-        total += float(left_out @ left_out)
-    return total
+        found[position] = left_out @ left_out
+    return found
 
 
 class _NormalEquations:
