@@ -11,11 +11,16 @@ from recsys_ms.core.state import State
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray, JsonDict
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
-from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.base import PLAIN_TASK, BaseRanker, Prediction, TaskView
 from recsys_ms.ranker.cards import CardRanker
 from recsys_ms.ranker.choice import choose_blend, choose_order, order_loss
 from recsys_ms.ranker.correction import ResidualCorrection
-from recsys_ms.ranker.folds import held_out_models, held_out_tasks, predict_held_out
+from recsys_ms.ranker.folds import (
+    HeldOutPredictions,
+    held_out_models,
+    held_out_tasks,
+    predict_held_out,
+)
 from recsys_ms.ranker.meta import FactorizationMachineRanker, LightGBMRanker, LinearRanker
 from recsys_ms.ranker.popularity import PopularityRanker, positions
 from recsys_ms.ranker.portfolio import MAX_SCENARIOS, portfolio_order
@@ -55,8 +60,9 @@ class AutoRanker(BaseRanker):
     (:class:`ResidualCorrection`).
 
     *Order.* The mean normal score of ranks instead of z-scores is robust to failed runs, and a
-    greedy portfolio over past tasks finds a good model among the first few; which of them orders
-    the answer is chosen on the same held-out tasks by regret, popularity among them.
+    greedy portfolio over past tasks finds a good model among the first few; both move by what the
+    blend makes of this task's card and observed outcomes. Which of them orders the answer is
+    chosen on the same held-out tasks by regret, popularity among them.
 
     The ``choices`` say what was chosen, and on what evidence.
     """
@@ -68,6 +74,7 @@ class AutoRanker(BaseRanker):
         score = standardize(interactions, "zscore").scores
         normal = standardize(interactions, "rank").scores
         self._model_ids = interactions.model_ids
+        self._hot = frozenset(interactions.task_ids)
         held_out = self._held_out(interactions, "task", seed)
         cold = self._held_out(interactions, "model", seed)
         self.choices: JsonDict = {}
@@ -75,7 +82,7 @@ class AutoRanker(BaseRanker):
         self._cold_weights = self._chosen_weights(cold, score, interactions, "blend_cold_models")
         self._held_out_value: FloatArray | None = None
         if held_out is not None:
-            self._held_out_value = held_out @ self._weights
+            self._held_out_value = held_out.value @ self._weights
         self._scenario_tasks = _largest_tasks(interactions)
         self._scenarios = _rows(interactions, normal, self._scenario_tasks)
         self._correction: ResidualCorrection | None = None
@@ -120,12 +127,27 @@ class AutoRanker(BaseRanker):
         at = positions(self._model_ids, model_ids)
         parts = self.parts(task, model_ids)
         value = np.sum([weight * part for weight, part in parts.values()], axis=0)
-        popularity = parts[_DEFAULT][1]
-        smoothing = self._smoothing(len(task.observed_ids))
-        scenarios = _columns(self._scenarios, at)
-        return Prediction(
-            value=value, order=_order_key(self._order, value, popularity, scenarios, smoothing)
+        key = _order_key(
+            self._order,
+            value=value,
+            deviation=value - self._plain_value(task, model_ids, value),
+            popularity=parts[_DEFAULT][1],
+            scenarios=_columns(self._scenarios, at),
+            smoothing=self._smoothing(len(task.observed_ids)),
         )
+        return Prediction(value=value, order=key)
+
+    def _plain_value(
+        self, task: TaskView, model_ids: Sequence[str], value: FloatArray
+    ) -> FloatArray:
+        """What would be predicted for a task of which nothing is known."""
+        is_plain = task.card is None and not task.observed_ids and task.task_id not in self._hot
+        if is_plain:
+            return value
+        at = positions(self._model_ids, model_ids)
+        weights = np.where((at >= 0)[:, None], self._weights, self._cold_weights)
+        plain: FloatArray = (weights * self._child_values(PLAIN_TASK, model_ids)).sum(axis=1)
+        return plain
 
     def _smoothing(self, n_observed: int) -> float:
         # The more of the task itself is known, the less past tasks have to stand in for it.
@@ -157,7 +179,9 @@ class AutoRanker(BaseRanker):
         corrected[known] = moved[at[known]]
         return corrected
 
-    def _held_out(self, interactions: Interactions, axis: str, seed: int) -> FloatArray | None:
+    def _held_out(
+        self, interactions: Interactions, axis: str, seed: int
+    ) -> HeldOutPredictions | None:
         """Held-out predictions of every candidate, (n_interactions, n_candidates)."""
         stand_ins = dict(CANDIDATES)
         if axis == "task":
@@ -184,7 +208,10 @@ class AutoRanker(BaseRanker):
             )
             for name, make in stand_ins.items()
         ]
-        return np.column_stack(columns)
+        return HeldOutPredictions(
+            np.column_stack([each.value for each in columns]),
+            np.column_stack([each.plain for each in columns]),
+        )
 
     def _family(self, model_id: str) -> str | None:
         card = self._catalog.find_model_card(model_id)
@@ -192,28 +219,29 @@ class AutoRanker(BaseRanker):
 
     def _chosen_weights(
         self,
-        held_out: FloatArray | None,
+        held_out: HeldOutPredictions | None,
         score: FloatArray,
         interactions: Interactions,
         label: str,
     ) -> FloatArray:
         names = tuple(CANDIDATES)
-        if held_out is None or np.isnan(held_out).any(axis=1).all():
+        if held_out is None or np.isnan(held_out.value).any(axis=1).all():
             self.choices[label] = {_DEFAULT: 1.0}
             alone: FloatArray = np.eye(len(names))[names.index(_DEFAULT)]
             return alone
         weights, table = choose_blend(
-            names, held_out, score, interactions.task_index, default=_DEFAULT
+            names, held_out.value, score, interactions.task_index, default=_DEFAULT
         )
         self.choices[label] = {n: float(w) for n, w in zip(names, weights, strict=True) if w > 0}
         self.choices[f"{label}_pearson"] = table
         return weights
 
-    def _choose_order(self, interactions: Interactions, held_out: FloatArray | None) -> str:
+    def _choose_order(self, interactions: Interactions, held_out: HeldOutPredictions | None) -> str:
         if held_out is None:
             return _DEFAULT_ORDER
-        popularity = held_out[:, list(CANDIDATES).index(_DEFAULT)]
-        value = held_out @ self._weights
+        popularity = held_out.value[:, list(CANDIDATES).index(_DEFAULT)]
+        value = held_out.value @ self._weights
+        deviation = value - held_out.plain @ self._weights
         losses: dict[str, list[float]] = {}
         for row, task_id in enumerate(self._scenario_tasks):
             own = interactions.task_index == interactions.task_ids.index(task_id)
@@ -225,10 +253,11 @@ class AutoRanker(BaseRanker):
             for name in (_POPULARITY_ORDER, "value", *_SMOOTHING):
                 key = _order_key(
                     name,
-                    value[usable],
-                    popularity[usable],
-                    scenarios,
-                    _SMOOTHING.get(name, 1.0),
+                    value=value[usable],
+                    deviation=deviation[usable],
+                    popularity=popularity[usable],
+                    scenarios=scenarios,
+                    smoothing=_SMOOTHING.get(name, 1.0),
                 )
                 losses.setdefault(name, []).append(order_loss(key, interactions.outcomes[usable]))
         if not losses:
@@ -245,6 +274,7 @@ class AutoRanker(BaseRanker):
         return State(
             values={
                 "model_ids": list(self._model_ids),
+                "task_ids": sorted(self._hot),
                 "scenario_tasks": self._scenario_tasks.tolist(),
                 "order": self._order,
                 "choices": self.choices,
@@ -259,6 +289,7 @@ class AutoRanker(BaseRanker):
 
     def _restore(self, state: State) -> None:
         self._model_ids = tuple(state.values["model_ids"])
+        self._hot = frozenset(state.values["task_ids"])
         self._scenario_tasks = np.array(state.values["scenario_tasks"], dtype=object)
         self._order = state.values["order"]
         self.choices = state.values["choices"]
@@ -276,7 +307,9 @@ class AutoRanker(BaseRanker):
 
 def _order_key(
     order: str,
+    *,
     value: FloatArray,
+    deviation: FloatArray,
     popularity: FloatArray,
     scenarios: FloatArray,
     smoothing: float,
@@ -288,8 +321,8 @@ def _order_key(
     run = ~np.isnan(scenarios)
     n_tasks = run.sum(axis=0)
     mean = np.where(run, scenarios, 0.0).sum(axis=0) / np.maximum(n_tasks, 1)
-    # Robust mean of past ranks, plus whatever the blend knows beyond popularity.
-    robust = np.where(n_tasks > 0, mean + (value - popularity), value)
+    # Robust mean of past ranks, moved by what is known of this task in particular.
+    robust = np.where(n_tasks > 0, mean + deviation, value)
     return portfolio_order(robust, scenarios, smoothing=smoothing)
 
 

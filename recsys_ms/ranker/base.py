@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Self, final
+from typing import ClassVar, Final, Self, final
 
 import numpy as np
 
@@ -85,6 +85,10 @@ class TaskView:
     card: TaskCard | None
     observed_ids: tuple[str, ...] = ()
     observed_scores: FloatArray = field(default_factory=lambda: np.empty(0))
+
+
+#: A task of which nothing is known: no id of the history, no card, no outcome.
+PLAIN_TASK: Final = TaskView(task_id="", card=None)
 
 
 class BaseRanker(ABC):

@@ -16,6 +16,8 @@ from recsys_ms.core.types import FloatArray, IntArray
 #: Standard errors of the paired gain that another blend, or another order, must show.
 _BLEND_CAUTION: Final = 0.5
 _ORDER_CAUTION: Final = 2.0
+#: A gain in mean Pearson below this is not worth another blend, however sure it is.
+_LEAST_GAIN: Final = 0.002
 #: An order is judged by regret@k in standard deviations of the task; the first pick counts double.
 _REGRET_WEIGHTS: Final = {1: 0.4, 3: 0.2, 5: 0.2, 10: 0.2}
 
@@ -72,7 +74,7 @@ def choose_blend(
         skill[name] = np.nan_to_num(
             np.array([pearson(blended[rows], score[rows]) for rows in parts])
         )
-    chosen = cautious_best(skill, default=default, caution=_BLEND_CAUTION)
+    chosen = cautious_best(skill, default=default, caution=_BLEND_CAUTION, least=_LEAST_GAIN)
     return considered[chosen], {name: float(values.mean()) for name, values in skill.items()}
 
 
@@ -91,19 +93,21 @@ def choose_order(losses: Mapping[str, Sequence[float]], *, default: str) -> str:
     return cautious_best(gains, default=default, caution=_ORDER_CAUTION)
 
 
-def cautious_best(skill: Mapping[str, FloatArray], *, default: str, caution: float) -> str:
+def cautious_best(
+    skill: Mapping[str, FloatArray], *, default: str, caution: float, least: float = 1e-12
+) -> str:
     """The name with the highest mean gain over ``default``, less ``caution`` standard errors.
 
-    ``default`` itself gains 0, so it is kept unless another is clearly better. ``skill`` holds one
-    number a task for each name, higher is better.
+    ``default`` itself gains 0, so it is kept unless another gains at least ``least``. ``skill``
+    holds one number a task for each name, higher is better.
     """
-    best, best_gain = default, 0.0
+    best, best_gain = default, least
     for name, values in skill.items():
         difference = values - skill[default]
         if difference.size < 2:
             continue
         error = float(difference.std(ddof=1)) / np.sqrt(difference.size)
         gain = float(difference.mean()) - caution * error
-        if gain > best_gain + 1e-12:
+        if gain > best_gain:
             best, best_gain = name, gain
     return best

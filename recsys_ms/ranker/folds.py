@@ -5,6 +5,7 @@ that nothing is ever chosen on the data it is judged by.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.base import BaseRanker, TaskQuery
+from recsys_ms.ranker.base import PLAIN_TASK, BaseRanker, TaskQuery
 
 
 def split_evenly(n_items: int, n_folds: int, rng: np.random.Generator) -> list[IntArray]:
@@ -49,6 +50,24 @@ def held_out_models(
     return single[: (n_folds + 1) // 2] + by_family[: n_folds // 2]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOutPredictions:
+    """Standardised predicted outcomes of the training interactions, each (n_interactions,).
+
+    NaN for interactions in no fold, and for folds whose complement is empty.
+
+    Attributes
+    ----------
+    value : ndarray
+        For the task as its card describes it.
+    plain : ndarray
+        For a task of which nothing is known; the difference is what the ranker makes of the card.
+    """
+
+    value: FloatArray
+    plain: FloatArray
+
+
 def predict_held_out(
     make: Callable[[], BaseRanker],
     interactions: Interactions,
@@ -59,8 +78,8 @@ def predict_held_out(
     seed: int,
     progress: Progress = NO_PROGRESS,
     description: str = "back-test",
-) -> FloatArray:
-    """Predicted value of each interaction by a ranker trained without its fold.
+) -> HeldOutPredictions:
+    """Predict each interaction by a ranker trained without its fold.
 
     Parameters
     ----------
@@ -74,15 +93,10 @@ def predict_held_out(
         What is held out.
     seed : int
         Seed of every fit.
-
-    Returns
-    -------
-    ndarray of shape (n_interactions,)
-        Standardised predicted outcome; NaN for interactions in no fold, and for folds whose
-        complement is empty.
     """
     index = interactions.task_index if axis == "task" else interactions.model_index
-    predicted = np.full(interactions.n_interactions, np.nan)
+    value = np.full(interactions.n_interactions, np.nan)
+    plain = np.full(interactions.n_interactions, np.nan)
     for number, fold in enumerate(
         progress.track(held_out, total=len(held_out), description=description)
     ):
@@ -95,5 +109,12 @@ def predict_held_out(
             rows = np.flatnonzero(inside & (interactions.task_index == task))
             query = TaskQuery(task_id=interactions.task_ids[int(task)])
             ids = [interactions.model_ids[int(j)] for j in interactions.model_index[rows]]
-            predicted[rows] = ranker.predict(query, ids).value
-    return predicted
+            view = ranker.view(query)
+            value[rows] = ranker.predict_view(view, ids).value
+            # A task that is described by nothing is the plain one itself.
+            plain[rows] = (
+                ranker.predict_view(PLAIN_TASK, ids).value
+                if axis == "task" and view.card is not None
+                else value[rows]
+            )
+    return HeldOutPredictions(value, plain)

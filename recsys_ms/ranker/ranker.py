@@ -165,7 +165,7 @@ class Ranker:
                 seed=self.config.seed,
                 progress=progress,
                 description="intervals",
-            )
+            ).value
         self._calibration = IntervalCalibration.fit(
             interactions, held_out, coverage=self.config.coverage, seed=self.config.seed
         )
