@@ -17,7 +17,7 @@ from recsys_ms.core.types import FloatArray, IntArray
 _BLEND_CAUTION: Final = 0.5
 _ORDER_CAUTION: Final = 2.0
 #: A gain in mean Pearson below this is not worth another blend, however sure it is.
-_LEAST_GAIN: Final = 0.002
+_LEAST_GAIN: Final = 0.0005
 #: An order is judged by regret@k in standard deviations of the task; the first pick counts double.
 _REGRET_WEIGHTS: Final = {1: 0.4, 3: 0.2, 5: 0.2, 10: 0.2}
 
