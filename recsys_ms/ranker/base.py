@@ -88,7 +88,7 @@ class TaskView:
 
 
 #: A task of which nothing is known: no id of the history, no card, no outcome.
-PLAIN_TASK: Final = TaskView(task_id="", card=None)
+PLAIN_TASK: Final = TaskView(task_id="(nothing is known)", card=None)
 
 
 class BaseRanker(ABC):

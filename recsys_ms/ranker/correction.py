@@ -100,9 +100,14 @@ class ResidualCorrection:
                         expected = _condition(others, columns[shown], given, noise)
                         error = residual[hidden] - expected[columns[hidden]]
                         errors[line, column] += float(np.mean(error**2))
-        # Ties (no task was long enough to try) go to no correction, the last of the grid.
+        # Ties go to no correction, the last of the grid.
         best = errors.shape[1] - 1 - np.argmin(errors[:, ::-1], axis=1)
-        return cls(filled, np.array(_NOISE_GRID)[best])
+        noise = np.array(_NOISE_GRID)[best]
+        for line in range(1, noise.size):
+            if not errors[line].any():
+                # No past task has so many runs: trust as with the next smaller number.
+                noise[line] = noise[line - 1]
+        return cls(filled, noise)
 
     def expected(
         self, observed: IntArray, residual: FloatArray, *, without_task: int = -1

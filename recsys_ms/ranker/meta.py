@@ -6,8 +6,10 @@ machine or gradient boosted trees. Added here: what the model did on *other* tas
 row in training, so that a head starts from popularity and learns what to change.
 
 A row's own outcome and the mean of the model's others are perfectly negatively related within a
-model. A line cannot use that; trees do, and learn the row's own outcome from it. They get what
-popularity leaves over as their target instead, and not popularity as a feature.
+model. Learners that can tell models apart (trees, and a factorization machine with ids) use that,
+and learn the row's own outcome from it: on planted blocks a machine with popularity as a feature
+reached a Pearson of -.63 on held-out tasks, and .96 on what popularity leaves over. They get the
+latter as their target; a line takes popularity as a feature.
 """
 
 from abc import abstractmethod
@@ -205,12 +207,12 @@ class LinearRanker(HeadRanker):
 
 
 class FactorizationMachineRanker(HeadRanker):
-    """Second-order factorization machine on d, m, the history of a model, and its id."""
+    """Second-order factorization machine on d, m and ids, for what popularity leaves over."""
 
     name: ClassVar[str] = "fm"
     head_type: ClassVar[type[Head]] = FactorizationMachineHead
     with_ids: ClassVar[bool] = True
-    on_residual: ClassVar[bool] = False
+    on_residual: ClassVar[bool] = True
 
     def _make_head(self) -> Head:
         # One margin, no cross-validation of its own: the nested back-test judges the whole.
