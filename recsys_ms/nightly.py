@@ -147,11 +147,10 @@ def _finish_killed_publish(registry: Registry, digest: str, summary: NightlySumm
     version = registry.find(_DIGEST, digest)
     if version is None:
         return False
-    newest = registry.versions()[-1]
     if version.is_current:
         summary.outcome = "unchanged"
         summary.reason = "no new run, card or setting since the published ranker"
-    elif version.number == newest.number:
+    elif version.number == registry.versions()[-1].number:
         registry.point_to(version.folder)
         summary.outcome = "published"
         summary.reason = "finished the publication that an earlier job was killed in"
@@ -180,7 +179,7 @@ def _train_and_decide(
         with _timed(summary, "back-test"):
             result = _backtest(config, registry, history, catalog, progress)
         decision = decide(
-            result, config.publish, has_published=registry.current_folder() is not None
+            result, config.publish, has_published=_published_ranker(registry) is not None
         )
         if decision.fall_back_to_popularity:
             # Nothing is published yet, and no ranker at all helps nobody: popularity is never
@@ -237,12 +236,10 @@ def _backtest(
         history.runs(), metric=config.ranker.metric, on_two_metrics=config.ranker.on_two_metrics
     )
     rankers = {CANDIDATE: partial(make_ranker, config.ranker.ranker)}
-    current = registry.current_folder()
-    if current is not None:
-        published = str(read_manifest(current)["ranker"])
-        # The same procedure on the same folds gives the same numbers: nothing to compare.
-        if published != config.ranker.ranker:
-            rankers[CURRENT] = partial(make_ranker, published)
+    published = _published_ranker(registry)
+    # The same procedure on the same folds gives the same numbers: nothing to compare.
+    if published is not None and published != config.ranker.ranker:
+        rankers[CURRENT] = partial(make_ranker, published)
     settings = config.backtest
     return backtest(
         interactions,
@@ -256,6 +253,19 @@ def _backtest(
         progress=progress,
         history_version=history.version,
     )
+
+
+def _published_ranker(registry: Registry) -> str | None:
+    """Name of the ranker in service; ``None`` where there is none, or its artifact is damaged."""
+    current = registry.current_folder()
+    if current is None:
+        return None
+    try:
+        return str(read_manifest(current)["ranker"])
+    except ArtifactError as error:
+        # A damaged ranker serves nobody: the candidate is compared with popularity alone.
+        _log.warning("the published ranker cannot be read and is left out: %s", error)
+        return None
 
 
 @contextmanager

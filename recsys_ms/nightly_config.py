@@ -172,4 +172,14 @@ def _settings(file: Path, document: Mapping[str, Any], name: str, kind: type[Set
             f"{file}: unknown key {unknown[0]!r} in [{name}]; the keys are "
             f"{', '.join(sorted(known))}"
         )
+    for each in fields(kind):
+        value = table.get(each.name, each.default)
+        wanted = type(each.default)
+        numbers: tuple[type[object], ...] = (int, float) if wanted is float else (wanted,)
+        if wanted is tuple:
+            numbers = (list, tuple)
+        if not isinstance(value, numbers) or isinstance(value, bool):
+            raise UsageError(
+                f"{file}: [{name}] {each.name} is {value!r}, wanted a value like {each.default!r}"
+            )
     return kind(**table)

@@ -17,7 +17,6 @@ from recsys_ms.cli.options import (
 )
 from recsys_ms.core.errors import DataError, RecsysError
 from recsys_ms.history.history import History
-from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.registry import Registry
 
 _PACKAGES = ("numpy", "pandas", "scipy", "lightgbm", "implicit", "deltalake", "duckdb", "numba")
@@ -86,7 +85,7 @@ def _registry(path: Path) -> str:
     current = registry.current_folder()
     if current is None:
         return f"{path}: nothing published yet"
-    told = Ranker.load(current).manifest
+    told = registry.load_current().manifest
     return (
         f"{path}: version {int(current.name)}, {len(registry.versions())} kept; {told['ranker']} "
         f"trained {told['trained_at']} on history version {told['history_version']}; files intact"

@@ -53,8 +53,7 @@ def recommend(
     name = task or (described.task_id if described else None)
     if name is None:
         raise UsageError("which task? give --task NAME, or --card FILE for a new one")
-    folder = artifact or Registry.open(registry).require_current()
-    ranker = Ranker.load(folder)
+    ranker = Ranker.load(artifact) if artifact else Registry.open(registry).load_current()
     answer = ranker.recommend(
         name,
         observed=parse_observed(observed or ()),
@@ -71,7 +70,7 @@ def recommend(
             {
                 "task": name,
                 "known_task": is_known,
-                "artifact": str(folder),
+                "artifact": str(artifact or registry),
                 "history_version": ranker.manifest.get("history_version"),
                 "coverage": ranker.config.coverage,
                 "models": answer.to_dict(orient="records"),

@@ -20,6 +20,7 @@ from recsys_ms.core.files import fsync_directory
 from recsys_ms.core.lock import FileLock
 from recsys_ms.core.types import JsonDict
 from recsys_ms.ranker.artifact import read_manifest
+from recsys_ms.ranker.ranker import Ranker
 
 _CURRENT: Final = "current"
 _VERSIONS: Final = "versions"
@@ -106,6 +107,26 @@ class Registry:
                 f"'recsys-ms nightly --registry {self.root}'"
             )
         return folder
+
+    def load_current(self) -> Ranker:
+        """Load the published ranker.
+
+        A version can be replaced and pruned while it is read; then the new one is loaded.
+
+        Raises
+        ------
+        DataError
+            Nothing has been published yet.
+        ArtifactError
+            The published artifact is damaged.
+        """
+        while True:
+            folder = self.require_current()
+            try:
+                return Ranker.load(folder)
+            except (ArtifactError, OSError):
+                if self.current_folder() == folder:
+                    raise
 
     def versions(self) -> list[Version]:
         """Published versions, oldest first; folders without a readable manifest are left out."""

@@ -1,0 +1,356 @@
+"""The nightly job: publish or keep, twice at once, and killed anywhere."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from nightly_history import logged_history
+
+from recsys_ms.core.errors import DataError, LockedError, StorageError, UsageError
+from recsys_ms.evaluation.registry import make_protocol
+from recsys_ms.history.history import History
+from recsys_ms.history.inbox import record_run
+from recsys_ms.nightly import NightlySummary, run_nightly
+from recsys_ms.nightly_config import NightlyConfig, PublishSettings
+from recsys_ms.nightly_decision import decide
+from recsys_ms.ranker.ranker import Ranker, RankerConfig
+from recsys_ms.ranker.registry import Registry
+
+
+def config(tmp_path: Path, ranker: str = "nmf", **publish: object) -> NightlyConfig:
+    return NightlyConfig(
+        history=tmp_path / "h",
+        registry=tmp_path / "r",
+        ranker=RankerConfig(ranker=ranker, on_two_metrics="most-runs"),
+        publish=PublishSettings(**publish),  # type: ignore[arg-type]
+    )
+
+
+def nightly(tmp_path: Path, ranker: str = "nmf", **publish: object) -> NightlySummary:
+    return run_nightly(config(tmp_path, ranker, **publish))
+
+
+def log_one(tmp_path: Path, value: float, *, task: str = "t0", model: str = "m9") -> None:
+    record_run(
+        tmp_path / "h",
+        model_id=model,
+        task_id=task,
+        metric="accuracy",
+        direction="max",
+        value=value,
+        on_error="raise",
+    )
+
+
+def leftovers(root: Path) -> list[Path]:
+    return [p for p in root.rglob(".*.tmp")] + list((root / "staging").iterdir())
+
+
+def test_first_publishes_then_nothing_new_then_new_runs(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    first = nightly(tmp_path)
+    assert (first.outcome, first.version) == ("published", 1)
+    assert first.n_interactions == 48
+    assert first.backtest is not None
+    assert {"popularity", "random", "candidate", "oracle"} <= set(first.backtest["rankers"])
+    second = nightly(tmp_path)
+    assert (second.outcome, second.version) == ("unchanged", 1)
+    assert "train" not in second.seconds
+    log_one(tmp_path, 0.99)
+    third = nightly(tmp_path)
+    assert (third.outcome, third.version) == ("published", 2)
+    assert third.ingest["n_new"] == 1
+    ranker = Ranker.load(Registry.open(tmp_path / "r").require_current())
+    assert "m9" in ranker.model_ids
+    assert ranker.manifest["history_version"] == third.history_version
+    written = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert written["outcome"] == "published"
+    assert written["peak_mib"] > 0
+    assert not leftovers(tmp_path / "r")
+
+
+def test_a_worse_candidate_is_not_published(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    nightly(tmp_path)
+    kept = nightly(tmp_path, "random")
+    assert (kept.outcome, kept.version) == ("kept", 1)
+    assert "worse" in kept.reason
+    assert any(not check["passed"] for check in kept.checks)
+    assert {check["against"] for check in kept.checks} == {"popularity", "current"}
+    # Asked again, the same candidate is not trained again, and still refused.
+    again = nightly(tmp_path, "random")
+    assert again.outcome == "kept"
+    assert "train" not in again.seconds
+
+
+def test_with_nothing_in_service_popularity_stands_in(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    first = nightly(tmp_path, "random")
+    assert (first.outcome, first.version) == ("published", 1)
+    assert "popularity" in first.reason
+    loaded = Ranker.load(Registry.open(tmp_path / "r").require_current())
+    assert loaded.config.ranker == "popularity"
+
+
+def test_old_versions_are_pruned_and_never_the_current(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    for night in range(4):
+        log_one(tmp_path, 0.9, model=f"extra{night}")
+        summary = nightly(tmp_path, keep_versions=2)
+    versions = Registry.open(tmp_path / "r").versions()
+    assert [v.number for v in versions] == [3, 4]
+    assert versions[-1].is_current
+    assert summary.pruned == [2]
+
+
+def test_two_metrics_are_learned_from_and_counted(tmp_path: Path) -> None:
+    history = logged_history(tmp_path / "h")
+    record_run(
+        history.path,
+        model_id="m0",
+        task_id="t0",
+        metric="loss",
+        direction="min",
+        value=2.0,
+        on_error="raise",
+    )
+    assert nightly(tmp_path).n_interactions == 48
+
+
+def test_nothing_to_learn_from(tmp_path: Path) -> None:
+    History.open(tmp_path / "h")
+    with pytest.raises(DataError, match="no finished run"):
+        nightly(tmp_path)
+    assert Registry.open(tmp_path / "r").current_folder() is None
+
+
+def test_two_jobs_at_once(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    registry = Registry.open(tmp_path / "r", create=True)
+    with registry.lock(), pytest.raises(LockedError, match="held by another process"):
+        nightly(tmp_path)
+    assert nightly(tmp_path).outcome == "published"
+
+
+def test_a_damaged_current_version_is_replaced(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    nightly(tmp_path)
+    current = Registry.open(tmp_path / "r").require_current()
+    (current / "manifest.json").write_text("{")
+    again = nightly(tmp_path)
+    assert (again.outcome, again.version) == ("published", 2)
+    Ranker.load(Registry.open(tmp_path / "r").require_current())
+
+
+def test_a_registry_that_cannot_be_made(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    (tmp_path / "r").write_text("a file where a folder should be")
+    with pytest.raises(StorageError, match="cannot be made"):
+        nightly(tmp_path)
+
+
+_CHILD = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import recsys_ms.nightly as nightly
+import recsys_ms.ranker.registry as registry
+import recsys_ms.ranker.ranker as ranker
+from test_nightly import config
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def die_after(function):
+    def wrapped(*args, **kwargs):
+        function(*args, **kwargs)
+        die()
+    return wrapped
+
+point = sys.argv[1]
+if point == "before training":
+    nightly._train_and_decide = die
+elif point == "in the back-test":
+    nightly._backtest = die
+elif point == "inside save":
+    import recsys_ms.ranker.artifact as artifact
+    artifact._write_state = die_after(artifact._write_state)
+elif point == "after save":
+    ranker.Ranker.save = die_after(ranker.Ranker.save)
+elif point == "between rename and pointer":
+    registry.Registry.point_to = die
+elif point == "after publish":
+    registry.Registry.publish = die_after(registry.Registry.publish)
+elif point == "inside prune":
+    registry.shutil.rmtree = die
+nightly.run_nightly(config(Path({tmp!r}), keep_versions=1))
+"""
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "before training",
+        "in the back-test",
+        "inside save",
+        "after save",
+        "between rename and pointer",
+        "after publish",
+        "inside prune",
+    ],
+)
+def test_killed_at_any_point_the_next_run_finishes(tmp_path: Path, point: str) -> None:
+    logged_history(tmp_path / "h")
+    first = nightly(tmp_path, keep_versions=1)
+    assert first.version == 1
+    log_one(tmp_path, 0.99)
+    code = _CHILD.format(tests=str(Path(__file__).parent), tmp=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code, point], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    # Whatever happened, readers have a whole ranker.
+    Ranker.load(Registry.open(tmp_path / "r").require_current())
+    summary = nightly(tmp_path, keep_versions=1)
+    registry = Registry.open(tmp_path / "r")
+    assert summary.version == registry.versions()[-1].number
+    assert "m9" in Ranker.load(registry.require_current()).model_ids
+    assert len(registry.versions()) == 1
+    assert not leftovers(tmp_path / "r")
+    if point in {"after save", "between rename and pointer", "after publish", "inside prune"}:
+        assert "train" not in summary.seconds
+
+
+_READER = """
+import sys, time
+from pathlib import Path
+import recsys_ms as rms
+root, stop = Path(sys.argv[1]), Path(sys.argv[2])
+loads = 0
+while not stop.exists():
+    rms.Registry.open(root).load_current().recommend("x", top=1)
+    loads += 1
+print(loads)
+"""
+
+
+def test_a_reader_never_fails_while_versions_come_and_go(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    nightly(tmp_path, "popularity", keep_versions=1)
+    stop = tmp_path / "stop"
+    reader = subprocess.Popen(
+        [sys.executable, "-c", _READER, str(tmp_path / "r"), str(stop)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for night in range(6):
+            log_one(tmp_path, 0.9, model=f"extra{night}")
+            nightly(tmp_path, "popularity", keep_versions=1)
+            time.sleep(0.5)
+    finally:
+        stop.touch()
+        out, err = reader.communicate(timeout=60)
+    assert reader.returncode == 0, err
+    assert int(out) > 0
+
+
+def test_a_full_disk_leaves_the_published_version(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    nightly(tmp_path)
+    log_one(tmp_path, 0.99)
+    code = (
+        "import resource, signal, sys; sys.path.insert(0, sys.argv[2]);"
+        "from pathlib import Path; from test_nightly import config;"
+        "from recsys_ms.nightly import run_nightly; from recsys_ms.ranker.ranker import Ranker;"
+        "from recsys_ms.core.errors import StorageError\n"
+        "save = Ranker.save\n"
+        "def limited(self, *a, **k):\n"
+        "    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "    return save(self, *a, **k)\n"
+        "Ranker.save = limited\n"
+        "try:\n"
+        "    run_nightly(config(Path(sys.argv[1])))\n"
+        "except StorageError as error:\n"
+        "    print('refused:', error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert "cannot be written" in done.stdout, done.stderr
+    assert "free space" in done.stdout
+    registry = Registry.open(tmp_path / "r")
+    assert [v.number for v in registry.versions()] == [1]
+    Ranker.load(registry.require_current())
+    assert nightly(tmp_path).version == 2
+
+
+def test_toml_is_read_and_unknown_keys_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "nightly.toml"
+    file.write_text(
+        'history = "h"\nregistry = "/abs/r"\n[ranker]\nranker = "nmf"\nseed = 3\n'
+        '[backtest]\nmax_tasks = 5\n[publish]\nmetrics = ["regret@5"]\nkeep_versions = 2\n'
+    )
+    read = NightlyConfig.from_toml(file, registry=tmp_path / "mine")
+    assert read.history == tmp_path / "h"
+    assert read.registry == tmp_path / "mine"
+    assert read.catalog is None
+    assert (read.ranker.seed, read.ranker.on_two_metrics) == (3, "most-runs")
+    assert read.publish.metrics == ("regret@5",)
+    for text, message in (
+        ('histroy = "h"', "unknown key 'histroy'"),
+        (
+            'history = "h"\nregistry = "r"\n[publish]\nkeep = 1',
+            r"unknown key 'keep' in \[publish\]",
+        ),
+        ('history = "h"', "registry is not set"),
+        ('history = "h"\nregistry = "r"\nranker = 3', r"wanted a table \[ranker\]"),
+        ('history = "h"\nregistry = "r"\n[publish]\nmetrics = ["speed"]', "'speed' is none of"),
+        ('history = "h"\nregistry = "r"\n[publish]\nkeep_versions = "many"', "keep_versions"),
+        ('history = "h"\nregistry = "r"\n[backtest]\nmax_tasks = 1.5', "max_tasks"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UsageError, match=message):
+            NightlyConfig.from_toml(file)
+    file.write_text("history = ")
+    with pytest.raises(DataError, match="no valid TOML"):
+        NightlyConfig.from_toml(file)
+    with pytest.raises(DataError, match="cannot be read"):
+        NightlyConfig.from_toml(tmp_path / "absent.toml")
+
+
+def test_the_example_configuration_is_the_default(tmp_path: Path) -> None:
+    example = Path(__file__).resolve().parents[1] / "training" / "nightly.toml"
+    read = NightlyConfig.from_toml(example)
+    assert read.procedure() == NightlyConfig(history=tmp_path, registry=tmp_path).procedure()
+
+
+def test_a_candidate_that_fails_on_a_task_does_not_pass() -> None:
+    from recsys_ms.evaluation.backtest import backtest
+    from recsys_ms.history.interactions import Interactions
+    from recsys_ms.ranker.popularity import PopularityRanker
+
+    class FailsOnOne(PopularityRanker):
+        def _predict(self, task, model_ids):  # type: ignore[no-untyped-def]
+            if task.task_id == "t1":
+                raise DataError("no")
+            return super()._predict(task, model_ids)
+
+    inter = Interactions.from_triplets(
+        [f"t{i}" for i in range(4) for _ in range(3)],
+        [f"m{j}" for _ in range(4) for j in range(3)],
+        [0.1 * j + 0.01 * i for i in range(4) for j in range(3)],
+    )
+    result = backtest(
+        inter, protocol=make_protocol("leave-one-task-out"), rankers={"candidate": FailsOnOne}
+    )
+    assert not decide(result, PublishSettings(), has_published=True).publish
