@@ -1,4 +1,4 @@
-"""Textures: gratings, spectral noise and procedural materials, in two random colours with noise."""
+"""Textures: gratings, spectral noise and procedural materials, bright on dark, with pixel noise."""
 
 from typing import Final
 
@@ -17,11 +17,12 @@ _MATERIALS: Final = ("bricks", "cells", "marble", "spots", "weave", "wood")
 
 
 def _coloured(
-    pattern: FloatArray, rng: np.random.Generator, *, noise: float, at_least: float = 0.5
+    pattern: FloatArray, rng: np.random.Generator, *, noise: float, at_least: float = 0.55
 ) -> FloatArray:
-    """Blend two colours by ``pattern`` (size, size) in [0, 1] and add pixel noise."""
-    first = canvas.random_colour(rng)
-    second = canvas.contrasting(rng, first, at_least=at_least, darkest=0.0)
+    """Blend a dark and a bright colour by ``pattern`` (size, size) in [0, 1], add pixel noise."""
+    # With two colours of any brightness half of the networks stayed at chance (pilot).
+    first = rng.uniform(0.0, 0.4, 3)
+    second = canvas.contrasting(rng, first, at_least=at_least)
     size = pattern.shape[0]
     image = canvas.paint(np.broadcast_to(first, (size, size, 3)), second, pattern)
     return canvas.with_noise(image, rng, noise)
@@ -63,14 +64,14 @@ def _draw_pattern(label: int, rng: np.random.Generator, size: int) -> FloatArray
     else:
         x0, y0 = rng.uniform(-0.5, 0.5, 2)
         pattern = 0.5 + 0.5 * np.sin(np.pi * cycles * np.hypot(u - x0, v - y0) + phase[0])
-    return _coloured(pattern, rng, noise=0.08)
+    return _coloured(pattern, rng, noise=0.04)
 
 
 def _draw_orientation(label: int, rng: np.random.Generator, size: int) -> FloatArray:
     angle = (label + rng.uniform(0.1, 0.9)) * np.pi / _N_ORIENTATIONS
     u, _ = _turned(size, angle)
     wave = np.sin(np.pi * rng.uniform(2.0, 6.0) * u + rng.uniform(0.0, 2.0 * np.pi))
-    return _coloured(0.5 + 0.35 * wave, rng, noise=0.15)
+    return _coloured(0.5 + 0.35 * wave, rng, noise=0.1)
 
 
 def _draw_frequency(label: int, rng: np.random.Generator, size: int) -> FloatArray:
@@ -79,13 +80,13 @@ def _draw_frequency(label: int, rng: np.random.Generator, size: int) -> FloatArr
     u, v = _turned(size, rng.uniform(0.0, np.pi))
     warp = 0.15 * np.sin(2.0 * v + rng.uniform(0.0, 2.0 * np.pi))
     wave = np.sin(np.pi * cycles * (u + warp) + rng.uniform(0.0, 2.0 * np.pi))
-    return _coloured(0.5 + 0.35 * wave, rng, noise=0.15)
+    return _coloured(0.5 + 0.35 * wave, rng, noise=0.1)
 
 
 def _draw_spectrum(label: int, rng: np.random.Generator, size: int) -> FloatArray:
     low, high = _EXPONENTS[label], _EXPONENTS[label + 1]
     field = _smooth_noise(rng, size, low + (high - low) * rng.uniform(0.1, 0.9))
-    return _coloured(0.5 + 0.2 * field, rng, noise=0.04)
+    return _coloured(0.5 + 0.2 * field, rng, noise=0.02)
 
 
 def _cells(rng: np.random.Generator, size: int, n_points: int) -> tuple[FloatArray, FloatArray]:
@@ -123,7 +124,7 @@ def _draw_material(label: int, rng: np.random.Generator, size: int) -> FloatArra
     else:
         reach = np.hypot(u * 0.35, v) + 0.06 * field
         pattern = 0.5 + 0.5 * np.sin(2.0 * np.pi * rng.uniform(2.5, 5.0) * reach)
-    return _coloured(np.clip(pattern, 0.0, 1.0), rng, noise=0.12, at_least=0.35)
+    return _coloured(np.clip(pattern, 0.0, 1.0), rng, noise=0.06)
 
 
 PATTERNS: Final = RenderedTask(
