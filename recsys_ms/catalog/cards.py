@@ -12,6 +12,9 @@ from recsys_ms.core.types import Direction
 #: (in [0, 1]); ``vector`` (finite floats); ``names`` (texts); ``traits`` (text or number by name).
 FieldKind: TypeAlias = Literal["text", "count", "number", "fraction", "vector", "names", "traits"]
 
+#: Kinds that are floats in the catalog's frames, NaN where unknown.
+NUMERIC_KINDS: Final = frozenset({"count", "number", "fraction"})
+
 #: Kind of each field of a model card, in the order of the card.
 MODEL_FIELDS: Final[Mapping[str, FieldKind]] = {
     "model_id": "text",

@@ -12,7 +12,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys_ms.catalog.cards import MODEL_FIELDS, TASK_FIELDS, FieldKind, ModelCard, TaskCard
+from recsys_ms.catalog.cards import (
+    MODEL_FIELDS,
+    NUMERIC_KINDS,
+    TASK_FIELDS,
+    FieldKind,
+    ModelCard,
+    TaskCard,
+)
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, StorageError, UnknownIdError, UsageError
 from recsys_ms.core.files import write_atomic
@@ -22,7 +29,6 @@ Card = TypeVar("Card", ModelCard, TaskCard)
 
 _MODELS: Final = "models"
 _TASKS: Final = "tasks"
-_FLOATS: Final = frozenset({"count", "number", "fraction"})
 _ARROW: Final[Mapping[FieldKind, pa.DataType]] = {
     "text": pa.string(),
     "count": pa.int64(),
@@ -243,7 +249,7 @@ def _coerced(value: Any, kind: FieldKind) -> Any:
         return {} if kind == "traits" else None
     if kind == "count":
         return int(value)
-    if kind in _FLOATS:
+    if kind in NUMERIC_KINDS:
         return float(value)
     if kind == "vector":
         return tuple(map(float, value))
@@ -305,7 +311,7 @@ def _frame(
         if name == id_name:
             continue
         values = [_coerced(rows[key].get(name), kind) for key in keys]
-        dtype = "float64" if kind in _FLOATS else object
+        dtype = "float64" if kind in NUMERIC_KINDS else object
         columns[name] = pd.Series(values, index=index, dtype=dtype)
     return pd.DataFrame(columns, index=index)
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import numpy as np
 import pandas as pd
 
-from recsys_ms.catalog.cards import TaskCard
+from recsys_ms.catalog.cards import NUMERIC_KINDS, TASK_FIELDS, TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.encoding import (
     ColumnEncoder,
@@ -205,8 +205,17 @@ class TaskFeatureEncoder(_CardEncoder):
         NotFittedError
             Before ``fit``.
         """
-        described = Catalog.from_cards(tasks=cards)
-        return self.transform(described, [card.task_id for card in cards])
+        if self._layout is None:
+            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
+        # A catalog of one card would cost more than the rest of a recommendation.
+        columns = {
+            name: pd.Series(
+                [getattr(card, name) for card in cards],
+                dtype="float64" if kind in NUMERIC_KINDS else object,
+            )
+            for name, kind in TASK_FIELDS.items()
+        }
+        return self._encoder.transform(self._raw(pd.DataFrame(columns), self._layout))
 
     @staticmethod
     def _rows(catalog: Catalog, ids: Sequence[str]) -> pd.DataFrame:

@@ -53,10 +53,11 @@ def recommend(
     name = task or (described.task_id if described else None)
     if name is None:
         raise UsageError("which task? give --task NAME, or --card FILE for a new one")
+    reached = parse_observed(observed or ())
     ranker = Ranker.load(artifact) if artifact else Registry.open(registry).load_current()
     answer = ranker.recommend(
         name,
-        observed=parse_observed(observed or ()),
+        observed=reached,
         card=described,
         metric=metric,
         top=top,

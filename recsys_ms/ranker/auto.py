@@ -39,8 +39,8 @@ CANDIDATES: Final[dict[str, type[BaseRanker]]] = {
 }
 _DEFAULT: Final = CardRanker.name
 _POPULARITY_ORDER: Final = PopularityRanker.name
-_MAX_TASK_FOLDS: Final = 12
-_N_MODEL_FOLDS: Final = 6
+_MAX_TASK_FOLDS: Final = 8
+_N_MODEL_FOLDS: Final = 4
 _MIN_TASKS: Final = 3
 _MIN_MODELS: Final = 10
 #: Smoothing of the greedy portfolio; 1 is no portfolio.

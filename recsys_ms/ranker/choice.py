@@ -1,8 +1,8 @@
 """What the blend chooses on held-out predictions: weights of candidates, and the order.
 
 Both choices are cautious: a candidate replaces the default only if it is better on the held-out
-tasks by more than a share of the standard error of the paired difference. With seven tasks, the
-best of ten candidates on the training tasks is often not the best on the eighth.
+tasks by more than two standard errors of the paired difference. With seven tasks, the best of ten
+candidates on the training tasks is often not the best on the eighth.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,8 @@ import numpy as np
 from recsys_ms.core.metrics import pearson, regret_at_k
 from recsys_ms.core.types import FloatArray, IntArray
 
-#: Standard errors of the paired gain that another blend, or another order, must show.
-_BLEND_CAUTION: Final = 0.5
-_ORDER_CAUTION: Final = 2.0
+#: Standard errors that the paired gain of another blend, or another order, must exceed.
+_CAUTION: Final = 2.0
 #: A gain in mean Pearson below this is not worth another blend, however sure it is.
 _LEAST_GAIN: Final = 0.0005
 #: An order is judged by regret@k in standard deviations of the task; the first pick counts double.
@@ -74,7 +73,7 @@ def choose_blend(
         skill[name] = np.nan_to_num(
             np.array([pearson(blended[rows], score[rows]) for rows in parts])
         )
-    chosen = cautious_best(skill, default=default, caution=_BLEND_CAUTION, least=_LEAST_GAIN)
+    chosen = cautious_best(skill, default=default, caution=_CAUTION, least=_LEAST_GAIN)
     return considered[chosen], {name: float(values.mean()) for name, values in skill.items()}
 
 
@@ -90,7 +89,7 @@ def order_loss(key: FloatArray, outcome: FloatArray) -> float:
 def choose_order(losses: Mapping[str, Sequence[float]], *, default: str) -> str:
     """The order with the smallest mean loss, or ``default`` when in doubt."""
     gains = {name: -np.asarray(values) for name, values in losses.items()}
-    return cautious_best(gains, default=default, caution=_ORDER_CAUTION)
+    return cautious_best(gains, default=default, caution=_CAUTION)
 
 
 def cautious_best(

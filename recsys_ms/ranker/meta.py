@@ -19,6 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from recsys_ms.catalog.cards import TaskCard
+from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.encoding import ColumnEncoder, EncodedFeatures, RawColumns, id_features
 from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
 from recsys_ms.core.state import State
@@ -47,12 +48,15 @@ class HeadRanker(BaseRanker):
     #: Whether popularity is taken off the target and added to the answer, or is a feature.
     on_residual: ClassVar[bool]
 
+    _known_features: EncodedFeatures | None = None
+
     @abstractmethod
     def _make_head(self) -> Head: ...
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         score = standardize(interactions, "zscore").scores
         self._remember(interactions, score)
+        self._known_features = None
         self._model_encoder = ModelFeatureEncoder().fit(self._catalog, interactions.model_ids)
         self._task_encoder = TaskFeatureEncoder().fit(self._catalog, interactions.task_ids)
         raw = self._history_columns(interactions.model_index, score)
@@ -60,7 +64,7 @@ class HeadRanker(BaseRanker):
         design = self._design(
             self._task_encoder.transform(self._catalog, interactions.task_ids),
             interactions.task_index,
-            self._model_encoder.transform(self._catalog, interactions.model_ids),
+            self._features_of_known(),
             interactions.model_index,
             interactions.model_index,
             self._history_encoder.transform(raw),
@@ -88,14 +92,30 @@ class HeadRanker(BaseRanker):
     def _query_design(
         self, task: TaskView, model_ids: Sequence[str], at: IntArray, raw: RawColumns
     ) -> FeatureDesign:
+        if (at >= 0).all():
+            features, rows = self._features_of_known(), at
+        else:
+            features = self._model_encoder.transform(self._catalog, model_ids)
+            rows = np.arange(at.size)
         return self._design(
             encode_task(self._task_encoder, task),
             np.zeros(at.size, dtype=np.int64),
-            self._model_encoder.transform(self._catalog, model_ids),
-            np.arange(at.size),
+            features,
+            rows,
             at,
             self._history_encoder.transform(raw),
         )
+
+    def _features_of_known(self) -> EncodedFeatures:
+        """Features of the models with runs, encoded once: most queries ask for no other."""
+        if self._known_features is None:
+            self._known_features = self._model_encoder.transform(self._catalog, self._model_ids)
+        return self._known_features
+
+    def use_catalog(self, catalog: Catalog) -> None:
+        """Use a catalog that has grown since training."""
+        super().use_catalog(catalog)
+        self._known_features = None
 
     def feature_names(self) -> list[str]:
         """Columns of the linear design matrix."""

@@ -1,0 +1,311 @@
+"""Every verb as a user calls it: answers on stdout, everything else on stderr, exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from nightly_history import logged_history
+
+EXECUTABLE = Path(sys.executable).with_name("recsys-ms")
+
+
+def run(*arguments: object, cwd: Path, columns: int = 200) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(EXECUTABLE), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a history, a catalog, a published ranker and an artifact."""
+    folder = tmp_path_factory.mktemp("cli")
+    logged_history(folder / "h")
+    (folder / "cards.csv").write_text(
+        "model_id,n_parameters,gmacs,licence\n"
+        + "".join(f"m{j},{(j + 1) * 1_000_000},0.{j + 1},mit\n" for j in range(8))
+    )
+    done = run("ingest", "cards.csv", "--as", "model-cards", "--catalog", "c", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "n.toml").write_text(
+        'history = "h"\nregistry = "r"\ncatalog = "c"\n[ranker]\nranker = "nmf"\n'
+    )
+    done = run("nightly", "--config", "n.toml", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["outcome"] == "published"
+    return folder
+
+
+@pytest.mark.parametrize(
+    "verb", [None, "ingest", "train", "nightly", "recommend", "evaluate", "doctor"]
+)
+def test_help_of_every_verb(verb: str | None, tmp_path: Path) -> None:
+    done = run(*([verb] if verb else []), "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "--help" in done.stdout
+    assert not done.stderr
+
+
+def test_version(tmp_path: Path) -> None:
+    assert run("--version", cwd=tmp_path).stdout.strip()[0].isdigit()
+
+
+def test_the_line_of_the_design_page(tmp_path: Path, shared_data: Path) -> None:
+    source = shared_data / "histories" / "raw" / "parc_controlled.csv"
+    line = [
+        *("ingest", source, "--history", "H", "--map", "model_id={Architecture}@{Source Dataset}"),
+        *("--map", "task_id={Target Dataset}", "--map", "value={Oracle}"),
+        *("--set", "metric=accuracy", "--set", "direction=max", "--unit", "percent", "--json"),
+    ]
+    first = run(*line, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert json.loads(first.stdout)["sources"][str(source)]["n_new"] == 196
+    again = json.loads(run(*line, cwd=tmp_path).stdout)["sources"][str(source)]
+    assert (again["n_new"], again["n_duplicate"]) == (0, 196)
+
+
+@pytest.mark.parametrize(
+    ("preset", "file", "options", "n_new", "n_left_out"),
+    [
+        ("parc", "parc_controlled.csv", (), 196, 0),
+        ("parc", "parc_all.csv", (), 469, 0),
+        ("transfergraph-ftrecords", "transfergraph/ftrecords_img.csv", (), 6936, 35),
+        (
+            "transfergraph-records",
+            "transfergraph/records.csv",
+            ("--where", "finetuned_dataset <> 'food101'"),
+            2141,
+            112,
+        ),
+        ("spider-multisource", "spider_multisource_accuracy.csv", (), 462, 0),
+    ],
+)
+def test_public_histories_from_the_command_line_alone(
+    tmp_path: Path,
+    shared_data: Path,
+    preset: str,
+    file: str,
+    options: tuple[str, ...],
+    n_new: int,
+    n_left_out: int,
+) -> None:
+    source = shared_data / "histories" / "raw" / file
+    done = run("ingest", source, "-H", "H", "--preset", preset, *options, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)["sources"][str(source)]
+    assert (report["n_new"], report["n_left_out"]) == (n_new, n_left_out)
+    assert report["n_quarantined"] == 0
+
+
+def test_timm_results_and_their_cards(tmp_path: Path, shared_data: Path) -> None:
+    raw = shared_data / "histories" / "raw" / "timm"
+    files = sorted(raw.glob("results-*.csv"))
+    done = run("ingest", *files, "-H", "H", "--preset", "timm-results", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    reports = json.loads(done.stdout)["sources"]
+    assert [report["n_new"] for report in reports.values()] == [1556] * 6
+    benchmark = next(raw.glob("benchmark-infer*.csv"))
+    for preset, file in (
+        ("timm-models", raw / "results-imagenet.csv"),
+        ("timm-benchmark", benchmark),
+        ("timm-metadata", raw / "model_metadata-in1k.csv"),
+    ):
+        done = run("ingest", file, "-H", "H", "--catalog", "C", "--preset", preset, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    from recsys_ms.catalog.catalog import Catalog
+
+    card = Catalog.read(tmp_path / "C").model_card("resnet50.a1_in1k")
+    assert card.architecture == "resnet50"
+    assert card.n_parameters == 25_560_000
+    assert card.gmacs is not None
+
+
+def test_recommend_for_people_and_for_programs(place: Path) -> None:
+    done = run("recommend", "-R", "r", "--task", "new", "--top", 3, "--json", cwd=place)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert [row["rank"] for row in answer["models"]] == [1, 2, 3]
+    assert answer["models"][0]["model_id"] == "m7"
+    assert answer["known_task"] is False
+    table = run("recommend", "-R", "r", "--task", "t1", "--top", 2, cwd=place)
+    assert "known task" in table.stdout
+    assert "m7" in table.stdout
+    warm = run(
+        *("recommend", "-R", "r", "--task", "new", "--observed", "m7=0.9", "--json"),
+        *("--max-params", 3, "--licence", "MIT"),
+        cwd=place,
+    )
+    assert {row["model_id"] for row in json.loads(warm.stdout)["models"]} == {"m0", "m1", "m2"}
+
+
+def test_a_table_fits_a_narrow_terminal(place: Path) -> None:
+    done = run("recommend", "-R", "r", "--task", "new", "--top", 2, cwd=place, columns=80)
+    assert done.returncode == 0
+    assert "m7" in done.stdout
+
+
+def test_recommend_by_card(place: Path) -> None:
+    (place / "card.json").write_text('{"task_id": "birds", "n_classes": 200}')
+    done = run("recommend", "-R", "r", "--card", "card.json", "--json", cwd=place)
+    assert json.loads(done.stdout)["task"] == "birds"
+    (place / "bad.json").write_text('{"task_id": "birds", "classes": 200}')
+    done = run("recommend", "-R", "r", "--card", "bad.json", cwd=place)
+    assert done.returncode == 3
+    assert "no card has the field classes" in done.stderr
+
+
+def test_evaluate_writes_the_documented_json(place: Path) -> None:
+    done = run(
+        *("evaluate", "-H", "h", "--rankers", "popularity,nmf", "--json", "out.json"), cwd=place
+    )
+    assert done.returncode == 0, done.stderr
+    assert "oracle" in done.stdout
+    document = json.loads((place / "out.json").read_text())
+    assert document["protocol"] == "leave-one-task-out"
+    assert document["history_version"] == 1
+    nmf = document["rankers"]["nmf"]
+    metrics = {"pearson", "spearman", "weighted_tau", "ndcg@5", "regret@1", "regret@5", "seconds"}
+    assert set(nmf["mean"]) == metrics
+    assert set(nmf["per_task"]) == {f"t{i}" for i in range(6)}
+    low, high = nmf["interval"]["pearson"]
+    assert low <= nmf["mean"]["pearson"] <= high
+    piped = run("evaluate", "-H", "h", "--rankers", "popularity", "--json", "-", cwd=place)
+    assert json.loads(piped.stdout)["rankers"]["oracle"]["mean"]["regret@1"] == 0
+
+
+def test_train_then_recommend_from_the_artifact(place: Path) -> None:
+    done = run("train", "-H", "h", "--ranker", "popularity", "--out", "art", cwd=place)
+    assert done.returncode == 0, done.stderr
+    again = run("train", "-H", "h", "--ranker", "popularity", "--out", "art", cwd=place)
+    assert again.returncode == 3
+    assert "never overwritten" in again.stderr
+    done = run("recommend", "--artifact", "art", "--task", "x", "--json", cwd=place)
+    assert json.loads(done.stdout)["models"][0]["model_id"] == "m7"
+
+
+def test_inbox_quarantine_and_replay(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("model,task,acc\na,t,0.5\nb,t,91\nc,t,oops\n")
+    line = [
+        *("ingest", "log.csv", "-H", "H", "--map", "model_id={model}", "--map", "task_id={task}"),
+        *("--map", "value={acc}", "--set", "metric=accuracy", "--set", "direction=max"),
+    ]
+    done = run(*line, "--unit", "fraction", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "--unit percent" in done.stderr
+    assert "log.csv:3" in done.stderr
+    assert "2 rows wait in quarantine" in done.stderr
+    assert "Traceback" not in done.stderr
+    replay = run(
+        *("ingest", "--replay", "-H", "H", "--json", *line[4:], "--unit", "percent"), cwd=tmp_path
+    )
+    report = json.loads(replay.stdout)
+    assert report["sources"]["replay"]["n_new"] == 1
+    assert report["n_in_quarantine"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("frobnicate",), 2, "No such command"),
+        (("ingest",), 2, "nothing to ingest"),
+        (("ingest", "x.csv", "--map", "value"), 2, "wanted FIELD=TEXT"),
+        (("ingest", "x.csv", "--preset", "parcc"), 2, "did you mean parc"),
+        (("ingest", "absent.csv", "--preset", "parc"), 3, "absent.csv"),
+        (("ingest", "empty.csv", "--preset", "parc"), 3, "empty"),
+        (("ingest", "semi.csv", "--preset", "parc"), 3, "delimiter"),
+        (("ingest", "comma.csv", "--map", "model_id={nope}"), 2, "nope"),
+        (("recommend", "--task", "t"), 3, "no registry"),
+        (("recommend",), 2, "which task"),
+        (("recommend", "--task", "t", "--observed", "m0"), 2, "wanted MODEL=VALUE"),
+        (("evaluate", "-H", "absent"), 3, "there is no history"),
+        (("train", "-H", "absent", "-o", "x"), 3, "there is no history"),
+        (("train", "-H", "absent", "-o", "x", "--ranker", "best"), 2, "no ranker is named"),
+        (("nightly", "--config", "absent.toml"), 3, "cannot be read"),
+        (("nightly", "-H", "h2", "-R", "file"), 3, "cannot be made"),
+    ],
+)
+def test_bad_usage_and_bad_data(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "semi.csv").write_text(
+        "Architecture;Source Dataset;Target Dataset;Oracle\na;b;c;1\n"
+    )
+    (tmp_path / "comma.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "file").write_text("")
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+def test_unknown_ids_and_protocols(place: Path) -> None:
+    done = run("recommend", "-R", "r", "--task", "x", "--observed", "m77=0.5", cwd=place)
+    assert done.returncode == 3
+    assert "did you mean" in done.stderr
+    done = run("evaluate", "-H", "h", "--protocol", "leave-one-out", cwd=place)
+    assert done.returncode == 2
+    done = run("evaluate", "-H", "h", "--rankers", "nmff", cwd=place)
+    assert done.returncode == 2
+    assert "choose from" in done.stderr
+
+
+def test_a_worse_candidate_exits_4(place: Path) -> None:
+    done = run("nightly", "--config", "n.toml", "--json", cwd=place)
+    assert (done.returncode, json.loads(done.stdout)["outcome"]) == (0, "unchanged")
+    (place / "worse.toml").write_text(
+        'history = "h"\nregistry = "r"\n[ranker]\nranker = "random"\n'
+    )
+    done = run("nightly", "--config", "worse.toml", cwd=place)
+    assert done.returncode == 4
+    assert "not published" in done.stderr
+    current = json.loads(run("recommend", "-R", "r", "--task", "x", "--json", cwd=place).stdout)
+    assert current["models"][0]["model_id"] == "m7"
+
+
+def test_doctor_on_sound_absent_and_damaged(place: Path, tmp_path: Path) -> None:
+    sound = run("doctor", "-H", "h", "-R", "r", "--json", cwd=place)
+    assert sound.returncode == 0, sound.stderr
+    assert "48 runs" in json.loads(sound.stdout)["facts"]["history"]
+    absent = run("doctor", cwd=tmp_path)
+    assert absent.returncode == 0
+    (tmp_path / "r" / "versions" / "000001").mkdir(parents=True)
+    (tmp_path / "r" / "current").symlink_to("versions/000001")
+    damaged = run("doctor", "-R", "r", cwd=tmp_path)
+    assert damaged.returncode == 3
+    assert "manifest.json" in damaged.stderr
+
+
+def test_a_closed_pipe_is_no_error(place: Path) -> None:
+    command = f"{EXECUTABLE} ingest --presets | head -1"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=place, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_ends_without_a_traceback(place: Path) -> None:
+    job = subprocess.Popen(
+        [str(EXECUTABLE), "evaluate", "-H", "h", "--rankers", "auto"],
+        cwd=place,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(6)
+    job.send_signal(signal.SIGINT)
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == 130
+    assert "Traceback" not in err
