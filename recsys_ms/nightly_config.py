@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict
@@ -25,7 +25,8 @@ class BacktestSettings:
     max_tasks : int
         Tasks held out at most, drawn at random. Default 30.
     executor : str
-        ``serial``, ``processes`` or ``processes:N``. Default ``serial``.
+        ``serial``, ``processes`` or ``processes:N``. Default ``serial``; processes need a script
+        that guards its entry by ``if __name__ == "__main__"``, as the command line does.
     """
 
     n_observed: int = 0
@@ -152,9 +153,6 @@ class NightlyConfig:
             "backtest": asdict(self.backtest),
             "publish": {**asdict(self.publish), "metrics": list(self.publish.metrics)},
         }
-
-
-DEFAULT_FOLDER: Final = Path("recsys-ms-data")
 
 
 def _table(file: Path, document: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -1,19 +1,60 @@
-"""The application and its verbs."""
+"""The application and its verbs, each imported when it is called."""
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from recsys_ms.cli import doctor, evaluate, ingest, nightly, recommend, train
 from recsys_ms.cli.console import set_up_logging
+
+#: What each verb does; the module of its name holds the function of its name.
+VERBS = {
+    "ingest": "Take runs into a history, or cards into a catalog.",
+    "train": "Train a ranker and save it.",
+    "nightly": "Ingest the inbox, train, back-test, publish if not worse.",
+    "recommend": "Rank pre-trained models for a task.",
+    "evaluate": "Back-test rankers on a history.",
+    "doctor": "Check the installation, a history and a registry.",
+}
+
+
+class LazyVerbs(TyperGroup):
+    """Verbs whose modules are imported when they are asked for: a learner takes seconds to load."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the verbs, in the order of a user's work."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The verb of that name, or ``None``."""
+        if cmd_name not in VERBS:
+            return None
+        module = import_module(f"recsys_ms.cli.{cmd_name}")
+        # The callback keeps a group of one verb from becoming the verb itself.
+        lone = typer.Typer(callback=lambda: None, **_STYLE)
+        lone.command(cmd_name)(getattr(module, cmd_name))
+        group: Any = typer.main.get_command(lone)
+        return group.commands[cmd_name]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+_STYLE: dict[str, Any] = {
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,
+}
 
 app = typer.Typer(
     name="recsys-ms",
+    cls=LazyVerbs,
     help="Which pre-trained model to fine-tune first, learned from past fine-tuning runs.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    **_STYLE,
 )
 
 
@@ -35,11 +76,3 @@ def _main(
     ] = False,
 ) -> None:
     set_up_logging(verbose)
-
-
-app.command("ingest")(ingest.ingest)
-app.command("train")(train.train)
-app.command("nightly")(nightly.nightly)
-app.command("recommend")(recommend.recommend)
-app.command("evaluate")(evaluate.evaluate)
-app.command("doctor")(doctor.doctor)

@@ -15,7 +15,7 @@ from recsys_ms.evaluation.table import comparison_table
 from recsys_ms.history.embedded import embedded_folder, ingest_embedded
 from recsys_ms.history.history import History
 from recsys_ms.nightly import NightlySummary, run_nightly
-from recsys_ms.nightly_config import NightlyConfig
+from recsys_ms.nightly_config import BacktestSettings, NightlyConfig
 
 
 def nightly(
@@ -61,6 +61,8 @@ def _settings(
         history=history or DEFAULT_HISTORY,
         registry=registry or DEFAULT_REGISTRY,
         catalog=catalog,
+        # Here the processes that are spawned come back to this command, which is guarded.
+        backtest=BacktestSettings(executor="processes"),
     )
 
 

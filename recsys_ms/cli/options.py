@@ -11,7 +11,6 @@ from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.history import History
-from recsys_ms.nightly_config import DEFAULT_FOLDER
 
 HistoryOption = Annotated[
     Path,
@@ -31,8 +30,9 @@ MetricOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Source of every random choice.")]
 
-DEFAULT_HISTORY = DEFAULT_FOLDER / "history"
-DEFAULT_REGISTRY = DEFAULT_FOLDER / "registry"
+#: Where commands without folders work: the embedded history, and what is learned from it.
+DEFAULT_HISTORY = Path("recsys-ms-data") / "history"
+DEFAULT_REGISTRY = Path("recsys-ms-data") / "registry"
 
 
 def open_history(path: Path) -> History:

@@ -9,7 +9,6 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import FloatArray
@@ -94,6 +93,9 @@ def standardize(interactions: Interactions, method: Standardization) -> Standard
 
 def normal_scores(x: FloatArray) -> FloatArray:
     """Normal score of each value's average rank: ``ndtri((rank - 0.5) / n)``, shape (n,)."""
+    # scipy.stats takes a second to import, and answering from a saved ranker needs none of it.
+    from scipy.stats import rankdata
+
     scores: FloatArray = ndtri((rankdata(x) - 0.5) / x.size)
     return scores
 
