@@ -10,6 +10,7 @@ from rich.table import Table
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.importer import CardKind, expand_cards, import_cards
+from recsys_ms.catalog.names import with_timm_families
 from recsys_ms.cli.console import show, show_json, warn
 from recsys_ms.cli.options import DEFAULT_HISTORY, CatalogOption, HistoryOption, JsonFlag
 from recsys_ms.core.errors import DataError, UsageError
@@ -64,6 +65,12 @@ def ingest(
         typer.Option("--as", help="What a row is. Cards need --catalog."),
     ] = "runs",
     catalog: CatalogOption = None,
+    timm_families: Annotated[
+        bool,
+        typer.Option(
+            "--timm-families", help="Fill in the family of timm models from timm (extra embed)."
+        ),
+    ] = False,
     inbox: Annotated[
         bool, typer.Option("--inbox", help="Take in the runs that training jobs dropped.")
     ] = False,
@@ -99,7 +106,16 @@ def ingest(
         "encoding": encoding,
     }
     if cards is not None:
-        _ingest_cards(files or [], cards, mapping, catalog, history, table, as_json=as_json)
+        _ingest_cards(
+            files or [],
+            cards,
+            mapping,
+            catalog,
+            history,
+            table,
+            timm_families=timm_families,
+            as_json=as_json,
+        )
         return
     opened = History.open(history)
     reports: dict[str, IngestReport] = {}
@@ -138,6 +154,7 @@ def _ingest_cards(
     history: Path,
     table: JsonDict,
     *,
+    timm_families: bool,
     as_json: bool,
 ) -> None:
     if folder is None:
@@ -170,6 +187,8 @@ def _ingest_cards(
             "n_rejected": len(found),
             "n_left_out": left_out,
         }
+    if timm_families:
+        known = with_timm_families(known)
     known.write(folder)
     if as_json:
         show_json({"files": counts, "rejects": [asdict(reject) for reject in rejects]})
