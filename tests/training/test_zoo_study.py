@@ -3,17 +3,21 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from recsys_ms.core.errors import UsageError
 
 pytest.importorskip("PIL", reason="the tasks need pillow (extra embed)")
 
+from recsys_ms.catalog.catalog import Catalog
 from training.zoo.study import read_study
 
 pytestmark = pytest.mark.zoo
 
-STUDY = Path(__file__).resolve().parents[2] / "training" / "zoo" / "study.toml"
+ROOT = Path(__file__).resolve().parents[2]
+STUDY = ROOT / "training" / "zoo" / "study.toml"
+EMBEDDED = ROOT / "data_history" / "zoo"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,17 @@ def test_the_shipped_study_is_as_large_as_asked_for(study):
     runs = study.finetunings()
     assert len(runs) == len(study.models()) * len(study.targets) * 2
     assert len({run.run_id for run in runs}) == len(runs)
+
+
+def test_the_embedded_history_is_the_shipped_study(study):
+    runs = pd.read_parquet(EMBEDDED / "runs.parquet")
+    assert sorted(runs["run_id"]) == sorted(run.run_id for run in study.finetunings())
+    assert runs["value"].between(0.0, 1.0).all()
+    catalog = Catalog.read(EMBEDDED)
+    assert set(catalog.models.index) == {model.model_id for model in study.models()}
+    assert set(catalog.tasks.index) == set(study.targets)
+    assert catalog.models["family"].nunique() >= 8
+    assert sum(path.stat().st_size for path in EMBEDDED.iterdir()) < 2_000_000
 
 
 def test_order_is_random_and_fixed(study):
@@ -85,7 +100,7 @@ def test_a_random_start_has_no_source(study):
         ('"counting",', '"counting", "counting",', "a target is named twice"),
         ("batch_size = 64", "batch_size = 6400", "exceeds n_train"),
         ("epochs = 5", "epochs = 0", "must be at least 1"),
-        ("learning_rate = 1e-3", "learning_rate = -1.0", "must be positive"),
+        ("learning_rate = 3e-3", "learning_rate = -1.0", "must be positive"),
         ("digits = 96", "imagenet = 96", "no targets"),
         ("seeds = [0]", "seeds = []", "it needs"),
         ('name = "test_resnet"', 'title = "test_resnet"', "unexpected keyword"),

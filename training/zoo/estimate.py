@@ -61,7 +61,7 @@ def _seconds_per_image(architecture: Architecture, size: int) -> tuple[float, fl
     for step in range(_STEPS + 1):
         # The first step allocates and is left out.
         training = Stopwatch() if step == 1 else training
-        nn.functional.cross_entropy(network(images), labels).backward()
+        torch.autograd.backward(nn.functional.cross_entropy(network(images), labels))
         optimizer.step()
         optimizer.zero_grad()
     trained = training.cpu_seconds

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import timm
 import torch
@@ -70,7 +71,7 @@ def build(architecture: Architecture, n_classes: int, seed: int) -> nn.Module:
 def with_new_head(network: nn.Module, n_classes: int, seed: int, task_id: str) -> nn.Module:
     """Replace the classifier by a new, random one for ``n_classes``."""
     with seeded(seed, "zoo", "head", task_id):
-        network.reset_classifier(n_classes)
+        cast(Any, network).reset_classifier(n_classes)
     return network
 
 
@@ -87,7 +88,7 @@ def measure(architecture: Architecture, image_size: int) -> Measured:
         n_parameters=sum(p.numel() for p in network.parameters()),
         gmacs=gmacs,
         macts=macts,
-        hidden_width=int(network.num_features),
+        hidden_width=int(cast(Any, network).num_features),
         n_layers=n_layers,
     )
 
@@ -159,7 +160,7 @@ def train(
                 if not math.isfinite(loss.item()):
                     raise DivergedError(f"loss is {loss.item()} in epoch {epoch + 1}")
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
 
