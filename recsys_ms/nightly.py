@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import resource
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.errors import ArtifactError
+from recsys_ms.core.errors import DataError
 from recsys_ms.core.files import write_atomic
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import JsonDict
@@ -40,6 +41,7 @@ _log = logging.getLogger(__name__)
 
 SUMMARY_FILE: Final = "summary.json"
 _DIGEST: Final = "candidate_digest"
+_N_NAMED_TASKS: Final = 10
 Outcome: TypeAlias = Literal["published", "kept", "unchanged"]
 
 
@@ -69,6 +71,8 @@ class NightlySummary:
         The whole back-test, as ``evaluate --json`` writes it.
     pruned : list of int
         Versions deleted.
+    warnings : list of str
+        What a person should look at: tasks with several metrics, a damaged published ranker.
     seconds : dict of str to float
         Wall clock of each step.
     peak_mib : float
@@ -87,6 +91,7 @@ class NightlySummary:
     checks: list[JsonDict] = field(default_factory=list)
     backtest: JsonDict | None = None
     pruned: list[int] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_mib: float = 0.0
 
@@ -111,7 +116,7 @@ def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> N
     LockedError
         Another nightly job is at work on this registry.
     DataError
-        No finished run to learn from.
+        No finished run to learn from, or runs of one task only.
     StorageError
         A folder cannot be written.
     """
@@ -124,6 +129,7 @@ def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> N
         with _timed(summary, "read"):
             summary.history_version = history.version
             catalog = Catalog.read(config.catalog) if config.catalog else Catalog.empty()
+            summary.warnings += _look_over(history, config)
         digest = _digest(config, history.version, catalog)
         registry.sweep(keep_staged=digest)
         if not _finish_killed_publish(registry, digest, summary):
@@ -136,6 +142,33 @@ def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> N
     return summary
 
 
+def _look_over(history: History, config: NightlyConfig) -> list[str]:
+    """What to say about the runs before training; refuses a history that nothing can judge."""
+    counts = history.query(
+        "SELECT task_id, metric, count(*) AS n FROM runs "
+        "WHERE status = 'finished' AND value IS NOT NULL "
+        "GROUP BY ALL ORDER BY task_id, n DESC, metric"
+    )
+    if config.ranker.metric is not None:
+        counts = counts[counts["metric"] == config.ranker.metric]
+    if counts["task_id"].nunique() == 1:
+        raise DataError(
+            f"{config.history}: all finished runs are of one task ({counts['task_id'].iloc[0]!r}), "
+            "and a ranker is judged on tasks it was not trained on; log runs of a second task, or "
+            "train without a judgement with 'recsys-ms train'"
+        )
+    several = [group for _, group in counts.groupby("task_id") if len(group) > 1]
+    found = [
+        f"task {group['task_id'].iloc[0]!r}: learned from {group['metric'].iloc[0]!r} "
+        f"({group['n'].iloc[0]} runs), left out {', '.join(map(repr, group['metric'].iloc[1:]))}; "
+        "set [ranker] metric to choose"
+        for group in several[:_N_NAMED_TASKS]
+    ]
+    if len(several) > _N_NAMED_TASKS:
+        found.append(f"{len(several) - _N_NAMED_TASKS} more tasks have several metrics")
+    return found
+
+
 def _digest(config: NightlyConfig, history_version: int, catalog: Catalog) -> str:
     models, tasks = catalog.to_jsonl()
     text = json.dumps([config.procedure(), history_version, models, tasks], sort_keys=True)
@@ -145,7 +178,8 @@ def _digest(config: NightlyConfig, history_version: int, catalog: Catalog) -> st
 def _finish_killed_publish(registry: Registry, digest: str, summary: NightlySummary) -> bool:
     """Whether the candidate of this digest is published already; ends a publish that was killed."""
     version = registry.find(_DIGEST, digest)
-    if version is None:
+    if version is None or not registry.is_intact(version.folder):
+        # Damaged since: the same candidate is trained again and gets a number of its own.
         return False
     if version.is_current:
         summary.outcome = "unchanged"
@@ -173,14 +207,15 @@ def _train_and_decide(
     progress: Progress,
 ) -> None:
     staged = registry.staging_folder(digest)
-    if not _is_whole(staged):
+    published = _published_ranker(registry, summary)
+    if not _is_usable(registry, staged, has_published=published is not None):
+        if staged.exists():
+            shutil.rmtree(staged, ignore_errors=True)
         with _timed(summary, "train"):
             ranker = Ranker(config.ranker).fit(history, catalog, progress=progress)
         with _timed(summary, "back-test"):
-            result = _backtest(config, registry, history, catalog, progress)
-        decision = decide(
-            result, config.publish, has_published=_published_ranker(registry) is not None
-        )
+            result = _backtest(config, published, history, catalog, progress)
+        decision = decide(result, config.publish, has_published=published is not None)
         if decision.fall_back_to_popularity:
             # Nothing is published yet, and no ranker at all helps nobody: popularity is never
             # worse than itself.
@@ -213,20 +248,17 @@ def _train_and_decide(
     _log.info("%s: %s", summary.outcome, summary.reason)
 
 
-def _is_whole(staged: Path) -> bool:
-    # save() renames into place, so a folder with a manifest is complete.
-    if not staged.exists():
+def _is_usable(registry: Registry, staged: Path, *, has_published: bool) -> bool:
+    """Whether an earlier job left the judged candidate of this digest."""
+    if not staged.exists() or not registry.is_intact(staged):
         return False
-    try:
-        read_manifest(staged)
-    except ArtifactError:
-        return False
-    return True
+    # A refusal was in favour of a published ranker; where that is gone, judge again.
+    return has_published or bool(read_manifest(staged)["decision"]["publish"])
 
 
 def _backtest(
     config: NightlyConfig,
-    registry: Registry,
+    published: str | None,
     history: History,
     catalog: Catalog,
     progress: Progress,
@@ -236,7 +268,6 @@ def _backtest(
         history.runs(), metric=config.ranker.metric, on_two_metrics=config.ranker.on_two_metrics
     )
     rankers = {CANDIDATE: partial(make_ranker, config.ranker.ranker)}
-    published = _published_ranker(registry)
     # The same procedure on the same folds gives the same numbers: nothing to compare.
     if published is not None and published != config.ranker.ranker:
         rankers[CURRENT] = partial(make_ranker, published)
@@ -255,17 +286,18 @@ def _backtest(
     )
 
 
-def _published_ranker(registry: Registry) -> str | None:
+def _published_ranker(registry: Registry, summary: NightlySummary) -> str | None:
     """Name of the ranker in service; ``None`` where there is none, or its artifact is damaged."""
     current = registry.current_folder()
     if current is None:
         return None
-    try:
-        return str(read_manifest(current)["ranker"])
-    except ArtifactError as error:
+    if not registry.is_intact(current):
         # A damaged ranker serves nobody: the candidate is compared with popularity alone.
-        _log.warning("the published ranker cannot be read and is left out: %s", error)
+        text = f"the published ranker {current} is damaged and is replaced"
+        _log.warning(text)
+        summary.warnings.append(text)
         return None
+    return str(read_manifest(current)["ranker"])
 
 
 @contextmanager

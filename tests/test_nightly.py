@@ -119,7 +119,11 @@ def test_two_metrics_are_learned_from_and_counted(tmp_path: Path) -> None:
         value=2.0,
         on_error="raise",
     )
-    assert nightly(tmp_path).n_interactions == 48
+    summary = nightly(tmp_path)
+    assert summary.n_interactions == 48
+    (warning,) = summary.warnings
+    assert "'t0'" in warning
+    assert "left out 'loss'" in warning
 
 
 def test_nothing_to_learn_from(tmp_path: Path) -> None:
@@ -354,3 +358,58 @@ def test_a_candidate_that_fails_on_a_task_does_not_pass() -> None:
         inter, protocol=make_protocol("leave-one-task-out"), rankers={"candidate": FailsOnOne}
     )
     assert not decide(result, PublishSettings(), has_published=True).publish
+
+
+@pytest.mark.parametrize("file", ["arrays.safetensors", "state.json"])
+def test_altered_files_of_the_current_version_are_noticed(tmp_path: Path, file: str) -> None:
+    logged_history(tmp_path / "h")
+    nightly(tmp_path)
+    assert nightly(tmp_path, "random").outcome == "kept"
+    target = Registry.open(tmp_path / "r").require_current() / file
+    target.write_bytes(target.read_bytes()[:-1])
+    # Nothing else is in service any more, so even a refused candidate may not leave it so.
+    again = nightly(tmp_path, "random")
+    assert (again.outcome, again.version) == ("published", 2)
+    assert any("damaged" in text for text in again.warnings)
+    Registry.open(tmp_path / "r").load_current()
+
+
+def test_a_damaged_version_is_trained_again_though_nothing_is_new(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    nightly(tmp_path)
+    target = Registry.open(tmp_path / "r").require_current() / "arrays.safetensors"
+    target.write_bytes(target.read_bytes()[:-1])
+    again = nightly(tmp_path)
+    assert (again.outcome, again.version) == ("published", 2)
+    assert nightly(tmp_path).outcome == "unchanged"
+
+
+def test_a_damaged_staged_candidate_is_trained_again(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    nightly(tmp_path)
+    nightly(tmp_path, "random")
+    (staged,) = (tmp_path / "r" / "staging").iterdir()
+    (staged / "manifest.json").unlink()
+    again = nightly(tmp_path, "random")
+    assert again.outcome == "kept"
+    assert "train" in again.seconds
+
+
+def test_a_history_of_one_task_cannot_be_judged(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h", n_tasks=1)
+    with pytest.raises(DataError, match="second task"):
+        nightly(tmp_path)
+
+
+def test_a_real_second_job_is_refused(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    (tmp_path / "n.toml").write_text(
+        'history = "h"\nregistry = "r"\n[ranker]\nranker = "popularity"\n'
+    )
+    command = [str(Path(sys.executable).with_name("recsys-ms")), "nightly", "--config", "n.toml"]
+    registry = Registry.open(tmp_path / "r", create=True)
+    with registry.lock():
+        refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert refused.returncode == 4
+    assert "held by another process" in refused.stderr
+    assert "Traceback" not in refused.stderr

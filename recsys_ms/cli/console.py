@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
@@ -25,15 +25,19 @@ from recsys_ms.core.errors import RecsysError
 T = TypeVar("T")
 
 stderr = Console(stderr=True)
+_PIPE_WIDTH: Final = 200
 
 
 def show(answer: RenderableType) -> None:
     """Print a table or text for people on stdout."""
+    Console(width=width()).print(answer)
+
+
+def width() -> int:
+    """Columns of stdout."""
     console = Console()
-    if not console.is_terminal:
-        # A pipe has no width: tables must not be folded at 80 columns.
-        console = Console(width=200)
-    console.print(answer)
+    # A pipe has no width: tables must not be folded at 80 columns.
+    return console.width if console.is_terminal else _PIPE_WIDTH
 
 
 def show_json(answer: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from recsys_ms.cli.console import progress_bars, show, show_json
+from recsys_ms.cli.console import progress_bars, show, show_json, warn
 from recsys_ms.cli.options import DEFAULT_HISTORY, DEFAULT_REGISTRY, CatalogOption, JsonFlag
 from recsys_ms.core.errors import RefusedError
 from recsys_ms.evaluation.result import BacktestResult
@@ -84,3 +84,5 @@ def _show(summary: NightlySummary, settings: NightlyConfig) -> None:
     steps = ", ".join(f"{step} {spent:.1f} s" for step, spent in summary.seconds.items())
     facts.add_row("time", f"{steps}; peak memory {summary.peak_mib:.0f} MiB")
     show(facts)
+    for text in summary.warnings:
+        warn(text)

@@ -1,13 +1,15 @@
 """``recsys-ms recommend``: which models to fine-tune on a task."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import pandas as pd
 import typer
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
-from recsys_ms.cli.console import show, show_json
+from recsys_ms.cli.console import show, show_json, width
 from recsys_ms.cli.options import (
     DEFAULT_REGISTRY,
     JsonFlag,
@@ -20,6 +22,9 @@ from recsys_ms.core.errors import UsageError
 from recsys_ms.ranker.answer import Constraints
 from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.registry import Registry
+
+#: Below this many columns the reasons stand under the table.
+_WIDE: Final = 120
 
 
 def recommend(
@@ -79,27 +84,38 @@ def recommend(
         )
     else:
         show(_table(answer, name, coverage=ranker.config.coverage, is_known=is_known))
+        if width() < _WIDE:
+            for row in answer.to_dict(orient="records"):
+                show(Text(f"{row['rank']}. {row['model_id']}", style="bold"))
+                for reason in row["reasons"]:
+                    show(Padding(Text(reason), (0, 0, 0, 3)))
 
 
 def _table(answer: pd.DataFrame, task: str, *, coverage: float, is_known: bool) -> Table:
     kind = "known task" if is_known else "new task"
-    shown = Table(title=f"models for {task} ({kind})", show_lines=True)
-    for name in ("#", "model"):
-        shown.add_column(name, no_wrap=True)
-    for name in ("predicted", f"{coverage:.0%} interval", "reached", "parameters", "GMACs"):
+    is_wide = width() >= _WIDE
+    shown = Table(title=Text(f"models for {task} ({kind})"), show_lines=is_wide)
+    shown.add_column("#", justify="right", no_wrap=True)
+    shown.add_column("model", overflow="fold")
+    numbers = {
+        "predicted": [f"{value:.4f}" for value in answer["predicted"]],
+        f"{coverage:.0%} interval": [
+            f"{low:.4f} … {high:.4f}"
+            for low, high in zip(answer["low"], answer["high"], strict=True)
+        ],
+        "reached": [_number(value, ".4f") for value in answer["observed"]],
+        "parameters": [_millions(value) for value in answer["n_parameters"]],
+        "GMACs": [_number(value, ".3f") for value in answer["gmacs"]],
+    }
+    # A column in which nothing is known only takes room.
+    told = {name: texts for name, texts in numbers.items() if any(texts)}
+    for name in told:
         shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("why")
-    for row in answer.to_dict(orient="records"):
-        shown.add_row(
-            str(row["rank"]),
-            row["model_id"],
-            f"{row['predicted']:.4f}",
-            f"{row['low']:.4f} … {row['high']:.4f}",
-            _number(row["observed"], ".4f"),
-            _millions(row["n_parameters"]),
-            _number(row["gmacs"], ".3f"),
-            "\n".join(row["reasons"]),
-        )
+    if is_wide:
+        shown.add_column("why")
+    for i, (rank, model) in enumerate(zip(answer["rank"], answer["model_id"], strict=True)):
+        why = [Text("\n".join(answer["reasons"].iloc[i]))] if is_wide else []
+        shown.add_row(str(rank), Text(model), *(texts[i] for texts in told.values()), *why)
     return shown
 
 

@@ -323,7 +323,8 @@ def _order_key(
     mean = np.where(run, scenarios, 0.0).sum(axis=0) / np.maximum(n_tasks, 1)
     # Robust mean of past ranks, moved by what is known of this task in particular.
     robust = np.where(n_tasks > 0, mean + deviation, value)
-    return portfolio_order(robust, scenarios, smoothing=smoothing)
+    # Past tasks stand for how a task strays from what is expected of it, this one included.
+    return portfolio_order(robust, scenarios + deviation, smoothing=smoothing)
 
 
 def _largest_tasks(interactions: Interactions) -> np.ndarray:

@@ -11,6 +11,8 @@ Layout::
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -19,7 +21,7 @@ from recsys_ms.core.errors import ArtifactError, DataError, StorageError
 from recsys_ms.core.files import fsync_directory
 from recsys_ms.core.lock import FileLock
 from recsys_ms.core.types import JsonDict
-from recsys_ms.ranker.artifact import read_manifest
+from recsys_ms.ranker.artifact import load_artifact, read_manifest
 from recsys_ms.ranker.ranker import Ranker
 
 _CURRENT: Final = "current"
@@ -147,6 +149,15 @@ class Registry:
             )
         return found
 
+    @staticmethod
+    def is_intact(folder: Path) -> bool:
+        """Whether every file of an artifact is there and has its digest."""
+        try:
+            load_artifact(folder)
+        except (ArtifactError, OSError):
+            return False
+        return True
+
     def staging_folder(self, digest: str) -> Path:
         """Where the candidate of ``digest`` is prepared."""
         return self.root / _STAGING / digest
@@ -156,21 +167,28 @@ class Registry:
 
         The folder is renamed into ``versions`` first and the pointer swapped second, each atomic:
         killed between the two, :meth:`find` still knows the artifact and :meth:`point_to` ends it.
+
+        Raises
+        ------
+        StorageError
+            The registry cannot be written.
         """
         manifest = read_manifest(staged)
         number = max((number for number, _ in self._numbered()), default=0) + 1
         folder = self.root / _VERSIONS / f"{number:06d}"
-        staged.rename(folder)
-        fsync_directory(folder.parent)
+        with self._writing():
+            staged.rename(folder)
+            fsync_directory(folder.parent)
         self.point_to(folder)
         return Version(number=number, folder=folder, manifest=manifest, is_current=True)
 
     def point_to(self, folder: Path) -> None:
         """Swap the pointer to a version; readers see the old one or the new one."""
         temporary = self.root / f".{_CURRENT}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-        temporary.symlink_to(Path(_VERSIONS) / folder.name)
-        temporary.replace(self.root / _CURRENT)
-        fsync_directory(self.root)
+        with self._writing():
+            temporary.symlink_to(Path(_VERSIONS) / folder.name)
+            temporary.replace(self.root / _CURRENT)
+            fsync_directory(self.root)
 
     def find(self, key: str, value: str) -> Version | None:
         """The newest version whose manifest has ``value`` under ``key``."""
@@ -192,7 +210,8 @@ class Registry:
                 continue
             # Renamed first, so that a reader or a killed prune never meets half a version.
             doomed = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-            folder.rename(doomed)
+            with self._writing():
+                folder.rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
             deleted.append(number)
         return deleted
@@ -207,6 +226,16 @@ class Registry:
         for staged in (self.root / _STAGING).iterdir():
             if staged.name != keep_staged:
                 shutil.rmtree(staged, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"{self.root}: the registry cannot be written ({error.strerror or error}); what "
+                "was published stays; check free space and permissions and run again"
+            ) from error
 
     def _numbered(self) -> list[tuple[int, Path]]:
         folders = (self.root / _VERSIONS).iterdir()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -148,9 +150,24 @@ def test_recommend_for_people_and_for_programs(place: Path) -> None:
 
 
 def test_a_table_fits_a_narrow_terminal(place: Path) -> None:
-    done = run("recommend", "-R", "r", "--task", "new", "--top", 2, cwd=place, columns=80)
+    # A terminal of its own, since a pipe has no width.
+    parent, child = pty.openpty()
+    with open(parent, "rb", closefd=True):
+        done = subprocess.run(
+            [str(EXECUTABLE), "recommend", "-R", "r", "--task", "new", "--top", "2"],
+            cwd=place,
+            stdout=child,
+            stderr=subprocess.PIPE,
+            check=False,
+            env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"},
+        )
+        os.close(child)
+        seen = os.read(parent, 65536).decode()
     assert done.returncode == 0
-    assert "m7" in done.stdout
+    lines = [line.rstrip() for line in re.sub("\x1b[^m]*m", "", seen).splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert any("m7" in line and "…" in line for line in lines), "one line a model"
+    assert "1. m7" in lines
 
 
 def test_recommend_by_card(place: Path) -> None:
@@ -298,13 +315,17 @@ def test_a_closed_pipe_is_no_error(place: Path) -> None:
 
 def test_an_interrupt_ends_without_a_traceback(place: Path) -> None:
     job = subprocess.Popen(
-        [str(EXECUTABLE), "evaluate", "-H", "h", "--rankers", "auto"],
+        # Long enough that it never ends by itself.
+        [
+            *(str(EXECUTABLE), "evaluate", "-H", "h", "--rankers", "random"),
+            *("--protocol", "unseen-models", "--n-repeats", "100000"),
+        ],
         cwd=place,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(6)
+    time.sleep(5)
     job.send_signal(signal.SIGINT)
     _, err = job.communicate(timeout=60)
     assert job.returncode == 130
