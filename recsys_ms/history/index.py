@@ -137,7 +137,10 @@ class RunIndex:
             n_accepted += take.size
         order = np.concatenate(accepted) if accepted else np.zeros(0, dtype=np.int64)
         supersedes = np.asarray(previous, dtype=np.int64)
-        rows_out = runs.take(pa.array(order)) if n_accepted < runs.num_rows else runs
+        # Accepted runs lie in the order of the rounds, which is the table's own only where no id
+        # came twice and none was refused.
+        in_order = np.array_equal(order, np.arange(runs.num_rows))
+        rows_out = runs if in_order else runs.take(pa.array(order))
         first = self._next - n_accepted
         extra: Mapping[str, pa.Array] = {
             SEQUENCE: pa.array(np.arange(first, self._next)),

@@ -95,18 +95,23 @@ def choose_order(losses: Mapping[str, Sequence[float]], *, default: str) -> str:
 def cautious_best(
     skill: Mapping[str, FloatArray], *, default: str, caution: float, least: float = 1e-12
 ) -> str:
-    """The name with the highest mean gain over ``default``, less ``caution`` standard errors.
+    """The best of the names that are clearly better than ``default``; that one if none is.
 
-    ``default`` itself gains 0, so it is kept unless another gains at least ``least``. ``skill``
-    holds one number a task for each name, higher is better.
+    Clearly better: the mean gain, less ``caution`` standard errors, is above ``least``. Among those
+    the highest mean wins: caution is about leaving the default, not about how to.
+
+    Parameters
+    ----------
+    skill : mapping of name to ndarray of shape (n_tasks,)
+        Higher is better.
     """
-    best, best_gain = default, least
+    best, best_gain = default, 0.0
     for name, values in skill.items():
         difference = values - skill[default]
         if difference.size < 2:
             continue
         error = float(difference.std(ddof=1)) / np.sqrt(difference.size)
-        gain = float(difference.mean()) - caution * error
-        if gain > best_gain:
+        gain = float(difference.mean())
+        if gain - caution * error > least and gain > best_gain:
             best, best_gain = name, gain
     return best

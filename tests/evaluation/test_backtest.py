@@ -105,7 +105,7 @@ def test_revealed_runs_reach_the_ranker_and_are_not_tested():
     result = run(LeaveOneTaskOut(n_observed=3))
     assert {cell.warmth for cell in result.cells} == {"warm"}
     assert {cell.n_observed for cell in result.cells} == {3}
-    assert result.settings == {"n_observed": 3}
+    assert result.settings == {"n_observed": 3, "max_tasks": None}
 
 
 def test_temporal_reports_cold_and_hot_apart():

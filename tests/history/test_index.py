@@ -102,6 +102,15 @@ RUNS = st.builds(
 )
 
 
+def test_two_runs_that_grow_in_one_batch_keep_their_own_last_state() -> None:
+    # All rows are accepted, in two rounds: their order is not the table's.
+    batch = [make(name, "running", value) for name in "ba" for value in (0.25, 0.5)]
+    rows = RunIndex().admit(runs_to_table(batch)).rows.to_pylist()
+    gone = {row[SUPERSEDES] for row in rows}
+    latest = {row[c.RUN_ID]: row[c.VALUE] for row in rows if row[SEQUENCE] not in gone}
+    assert latest == {"a": 0.5, "b": 0.5}
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.lists(RUNS, max_size=12), max_size=4),

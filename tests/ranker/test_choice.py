@@ -70,3 +70,12 @@ def test_order_loss_is_weighted_regret_in_standard_deviations() -> None:
     assert order_loss(key, outcome) == pytest.approx(expected)
     assert order_loss(-key, outcome) == 0.0
     assert order_loss(key, np.full(4, 0.5)) == 0.0
+
+
+def test_among_the_clearly_better_the_best_mean_wins() -> None:
+    rng = np.random.default_rng(2)
+    steady = 0.2 + 0.001 * rng.normal(size=10)
+    better = 0.4 + 0.1 * rng.normal(size=10)
+    doubtful = 0.6 + 2.0 * rng.normal(size=10)
+    skill = {"base": np.zeros(10), "steady": steady, "better": better, "doubtful": doubtful}
+    assert cautious_best(skill, default="base", caution=2.0) == "better"
