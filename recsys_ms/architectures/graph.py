@@ -1,31 +1,48 @@
 """The operator graph of a module: what data goes through on its way from input to output."""
 
+from math import prod
 from typing import Any
 
 import networkx as nx
 
-from recsys_ms.architectures.operators import kind_of, traits_of
-from recsys_ms.architectures.tracing import Operation, Recording, record
-
-#: How an operator with weights in the place of one of its inputs is called.
-_WITH_WEIGHTS = {"add": "shift", "mul": "scale", "matmul": "linear"}
+from recsys_ms.architectures.canonical import (
+    BIASED,
+    NUMBER,
+    ROWS,
+    VECTOR,
+    Node,
+    canonical_graph,
+)
+from recsys_ms.architectures.costs import macs_of
+from recsys_ms.architectures.operators import kind_of, recurrent_macs, traits_of
+from recsys_ms.architectures.tracing import Operation, record
 
 
 def architecture_graph(module: Any, example_input: Any) -> "nx.DiGraph[int]":
     """Operator graph of a module, as it really runs in evaluation mode.
 
     The module runs once on the ``meta`` device, so that nothing is computed and no weight is read;
-    it may be of any size, on any device, and is left as it is. Canonical form: operators that only
-    arrange numbers (views, copies, casts, slices, dropout) are left out and their input stands for
-    their output; what is computed from weights alone counts as a weight; attention is one operator;
-    an in-place operator is the plain one; what no output depends on is left out.
+    it may be of any size, on any device, and is left as it is. Its code is told that all is on the
+    processor. Canonical form:
+
+    - operators that only arrange or allocate numbers (views, copies, casts, slices, dropout) are
+      left out, and their input stands for their output;
+    - what is computed from weights or constants alone counts as a weight;
+    - an in-place operator is the plain one; what it writes is seen through every view;
+    - attention is one operator, also where it is written out as two products around a softmax; a
+      recurrent layer, or a call of a cell, is one;
+    - a linear layer is one operator with its bias, however torch computes it;
+    - loops are unrolled, shared weights are no node, and what no output depends on is left out.
+
+    ``torch.export`` gives the same graph up to these rules.
 
     Parameters
     ----------
     module : torch.nn.Module
         Any module, from timm, torchvision, transformers or one's own.
     example_input : tensor, sequence of arguments, or dict of keyword arguments
-        What its forward takes; only shapes and types count.
+        What its forward takes; only shapes and types count. A module of several inputs wants a
+        tuple or a dict of all of them.
 
     Returns
     -------
@@ -33,7 +50,8 @@ def architecture_graph(module: Any, example_input: Any) -> "nx.DiGraph[int]":
         One node an operator, numbered in the order of running, with ``op`` (its kind), ``name``
         (ATen's), ``shape`` (of what comes out) and traits by kind: ``kernel``, ``stride``,
         ``dilation``, ``groups``, ``ratio`` (logarithm to 2 of channels out over channels in),
-        ``norm``, ``activation``, ``pool``, ``reach``, ``heads``. Nodes of ``op`` ``input`` and
+        ``norm``, ``activation``, ``pool``, ``reach``, ``heads``, ``cell``, ``layers``,
+        ``directions``; and ``macs``, its multiply-adds. Nodes of ``op`` ``input`` and
         ``output`` stand at the ends. Edges are data flow.
 
     Raises
@@ -41,36 +59,38 @@ def architecture_graph(module: Any, example_input: Any) -> "nx.DiGraph[int]":
     MissingExtraError
         torch is not installed (extra ``embed``).
     DataError
-        Not a module, its forward raises or looks at values, or no output depends on the input.
+        Not a module, scripted, or not initialised yet; an example input that its forward does not
+        take; a forward that raises or looks at values of its data; no output that depends on it.
     """
     recording = record(module, example_input)
-    graph: nx.DiGraph[int] = nx.DiGraph()
-    for node in sorted(_needed(recording)):
-        operation = recording.operations[node]
-        graph.add_node(node, **_described(operation))
-        graph.add_edges_from((source, node) for source in operation.sources)
-    end = len(recording.operations)
-    graph.add_node(end, op="output", name="output", shape=())
-    graph.add_edges_from((source, end) for source in recording.outputs)
-    return graph
+    nodes = {n: _as_node(operation) for n, operation in enumerate(recording.operations)}
+    return canonical_graph(nodes, recording.outputs)
 
 
-def _needed(recording: Recording) -> set[int]:
-    """Operations that an output depends on."""
-    needed: set[int] = set()
-    waiting = list(recording.outputs)
-    while waiting:
-        node = waiting.pop()
-        if node not in needed:
-            needed.add(node)
-            waiting += recording.operations[node].sources
-    return needed
+def _as_node(operation: Operation) -> Node:
+    name, shapes, shape = operation.name, operation.shapes, operation.shape
+    op = kind_of(name, operation.is_data)
+    traits = traits_of(name, shapes, shape, operation.options, operation.is_data)
+    macs = macs_of(name, shapes, shape, operation.options)
+    if op == "recurrent":
+        macs = recurrent_macs(name, shapes)
+    return Node(op, name, shape, operation.sources, macs, traits, _detail(op, operation))
 
 
-def _described(operation: Operation) -> dict[str, Any]:
-    name = operation.name
-    kind = kind_of(name)
-    traits = traits_of(name, operation.shapes, operation.shape, operation.options)
-    if len(operation.sources) < 2:
-        kind = _WITH_WEIGHTS.get(kind, kind)
-    return {"op": kind, "name": name, "shape": operation.shape, **traits}
+def _detail(op: str, operation: Operation) -> str:
+    if op in {"scale", "shift"}:
+        weights = [
+            size
+            for size, is_data in zip(operation.shapes, operation.is_data, strict=True)
+            if not is_data
+        ]
+        if all(prod(size) == 1 for size in weights):
+            # Numbers of the code are no tensors, or tensors of one number.
+            return NUMBER
+        return VECTOR if prod(weights[0]) == weights[0][-1] == operation.shape[-1] else ""
+    if op == "linear":
+        return BIASED if operation.name in {"addmm", "baddbmm", "addmv"} else ""
+    if op == "softmax":
+        axis = operation.options[1]
+        return ROWS if axis in {-1, len(operation.shape) - 1} else ""
+    return ""

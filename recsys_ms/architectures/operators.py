@@ -5,7 +5,7 @@ for their output. Kinds are few, so that two ways to write one thing look alike.
 """
 
 from collections.abc import Mapping, Sequence
-from math import log2
+from math import log2, prod
 from typing import Any, Final
 
 from recsys_ms.core.types import JsonDict
@@ -19,14 +19,32 @@ ARRANGING: Final = frozenset(
         *("lift_fresh", "lift_fresh_copy", "view_as_real", "view_as_complex", "movedim", "flip"),
         *("dropout", "native_dropout", "resize", "_reshape_alias", "unflatten", "narrow"),
         *("set", "squeeze_copy", "expand_copy", "view_copy", "diagonal", "unfold_copy"),
+        *("unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk", "unfold", "fill"),
     }
 )
+#: What comes out has the shape of what goes in, and none of its data.
+ALLOCATING: Final = frozenset(
+    {
+        *("empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like"),
+        *("new_empty", "new_zeros", "new_ones", "new_full", "new_empty_strided", "zero"),
+    }
+)
+#: The first tensor is overwritten by the second.
+OVERWRITING: Final = frozenset({"copy", "fill"})
+#: Recurrent layers (as many as run at once) and cells: one operator each, not one a step.
+RECURRENT: Final = frozenset(
+    {
+        *("lstm", "gru", "rnn_tanh", "rnn_relu"),
+        *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
+    }
+)
+#: What an operator is called that has weights in the place of one of its inputs.
+_WITH_WEIGHTS: Final = {"add": "shift", "mul": "scale", "matmul": "linear"}
 _KINDS: Final[Mapping[str, str]] = {
     "convolution": "conv",
     "_convolution": "conv",
-    "addmm": "linear",
-    "mm": "linear",
-    "linear": "linear",
+    "addmm": "matmul",
+    "mm": "matmul",
     "bmm": "matmul",
     "baddbmm": "matmul",
     "matmul": "matmul",
@@ -63,6 +81,7 @@ _KINDS: Final[Mapping[str, str]] = {
     "upsample_bicubic2d": "resize",
     "embedding": "embedding",
     "scaled_dot_product_attention": "attention",
+    **dict.fromkeys(RECURRENT, "recurrent"),
 }
 _ACTIVATIONS: Final = frozenset(
     {
@@ -91,21 +110,33 @@ _NORMS: Final[Mapping[str, str]] = {
 }
 
 
-def kind_of(name: str) -> str:
+def kind_of(name: str, is_data: Sequence[bool] = ()) -> str:
     """Kind of an operator; the operator's own name where it is none of the common ones.
 
     Parameters
     ----------
     name : str
         As ATen has it, without its overload and without the underscore of the in-place form.
+    is_data : sequence of bool, optional
+        Which of its tensors hold data, the others being weights; all, if it is empty. A sum with
+        weights or a number is a ``shift``, a product a ``scale``, a product of matrices ``linear``.
     """
     if name in _ACTIVATIONS:
         return "activation"
-    return _KINDS.get(name, name)
+    kind = _KINDS.get(name, name)
+    if not is_data or kind not in _WITH_WEIGHTS:
+        return kind
+    # A summand comes before the two matrices.
+    n_data = sum(is_data[-2:] if kind == "matmul" else is_data)
+    return _WITH_WEIGHTS[kind] if n_data < 2 else kind
 
 
 def traits_of(
-    name: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ...], options: Sequence[Any]
+    name: str,
+    inputs: Sequence[tuple[int, ...]],
+    output: tuple[int, ...],
+    options: Sequence[Any],
+    is_data: Sequence[bool] = (),
 ) -> JsonDict:
     """Traits of an operator, by its kind.
 
@@ -119,14 +150,18 @@ def traits_of(
         Shape of what comes out.
     options : sequence
         All arguments in order; tensors are anything.
+    is_data : sequence of bool, optional
+        Which of its tensors hold data; the others are weights.
     """
-    kind = kind_of(name)
+    kind = kind_of(name, is_data)
     if kind == "conv":
         return _of_convolution(inputs, options)
-    if kind == "linear" and len(inputs) > 1:
-        return {"ratio": _ratio(output[-1], _width(inputs, output))}
+    if kind == "linear":
+        return {"ratio": _ratio_of_product(inputs[-2:], is_data[-2:])}
     if kind == "norm":
         return {"norm": _NORMS[name]}
+    if kind == "recurrent":
+        return _of_recurrent(name, inputs, output, options)
     if kind == "activation":
         return {"activation": name.strip("_").removesuffix("_kernel")}
     if kind == "pool":
@@ -163,10 +198,38 @@ def _of_pool(name: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ..
     return {"pool": pooled, "reach": "global" if is_global else "local"}
 
 
-def _width(inputs: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> int:
-    # Of addmm the bias comes first; of mm there is none. The shared size is the input's.
-    matrices = [shape for shape in inputs if len(shape) == 2]
-    return matrices[0][1] if matrices else output[-1]
+def _of_recurrent(
+    name: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ...], options: Sequence[Any]
+) -> JsonDict:
+    traits = {"cell": name.removesuffix("_cell"), "ratio": _ratio(output[-1], inputs[0][-1])}
+    # Of a layer: has biases, layers, dropout, training, bidirectional.
+    numbers = [value for value in options if isinstance(value, bool | int | float)]
+    is_layer = len(numbers) > 4
+    layers, directions = (int(numbers[1]), 1 + bool(numbers[4])) if is_layer else (1, 1)
+    return traits | {"layers": layers, "directions": directions}
+
+
+def recurrent_macs(name: str, inputs: Sequence[tuple[int, ...]]) -> int:
+    """Multiply-adds of a recurrent layer or cell: every step meets every matrix of weights once.
+
+    Parameters
+    ----------
+    name : str
+        As for :func:`kind_of`.
+    inputs : sequence of tuple of int
+        Shapes of its tensors: input, states, weights.
+    """
+    matrices = [shape for shape in inputs[1:] if len(shape) == 2]
+    if name.endswith("_cell"):
+        # Those before are states.
+        matrices = matrices[-2:]
+    return prod(inputs[0][:-1]) * sum(map(prod, matrices))
+
+
+def _ratio_of_product(inputs: Sequence[tuple[int, ...]], is_data: Sequence[bool]) -> float:
+    # The side of the weights that the data does not share is what comes out.
+    first, second = inputs
+    return _ratio(second[-1], second[-2]) if is_data[0] else _ratio(first[-2], first[-1])
 
 
 def _ratio(after: int, before: int) -> float:

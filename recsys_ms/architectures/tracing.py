@@ -1,17 +1,26 @@
 """Records the operators that a module runs, on the ``meta`` device: no weights, no arithmetic."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
-from recsys_ms.architectures.operators import ARRANGING
+from recsys_ms.architectures.operators import ALLOCATING, ARRANGING, OVERWRITING, RECURRENT
+from recsys_ms.architectures.preparing import (
+    check_arguments,
+    check_tensors,
+    leaves_of,
+    left_alone,
+    prepared,
+    reported,
+)
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.optional import require
 
 EXTRA: Final = "embed"
 _PURPOSE: Final = "trace an architecture"
+#: A time before every other, and no operation.
+_NEVER: Final[tuple[int, tuple[int, ...]]] = (0, ())
 #: What an input of the module is called.
 _INPUT: Final = "input"
 
@@ -32,6 +41,8 @@ class Operation:
         Of what comes out (of several, the first).
     options : tuple
         All arguments in order, ``None`` for tensors.
+    is_data : tuple of bool
+        Which of its tensors hold data; the others are weights or constants of the code.
     """
 
     name: str
@@ -39,6 +50,7 @@ class Operation:
     shapes: tuple[tuple[int, ...], ...]
     shape: tuple[int, ...]
     options: tuple[Any, ...] = ()
+    is_data: tuple[bool, ...] = ()
 
 
 @dataclass(slots=True)
@@ -75,55 +87,42 @@ def record(module: Any, example_input: Any) -> Recording:
         The module raises, looks at values, or gives out nothing that depends on its input.
     """
     torch: Any = require("torch", extra=EXTRA, purpose=_PURPOSE)
-    if not isinstance(module, torch.nn.Module):
-        raise DataError(f"got a {type(module).__name__}, wanted a torch.nn.Module")
     tree: Any = require("torch.utils._pytree", extra=EXTRA, purpose=_PURPOSE)
+    module = prepared(torch, module)
+    leaves = tree.tree_leaves(example_input)
+    check_tensors(torch, [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])
+    check_arguments(module, *_arguments(example_input))
     tracker = _Tracker(torch)
-    given = tree.tree_map(tracker.as_meta, example_input)
-    for leaf in tree.tree_leaves(given):
-        if isinstance(leaf, torch.Tensor):
-            tracker.add_input(leaf)
-    if not tracker.recording.operations:
-        raise DataError("example_input: holds no tensor; give one, or a tuple or dict with some")
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}
-    if isinstance(given, Mapping):
-        kwargs = dict(given)
-    else:
-        args = tuple(given) if isinstance(given, list | tuple) else (given,)
-    named = [*module.named_parameters(), *module.named_buffers()]
-    state = {name: tracker.as_meta(tensor) for name, tensor in named}
     functions, dispatch = _modes()
-    try:
-        with _evaluating(module), torch.no_grad(), functions(tracker), dispatch(tracker):
+    name = type(module).__name__
+    with left_alone(module), torch.random.fork_rng(devices=[]), reported(name):
+        given = tree.tree_map(tracker.as_meta, example_input)
+        for leaf in tree.tree_leaves(given):
+            if isinstance(leaf, torch.Tensor):
+                tracker.add_input(leaf)
+        named = [*module.named_parameters(), *module.named_buffers()]
+        state = {name: tracker.as_meta(tensor) for name, tensor in named}
+        args, kwargs = _arguments(given)
+        module.eval()
+        with torch.no_grad(), functions(tracker), dispatch(tracker):
             result = torch.func.functional_call(module, state, args, kwargs)
-    # Whatever a module's own code raises.
-    except Exception as error:
-        told = " ".join(str(error).split())[:300]
-        raise DataError(
-            f"{type(module).__name__}: its forward raised {type(error).__name__}: {told}; the "
-            "example input must be one it takes, and what it does must not depend on values"
-        ) from error
     outputs: dict[int, None] = {}
-    for leaf in tree.tree_leaves(result):
+    for leaf in leaves_of(tree, result):
         if isinstance(leaf, torch.Tensor):
             outputs |= dict.fromkeys(tracker.sources_of(leaf))
     if not outputs:
-        raise DataError(f"{type(module).__name__}: no output is computed from the example input")
+        raise DataError(
+            f"{name}: no output is computed from the example input; wanted a forward that returns "
+            "tensors, alone or in tuples, lists, dicts or dataclasses, computed from its arguments"
+        )
     tracker.recording.outputs = tuple(outputs)
     return tracker.recording
 
 
-@contextmanager
-def _evaluating(module: Any) -> Iterator[None]:
-    """Evaluation mode, and every part's own mode again."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
+def _arguments(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(given, Mapping):
+        return (), dict(given)
+    return (tuple(given) if isinstance(given, list | tuple) else (given,)), {}
 
 
 class _Tracker:
@@ -134,10 +133,12 @@ class _Tracker:
         self.recording = Recording()
         #: Operations by tensor, with the time; of weights there are none.
         self._made: dict[int, tuple[int, tuple[int, ...]]] = {}
-        #: Last operation that wrote into a storage, with the time.
-        self._written: dict[int, tuple[int, tuple[int, ...]]] = {}
+        #: Operations that wrote into a storage, with the time: first what wrote all of it.
+        self._written: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
         #: No tensor may be forgotten while its address stands for it.
         self._kept: list[Any] = []
+        #: A tensor of each storage on another device, and what stands for the storage.
+        self._moved: dict[tuple[int, Any], tuple[Any, Any]] = {}
         self._clock = 0
         self.paused = 0
 
@@ -146,7 +147,22 @@ class _Tracker:
         torch = self._torch
         if not isinstance(value, torch.Tensor) or value.device.type == "meta":
             return value
-        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+        storage = value.untyped_storage()
+        key = (storage._cdata, value.dtype)
+        if key not in self._moved:
+            n_items = storage.nbytes() // value.element_size()
+            like = torch.empty(n_items, dtype=value.dtype, device="meta")
+            self._moved[key] = (value, like)
+        # Views of one storage stay views of one storage.
+        where = (value.shape, value.stride(), value.storage_offset())
+        return self._moved[key][1].as_strided(*where)
+
+    def is_off(self, tensor: Any) -> bool:
+        """Whether its values are not at hand: on ``meta``, or written over by what is."""
+        if tensor.device.type == "meta":
+            return True
+        moved = self._moved.get((tensor.untyped_storage()._cdata, tensor.dtype))
+        return moved is not None and self._storage(moved[1]) in self._written
 
     def add_input(self, tensor: Any) -> None:
         """Note a tensor that data comes in by."""
@@ -154,22 +170,32 @@ class _Tracker:
 
     def sources_of(self, tensor: Any) -> tuple[int, ...]:
         """Operations that made what a tensor holds now."""
-        when, found = self._made.get(id(tensor), (0, ()))
-        written, by = self._written.get(self._storage(tensor), (0, ()))
+        when, found = self._made.get(id(tensor), _NEVER)
         # A view that was written into changes all others of its storage.
-        return tuple(dict.fromkeys((*found, *by))) if written > when else found
+        for n, (written, by) in enumerate(self._written.get(self._storage(tensor), ())):
+            if written > when:
+                found = (*found, *by) if n else by
+        return tuple(dict.fromkeys(found))
 
     def ran(self, name: str, inputs: Sequence[Any], results: Sequence[Any], **more: Any) -> None:
         """Note an operator: its tensors, what came out, ``options`` and what it ``wrote`` into."""
-        sources = tuple(dict.fromkeys(s for tensor in inputs for s in self.sources_of(tensor)))
+        # What is overwritten is gone.
+        taken = () if name in ALLOCATING else inputs[name in OVERWRITING :]
+        found = [self.sources_of(tensor) for tensor in taken]
+        sources = tuple(dict.fromkeys(source for sources in found for source in sources))
         if sources and name not in ARRANGING and results:
             shapes = tuple(tuple(tensor.shape) for tensor in inputs)
-            made = Operation(name, sources, shapes, tuple(results[0].shape), more["options"])
+            shape, is_data = tuple(results[0].shape), tuple(map(bool, found))
+            made = Operation(name, sources, shapes, shape, more["options"], is_data)
             sources = (self._add(made),)
         self._note(results, sources)
         for tensor in more["wrote"]:
             self._note([tensor], sources)
-            self._written[self._storage(tensor)] = (self._clock, sources)
+            if tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes():
+                self._written[self._storage(tensor)] = [(self._clock, sources)]
+            else:
+                writes = self._written.setdefault(self._storage(tensor), [_NEVER])
+                writes.append((self._clock, sources))
 
     def _note(self, tensors: Sequence[Any], sources: tuple[int, ...]) -> None:
         self._clock += 1
@@ -192,13 +218,26 @@ def _modes() -> tuple[Any, Any]:
     overrides: Any = require("torch.overrides", extra=EXTRA, purpose=_PURPOSE)
     python: Any = require("torch.utils._python_dispatch", extra=EXTRA, purpose=_PURPOSE)
     tree: Any = require("torch.utils._pytree", extra=EXTRA, purpose=_PURPOSE)
-    whole = torch.nn.functional.scaled_dot_product_attention
+    whole = {torch.nn.functional.scaled_dot_product_attention: "scaled_dot_product_attention"}
+    # As modules call them; torch itself takes them apart, step by step.
+    whole |= {getattr(torch, name): name for name in RECURRENT}
+    to = torch.Tensor.to
+    known = {
+        torch.Tensor.device.__get__: "device",
+        torch.Tensor.cuda: "moved",
+        torch.Tensor.cpu: "moved",
+    }
+    processor, nowhere = torch.device("cpu"), torch.device("meta")
 
     def tensors_of(value: Any) -> list[Any]:
         return [leaf for leaf in tree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
     class Functions(overrides.TorchFunctionMode):  # type: ignore[misc]
-        """Attention is one operator, which the ``meta`` device would take apart."""
+        """Devices, and layers that the ``meta`` device would take apart.
+
+        Code is told that all is on the processor: there is a path for it everywhere, and what it
+        makes there from neither data nor weights has values, which it may look at.
+        """
 
         def __init__(self, tracker: _Tracker) -> None:
             super().__init__()
@@ -207,18 +246,34 @@ def _modes() -> tuple[Any, Any]:
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            if func is not whole:
-                return func(*args, **(kwargs or {}))
+            special = known.get(func)
+            if special is not None:
+                return processor if special == "device" else args[0]
+            if kwargs and kwargs.get("device") is not None:
+                kwargs = {**kwargs, "device": processor}
+            if func is to and isinstance(args[1:2] and args[1], torch.device | str | int):
+                args = (args[0], processor, *args[2:])
+            name = whole.get(func)
+            if name is None or self.tracker.paused:
+                try:
+                    return func(*args, **(kwargs or {}))
+                except RuntimeError as error:
+                    if "device" not in str(error):
+                        raise
+                    # It looks where its arguments are before it is taken apart.
+                    args, kwargs = tree.tree_map(self.tracker.as_meta, (args, kwargs or {}))
+                    return func(*args, **kwargs)
+            args, kwargs = tree.tree_map(self.tracker.as_meta, (args, kwargs or {}))
             self.tracker.paused += 1
             try:
-                result = func(*args, **(kwargs or {}))
+                result = _run_layer(func, name, args, kwargs)
             finally:
                 self.tracker.paused -= 1
             self.tracker.ran(
-                "scaled_dot_product_attention",
+                name,
                 tensors_of((args, kwargs)),
                 tensors_of(result),
-                options=(),
+                options=tuple(None if isinstance(a, torch.Tensor) else a for a in args),
                 wrote=(),
             )
             return result
@@ -234,8 +289,17 @@ def _modes() -> tuple[Any, Any]:
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
             tracker = self.tracker
-            # Constants of the module's code live on the processor.
-            args, kwargs = tree.tree_map(tracker.as_meta, (args, kwargs or {}))
+            kwargs = kwargs or {}
+            if _is_composite(func):
+                # In inference mode they come whole.
+                with self:
+                    return func.decompose(*args, **kwargs)
+            if not any(map(tracker.is_off, tensors_of((args, kwargs)))):
+                # Constants of the code.
+                return func(*args, **kwargs)
+            args, kwargs = tree.tree_map(tracker.as_meta, (args, kwargs))
+            if kwargs.get("device") is not None:
+                kwargs = {**kwargs, "device": nowhere}
             result = func(*args, **kwargs)
             if not tracker.paused:
                 schema = func._schema
@@ -255,6 +319,28 @@ def _modes() -> tuple[Any, Any]:
             return result
 
     return Functions, Dispatch
+
+
+@cache
+def _is_composite(operator: Any) -> bool:
+    """Whether an operator is only a way to write others."""
+    torch: Any = require("torch", extra=EXTRA, purpose=_PURPOSE)
+    return bool(
+        torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), "CompositeImplicitAutograd")
+    )
+
+
+def _run_layer(function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function that is one operator; of a recurrent layer the first step only."""
+    is_packed = len(args) > 2 and hasattr(args[2], "shape")
+    if name not in RECURRENT or name.endswith("_cell") or is_packed:
+        return function(*args, **kwargs)
+    given, time = args[0], int(bool(args[-1]))
+    n_steps = given.shape[time]
+    result = function(given.narrow(time, 0, min(n_steps, 1)), *args[1:], **kwargs)
+    shape = list(result[0].shape)
+    shape[time] = n_steps
+    return (result[0].new_empty(shape), *result[1:])
 
 
 def _plain(name: str) -> str:

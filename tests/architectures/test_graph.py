@@ -242,9 +242,9 @@ class Constantly(nn.Module):  # type: ignore[misc]
     ("module", "given", "match"),
     [
         (Broken(), image(), "RuntimeError: out of luck"),
-        (LooksAtValues(), image(), "must not depend on values"),
+        (LooksAtValues(), image(), "it looks at values"),
         (Constantly(), image(), "no output is computed"),
-        (nn.Conv2d(4, 4, 1), image(), "forward raised"),
+        (nn.Conv2d(4, 4, 1), image(), "example input must be one it takes"),
         (nn.Linear(8, 2), None, "holds no tensor"),
         (nn.Linear(8, 2), {}, "holds no tensor"),
         ("resnet18", image(), "wanted a torch.nn.Module"),
@@ -302,3 +302,127 @@ def test_a_model_of_transformers_from_its_configuration() -> None:
     assert found["attention"] == 2
     assert found["linear"] == 2 * 6 + 2
     assert {d.get("heads") for _, d in graph.nodes(data=True)} == {None, 4}
+
+
+class ByHand(nn.Module):  # type: ignore[misc]
+    """Attention written out, in the ways that libraries write it."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+        self.bias, self.heat = nn.Parameter(torch.zeros(2, 5, 5)), nn.Parameter(torch.ones(2, 1, 1))
+
+    def forward(self, x: Any) -> Any:
+        n, length, width = x.shape
+        q, k, v = self.qkv(x).reshape(n, length, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.way == "one operator":
+            y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=self.bias)
+        else:
+            scores = (q * 0.5 if self.way != "scores" else q) @ k.transpose(-2, -1)
+            scores = scores / 2.0 if self.way == "scores" else scores
+            scores = scores * self.heat if self.way == "learned heat" else scores + self.bias
+            scores = scores.softmax(dim=-2 if self.way == "columns" else -1)
+            kept = [scores] if self.way == "scores are an output" else []
+            y = scores @ v
+            if kept:
+                return y, kept
+        return self.out(y.transpose(1, 2).reshape(n, length, width))
+
+
+@pytest.mark.parametrize("way", ["queries", "scores"])
+def test_attention_written_out_is_attention(way: str) -> None:
+    x = torch.zeros(2, 5, 8)
+    one, out = architecture_graph(ByHand("one operator"), x), architecture_graph(ByHand(way), x)
+    assert kinds(out) == kinds(one) == ["input", "linear", "attention", "linear", "output"]
+    assert edges(one) == edges(out)
+    for graph in (one, out):
+        node = next(data for _, data in graph.nodes(data=True) if data["op"] == "attention")
+        assert (node["heads"], node["macs"]) == (2, 2 * 2 * 5 * 5 * 4 * 2)
+
+
+@pytest.mark.parametrize("way", ["learned heat", "columns", "scores are an output"])
+def test_what_is_not_surely_attention_stays_apart(way: str) -> None:
+    found = Counter(kinds(architecture_graph(ByHand(way), torch.zeros(2, 5, 8))))
+    assert (found["matmul"], found["softmax"], found["attention"]) == (2, 1, 0)
+
+
+def test_data_added_to_the_scores_leads_into_attention() -> None:
+    class Masked(nn.Module):  # type: ignore[misc]
+        def forward(self, q: Any, k: Any, v: Any, mask: Any) -> Any:
+            scores = (q @ k.mT).masked_fill(mask.relu() > 0, float("-inf")) + mask
+            return torch.softmax(scores, -1) @ v
+
+    graph = architecture_graph(Masked(), (*[torch.zeros(2, 3, 4)] * 3, torch.zeros(3, 3)))
+    assert {("input2", "attention"), ("input3", "attention")} <= edges(graph)
+    assert {("input", "attention"), ("input1", "attention")} <= edges(graph)
+    assert "matmul" not in kinds(graph)
+
+
+def test_a_bias_is_part_of_its_layer_and_nothing_else_is() -> None:
+    class Biased(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(4, 6))
+            self.bias = nn.Parameter(torch.zeros(6))
+            self.places = nn.Parameter(torch.zeros(3, 6))
+
+        def forward(self, x: Any) -> Any:
+            y = x @ self.weight + self.bias
+            # Positions are no bias, nor is a second vector, nor what is added to one of two uses.
+            y = y + self.bias + self.places
+            z = y @ self.weight.T
+            return z + self.bias[:4], z
+
+    graph = architecture_graph(Biased(), torch.zeros(2, 3, 4))
+    assert kinds(graph) == ["input", "linear", "shift", "shift", "linear", "shift", "output"]
+    # In a layout that torch computes as a product and a sum, a linear layer is one all the same.
+    turned = nn.Sequential(nn.Linear(4, 6), nn.Flatten(0, 1))
+    x = torch.zeros(2, 4, 3).transpose(1, 2)
+    assert kinds(architecture_graph(turned, x)) == ["input", "linear", "output"]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_weights_on_either_side_of_a_product(side: str) -> None:
+    class Product(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(2, 8, 4))
+
+        def forward(self, x: Any) -> Any:
+            return self.weight @ x if side == "left" else x.mT @ self.weight.mT
+
+    graph = architecture_graph(Product(), torch.zeros(2, 4, 3))
+    assert kinds(graph) == ["input", "linear", "output"]
+    assert [d["ratio"] for _, d in graph.nodes(data=True) if "ratio" in d] == [1.0]
+
+
+class Overwrites(nn.Module):  # type: ignore[misc]
+    def forward(self, x: Any) -> Any:
+        y = torch.tanh(x)
+        left, right = y.chunk(2, dim=1)
+        # Through two views, one after the other: the whole holds both.
+        left.mul_(x[:, :2])
+        right.add_(x[:, 2:])
+        whole = y * 1.0
+        # All of it anew: nothing of before is left, in no view.
+        y.copy_(torch.relu(x))
+        return whole, left * 3.0
+
+
+def test_two_writes_through_views_and_one_of_all() -> None:
+    assert edges(architecture_graph(Overwrites(), image(4))) == {
+        ("input", "activation"),
+        ("activation", "mul"),
+        ("input", "mul"),
+        ("activation", "add"),
+        ("mul", "add"),
+        ("input", "add"),
+        ("activation", "scale"),
+        ("mul", "scale"),
+        ("add", "scale"),
+        ("input", "activation1"),
+        ("activation1", "scale1"),
+        ("scale", "output"),
+        ("scale1", "output"),
+    }
