@@ -1,0 +1,63 @@
+"""What running an operator costs, from the shapes of its tensors."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any, Final, TypeAlias
+
+Shapes: TypeAlias = Sequence[tuple[int, ...]]
+
+
+def macs_of(name: str, inputs: Shapes, output: tuple[int, ...], options: Sequence[Any]) -> int:
+    """Multiply-adds of an operator that multiplies matrices; 0 for every other.
+
+    Convolutions, linear layers, matrix products and both products of attention count, as in the
+    tables of timm; biases, norms and what works number by number do not.
+
+    Parameters
+    ----------
+    name : str
+        As ATen has it, without overload and in-place underscore.
+    inputs : sequence of tuple of int
+        Shapes of its tensors, weights included.
+    output : tuple of int
+        Shape of what comes out.
+    options : sequence
+        All arguments in order; tensors are anything.
+    """
+    count = _COUNTS.get(name)
+    return 0 if count is None else count(inputs, output, options)
+
+
+def _of_convolution(inputs: Shapes, output: tuple[int, ...], options: Sequence[Any]) -> int:
+    # Every number that comes out (goes in, where transposed) meets one filter.
+    is_transposed = bool(options[6])
+    return prod(inputs[0] if is_transposed else output) * prod(inputs[1][1:])
+
+
+def _of_product(inputs: Shapes, output: tuple[int, ...], options: Sequence[Any]) -> int:
+    # Of addmm and baddbmm the summand comes first.
+    return prod(output) * inputs[-2][-1]
+
+
+def _of_linear(inputs: Shapes, output: tuple[int, ...], options: Sequence[Any]) -> int:
+    return prod(output) * inputs[0][-1]
+
+
+def _of_attention(inputs: Shapes, output: tuple[int, ...], options: Sequence[Any]) -> int:
+    query, key, value = inputs[:3]
+    return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+_COUNTS: Final[Mapping[str, Callable[[Shapes, tuple[int, ...], Sequence[Any]], int]]] = {
+    "convolution": _of_convolution,
+    "_convolution": _of_convolution,
+    "mm": _of_product,
+    "bmm": _of_product,
+    "mv": _of_product,
+    "dot": _of_product,
+    "addmm": _of_product,
+    "addmv": _of_product,
+    "baddbmm": _of_product,
+    "linear": _of_linear,
+    "scaled_dot_product_attention": _of_attention,
+}
