@@ -21,11 +21,11 @@ from typing import Final, Literal, TypeAlias
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, StorageError
+from recsys_ms.core.executor import make_executor
 from recsys_ms.core.files import write_atomic
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import JsonDict
 from recsys_ms.evaluation.backtest import backtest
-from recsys_ms.evaluation.executor import make_executor
 from recsys_ms.evaluation.registry import make_protocol
 from recsys_ms.evaluation.result import POPULARITY, BacktestResult
 from recsys_ms.history.history import History

@@ -17,9 +17,9 @@ from recsys_ms.cli.options import (
     open_history,
 )
 from recsys_ms.core.errors import UsageError
+from recsys_ms.core.executor import make_executor
 from recsys_ms.core.files import write_atomic
 from recsys_ms.evaluation.backtest import backtest
-from recsys_ms.evaluation.executor import make_executor
 from recsys_ms.evaluation.registry import PROTOCOL_NAMES, make_protocol
 from recsys_ms.evaluation.table import comparison_markdown, comparison_table
 from recsys_ms.history.interactions import Interactions, OnTwoMetrics

@@ -11,10 +11,10 @@ import numpy as np
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, RecsysError, UsageError
+from recsys_ms.core.executor import Executor, SerialExecutor
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
 from recsys_ms.evaluation.bootstrap import N_DRAWS
-from recsys_ms.evaluation.executor import Executor, SerialExecutor
 from recsys_ms.evaluation.folds import Fold, HeldOut, Protocol
 from recsys_ms.evaluation.metrics import SECONDS, task_metrics, undefined_metrics
 from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, BacktestResult, Cell, LeftOut

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from recsys_ms.core.errors import RecsysError, UsageError
-from recsys_ms.evaluation.executor import ProcessExecutor, SerialExecutor, make_executor
+from recsys_ms.core.executor import ProcessExecutor, SerialExecutor, make_executor
 
 
 def _threads(_: int) -> str:
