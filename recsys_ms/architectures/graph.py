@@ -1,19 +1,12 @@
 """The operator graph of a module: what data goes through on its way from input to output."""
 
-from math import prod
 from typing import Any
 
 import networkx as nx
 
-from recsys_ms.architectures.canonical import (
-    BIASED,
-    NUMBER,
-    ROWS,
-    VECTOR,
-    Node,
-    canonical_graph,
-)
+from recsys_ms.architectures.canonical import canonical_graph
 from recsys_ms.architectures.costs import macs_of
+from recsys_ms.architectures.folding import BIASED, NUMBER, ROWS, Node, vector_detail
 from recsys_ms.architectures.operators import kind_of, recurrent_macs, traits_of
 from recsys_ms.architectures.tracing import Operation, record
 
@@ -31,7 +24,8 @@ def architecture_graph(module: Any, example_input: Any) -> "nx.DiGraph[int]":
     - an in-place operator is the plain one; what it writes is seen through every view;
     - attention is one operator, also where it is written out as two products around a softmax; a
       recurrent layer, or a call of a cell, is one;
-    - a linear layer is one operator with its bias, however torch computes it;
+    - a linear layer is one operator with its bias, however torch computes it; so is a norm or an
+      activation that is written out, where that is sure;
     - loops are unrolled, shared weights are no node, and what no output depends on is left out.
 
     ``torch.export`` gives the same graph up to these rules.
@@ -84,10 +78,8 @@ def _detail(op: str, operation: Operation) -> str:
             for size, is_data in zip(operation.shapes, operation.is_data, strict=True)
             if not is_data
         ]
-        if all(prod(size) == 1 for size in weights):
-            # Numbers of the code are no tensors, or tensors of one number.
-            return NUMBER
-        return VECTOR if prod(weights[0]) == weights[0][-1] == operation.shape[-1] else ""
+        # Numbers of the code are no tensors.
+        return vector_detail(weights[0], operation.shape) if weights else NUMBER
     if op == "linear":
         return BIASED if operation.name in {"addmm", "baddbmm", "addmv"} else ""
     if op == "softmax":

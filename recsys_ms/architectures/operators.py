@@ -20,6 +20,7 @@ ARRANGING: Final = frozenset(
         *("dropout", "native_dropout", "resize", "_reshape_alias", "unflatten", "narrow"),
         *("set", "squeeze_copy", "expand_copy", "view_copy", "diagonal", "unfold_copy"),
         *("unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk", "unfold", "fill"),
+        *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
     }
 )
 #: What comes out has the shape of what goes in, and none of its data.
@@ -60,7 +61,9 @@ _KINDS: Final[Mapping[str, str]] = {
     "avg_pool2d": "pool",
     "avg_pool3d": "pool",
     "_adaptive_avg_pool2d": "pool",
+    "_adaptive_avg_pool3d": "pool",
     "adaptive_max_pool2d": "pool",
+    "adaptive_max_pool3d": "pool",
     "mean": "pool",
     "amax": "pool",
     "add": "add",
@@ -72,6 +75,7 @@ _KINDS: Final[Mapping[str, str]] = {
     "stack": "concat",
     "_softmax": "softmax",
     "_safe_softmax": "softmax",
+    "_log_softmax": "softmax",
     "constant_pad_nd": "pad",
     "reflection_pad2d": "pad",
     "replication_pad2d": "pad",
@@ -159,7 +163,9 @@ def traits_of(
     if kind == "linear":
         return {"ratio": _ratio_of_product(inputs[-2:], is_data[-2:])}
     if kind == "norm":
-        return {"norm": _NORMS[name]}
+        # Statistics of the data itself: over one example's channel, as torch calls it.
+        is_instance = name == "native_batch_norm" and options[5] is True
+        return {"norm": "instance" if is_instance else _NORMS[name]}
     if kind == "recurrent":
         return _of_recurrent(name, inputs, output, options)
     if kind == "activation":

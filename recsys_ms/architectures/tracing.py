@@ -218,7 +218,12 @@ def _modes() -> tuple[Any, Any]:
     overrides: Any = require("torch.overrides", extra=EXTRA, purpose=_PURPOSE)
     python: Any = require("torch.utils._python_dispatch", extra=EXTRA, purpose=_PURPOSE)
     tree: Any = require("torch.utils._pytree", extra=EXTRA, purpose=_PURPOSE)
-    whole = {torch.nn.functional.scaled_dot_product_attention: "scaled_dot_product_attention"}
+    functional = torch.nn.functional
+    whole = {functional.scaled_dot_product_attention: "scaled_dot_product_attention"}
+    # Absent before torch 2.4.
+    whole |= {
+        place.rms_norm: "rms_norm" for place in (torch, functional) if hasattr(place, "rms_norm")
+    }
     # As modules call them; torch itself takes them apart, step by step.
     whole |= {getattr(torch, name): name for name in RECURRENT}
     to = torch.Tensor.to

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from recsys_ms.architectures.canonical import Node, canonical_graph
+from recsys_ms.architectures.canonical import canonical_graph
+from recsys_ms.architectures.folding import Node
 from recsys_ms.architectures.operators import ALLOCATING, ARRANGING, OVERWRITING, kind_of
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed (extra embed)")
@@ -29,13 +30,22 @@ pytestmark = [
 SCATTERS = {"slice_scatter", "select_scatter", "diagonal_scatter", "as_strided_scatter"}
 #: Operators that stay whole; all else that torch can take apart is taken apart. (Resizing stays one
 #: in eager mode too, and is arithmetic on indices for torch.export.)
-WHOLE = ("scaled_dot_product_attention", "lstm", "gru", "rnn_tanh", "rnn_relu", "upsample")
+WHOLE = (
+    "scaled_dot_product_attention",
+    "lstm",
+    "gru",
+    "rnn_tanh",
+    "rnn_relu",
+    "upsample",
+    "rms_norm",
+)
 NORMS = {
     "_native_batch_norm_legit_no_training": "batch",
     "native_batch_norm": "batch",
     "native_layer_norm": "layer",
     "native_group_norm": "group",
     "_fused_rms_norm": "rms",
+    "rms_norm": "rms",
 }
 WITH_WEIGHTS = {"add": "shift", "mul": "scale", "matmul": "linear"}
 
@@ -139,8 +149,9 @@ def traits_and_detail(
         sizes_of_weights = [sizes(other) for other in weights]
         if all(set(size) <= {1} for size in sizes_of_weights):
             return {}, "number"
-        last = (sizes(node)[-1],)
-        return {}, "vector" if tuple(n for n in sizes_of_weights[0] if n > 1) == last else ""
+        long = tuple(n for n in sizes_of_weights[0] if n > 1)
+        is_last = sizes_of_weights[0][-1:] == long == sizes(node)[-1:]
+        return {}, "vector" if is_last else "channels" if len(long) == 1 else ""
     if op == "softmax":
         return {}, "rows" if given["dim"] % len(sizes(node)) == len(sizes(node)) - 1 else ""
     if op == "norm":

@@ -1,0 +1,274 @@
+"""What is one operator though it is written out: biases, attention, norms and activations.
+
+Each rule holds only where it is sure. It looks upwards from the last operator of what it folds, and
+what it folds must be used for nothing else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any, Final
+
+#: What weights of a sum or a product are: one number, or one for every place of the last axis, or
+#: of another.
+NUMBER: Final = "number"
+VECTOR: Final = "vector"
+CHANNELS: Final = "channels"
+#: Of a linear layer: its bias is in it.
+BIASED: Final = "biased"
+#: Of a norm that was written out: its weights are still to come.
+OPEN: Final = "open"
+#: Of a softmax: over the last axis.
+ROWS: Final = "rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator of a graph that is being read.
+
+    Attributes
+    ----------
+    op, name : str
+        Kind, and the name that the source has for it.
+    shape : tuple of int
+        Of what comes out.
+    sources : tuple of int
+        Nodes whose results it takes.
+    macs : int
+        Multiply-adds.
+    traits : mapping
+        By kind.
+    detail : str
+        What folding needs to know: ``number``, ``vector`` or ``channels`` of a ``scale`` or
+        ``shift``, ``biased`` of a ``linear``, ``rows`` of a ``softmax``, ``open`` of a ``norm`` or
+        an activation; else empty.
+    """
+
+    op: str
+    name: str
+    shape: tuple[int, ...] = ()
+    sources: tuple[int, ...] = ()
+    macs: int = 0
+    traits: Mapping[str, Any] = field(default_factory=dict)
+    detail: str = ""
+
+
+#: Name of attention, written as one operator or taken apart.
+ATTENTION: Final = "scaled_dot_product_attention"
+#: Operators between scores and softmax that change the scores by what is not data.
+_MASKS: Final = frozenset({"shift", "masked_fill", "where"})
+#: More steps than this from softmax up to scores have not been seen.
+_LONGEST: Final = 6
+#: Ways from the last product of a norm up to what it norms: over the square root of the mean of
+#: squares, or of the variance.
+_SPREADS: Final = tuple(
+    (*root, f"shift:{NUMBER}", *spread)
+    for root in (("rsqrt",), ("sqrt",), ("reciprocal", "sqrt"))
+    for spread in (("pool:average", "square"), ("var",))
+)
+_ONE_MORE: Final = f"shift:{NUMBER}"
+_TIMES: Final = f"scale:{NUMBER}"
+#: Activations that are their input times something of it: the way up from that to the input.
+_GATES: Final[Mapping[tuple[str, ...], str]] = {
+    ("activation:sigmoid",): "silu",
+    ("activation:hardsigmoid",): "hardswish",
+    ("activation:tanh", "activation:softplus"): "mish",
+    ("activation:sigmoid", _TIMES): "gelu",
+    (_ONE_MORE, "activation:erf", _TIMES): "gelu",
+    (_TIMES, _ONE_MORE, "activation:erf", _TIMES): "gelu",
+}
+
+
+def vector_detail(weights: tuple[int, ...], shape: tuple[int, ...] | None) -> str:
+    """Whether weights of a sum or product are one number, or one for every place of one axis.
+
+    Parameters
+    ----------
+    weights : tuple of int
+        Shape of the weights.
+    shape : tuple of int or None
+        Of what comes out; ``None`` where it is not known.
+    """
+    longest = max(weights, default=1)
+    if prod(weights) != longest:
+        return ""
+    if longest == 1:
+        return NUMBER
+    if len(weights) == 1:
+        # However many axes there are, it goes along the last.
+        return VECTOR
+    if not shape:
+        return ""
+    return VECTOR if weights[-1] == longest == shape[-1] else CHANNELS
+
+
+@dataclass(frozen=True, slots=True)
+class Above:
+    """What comes before an operator.
+
+    Attributes
+    ----------
+    nodes : mapping of int to Node
+        Folded already.
+    users : mapping of int to int
+        How many take what each gives.
+    """
+
+    nodes: Mapping[int, Node]
+    users: Mapping[int, int]
+
+    def up(self, number: int, *steps: str) -> int | None:
+        """Node above a chain of operators that are used for nothing else, or ``None``.
+
+        A step is an ``op``, or ``op:what`` with its detail or the trait of that name; ``square`` is a power
+        or a product with itself.
+        """
+        for step in steps:
+            node = self.nodes[number]
+            op, _, what = step.partition(":")
+            if op == "square":
+                fits = node.op in {"pow", "mul"}
+            else:
+                fits = node.op == op and what in {"", node.detail, node.traits.get(op)}
+            if not fits or self.users[number] != 1 or len(node.sources) != 1:
+                return None
+            number = node.sources[0]
+        return number
+
+
+def with_weights(node: Node, above: Above) -> Node | None:
+    """The operator before, if this one is only its weights: a bias, scale and shift of a norm."""
+    if node.op not in {"shift", "scale"} or len(node.sources) != 1:
+        return None
+    source = node.sources[0]
+    before = above.nodes[source]
+    if above.users[source] != 1:
+        return None
+    is_shift = node.op == "shift"
+    if before.op == "linear" and before.detail != BIASED and is_shift and node.detail == VECTOR:
+        return replace(before, shape=node.shape, detail=BIASED)
+    if before.op == "norm" and before.detail == OPEN and node.detail in {VECTOR, CHANNELS}:
+        shape = node.shape or before.shape
+        return replace(before, shape=shape, detail="" if is_shift else OPEN)
+    if before.op == "activation" and before.detail == OPEN and not is_shift:
+        # Half of what was twice as much.
+        return replace(before, detail="") if node.detail == NUMBER else None
+    return None
+
+
+def whole(node: Node, above: Above) -> Node:
+    """What is written out and ends here, as one operator; or the node itself."""
+    if node.op == "matmul":
+        return _attention(node, above) or node
+    if node.op == "mul" and len(node.sources) == 2:
+        return _norm(node, above) or _activation(node, above) or node
+    return node
+
+
+def _norm(node: Node, above: Above) -> Node | None:
+    """A norm, up to its weights: data over the spread of its numbers, less their mean or not."""
+    for data, spread in (node.sources, node.sources[::-1]):
+        for way in _SPREADS:
+            found = above.up(spread, *way)
+            if found is None:
+                continue
+            middle = _centred(data, above)
+            if middle is not None and found in {data, middle}:
+                return replace(node, op="norm", sources=(middle,), traits=_LAYER, detail=OPEN)
+            if found == data and way[-1] == "square":
+                return replace(node, op="norm", sources=(data,), traits=_RMS, detail=OPEN)
+    return None
+
+
+_LAYER: Final = {"norm": "layer"}
+_RMS: Final = {"norm": "rms"}
+
+
+def _centred(number: int, above: Above) -> int | None:
+    """What a mean was taken off, or ``None``."""
+    node = above.nodes[number]
+    if node.op != "add" or len(node.sources) != 2:
+        return None
+    for data, mean in (node.sources, node.sources[::-1]):
+        if above.up(mean, "pool:average") == data:
+            return data
+    return None
+
+
+def _activation(node: Node, above: Above) -> Node | None:
+    """An activation that is written as its input times something of it."""
+    for data, gate in (node.sources, node.sources[::-1]):
+        halved = above.up(data, _TIMES)
+        for way, name in _GATES.items():
+            found = above.up(gate, *way)
+            if found is not None and found in {data, halved}:
+                is_open = name == "gelu" and _ONE_MORE in way and halved is None
+                detail = OPEN if is_open and way[0] != _TIMES else ""
+                source = data if found == data else found
+                return _as_activation(node, source, name, detail)
+        inner = above.up(gate, _ONE_MORE, "activation:tanh", _TIMES)
+        cubed = _cubic(inner, above)
+        if cubed is not None and cubed in {data, halved}:
+            return _as_activation(node, cubed, "gelu", "" if cubed == halved else OPEN)
+    return None
+
+
+def _as_activation(node: Node, source: int, name: str, detail: str) -> Node:
+    traits = {"activation": name}
+    return replace(node, op="activation", sources=(source,), traits=traits, detail=detail)
+
+
+def _cubic(number: int | None, above: Above) -> int | None:
+    """``x`` of ``x + a x³``, as the approximation of GELU has it; or ``None``."""
+    node = None if number is None else above.nodes[number]
+    if node is None or node.op != "add" or len(node.sources) != 2:
+        return None
+    for data, cube in (node.sources, node.sources[::-1]):
+        if above.up(cube, _TIMES, "pow") == data:
+            return data
+    return None
+
+
+def _attention(node: Node, above: Above) -> Node | None:
+    """Attention in the place of its last product."""
+    if len(node.sources) != 2:
+        return None
+    for weights, values in (node.sources, node.sources[::-1]):
+        softmax = above.nodes[weights]
+        if softmax.op == "softmax" and softmax.detail == ROWS and above.users[weights] == 1:
+            found = _scores(softmax, above)
+            if found is not None:
+                scores, biases = found
+                queries = (_unscaled(source, above) for source in scores.sources)
+                traits = {"heads": softmax.shape[-3] if len(softmax.shape) > 3 else 1}
+                sources = tuple(dict.fromkeys((*queries, *biases, values)))
+                macs = scores.macs + node.macs
+                return Node("attention", ATTENTION, node.shape, sources, macs, traits)
+    return None
+
+
+def _scores(softmax: Node, above: Above) -> tuple[Node, list[int]] | None:
+    """Product of queries and keys under a softmax, and the data that was added to it."""
+    waiting, biases = list(softmax.sources), []
+    for _ in range(_LONGEST):
+        # Of several sources one leads up to the scores; the others are added to them.
+        leading = [s for s in waiting if above.users[s] == 1 and _leads_up(above.nodes[s])]
+        if len(leading) != 1:
+            return None
+        biases += [source for source in waiting if source != leading[0]]
+        node = above.nodes[leading[0]]
+        if node.op == "matmul":
+            return node, biases
+        waiting = list(node.sources)
+    return None
+
+
+def _leads_up(node: Node) -> bool:
+    is_number = node.op == "scale" and node.detail == NUMBER
+    return is_number or node.op in _MASKS or node.op in {"add", "matmul"}
+
+
+def _unscaled(source: int, above: Above) -> int:
+    node = above.nodes[source]
+    is_number = node.op == "scale" and node.detail == NUMBER
+    return node.sources[0] if is_number and above.users[source] == 1 else source
