@@ -120,8 +120,8 @@ class Above:
     def up(self, number: int, *steps: str) -> int | None:
         """Node above a chain of operators that are used for nothing else, or ``None``.
 
-        A step is an ``op``, or ``op:what`` with its detail or the trait of that name; ``square`` is a power
-        or a product with itself.
+        A step is an ``op``, or ``op:what`` with its detail or the trait of that name; ``square`` is
+        a power or a product with itself.
         """
         for step in steps:
             node = self.nodes[number]

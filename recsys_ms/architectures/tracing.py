@@ -1,10 +1,11 @@
 """Records the operators that a module runs, on the ``meta`` device: no weights, no arithmetic."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
+from recsys_ms.architectures.folding import ATTENTION
 from recsys_ms.architectures.operators import ALLOCATING, ARRANGING, OVERWRITING, RECURRENT
 from recsys_ms.architectures.preparing import (
     check_arguments,
@@ -14,6 +15,7 @@ from recsys_ms.architectures.preparing import (
     prepared,
     reported,
 )
+from recsys_ms.architectures.shortcuts import attention, shortcut
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.optional import require
 
@@ -219,7 +221,7 @@ def _modes() -> tuple[Any, Any]:
     python: Any = require("torch.utils._python_dispatch", extra=EXTRA, purpose=_PURPOSE)
     tree: Any = require("torch.utils._pytree", extra=EXTRA, purpose=_PURPOSE)
     functional = torch.nn.functional
-    whole = {functional.scaled_dot_product_attention: "scaled_dot_product_attention"}
+    whole = {functional.scaled_dot_product_attention: ATTENTION}
     # Absent before torch 2.4.
     whole |= {
         place.rms_norm: "rms_norm" for place in (torch, functional) if hasattr(place, "rms_norm")
@@ -234,8 +236,33 @@ def _modes() -> tuple[Any, Any]:
     }
     processor, nowhere = torch.device("cpu"), torch.device("meta")
 
+    kind = torch.Tensor
+
     def tensors_of(value: Any) -> list[Any]:
-        return [leaf for leaf in tree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+        return [leaf for leaf in tree.tree_leaves(value) if isinstance(leaf, kind)]
+
+    def flat(values: Iterable[Any]) -> list[Any]:
+        """Tensors of what ATen takes and gives: alone, or in lists."""
+        found = []
+        for value in values:
+            if isinstance(value, kind):
+                found.append(value)
+            elif isinstance(value, list | tuple):
+                found += [one for one in value if isinstance(one, kind)]
+        return found
+
+    @cache
+    def about(operator: Any) -> tuple[bool, str, tuple[int, ...], Any]:
+        """Whether it is a way to write others, its name, which arguments it writes, a shortcut."""
+        schema = operator._schema
+        name = schema.name.split("::")[-1]
+        writes = tuple(
+            n
+            for n, argument in enumerate(schema.arguments)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        )
+        faster = shortcut(torch, name, operator._overloadname)
+        return _is_composite(operator), _plain(name), writes, faster
 
     class Functions(overrides.TorchFunctionMode):  # type: ignore[misc]
         """Devices, and layers that the ``meta`` device would take apart.
@@ -271,7 +298,9 @@ def _modes() -> tuple[Any, Any]:
             args, kwargs = tree.tree_map(self.tracker.as_meta, (args, kwargs or {}))
             self.tracker.paused += 1
             try:
-                result = _run_layer(func, name, args, kwargs)
+                result = attention(args, kwargs) if name == ATTENTION else None
+                if result is None:
+                    result = _run_layer(func, name, args, kwargs)
             finally:
                 self.tracker.paused -= 1
             self.tracker.ran(
@@ -295,38 +324,37 @@ def _modes() -> tuple[Any, Any]:
         ) -> Any:
             tracker = self.tracker
             kwargs = kwargs or {}
-            if _is_composite(func):
+            is_composite, name, writes, faster = about(func)
+            if is_composite:
                 # In inference mode they come whole.
                 with self:
                     return func.decompose(*args, **kwargs)
-            if not any(map(tracker.is_off, tensors_of((args, kwargs)))):
+            tensors = flat((*args, *kwargs.values()))
+            off = [tracker.is_off(tensor) for tensor in tensors]
+            if not any(off):
                 # Constants of the code.
                 return func(*args, **kwargs)
-            args, kwargs = tree.tree_map(tracker.as_meta, (args, kwargs))
+            if not all(tensor.device == nowhere for tensor in tensors):
+                args, kwargs = tree.tree_map(tracker.as_meta, (args, kwargs))
+                tensors = flat((*args, *kwargs.values()))
             if kwargs.get("device") is not None:
                 kwargs = {**kwargs, "device": nowhere}
-            result = func(*args, **kwargs)
+            result = None if faster is None or kwargs else faster(args)
+            if result is None:
+                result = func(*args, **kwargs)
             if not tracker.paused:
-                schema = func._schema
                 tracker.ran(
-                    _plain(schema.name.split("::")[-1]),
-                    tensors_of((args, kwargs)),
-                    tensors_of(result),
-                    options=tuple(None if isinstance(a, torch.Tensor) else a for a in args),
-                    wrote=[
-                        value
-                        for value, argument in zip(args, schema.arguments, strict=False)
-                        if argument.alias_info is not None
-                        and argument.alias_info.is_write
-                        and isinstance(value, torch.Tensor)
-                    ],
+                    name,
+                    tensors,
+                    flat(result if isinstance(result, list | tuple) else (result,)),
+                    options=tuple(None if isinstance(a, kind) else a for a in args),
+                    wrote=[args[n] for n in writes if n < len(args) and isinstance(args[n], kind)],
                 )
             return result
 
     return Functions, Dispatch
 
 
-@cache
 def _is_composite(operator: Any) -> bool:
     """Whether an operator is only a way to write others."""
     torch: Any = require("torch", extra=EXTRA, purpose=_PURPOSE)
