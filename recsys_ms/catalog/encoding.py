@@ -27,6 +27,9 @@ UNKNOWN_CODE: Final = 0
 OTHER_CODE: Final = 1
 _N_RESERVED: Final = 2
 
+#: The card field that is many columns.
+VECTOR_FIELD: Final = "embedding"
+
 #: What a linear column holds (:attr:`EncodedFeatures.kinds`).
 NUMBER: Final = 0
 PRODUCT: Final = 1
@@ -136,7 +139,8 @@ class EncodingConfig:
     max_tree_tokens : int
         Most frequent tokens of a column for trees, where they are dense. Default 96.
     quadratic : bool
-        Whether linear learners also get the products of every two numeric columns. Default False.
+        Whether linear learners also get the products of every two numeric columns, but for those of
+        a vector, whose products would outnumber everything else. Default False.
     """
 
     min_count: int = 2
@@ -304,7 +308,7 @@ class ColumnEncoder:
             linear.add(name, _field(raw, name), standard[name])
             trees.add(name, _field(raw, name), np.where(known, values, np.nan))
         if self.config.quadratic:
-            names = list(standard)
+            names = [name for name in standard if _field(raw, name) != VECTOR_FIELD]
             for i, first in enumerate(names):
                 for second in names[i:]:
                     product = standard[first] * standard[second]

@@ -14,6 +14,7 @@ import pandas as pd
 from recsys_ms.catalog.cards import NUMERIC_KINDS, TASK_FIELDS, TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.encoding import (
+    VECTOR_FIELD,
     ColumnEncoder,
     EncodedFeatures,
     EncodingConfig,
@@ -270,7 +271,7 @@ def _with_layout(
         for i in range(layout.n_embedding):
             column = f"embedding_{i:04d}"
             all_numeric[column] = vectors[:, i]
-            all_fields[column] = "embedding"
+            all_fields[column] = VECTOR_FIELD
     return RawColumns(
         n_rows=len(rows),
         numeric=all_numeric,

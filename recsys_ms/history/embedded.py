@@ -14,8 +14,14 @@ _PLACES: Final = (_PACKAGE / "_data_history", _PACKAGE.parent / "data_history")
 RUNS_FILE: Final = "runs.parquet"
 
 
-def embedded_folder() -> Path:
-    """Folder with ``runs.parquet``, ``models.parquet`` and ``tasks.parquet`` of the zoo study.
+def embedded_folder(name: str = "zoo") -> Path:
+    """Folder of a part of the embedded data.
+
+    Parameters
+    ----------
+    name : str, default "zoo"
+        ``zoo``: ``runs.parquet``, ``models.parquet`` and ``tasks.parquet`` of the laboratory's
+        study; ``timm``: cards of timm's architectures and the archi2vec that embedded them.
 
     Raises
     ------
@@ -23,10 +29,10 @@ def embedded_folder() -> Path:
         The package was installed without its data.
     """
     for place in _PLACES:
-        if (place / "zoo" / RUNS_FILE).is_file():
-            return place / "zoo"
+        if (place / name / "models.parquet").is_file():
+            return place / name
     raise DataError(
-        f"the embedded history is not at {' or '.join(map(str, _PLACES))}; reinstall recsys-ms, "
+        f"the embedded data ({name}) is not at {' or '.join(map(str, _PLACES))}; reinstall recsys-ms, "
         "or name a history of your own"
     )
 

@@ -1,0 +1,243 @@
+"""archi2vec: a vector and a cluster for any architecture, from its operator graph alone."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Self, TypeAlias
+
+import networkx as nx
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from sklearn.cluster import KMeans
+
+from recsys_ms.architectures.encoders import Encoder, HashedSvd, ParagraphVectors
+from recsys_ms.architectures.karate import KarateVectors
+from recsys_ms.architectures.subtrees import Words
+from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
+from recsys_ms.core.files import write_atomic
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.history.embedded import embedded_folder
+
+EncoderName: TypeAlias = Literal["pv-dbow", "svd", "karateclub"]
+#: An operator graph, or its words (:func:`~recsys_ms.architectures.subtrees.graph_words`).
+Architecture: TypeAlias = "nx.DiGraph[Any] | Words"
+
+_ENCODERS: Final[dict[str, type[Encoder]]] = {
+    encoder.name: encoder for encoder in (ParagraphVectors, HashedSvd, KarateVectors)
+}
+_FORMAT: Final = "recsys-ms archi2vec"
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archi2VecConfig:
+    """Options of :class:`Archi2Vec`.
+
+    Attributes
+    ----------
+    encoder : {"pv-dbow", "svd", "karateclub"}, default "pv-dbow"
+        Paragraph vectors as in graph2vec; a truncated SVD of hashed words, which trains nothing;
+        karateclub's own graph2vec, where it is installed.
+    n_dims : int, default 64
+        Length of a vector.
+    n_clusters : int, default 64
+        Groups of architectures; fewer where there are fewer graphs.
+    seed : int, default 0
+        Of training and clustering.
+
+    Raises
+    ------
+    UsageError
+        A value that none of these can have.
+    """
+
+    encoder: EncoderName = "pv-dbow"
+    n_dims: int = 64
+    n_clusters: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.encoder not in _ENCODERS:
+            names = ", ".join(_ENCODERS)
+            raise UsageError(
+                f"Archi2VecConfig.encoder: got {self.encoder!r}, wanted one of {names}"
+            )
+        for name in ("n_dims", "n_clusters"):
+            if getattr(self, name) < 1:
+                got = getattr(self, name)
+                raise UsageError(f"Archi2VecConfig.{name}: got {got}, wanted at least 1")
+
+
+class Archi2Vec:
+    """Vectors of architectures (Fennec: Bai et al., 2024; graph2vec: Narayanan et al., 2017).
+
+    A graph's words go through an encoder; vectors have length 1, so that inner products are cosine
+    similarities, and fall into clusters by KMeans.
+
+    Parameters
+    ----------
+    config : Archi2VecConfig, optional
+        Options.
+    """
+
+    def __init__(self, config: Archi2VecConfig | None = None) -> None:
+        self.config = config or Archi2VecConfig()
+        self._encoder: Encoder | None = None
+        self._centers: FloatArray = np.zeros((0, 0))
+
+    def fit(self, architectures: Iterable[Architecture]) -> Self:
+        """Learn words and clusters; a second call forgets the first.
+
+        Raises
+        ------
+        DataError
+            Fewer than two architectures, or none that share anything.
+        MissingExtraError
+            The encoder's library is not installed.
+        """
+        encoder = _ENCODERS[self.config.encoder]()
+        documents = [encoder.prepare(each) for each in architectures]
+        if len(documents) < 2:
+            raise DataError(f"archi2vec: got {len(documents)} architectures, wanted at least 2")
+        self._encoder = encoder.fit(documents, self.config.n_dims, self.config.seed)
+        vectors = np.stack([self._vector(document) for document in documents])
+        known = vectors[np.isfinite(vectors).all(axis=1)]
+        n_clusters = min(self.config.n_clusters, len(np.unique(known.round(6), axis=0)))
+        kmeans = KMeans(n_clusters, n_init=4, random_state=self.config.seed).fit(known)
+        self._centers = kmeans.cluster_centers_
+        return self
+
+    def transform(self, architectures: Iterable[Architecture]) -> FloatArray:
+        """Vectors of architectures, whether or not ``fit`` saw them.
+
+        A row depends on its architecture alone, bit for bit.
+
+        Returns
+        -------
+        ndarray of shape (n_architectures, n_dims), float64
+            Of length 1; NaN where nothing of an architecture is known.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        """
+        encoder = self._fitted()
+        rows = [self._vector(encoder.prepare(each)) for each in architectures]
+        return np.array(rows).reshape(-1, self.config.n_dims)
+
+    def clusters(self, vectors: FloatArray) -> IntArray:
+        """Cluster of each vector, numbered from 0; -1 where the vector is NaN.
+
+        Parameters
+        ----------
+        vectors : ndarray of shape (n_architectures, n_dims)
+            From :meth:`transform`.
+        """
+        self._fitted()
+        # One vector at a time, so that none depends on the others.
+        return np.array([self._cluster(vector) for vector in vectors], dtype=np.int64)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``archi2vec.safetensors`` into a folder: arrays and JSON, no pickle.
+
+        Raises
+        ------
+        StorageError
+            The folder cannot be written.
+        """
+        encoder = self._fitted()
+        state = encoder.state()
+        about = {
+            "format": _FORMAT,
+            "format_version": _VERSION,
+            "config": asdict(self.config),
+            "encoder": state.values,
+        }
+        arrays = {f"encoder.{name}": array for name, array in state.arrays.items()}
+        arrays["centers"] = self._centers
+        data = save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, _metadata(about))
+        write_atomic(_file(folder), data)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what :meth:`save` wrote; vectors come out the same, bit for bit.
+
+        Raises
+        ------
+        ArtifactError
+            Absent, truncated, or of another or a newer format.
+        """
+        path = _file(folder)
+        try:
+            data = path.read_bytes()
+            arrays, about = load(data), _about(data)
+        except OSError as error:
+            raise ArtifactError(
+                f"{path}: cannot be read ({error.strerror}); write it with Archi2Vec.save or "
+                "recsys-ms embed"
+            ) from error
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{path}: not archi2vec ({error}); embed again") from error
+        if about.get("format_version", 0) > _VERSION:
+            raise ArtifactError(
+                f"{path}: format version {about['format_version']}, and this recsys-ms reads up to "
+                f"{_VERSION}; upgrade recsys-ms"
+            )
+        try:
+            restored = cls(Archi2VecConfig(**about["config"]))
+            inner = {k.removeprefix("encoder."): v for k, v in arrays.items() if k != "centers"}
+            restored._encoder = _ENCODERS[restored.config.encoder].from_state(
+                State(values=about["encoder"], arrays=inner)
+            )
+            restored._centers = np.asarray(arrays["centers"], dtype=np.float64)
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{path}: lacks {error}; embed again") from error
+        return restored
+
+    @classmethod
+    def embedded(cls) -> Self:
+        """The one that ships with the package, trained on every architecture of timm.
+
+        Raises
+        ------
+        DataError
+            The package was installed without its data.
+        """
+        return cls.load(embedded_folder("timm"))
+
+    def _vector(self, document: Any) -> FloatArray:
+        vector = self._fitted().encode(document)
+        if vector is None:
+            return np.full(self.config.n_dims, np.nan)
+        return vector / max(float(np.linalg.norm(vector)), np.finfo(float).tiny)
+
+    def _cluster(self, vector: FloatArray) -> int:
+        if not np.isfinite(vector).all():
+            return -1
+        return int(((self._centers - vector) ** 2).sum(axis=1).argmin())
+
+    def _fitted(self) -> Encoder:
+        if self._encoder is None:
+            raise NotFittedError("archi2vec is not fitted; call fit() or load() first")
+        return self._encoder
+
+
+def _file(folder: str | Path) -> Path:
+    return Path(folder) / "archi2vec.safetensors"
+
+
+def _metadata(about: dict[str, Any]) -> dict[str, str]:
+    return {"about": json.dumps(about, sort_keys=True)}
+
+
+def _about(data: bytes) -> dict[str, Any]:
+    # safetensors gives metadata of files alone, not of bytes: the header is JSON behind its length.
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    about: dict[str, Any] = json.loads(header["__metadata__"]["about"])
+    if about.get("format") != _FORMAT:
+        raise ValueError("its header names another format")
+    return about

@@ -1,0 +1,258 @@
+"""What makes a vector of the words of a graph: PV-DBOW as in graph2vec, or a truncated SVD."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final, Self
+
+import networkx as nx
+import numpy as np
+import scipy.sparse as sp
+from sklearn.decomposition import TruncatedSVD
+
+from recsys_ms.architectures.subtrees import Words, graph_words
+from recsys_ms.core.errors import DataError
+from recsys_ms.core.optional import require
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray, IntArray
+
+_STEPS: Final = 50
+_TOLERANCE: Final = 1e-9
+
+
+class Encoder(ABC):
+    """Words to vectors; a vector depends on its own words and on what was learned, nothing else."""
+
+    name: ClassVar[str]
+
+    def prepare(self, architecture: Any) -> Any:
+        """What the encoder learns from: the words of a graph, which may be given instead of it."""
+        return graph_words(architecture) if isinstance(architecture, nx.DiGraph) else architecture
+
+    @abstractmethod
+    def fit(self, documents: Sequence[Any], n_dims: int, seed: int) -> Self:
+        """Learn from prepared architectures."""
+
+    @abstractmethod
+    def encode(self, document: Any) -> FloatArray | None:
+        """Vector of a prepared architecture, shape (n_dims,); ``None`` where nothing is known."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """Everything that :meth:`from_state` needs."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: State) -> Self:
+        """Restore a fitted encoder."""
+
+
+class ParagraphVectors(Encoder):
+    """PV-DBOW with negative sampling (Le & Mikolov, 2014; graph2vec: Narayanan et al., 2017).
+
+    Training is gensim's, on one thread, so that a seed gives one result. A vector is then not that
+    of training but the maximum of its own objective with the words held fixed::
+
+        sum_{w in words} log s(u.v_w) + k n/m sum_{w in noise} log s(-u.v_w) - penalty/2 |u|^2
+
+    with ``s`` the logistic function, ``n`` the number of words and ``m`` noise words that stand for
+    the noise distribution. It is concave, so Newton's method finds the one maximum: a graph has the
+    same vector whether it was trained on or not, in any company.
+
+    Parameters
+    ----------
+    epochs : int, default 30
+        Passes over the words.
+    n_negative : int, default 5
+        Noise words for each word, ``k``.
+    """
+
+    name: ClassVar[str] = "pv-dbow"
+    #: A word of one graph alone says nothing of kinship.
+    min_graphs: ClassVar[int] = 2
+    n_noise: ClassVar[int] = 512
+    penalty: ClassVar[float] = 10.0
+
+    def __init__(self, epochs: int = 30, n_negative: int = 5) -> None:
+        self._epochs, self._n_negative = epochs, n_negative
+
+    def fit(self, documents: Sequence[Any], n_dims: int, seed: int) -> Self:
+        """Train word vectors with gensim.
+
+        Raises
+        ------
+        MissingExtraError
+            gensim is not installed.
+        DataError
+            No two graphs share a word.
+        """
+        doc2vec: Any = require(
+            "gensim.models.doc2vec", extra="embed", purpose="train vectors of architectures"
+        )
+        _, n_graphs = np.unique(np.concatenate(documents), return_counts=True)
+        if n_graphs.max() < self.min_graphs:
+            raise DataError("no two graphs share a word; give more graphs to learn from")
+        texts = [
+            doc2vec.TaggedDocument([str(word) for word in words.tolist()], [at])
+            for at, words in enumerate(documents)
+        ]
+        trained = doc2vec.Doc2Vec(
+            texts,
+            dm=0,
+            vector_size=n_dims,
+            epochs=self._epochs,
+            negative=self._n_negative,
+            hs=0,
+            sample=0,
+            min_count=self.min_graphs,
+            workers=1,
+            seed=seed,
+            alpha=0.05,
+            min_alpha=0.0005,
+        )
+        return self.take(trained)
+
+    def take(self, trained: Any) -> Self:
+        """Take the word vectors out of a ``gensim`` ``Doc2Vec``."""
+        keys = trained.wv.index_to_key
+        words = np.array([self.code(key) for key in keys], dtype=np.uint64)
+        order = np.argsort(words)
+        counts = np.array([trained.wv.get_vecattr(key, "count") for key in keys], dtype=np.float64)
+        share = np.cumsum(counts[order] ** trained.ns_exponent)
+        middles = (np.arange(self.n_noise) + 0.5) / self.n_noise
+        self._words = words[order]
+        self._vectors = trained.syn1neg[order].astype(np.float32)
+        self._noise = np.searchsorted(share / share[-1], middles)
+        return self
+
+    @staticmethod
+    def code(text: str) -> int:
+        """Integer that gensim's word stands for."""
+        return int(text)
+
+    def encode(self, document: Any) -> FloatArray | None:
+        """Vector that maximises the objective of a graph's words."""
+        known = self._vectors[_positions(self._words, document)].astype(np.float64)
+        if not len(known):
+            return None
+        noise = self._vectors[self._noise].astype(np.float64)
+        weight = self._n_negative * len(known) / len(noise)
+        vector = np.zeros(known.shape[1])
+        value = -np.inf
+        for _ in range(_STEPS):
+            miss, hit = _logistic(-known @ vector), _logistic(noise @ vector)
+            slope = known.T @ miss - weight * (noise.T @ hit) - self.penalty * vector
+            curve = (known * (miss * (1 - miss))[:, None]).T @ known
+            curve += weight * (noise * (hit * (1 - hit))[:, None]).T @ noise
+            curve[np.diag_indices_from(curve)] += self.penalty
+            step = np.linalg.solve(curve, slope)
+            # Newton's decrement squared: twice what is left to gain.
+            if slope @ step < _TOLERANCE * len(known):
+                break
+            length = 1.0
+            while length > 1e-6:
+                gained = self._objective(vector + length * step, known, noise, weight)
+                if gained > value:
+                    break
+                length /= 2
+            vector, value = vector + length * step, gained
+        return vector
+
+    def _objective(
+        self, vector: FloatArray, known: FloatArray, noise: FloatArray, weight: float
+    ) -> float:
+        fit = -np.logaddexp(0.0, -known @ vector).sum()
+        against = -weight * np.logaddexp(0.0, noise @ vector).sum()
+        return float(fit + against - self.penalty / 2 * vector @ vector)
+
+    def state(self) -> State:
+        """Word vectors and settings."""
+        return State(
+            values={"epochs": self._epochs, "n_negative": self._n_negative},
+            # safetensors has no unsigned 64-bit integers in every version.
+            arrays={
+                "words": self._words.view(np.int64),
+                "vectors": self._vectors,
+                "noise": self._noise.astype(np.int64),
+            },
+        )
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Restore the word vectors."""
+        restored = cls(int(state.values["epochs"]), int(state.values["n_negative"]))
+        restored._words = np.asarray(state.arrays["words"], dtype=np.int64).view(np.uint64)
+        restored._vectors = np.asarray(state.arrays["vectors"], dtype=np.float32)
+        restored._noise = np.asarray(state.arrays["noise"], dtype=np.int64)
+        return restored
+
+
+class HashedSvd(Encoder):
+    """Words hashed into buckets, weighted by rarity, and a truncated SVD: nothing is trained.
+
+    Bucket ``b`` has the weight log(n_graphs / graphs with b); rows have length 1 before the SVD.
+    """
+
+    name: ClassVar[str] = "svd"
+    n_buckets: ClassVar[int] = 1 << 15
+
+    def fit(self, documents: Sequence[Any], n_dims: int, seed: int) -> Self:
+        """Decompose the graphs' buckets.
+
+        Raises
+        ------
+        DataError
+            Fewer graphs than dimensions.
+        """
+        if len(documents) <= n_dims:
+            raise DataError(
+                f"{n_dims} dimensions need more than {n_dims} graphs, got {len(documents)}; "
+                "lower n_dims or give more graphs"
+            )
+        rows = [np.unique(self._buckets(words)) for words in documents]
+        n_graphs = np.bincount(np.concatenate(rows), minlength=self.n_buckets)
+        rarity = np.log(len(rows) / np.maximum(n_graphs, 1))
+        self._weights = np.where(n_graphs > 1, rarity, 0.0)
+        ends = np.cumsum([0, *(row.size for row in rows)])
+        columns = np.concatenate(rows)
+        shape = (len(rows), self.n_buckets)
+        table = sp.csr_array((self._weights[columns], columns, ends), shape=shape)
+        lengths = np.sqrt(table.multiply(table).sum(axis=1))
+        table = sp.diags_array(1 / np.maximum(lengths, np.finfo(float).tiny)) @ table
+        svd = TruncatedSVD(n_dims, algorithm="arpack", random_state=seed).fit(table)
+        self._components = svd.components_.T.astype(np.float32)
+        return self
+
+    def encode(self, document: Any) -> FloatArray | None:
+        """Project a graph's buckets."""
+        buckets = np.unique(self._buckets(document))
+        weights = self._weights[buckets]
+        if not weights.any():
+            return None
+        projected: FloatArray = (weights / np.linalg.norm(weights)) @ self._components[buckets]
+        return projected.astype(np.float64)
+
+    def _buckets(self, words: Words) -> IntArray:
+        return (words % np.uint64(self.n_buckets)).astype(np.int64)
+
+    def state(self) -> State:
+        """Weights of buckets and components."""
+        return State(arrays={"weights": self._weights, "components": self._components})
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Restore weights and components."""
+        restored = cls()
+        restored._weights = np.asarray(state.arrays["weights"], dtype=np.float64)
+        restored._components = np.asarray(state.arrays["components"], dtype=np.float32)
+        return restored
+
+
+def _positions(known: Words, words: Words) -> IntArray:
+    """Positions of those of ``words`` that are among the sorted ``known``."""
+    at = np.minimum(np.searchsorted(known, words), len(known) - 1)
+    return np.asarray(at[known[at] == words], dtype=np.int64)
+
+
+def _logistic(x: FloatArray) -> FloatArray:
+    # Through the tangent, which does not overflow.
+    return 0.5 * (1.0 + np.tanh(0.5 * x))

@@ -1,0 +1,254 @@
+"""One architecture of timm: built without weights, traced, and described."""
+
+import json
+import os
+import secrets
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from recsys_ms.architectures.facts import graph_depth, graph_macs
+from recsys_ms.architectures.graph import architecture_graph
+from recsys_ms.architectures.subtrees import VIEWS, Words, graph_words
+from recsys_ms.core.errors import DataError, StorageError
+from recsys_ms.core.optional import require
+
+_PURPOSE: Final = "build the architectures of timm"
+#: Raised when what is recorded of an architecture changes; files of other versions are made anew.
+_RECORD_VERSION: Final = 1
+#: Writing initial values into weights that hold none.
+_FILLING: Final = frozenset(
+    {
+        *("uniform_", "normal_", "fill_", "zero_", "clamp_", "erfinv_", "mul_", "add_", "div_"),
+        *("copy_", "kaiming_uniform_", "kaiming_normal_"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimmTag:
+    """Weights of an architecture, as timm's registry lists them.
+
+    Attributes
+    ----------
+    tag : str
+        Name of the weights.
+    n_source_classes : int or None
+        Classes of their head; ``None`` without one.
+    n_parameters : int
+        With a head of that many classes.
+    input_size : int
+        Pixels, the larger side.
+    licence : str or None
+        As timm states it.
+    """
+
+    tag: str
+    n_source_classes: int | None
+    n_parameters: int
+    input_size: int
+    licence: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TimmArchitecture:
+    """What is recorded of an architecture.
+
+    Attributes
+    ----------
+    name : str
+        As timm has it, without a tag.
+    family : str
+        timm's module that defines it.
+    n_parameters, macs, n_layers, n_operators : int
+        Of the model as timm builds it, for one input of its own size.
+    hidden_width : int or None
+        Features that its head sees.
+    input_size : int
+        Pixels, the larger side.
+    tags : tuple of TimmTag
+        Weights that exist for it.
+    words : ndarray of uint64
+        Of its graph.
+    seconds : float
+        Building and tracing.
+    """
+
+    name: str
+    family: str
+    n_parameters: int
+    macs: int
+    n_layers: int
+    n_operators: int
+    hidden_width: int | None
+    input_size: int
+    tags: tuple[TimmTag, ...]
+    words: Words
+    seconds: float
+
+
+def describe(name: str) -> TimmArchitecture:
+    """Build an architecture without weights, trace it and count.
+
+    Parameters
+    ----------
+    name : str
+        One of ``timm.list_models()``.
+
+    Raises
+    ------
+    MissingExtraError
+        torch or timm is not installed.
+    DataError
+        It cannot be built or traced.
+    """
+    torch: Any = require("torch", extra="embed", purpose=_PURPOSE)
+    timm: Any = require("timm", extra="embed", purpose=_PURPOSE)
+    start = time.perf_counter()
+    try:
+        with without_weights():
+            model = timm.create_model(name, pretrained=False)
+            image = torch.empty(1, *model.pretrained_cfg["input_size"])
+    # Whatever building raises: a name timm does not know, a library of its own that lacks.
+    except Exception as error:
+        told = " ".join(str(error).split())[:300]
+        raise DataError(f"{name}: timm cannot build it: {type(error).__name__}: {told}") from error
+    graph = architecture_graph(model, image)
+    width = getattr(model, "num_features", None)
+    return TimmArchitecture(
+        name=name,
+        family=str(timm.model_entrypoint(name).__module__).rpartition(".")[2],
+        n_parameters=sum(weight.numel() for weight in model.parameters()),
+        macs=graph_macs(graph),
+        n_layers=graph_depth(graph),
+        n_operators=graph.number_of_nodes(),
+        hidden_width=width if isinstance(width, int) and width > 0 else None,
+        input_size=max(image.shape[2:]),
+        tags=tuple(_tags(timm, name, model)),
+        words=graph_words(graph),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def described(name: str, folder: Path) -> TimmArchitecture | str:
+    """Description of an architecture, from its file in ``folder`` where that is of today's making.
+
+    Returns
+    -------
+    TimmArchitecture, or the reason why it cannot be described
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be written.
+    """
+    found = _read(folder / f"{name}.npz")
+    if found is not None:
+        return found
+    try:
+        made = describe(name)
+    except DataError as error:
+        return str(error)
+    _write(folder / f"{name}.npz", made)
+    return made
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Build modules on the ``meta`` device, and leave out what fills weights."""
+    torch: Any = require("torch", extra="embed", purpose=_PURPOSE)
+    with torch.device("meta"), _not_filling()():
+        yield
+
+
+@cache
+def _not_filling() -> Any:
+    torch: Any = require("torch", extra="embed", purpose=_PURPOSE)
+    overrides: Any = require("torch.overrides", extra="embed", purpose=_PURPOSE)
+
+    class NotFilling(overrides.TorchFunctionMode):  # type: ignore[misc]
+        """Passes over in-place functions that only fill a tensor without storage."""
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+        ) -> Any:
+            if getattr(func, "__name__", "") in _FILLING:
+                # Functions of torch.nn.init come with names for everything.
+                filled = args[0] if args else (kwargs or {}).get("tensor")
+                if isinstance(filled, torch.Tensor) and filled.is_meta:
+                    return filled
+            return func(*args, **(kwargs or {}))
+
+    return NotFilling
+
+
+def _tags(timm: Any, name: str, model: Any) -> Iterator[TimmTag]:
+    n_classes = int(getattr(model, "num_classes", 0) or 0)
+    heads = model.pretrained_cfg.get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    n_head = sum(
+        weight.numel()
+        for key, weight in model.named_parameters()
+        if any(key.startswith(f"{head}.") for head in heads)
+    )
+    n_body = sum(weight.numel() for weight in model.parameters()) - n_head
+    for tag, config in sorted(timm.models.get_arch_pretrained_cfgs(name).items()):
+        # Configurations without weights are names for training from scratch.
+        if not config.has_weights:
+            continue
+        classes = int(config.num_classes or 0)
+        per_class = n_head // n_classes if n_classes else 0
+        yield TimmTag(
+            tag=tag or "default",
+            n_source_classes=classes or None,
+            n_parameters=n_body + per_class * classes,
+            input_size=max(config.input_size[1:]),
+            licence=config.license or None,
+        )
+
+
+@cache
+def _made_by() -> str:
+    """What a file depends on: releases of torch and timm, and how words are made."""
+    parts = [version("torch"), version("timm"), str(_RECORD_VERSION), repr(VIEWS)]
+    return sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _write(path: Path, made: TimmArchitecture) -> None:
+    about = {**asdict(made), "made_by": _made_by()}
+    del about["words"]
+    # A fresh name each: several jobs may work on one folder.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp.npz")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(temporary, about=np.array(json.dumps(about)), words=made.words)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(
+            f"{path}: cannot be written ({error.strerror or error}); "
+            "check that the folder is writable and has free space"
+        ) from error
+
+
+def _read(path: Path) -> TimmArchitecture | None:
+    """``None`` where the file is absent, damaged, or of another making."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            about, words = json.loads(str(file["about"])), file["words"]
+        if about.pop("made_by") != _made_by():
+            return None
+        about["tags"] = tuple(TimmTag(**tag) for tag in about["tags"])
+        return TimmArchitecture(**about, words=words)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
