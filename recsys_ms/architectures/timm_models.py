@@ -202,14 +202,14 @@ def _tags(timm: Any, name: str, model: Any) -> Iterator[TimmTag]:
         if any(key.startswith(f"{head}.") for head in heads)
     )
     n_body = sum(weight.numel() for weight in model.parameters()) - n_head
-    for tag, config in sorted(timm.models.get_arch_pretrained_cfgs(name).items()):
-        # Configurations without weights are names for training from scratch.
-        if not config.has_weights:
+    for key, config in sorted(timm.models.get_arch_pretrained_cfgs(name).items()):
+        # Configurations without weights stand for training from scratch.
+        if not config.has_weights or "." not in key:
             continue
         classes = int(config.num_classes or 0)
         per_class = n_head // n_classes if n_classes else 0
         yield TimmTag(
-            tag=tag or "default",
+            tag=key.partition(".")[2],
             n_source_classes=classes or None,
             n_parameters=n_body + per_class * classes,
             input_size=max(config.input_size[1:]),

@@ -223,6 +223,13 @@ class Catalog:
             raise _unknown(self.tasks, task_id, "task")
         return card
 
+    def model_cards(self) -> list[ModelCard]:
+        """All cards of models, by id."""
+        return [
+            ModelCard(model_id=key, **_values(row, MODEL_FIELDS, c.MODEL_ID))
+            for key, row in _rows(self.models).items()
+        ]
+
     def find_model_card(self, model_id: str) -> ModelCard | None:
         """Look up the card of ``model_id``, or ``None`` where there is none."""
         if model_id not in self.models.index:

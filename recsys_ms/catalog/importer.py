@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 from recsys_ms.catalog.cards import MODEL_FIELDS, TASK_FIELDS, FieldKind, ModelCard, TaskCard
+from recsys_ms.catalog.names import parse_model_id
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.quarantine import Reject
@@ -138,9 +139,10 @@ def expand_cards(
 ) -> list[ModelCard]:
     """Give cards of architectures to the models of those architectures.
 
-    The architecture of a model is what stands before the first dot of its id (timm's
-    ``ARCHITECTURE.TAG``). What only weights have (pre-training data, accuracy, licence) is not
-    passed on, except to the model whose id the card has.
+    The architecture of a model is what its id says: ``ARCHITECTURE.TAG`` (timm),
+    ``ARCHITECTURE@SOURCE``, either behind an owner and a slash. What only weights have
+    (pre-training data, accuracy, licence) is not passed on, except to the model whose id the card
+    has.
 
     Parameters
     ----------
@@ -167,6 +169,8 @@ def expand_cards(
     expanded = []
     for model_id in dict.fromkeys(model_ids):
         architecture = model_id.split(".", 1)[0]
+        if architecture not in by_architecture:
+            architecture = parse_model_id(model_id).architecture
         exact = by_id.get(model_id)
         known = exact or by_architecture.get(architecture)
         if not known:

@@ -9,8 +9,9 @@ import pandas as pd
 import typer
 from rich.table import Table
 
+from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.catalog.importer import CardKind, expand_cards, import_cards
+from recsys_ms.catalog.importer import CardImport, CardKind, expand_cards, import_cards
 from recsys_ms.catalog.names import with_timm_families
 from recsys_ms.cli.console import show, show_json, warn
 from recsys_ms.cli.options import (
@@ -79,7 +80,10 @@ def ingest(
     ] = True,
     kind: Annotated[
         Literal["runs", "model-cards", "task-cards"],
-        typer.Option("--as", help="What a row is. Cards need --catalog."),
+        typer.Option(
+            "--as",
+            help="What a row is. Cards need --catalog, and may come from a catalog's folder too.",
+        ),
     ] = "runs",
     catalog: CatalogOption = None,
     timm_families: Annotated[
@@ -207,7 +211,7 @@ def _ingest_cards(
     rejects: list[Reject] = []
     for path in files:
         if kind == "model":
-            models = import_cards(path, kind="model", mapping=mapping, **table)
+            models = _model_cards(path, mapping, table)
             known = known.with_models(models.cards)
             # Cards of architectures also describe the history's models (ARCHITECTURE.TAG).
             if (history / "runs").is_dir():
@@ -246,6 +250,18 @@ def _ingest_cards(
             f"{len(rejects)} rows are no cards (the others were taken); "
             f"first: {first.file}:{first.line}: {first.reason}"
         )
+
+
+def _model_cards(path: Path, mapping: FieldMapping, table: JsonDict) -> CardImport[ModelCard]:
+    """Cards of a table, or of a catalog's folder."""
+    if not path.is_dir():
+        return import_cards(path, kind="model", mapping=mapping, **table)
+    if mapping != FieldMapping():
+        raise UsageError(f"{path}: a catalog has cards already; leave out --map and its like")
+    cards = Catalog.read(path).model_cards()
+    if not cards:
+        raise DataError(f"{path}: holds no model cards; name a table, or a catalog's folder")
+    return CardImport(cards, (), 0)
 
 
 def _show_reports(

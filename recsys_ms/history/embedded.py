@@ -32,8 +32,8 @@ def embedded_folder(name: str = "zoo") -> Path:
         if (place / name / "models.parquet").is_file():
             return place / name
     raise DataError(
-        f"the embedded data ({name}) is not at {' or '.join(map(str, _PLACES))}; reinstall recsys-ms, "
-        "or name a history of your own"
+        f"the embedded data ({name}) is not at {' or '.join(map(str, _PLACES))}; reinstall "
+        "recsys-ms, or name a history of your own"
     )
 
 

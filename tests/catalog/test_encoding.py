@@ -113,6 +113,15 @@ def test_quadratic_adds_products_of_standardised_numbers():
     )
 
 
+def test_the_numbers_of_a_vector_get_no_products():
+    data = raw(
+        numeric={"a": [1.0, 3.0], "embedding_0": [0.0, 1.0], "embedding_1": [1.0, 0.0]},
+        fields={"embedding_0": "embedding", "embedding_1": "embedding"},
+    )
+    features = ColumnEncoder(EncodingConfig(quadratic=True)).fit(data).transform(data)
+    assert features.linear_names == ("a", "embedding_0", "embedding_1", "a*a")
+
+
 def test_caps_keep_the_most_frequent():
     config = EncodingConfig(min_count=1, max_categories=1, max_tokens=2, max_tree_tokens=1)
     data = raw(

@@ -171,6 +171,13 @@ def test_a_card_of_the_very_model_is_passed_on_whole():
     assert (card.gmacs, card.input_size, card.licence) == (None, 512, "mit")
 
 
+@pytest.mark.parametrize("model_id", ["vit@birds", "timm/vit.a_in1k", "owner/vit", "vit.a@b"])
+def test_the_architecture_is_what_the_id_says(model_id):
+    (card,) = expand_cards(ARCHITECTURES, [model_id])
+    assert (card.model_id, card.architecture, card.n_parameters) == (model_id, "vit", 10)
+    assert card.licence is None
+
+
 @pytest.mark.shared_data
 def test_transfergraph_models_and_tasks(shared_data):
     folder = "transfergraph"

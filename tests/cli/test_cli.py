@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from nightly_history import logged_history
 
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.history.embedded import embedded_folder
+
 EXECUTABLE = Path(sys.executable).with_name("recsys-ms")
 
 
@@ -48,7 +51,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "verb", [None, "ingest", "train", "nightly", "recommend", "evaluate", "score", "doctor"]
+    "verb",
+    [None, "ingest", "train", "nightly", "recommend", "evaluate", "score", "embed", "doctor"],
 )
 def test_help_of_every_verb(verb: str | None, tmp_path: Path) -> None:
     done = run(*([verb] if verb else []), "--help", cwd=tmp_path)
@@ -129,6 +133,30 @@ def test_timm_results_and_their_cards(tmp_path: Path, shared_data: Path) -> None
     assert card.architecture == "resnet50"
     assert card.n_parameters == 25_560_000
     assert card.gmacs is not None
+
+
+def test_cards_of_timms_architectures_for_the_models_of_a_history(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(
+        "model_id,task_id,value\nresnet50@birds,cats,0.5\nresnet50.a1_in1k,cats,0.6\nown,cats,0.7\n"
+    )
+    sets = ("--set", "metric=accuracy", "--set", "direction=max")
+    assert run("ingest", "runs.csv", "-H", "h", *sets, cwd=tmp_path).returncode == 0
+    timm = embedded_folder("timm")
+    done = run("ingest", timm, "--as", "model-cards", "-C", "c", "-H", "h", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    catalog = Catalog.read(tmp_path / "c")
+    given = [catalog.model_card(name) for name in ("resnet50@birds", "resnet50.a1_in1k")]
+    assert given[0].embedding == given[1].embedding is not None
+    assert [card.family for card in given] == ["resnet", "resnet"]
+    assert given[1].licence == "apache-2.0"
+    assert catalog.find_model_card("own") is None
+    again = run("ingest", timm, "--as", "model-cards", "-C", "d", "--unit", "percent", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "has cards already" in again.stderr
+    (tmp_path / "empty").mkdir()
+    empty = run("ingest", "empty", "--as", "model-cards", "-C", "d", cwd=tmp_path)
+    assert empty.returncode == 3
+    assert "holds no model cards" in empty.stderr
 
 
 def test_recommend_for_people_and_for_programs(place: Path) -> None:
