@@ -33,6 +33,8 @@ from recsys_ms.core.files import write_atomic
 TableFormat: TypeAlias = Literal["parquet", "jsonl"]
 Card = TypeVar("Card", ModelCard, TaskCard)
 
+#: What a model costs at its input size.
+_AT_ONE_SIZE: Final = ("gmacs", "macts")
 _MODELS: Final = "models"
 _TASKS: Final = "tasks"
 
@@ -174,7 +176,11 @@ class Catalog:
         ]
 
     def merged(self, other: "Catalog") -> Self:
-        """Join both catalogs; where both know a field, ``other`` wins. Traits merge by name."""
+        """Join both catalogs; where both know a field, ``other`` wins. Traits merge by name.
+
+        GMACs and activations hold at one input size: where ``other`` knows another size, those of
+        this catalog are left out.
+        """
         return type(self)(
             _overlaid(self.models, other.models, c.MODEL_ID, MODEL_FIELDS),
             _overlaid(self.tasks, other.tasks, c.TASK_ID, TASK_FIELDS),
@@ -290,6 +296,10 @@ def _folded(
 
 def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     result = {n: below[n] if is_unknown(v) else v for n, v in above.items()}
+    sizes = [row.get("input_size") for row in (below, above)]
+    if not any(map(is_unknown, sizes)) and sizes[0] != sizes[1]:
+        # Costs hold at one input size: those of another are not this card's.
+        result |= {name: above[name] for name in _AT_ONE_SIZE}
     result["traits"] = {**(below.get("traits") or {}), **(above.get("traits") or {})}
     return result
 

@@ -138,10 +138,12 @@ def test_merging_takes_the_later_known_field():
 def test_among_cards_of_one_id_the_first_that_knows_says_it():
     cards = [
         ModelCard(model_id="m", input_size=448),
-        ModelCard(model_id="m", input_size=224, gmacs=2.0, traits={"a": 1.0}),
+        ModelCard(model_id="m", input_size=224, gmacs=2.0, n_layers=3, traits={"a": 1.0}),
     ]
     card = CATALOG.with_models(cards).model_card("m")
-    assert (card.input_size, card.gmacs, card.traits) == (448, 2.0, {"a": 1.0})
+    # But not what the model costs at another size.
+    assert (card.input_size, card.gmacs, card.n_layers) == (448, None, 3)
+    assert card.traits == {"a": 1.0}
     over = CATALOG.with_tasks([TaskCard(task_id="t", n_classes=5)]).task_card("t")
     assert (over.n_classes, over.class_names) == (5, ("a", "b", "c"))
 
@@ -183,3 +185,16 @@ def test_merging_is_associative_with_an_empty_catalog_as_its_unit(a, b, c):
     pd.testing.assert_frame_equal(x.merged(Catalog.empty()).models, x.models)
     pd.testing.assert_frame_equal(Catalog.empty().merged(x).models, x.models)
     pd.testing.assert_frame_equal(x.merged(x).models, x.models)
+
+
+def test_costs_at_another_input_size_do_not_stay():
+    known = Catalog.from_cards(
+        models=[ModelCard(model_id="m", input_size=224, gmacs=4.1, macts=11.0, n_layers=50)]
+    )
+    larger = known.with_models([ModelCard(model_id="m", input_size=288)]).model_card("m")
+    assert (larger.input_size, larger.gmacs, larger.macts, larger.n_layers) == (288, None, None, 50)
+    costed = known.with_models([ModelCard(model_id="m", input_size=288, gmacs=6.8)])
+    assert costed.model_card("m").gmacs == 6.8
+    same = known.with_models([ModelCard(model_id="m", input_size=224)]).model_card("m")
+    unsaid = known.with_models([ModelCard(model_id="m", licence="mit")]).model_card("m")
+    assert same.gmacs == unsaid.gmacs == 4.1
