@@ -2,8 +2,7 @@
 
 Whatever is learned here (vocabularies, means, scales) comes from the rows given to ``fit``.
 Unknown is a state of its own everywhere, and never 0: linear learners see the training mean
-together with an indicator column, trees see NaN or a category. A value that training did not know
-is another state.
+and an indicator column, trees see NaN or a category. A value new since training is another state.
 """
 
 from collections import Counter
@@ -13,13 +12,12 @@ from typing import Final, Self, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
+from recsys_ms.catalog.column_stack import ColumnStack, TreeArray
 from recsys_ms.core.errors import DataError, NotFittedError, UsageError
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray
 
-TreeArray: TypeAlias = NDArray[np.float32]
 Tokens: TypeAlias = tuple[str, ...] | None
 
 #: Codes of categorical columns for trees; the known categories follow from 2 on.
@@ -29,7 +27,6 @@ _N_RESERVED: Final = 2
 
 #: The card field that is many columns.
 VECTOR_FIELD: Final = "embedding"
-
 #: What a linear column holds (:attr:`EncodedFeatures.kinds`).
 NUMBER: Final = 0
 PRODUCT: Final = 1
@@ -139,8 +136,7 @@ class EncodingConfig:
     max_tree_tokens : int
         Most frequent tokens of a column for trees, where they are dense. Default 96.
     quadratic : bool
-        Whether linear learners also get the products of every two numeric columns, but for those of
-        a vector, whose products would outnumber everything else. Default False.
+        Whether linear learners also get products of every two numbers outside vectors. Default no.
     """
 
     min_count: int = 2
@@ -228,7 +224,7 @@ class ColumnEncoder:
         """
         if self._centers is None:
             raise NotFittedError("the feature encoder is not fitted; call fit() first")
-        linear, trees = _Columns(), _Columns()
+        linear, trees = ColumnStack(), ColumnStack()
         self._add_numeric(raw, self._centers, linear, trees)
         n_numbers = len(self._centers)
         kinds = [NUMBER] * n_numbers + [PRODUCT] * (len(linear.names) - n_numbers)
@@ -267,7 +263,7 @@ class ColumnEncoder:
         """Restore a fitted encoder."""
         values = state.values
         encoder = cls(EncodingConfig(**values["config"]))
-        # JSON objects may come back in another order; the order of columns is by name.
+        # The order of columns is by name, whatever JSON made of it.
         encoder._centers = {n: (p[0], p[1]) for n, p in sorted(values["centers"].items())}
         encoder._unknown = tuple(values["unknown"])
         encoder._categories = {n: tuple(v) for n, v in sorted(values["categories"].items())}
@@ -297,8 +293,8 @@ class ColumnEncoder:
         self,
         raw: RawColumns,
         centers: Mapping[str, tuple[float, float]],
-        linear: "_Columns",
-        trees: "_Columns",
+        linear: ColumnStack,
+        trees: ColumnStack,
     ) -> None:
         standard: dict[str, FloatArray] = {}
         for name, (center, scale) in centers.items():
@@ -311,11 +307,11 @@ class ColumnEncoder:
             names = [name for name in standard if _field(raw, name) != VECTOR_FIELD]
             for i, first in enumerate(names):
                 for second in names[i:]:
-                    product = standard[first] * standard[second]
-                    linear.add(f"{first}*{second}", _field(raw, first), product)
+                    both = standard[first] * standard[second]
+                    linear.add(f"{first}*{second}", _field(raw, first), both)
 
     def _add_categories(
-        self, raw: RawColumns, linear: "_Columns", trees: "_Columns"
+        self, raw: RawColumns, linear: ColumnStack, trees: ColumnStack
     ) -> tuple[int, ...]:
         positions = []
         for name, vocabulary in self._categories.items():
@@ -336,7 +332,7 @@ class ColumnEncoder:
             trees.add(name, _field(raw, name), codes.astype(np.float64))
         return tuple(positions)
 
-    def _add_tokens(self, raw: RawColumns, linear: "_Columns", trees: "_Columns") -> None:
+    def _add_tokens(self, raw: RawColumns, linear: ColumnStack, trees: ColumnStack) -> None:
         for name, vocabulary in self._tokens.items():
             position = {token: i for i, token in enumerate(vocabulary)}
             rows, columns = [], []
@@ -355,37 +351,6 @@ class ColumnEncoder:
             dense[unknown] = np.nan
             for i in range(dense.shape[1]):
                 trees.add(labels[i], _field(raw, name), dense[:, i])
-
-
-class _Columns:
-    """Columns being collected."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.fields: list[str] = []
-        self._blocks: list[FloatArray | sp.csr_array] = []
-
-    def add(self, name: str, field: str, values: NDArray[np.float64 | np.bool_]) -> None:
-        self.names.append(name)
-        self.fields.append(field)
-        self._blocks.append(values.astype(np.float64)[:, None])
-
-    def add_block(self, names: Sequence[str], field: str, block: sp.csr_array) -> None:
-        self.names.extend(names)
-        self.fields.extend([field] * len(names))
-        self._blocks.append(block)
-
-    def sparse(self, n_rows: int) -> sp.csr_array:
-        if not self._blocks:
-            return sp.csr_array((n_rows, 0))
-        joined = sp.csr_array(sp.hstack([sp.csr_array(b) for b in self._blocks], format="csr"))
-        joined.sort_indices()
-        return joined
-
-    def dense(self, n_rows: int) -> TreeArray:
-        if not self._blocks:
-            return np.empty((n_rows, 0), dtype=np.float32)
-        return np.hstack(self._blocks).astype(np.float32)
 
 
 def _numeric(raw: RawColumns, name: str) -> FloatArray:

@@ -12,7 +12,8 @@ from typing import Self, TypeAlias
 import numpy as np
 import scipy.sparse as sp
 
-from recsys_ms.catalog.encoding import EncodedFeatures, TreeArray
+from recsys_ms.catalog.column_stack import TreeArray
+from recsys_ms.catalog.encoding import EncodedFeatures
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import FloatArray, IntArray
 

@@ -22,6 +22,7 @@ from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.encoding import ColumnEncoder, EncodedFeatures, RawColumns, id_features
 from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
+from recsys_ms.catalog.names import parse_model_id
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.heads.base import Head
@@ -72,7 +73,13 @@ class HeadRanker(BaseRanker):
         )
         self._feature_names = design.linear_names
         target = score - _offset(raw) if self.on_residual else score
-        self._head = self._make_head().fit(design, target, groups=interactions.task_index, rng=rng)
+        groups = interactions.task_index
+        if interactions.n_tasks == 1:
+            # Weights of one architecture are near copies of each other: to leave out one of them
+            # says nothing of a model that is new.
+            names = [parse_model_id(model_id).architecture for model_id in self._model_ids]
+            groups = np.unique(names, return_inverse=True)[1][interactions.model_index]
+        self._head = self._make_head().fit(design, target, groups=groups, rng=rng)
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         at = positions(self._model_ids, model_ids)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.metrics import pearson
 from recsys_ms.history.interactions import Interactions
@@ -69,3 +70,36 @@ def test_nothing_of_a_held_out_task_reaches_a_prediction(
         ]
         np.testing.assert_array_equal(answers[0].value, answers[1].value)
         np.testing.assert_array_equal(answers[0].order, answers[1].order)
+
+
+def test_vectors_that_say_nothing_do_not_harm_a_line_on_new_architectures() -> None:
+    """Weights of one architecture are near copies: chosen row by row, the penalty is too weak."""
+    rng = np.random.default_rng(0)
+    n_architectures, n_tags = 200, 4
+    size = rng.normal(size=n_architectures)
+    vectors = rng.normal(size=(n_architectures, 60)) / 60**0.5
+    # Half of an architecture's quality is its size, half is known to nobody.
+    quality = size + rng.normal(size=n_architectures)
+    ids = [f"net{a}.tag{t}" for a in range(n_architectures) for t in range(n_tags)]
+    architecture = np.repeat(np.arange(n_architectures), n_tags)
+    outcomes = 0.5 + 0.05 * (quality[architecture] + 0.1 * rng.normal(size=len(ids)))
+    catalog = Catalog.from_cards(
+        models=[
+            ModelCard(
+                model_id=name,
+                n_parameters=int(1e7 * 2 ** size[a]),
+                embedding=tuple(map(float, vectors[a])),
+            )
+            for name, a in zip(ids, architecture, strict=True)
+        ]
+    )
+    known = architecture < 120
+    trained = [name for name, is_known in zip(ids, known, strict=True) if is_known]
+    history = Interactions.from_triplets(
+        ["t"] * len(trained), trained, outcomes[known].tolist(), metric="accuracy"
+    )
+    ranker = make_ranker("lr").fit(history, catalog, rng=0)
+    unseen = [name for name, is_known in zip(ids, known, strict=True) if not is_known]
+    answer = ranker.predict(TaskQuery(task_id="t"), unseen).value
+    by_size = pearson(size[architecture[~known]], outcomes[~known])
+    assert pearson(answer, outcomes[~known]) > by_size - 0.08
