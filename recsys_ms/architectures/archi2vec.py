@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 
 from recsys_ms.architectures.encoders import Encoder, HashedSvd, ParagraphVectors
 from recsys_ms.architectures.karate import KarateVectors
-from recsys_ms.architectures.subtrees import Words
+from recsys_ms.architectures.subtrees import VIEWS, View, Words
 from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
 from recsys_ms.core.files import write_atomic
 from recsys_ms.core.state import State
@@ -45,6 +45,8 @@ class Archi2VecConfig:
         Length of a vector.
     n_clusters : int, default 64
         Groups of architectures; fewer where there are fewer graphs.
+    views : tuple of View
+        Levels of detail of the words; ``(View(),)``: kinds of operators alone, without traits.
     seed : int, default 0
         Of training and clustering.
 
@@ -57,6 +59,7 @@ class Archi2VecConfig:
     encoder: EncoderName = "pv-dbow"
     n_dims: int = 64
     n_clusters: int = 64
+    views: tuple[View, ...] = VIEWS
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,6 +68,8 @@ class Archi2VecConfig:
             raise UsageError(
                 f"Archi2VecConfig.encoder: got {self.encoder!r}, wanted one of {names}"
             )
+        if not self.views:
+            raise UsageError("Archi2VecConfig.views: got none, wanted at least one View")
         for name in ("n_dims", "n_clusters"):
             if getattr(self, name) < 1:
                 got = getattr(self, name)
@@ -99,7 +104,7 @@ class Archi2Vec:
             The encoder's library is not installed.
         """
         encoder = _ENCODERS[self.config.encoder]()
-        documents = [encoder.prepare(each) for each in architectures]
+        documents = [encoder.prepare(each, self.config.views) for each in architectures]
         if len(documents) < 2:
             raise DataError(f"archi2vec: got {len(documents)} architectures, wanted at least 2")
         self._encoder = encoder.fit(documents, self.config.n_dims, self.config.seed)
@@ -126,7 +131,7 @@ class Archi2Vec:
             Before ``fit``.
         """
         encoder = self._fitted()
-        rows = [self._vector(encoder.prepare(each)) for each in architectures]
+        rows = [self._vector(encoder.prepare(each, self.config.views)) for each in architectures]
         return np.array(rows).reshape(-1, self.config.n_dims)
 
     def clusters(self, vectors: FloatArray) -> IntArray:
@@ -188,7 +193,7 @@ class Archi2Vec:
                 f"{_VERSION}; upgrade recsys-ms"
             )
         try:
-            restored = cls(Archi2VecConfig(**about["config"]))
+            restored = cls(_config(about["config"]))
             inner = {k.removeprefix("encoder."): v for k, v in arrays.items() if k != "centers"}
             restored._encoder = _ENCODERS[restored.config.encoder].from_state(
                 State(values=about["encoder"], arrays=inner)
@@ -224,6 +229,11 @@ class Archi2Vec:
         if self._encoder is None:
             raise NotFittedError("archi2vec is not fitted; call fit() or load() first")
         return self._encoder
+
+
+def _config(values: dict[str, Any]) -> Archi2VecConfig:
+    views = [View(**{**each, "traits": tuple(each["traits"])}) for each in values["views"]]
+    return Archi2VecConfig(**{**values, "views": tuple(views)})
 
 
 def _file(folder: str | Path) -> Path:

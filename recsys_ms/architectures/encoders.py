@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.decomposition import TruncatedSVD
 
-from recsys_ms.architectures.subtrees import Words, graph_words
+from recsys_ms.architectures.subtrees import View, Words, graph_words
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.optional import require
 from recsys_ms.core.state import State
@@ -24,9 +24,11 @@ class Encoder(ABC):
 
     name: ClassVar[str]
 
-    def prepare(self, architecture: Any) -> Any:
+    def prepare(self, architecture: Any, views: Sequence[View]) -> Any:
         """What the encoder learns from: the words of a graph, which may be given instead of it."""
-        return graph_words(architecture) if isinstance(architecture, nx.DiGraph) else architecture
+        if isinstance(architecture, nx.DiGraph):
+            return graph_words(architecture, views)
+        return architecture
 
     @abstractmethod
     def fit(self, documents: Sequence[Any], n_dims: int, seed: int) -> Self:

@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 
 from recsys_ms.architectures.encoders import ParagraphVectors
-from recsys_ms.architectures.subtrees import Words
+from recsys_ms.architectures.subtrees import View, Words
 from recsys_ms.core.errors import MissingExtraError, UsageError
 from recsys_ms.core.types import FloatArray
 
@@ -30,8 +30,10 @@ class KarateVectors(ParagraphVectors):
 
     name: ClassVar[str] = "karateclub"
 
-    def prepare(self, architecture: Any) -> Any:
+    def prepare(self, architecture: Any, views: Sequence[View]) -> Any:
         """Graph as karateclub wants it: undirected, nodes numbered from 0, texts as ``feature``.
+
+        Its words are of one level of detail, whatever the views.
 
         Raises
         ------

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from recsys_ms.architectures.archi2vec import Archi2Vec, Archi2VecConfig
 from recsys_ms.architectures.facts import card_vector, cluster_name
+from recsys_ms.architectures.subtrees import VIEWS
 from recsys_ms.architectures.timm_models import TimmArchitecture, described
 from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.catalog import Catalog
@@ -105,12 +106,20 @@ def embed_timm(
     ------
     MissingExtraError
         torch, timm or gensim is not installed.
+    UsageError
+        The archi2vec looks at graphs with other views than the default.
     DataError
         None could be described, or too few to fit archi2vec on.
     StorageError
         The folder cannot be written.
     """
     folder = Path(out)
+    views = (archi2vec.config if archi2vec else config or Archi2VecConfig()).views
+    if views != VIEWS:
+        raise UsageError(
+            "embed_timm keeps words of the default views; fit an Archi2Vec with other views on "
+            "graphs of architecture_graph"
+        )
     wanted = timm_architectures() if names is None else list(names)
     known = Catalog.read(folder) if folder.is_dir() else Catalog.empty()
     start = time.perf_counter()

@@ -11,7 +11,7 @@ import scipy.special
 
 from recsys_ms.architectures.archi2vec import Archi2Vec, Archi2VecConfig
 from recsys_ms.architectures.encoders import HashedSvd, ParagraphVectors
-from recsys_ms.architectures.subtrees import graph_words
+from recsys_ms.architectures.subtrees import View, graph_words
 from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
 
 pytest.importorskip("gensim", reason="gensim is not installed (extra embed)")
@@ -107,6 +107,22 @@ def test_saved_and_loaded_it_gives_the_same_bits(
     assert (tmp_path / "archi2vec.safetensors").read_bytes() == content
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_traits_are_optional(encoder: Any, families: Any, tmp_path: Path) -> None:
+    plain = [nx.DiGraph(each) for each in families]
+    for graph in plain:
+        for _, data in graph.nodes(data=True):
+            data["kernel"] = "5x5"
+    without = Archi2Vec(config(encoder, views=(View(depth=2),))).fit(families)
+    assert np.array_equal(without.transform(families), without.transform(plain))
+    looked = Archi2Vec(config(encoder)).fit(families)
+    assert not np.allclose(looked.transform(families), looked.transform(plain))
+    without.save(tmp_path)
+    loaded = Archi2Vec.load(tmp_path)
+    assert loaded.config == without.config
+    assert np.array_equal(loaded.transform(families), without.transform(plain))
+
+
 def test_nothing_known_is_unknown(fitted: Archi2Vec) -> None:
     graph: nx.DiGraph[int] = nx.DiGraph()
     graph.add_node(0, op="never seen before")
@@ -168,6 +184,8 @@ def test_bad_input(families: Any, tmp_path: Path) -> None:
         Archi2Vec().fit(alone)
     with pytest.raises(UsageError, match=r"wanted one of pv-dbow, svd, karateclub"):
         Archi2VecConfig(encoder="word2vec")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="at least one View"):
+        Archi2VecConfig(views=())
     with pytest.raises(UsageError, match="n_clusters"):
         Archi2VecConfig(n_clusters=0)
 

@@ -9,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from recsys_ms.architectures import registry, timm_models
-from recsys_ms.architectures.archi2vec import Archi2Vec
+from recsys_ms.architectures.archi2vec import Archi2Vec, Archi2VecConfig
 from recsys_ms.architectures.registry import embed_timm, timm_architectures
+from recsys_ms.architectures.subtrees import View
 from recsys_ms.architectures.timm_models import TimmArchitecture, describe, described
 from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.catalog import Catalog
@@ -125,6 +126,11 @@ def test_failures_are_listed_and_not_fatal(tmp_path: Path, embedded: Path) -> No
     assert "resnet18" in Catalog.read(tmp_path).models.index
     with pytest.raises(DataError, match="1 of 1 cannot be described; no_such_model"):
         embed_timm(tmp_path / "none", ["no_such_model"], archi2vec=Archi2Vec.load(embedded))
+
+
+def test_words_of_other_views_are_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="default views"):
+        embed_timm(tmp_path, NAMES, config=Archi2VecConfig(views=(View(),)))
 
 
 def test_what_the_catalog_knows_besides_stays(tmp_path: Path) -> None:
