@@ -35,8 +35,8 @@ def architecture_graph(module: Any, example_input: Any) -> "nx.DiGraph[int]":
     module : torch.nn.Module
         Any module, from timm, torchvision, transformers or one's own.
     example_input : tensor, sequence of arguments, or dict of keyword arguments
-        What its forward takes; only shapes and types count. A module of several inputs wants a
-        tuple or a dict of all of them.
+        What its forward takes; only shapes and types count, and the values of whole numbers (masks,
+        ids). A module of several inputs wants a tuple or a dict of all of them.
 
     Returns
     -------

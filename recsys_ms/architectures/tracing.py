@@ -16,6 +16,7 @@ from recsys_ms.architectures.preparing import (
     reported,
 )
 from recsys_ms.architectures.shortcuts import attention, shortcut
+from recsys_ms.architectures.values import KnownValues
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.optional import require
 
@@ -23,6 +24,8 @@ EXTRA: Final = "embed"
 _PURPOSE: Final = "trace an architecture"
 #: A time before every other, and no operation.
 _NEVER: Final[tuple[int, tuple[int, ...]]] = (0, ())
+#: The operator that takes a number out of a tensor.
+_ASKING: Final = "_local_scalar_dense"
 #: What an input of the module is called.
 _INPUT: Final = "input"
 
@@ -79,7 +82,7 @@ def record(module: Any, example_input: Any) -> Recording:
     module : torch.nn.Module
         It is left as it is: its weights stay where they are, and are not read.
     example_input : tensor, sequence of arguments, or dict of keyword arguments
-        On any device; only shapes and types count.
+        On any device; only shapes and types count, and the values of whole numbers (masks, ids).
 
     Raises
     ------
@@ -99,9 +102,10 @@ def record(module: Any, example_input: Any) -> Recording:
     name = type(module).__name__
     with left_alone(module), torch.random.fork_rng(devices=[]), reported(name):
         given = tree.tree_map(tracker.as_meta, example_input)
-        for leaf in tree.tree_leaves(given):
-            if isinstance(leaf, torch.Tensor):
-                tracker.add_input(leaf)
+        for leaf, like in zip(leaves, tree.tree_leaves(given), strict=True):
+            if isinstance(like, torch.Tensor):
+                tracker.add_input(like)
+                tracker.values.add_input(leaf, like)
         named = [*module.named_parameters(), *module.named_buffers()]
         state = {name: tracker.as_meta(tensor) for name, tensor in named}
         args, kwargs = _arguments(given)
@@ -143,6 +147,7 @@ class _Tracker:
         self._moved: dict[tuple[int, Any], tuple[Any, Any]] = {}
         self._clock = 0
         self.paused = 0
+        self.values = KnownValues()
 
     def as_meta(self, value: Any) -> Any:
         """A tensor of that shape and type on the ``meta`` device; anything else as it is."""
@@ -334,6 +339,17 @@ def _modes() -> tuple[Any, Any]:
             if not any(off):
                 # Constants of the code.
                 return func(*args, **kwargs)
+            written = [args[n] for n in writes if n < len(args) and isinstance(args[n], kind)]
+            # A constant of the code must not be written over for good.
+            real = None
+            if all(map(tracker.values.has, written)):
+                real = tracker.values.substituted((args, kwargs), tensors, off)
+            valued = None if real is None else func(*real[0], **real[1])
+            if valued is None:
+                for tensor in written:
+                    tracker.values.forget(tensor)
+            if name == _ASKING and valued is not None:
+                return valued
             if not all(tensor.device == nowhere for tensor in tensors):
                 args, kwargs = tree.tree_map(tracker.as_meta, (args, kwargs))
                 tensors = flat((*args, *kwargs.values()))
@@ -343,10 +359,14 @@ def _modes() -> tuple[Any, Any]:
             if result is None:
                 result = func(*args, **kwargs)
             if not tracker.paused:
+                results = flat(result if isinstance(result, list | tuple) else (result,))
+                if valued is not None:
+                    found = flat(valued if isinstance(valued, list | tuple) else (valued,))
+                    tracker.values.keep(results, found)
                 tracker.ran(
                     name,
                     tensors,
-                    flat(result if isinstance(result, list | tuple) else (result,)),
+                    results,
                     options=tuple(None if isinstance(a, kind) else a for a in args),
                     wrote=[args[n] for n in writes if n < len(args) and isinstance(args[n], kind)],
                 )
