@@ -121,7 +121,8 @@ def embed_timm(
             "graphs of architecture_graph"
         )
     wanted = timm_architectures() if names is None else list(names)
-    known = Catalog.read(folder) if folder.is_dir() else Catalog.empty()
+    # A catalog that cannot be read is told of before minutes of work.
+    _known(folder)
     start = time.perf_counter()
     answers = (executor or SerialExecutor()).map(
         partial(described, folder=folder / _CACHE), iter(wanted)
@@ -145,7 +146,8 @@ def embed_timm(
     cards: list[ModelCard] = []
     for each, vector, cluster in zip(made, vectors, clusters, strict=True):
         cards += _cards(each, card_vector(vector), cluster_name(int(cluster)))
-    known.with_models(cards).write(folder)
+    # Read now: others may have written cards meanwhile.
+    _known(folder).with_models(cards).write(folder)
     embedder.save(folder)
     return RegistryReport(
         n_architectures=len(wanted),
@@ -155,6 +157,10 @@ def embed_timm(
         seconds_traced=traced - start,
         seconds_embedded=embedded - traced,
     )
+
+
+def _known(folder: Path) -> Catalog:
+    return Catalog.read(folder) if folder.is_dir() else Catalog.empty()
 
 
 def _cards(

@@ -147,6 +147,23 @@ def test_what_the_catalog_knows_besides_stays(tmp_path: Path) -> None:
     assert card.embedding is not None
 
 
+def test_cards_written_meanwhile_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def writing(name: str) -> TimmArchitecture:
+        Catalog.from_cards(models=[ModelCard(model_id=f"beside-{name}")]).write(tmp_path)
+        return describe(name)
+
+    monkeypatch.setattr(timm_models, "describe", writing)
+    embed_timm(tmp_path, NAMES[:3])
+    assert {f"beside-{NAMES[2]}", NAMES[0]} <= set(Catalog.read(tmp_path).models.index)
+
+
+def test_a_catalog_that_cannot_be_read_is_told_of_first(tmp_path: Path) -> None:
+    (tmp_path / "models.parquet").write_bytes(b"no table")
+    with pytest.raises(DataError, match="not a table of cards"):
+        embed_timm(tmp_path, NAMES[:3])
+    assert not (tmp_path / ".architectures").exists()
+
+
 def test_building_without_weights_is_building(tmp_path: Path) -> None:
     with timm_models.without_weights():
         model = timm.create_model("resnet18")
