@@ -15,6 +15,8 @@ from recsys_ms.core.errors import UsageError
 from recsys_ms.core.executor import make_executor
 
 _N_SHOWN = 10
+#: Stands for the archi2vec that ships with the package.
+_EMBEDDED = Path("embedded")
 
 
 def embed(
@@ -24,8 +26,8 @@ def embed(
     archi2vec: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of a fitted archi2vec to use, so that vectors stay comparable; "
-            "default: one is fitted on these architectures."
+            help="Folder of a fitted archi2vec to use, so that vectors stay comparable, or "
+            "'embedded': the one of the package. Default: one is fitted on these architectures."
         ),
     ] = None,
     encoder: Annotated[EncoderName, typer.Option(help="Of a new archi2vec.")] = "pv-dbow",
@@ -40,7 +42,12 @@ def embed(
             "--encoder karateclub: it makes its own words of whole graphs, which embed does not "
             "keep; use Archi2Vec in Python"
         )
-    fitted = None if archi2vec is None else Archi2Vec.load(archi2vec)
+    if archi2vec is None:
+        fitted = None
+    elif archi2vec == _EMBEDDED and not archi2vec.exists():
+        fitted = Archi2Vec.embedded()
+    else:
+        fitted = Archi2Vec.load(archi2vec)
     config = Archi2VecConfig(encoder=encoder, n_dims=dims, seed=seed)
     with progress_bars() as progress:
         report = embed_timm(

@@ -24,6 +24,7 @@ from recsys_ms.cli.options import (
 )
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict, Unit
+from recsys_ms.history.embedded import embedded_folder
 from recsys_ms.history.history import History
 from recsys_ms.history.ingest import IngestReport
 from recsys_ms.history.quarantine import ReadBatch, Reject
@@ -82,7 +83,7 @@ def ingest(
         Literal["runs", "model-cards", "task-cards"],
         typer.Option(
             "--as",
-            help="What a row is. Cards need --catalog, and may come from a catalog's folder too.",
+            help="What a row is. Cards need --catalog; FILE may be a catalog, or embedded:timm.",
         ),
     ] = "runs",
     catalog: CatalogOption = None,
@@ -253,7 +254,10 @@ def _ingest_cards(
 
 
 def _model_cards(path: Path, mapping: FieldMapping, table: JsonDict) -> CardImport[ModelCard]:
-    """Cards of a table, or of a catalog's folder."""
+    """Cards of a table, of a catalog's folder, or of the package's own (``embedded:timm``)."""
+    prefix, _, name = str(path).partition(":")
+    if prefix == "embedded" and not path.exists():
+        path = embedded_folder(name)
     if not path.is_dir():
         return import_cards(path, kind="model", mapping=mapping, **table)
     if mapping != FieldMapping():

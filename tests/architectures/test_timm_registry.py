@@ -17,6 +17,7 @@ from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cli.app import app
 from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.history.embedded import embedded_folder
 
 timm: Any = pytest.importorskip("timm", reason="timm is not installed (extra embed)")
 torch: Any = pytest.importorskip("torch", reason="torch is not installed (extra embed)")
@@ -189,6 +190,10 @@ def test_from_the_command_line(tmp_path: Path, embedded: Path) -> None:
     card = Catalog.read(tmp_path).model_card("test_vit")
     assert card.embedding is not None
     assert len(card.embedding) == 3
+    ours = CliRunner().invoke(app, [*args, "--archi2vec", "embedded"])
+    assert ours.exit_code == 0, ours.output
+    shipped = Catalog.read(embedded_folder("timm")).model_card("test_vit").embedding
+    assert np.allclose(Catalog.read(tmp_path).model_card("test_vit").embedding, shipped, atol=0.05)
     nothing = CliRunner().invoke(app, [*args[:4], "--only", "no_such*"])
     assert isinstance(nothing.exception, UsageError)
     assert "none of timm's architectures" in str(nothing.exception)

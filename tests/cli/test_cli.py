@@ -142,7 +142,8 @@ def test_cards_of_timms_architectures_for_the_models_of_a_history(tmp_path: Path
     sets = ("--set", "metric=accuracy", "--set", "direction=max")
     assert run("ingest", "runs.csv", "-H", "h", *sets, cwd=tmp_path).returncode == 0
     timm = embedded_folder("timm")
-    done = run("ingest", timm, "--as", "model-cards", "-C", "c", "-H", "h", "--json", cwd=tmp_path)
+    cards = ("--as", "model-cards", "-C", "c", "-H", "h", "--json")
+    done = run("ingest", "embedded:timm", *cards, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     catalog = Catalog.read(tmp_path / "c")
     given = [catalog.model_card(name) for name in ("resnet50@birds", "resnet50.a1_in1k")]
@@ -153,6 +154,9 @@ def test_cards_of_timms_architectures_for_the_models_of_a_history(tmp_path: Path
     again = run("ingest", timm, "--as", "model-cards", "-C", "d", "--unit", "percent", cwd=tmp_path)
     assert again.returncode == 2
     assert "has cards already" in again.stderr
+    unknown = run("ingest", "embedded:nosuch", *cards, cwd=tmp_path)
+    assert unknown.returncode == 3
+    assert "embedded data (nosuch)" in unknown.stderr
     (tmp_path / "empty").mkdir()
     empty = run("ingest", "empty", "--as", "model-cards", "-C", "d", cwd=tmp_path)
     assert empty.returncode == 3
