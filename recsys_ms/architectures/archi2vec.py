@@ -103,6 +103,11 @@ class Archi2Vec:
         MissingExtraError
             The encoder's library is not installed.
         """
+        self.fit_transform(architectures)
+        return self
+
+    def fit_transform(self, architectures: Iterable[Architecture]) -> FloatArray:
+        """Learn as :meth:`fit`, and give the vectors that :meth:`transform` would give."""
         encoder = _ENCODERS[self.config.encoder]()
         documents = [encoder.prepare(each, self.config.views) for each in architectures]
         if len(documents) < 2:
@@ -113,7 +118,7 @@ class Archi2Vec:
         n_clusters = min(self.config.n_clusters, len(np.unique(known.round(6), axis=0)))
         kmeans = KMeans(n_clusters, n_init=4, random_state=self.config.seed).fit(known)
         self._centers = kmeans.cluster_centers_
-        return self
+        return vectors
 
     def transform(self, architectures: Iterable[Architecture]) -> FloatArray:
         """Vectors of architectures, whether or not ``fit`` saw them.

@@ -4,14 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, Final, TypeAlias
 
+from recsys_ms.architectures.operators import RECURRENT
+
 Shapes: TypeAlias = Sequence[tuple[int, ...]]
 
 
 def macs_of(name: str, inputs: Shapes, output: tuple[int, ...], options: Sequence[Any]) -> int:
     """Multiply-adds of an operator that multiplies matrices; 0 for every other.
 
-    Convolutions, linear layers, matrix products and both products of attention count, as in the
-    tables of timm; biases, norms and what works number by number do not.
+    Convolutions, linear layers, matrix products, both products of attention and recurrent layers
+    count, as in the tables of timm; biases, norms and what works number by number do not.
 
     Parameters
     ----------
@@ -24,6 +26,8 @@ def macs_of(name: str, inputs: Shapes, output: tuple[int, ...], options: Sequenc
     options : sequence
         All arguments in order; tensors are anything.
     """
+    if name in RECURRENT:
+        return _of_recurrent(name, inputs)
     count = _COUNTS.get(name)
     return 0 if count is None else count(inputs, output, options)
 
@@ -32,6 +36,14 @@ def _of_convolution(inputs: Shapes, output: tuple[int, ...], options: Sequence[A
     # Every number that comes out (goes in, where transposed) meets one filter.
     is_transposed = bool(options[6])
     return prod(inputs[0] if is_transposed else output) * prod(inputs[1][1:])
+
+
+def _of_recurrent(name: str, inputs: Shapes) -> int:
+    # Every step meets every matrix of weights once; of a cell, those before are states.
+    matrices = [shape for shape in inputs[1:] if len(shape) == 2]
+    if name.endswith("_cell"):
+        matrices = matrices[-2:]
+    return prod(inputs[0][:-1]) * sum(map(prod, matrices))
 
 
 def _of_product(inputs: Shapes, output: tuple[int, ...], options: Sequence[Any]) -> int:

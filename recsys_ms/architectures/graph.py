@@ -7,7 +7,7 @@ import networkx as nx
 from recsys_ms.architectures.canonical import canonical_graph
 from recsys_ms.architectures.costs import macs_of
 from recsys_ms.architectures.folding import BIASED, NUMBER, ROWS, Node, vector_detail
-from recsys_ms.architectures.operators import kind_of, recurrent_macs, traits_of
+from recsys_ms.architectures.operators import kind_of, traits_of
 from recsys_ms.architectures.tracing import Operation, record
 
 
@@ -66,8 +66,6 @@ def _as_node(operation: Operation) -> Node:
     op = kind_of(name, operation.is_data)
     traits = traits_of(name, shapes, shape, operation.options, operation.is_data)
     macs = macs_of(name, shapes, shape, operation.options)
-    if op == "recurrent":
-        macs = recurrent_macs(name, shapes)
     return Node(op, name, shape, operation.sources, macs, traits, _detail(op, operation))
 
 

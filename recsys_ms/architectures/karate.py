@@ -13,11 +13,10 @@ import networkx as nx
 import numpy as np
 
 from recsys_ms.architectures.encoders import ParagraphVectors
-from recsys_ms.architectures.subtrees import View, Words
+from recsys_ms.architectures.subtrees import LAYER, View, Words
 from recsys_ms.core.errors import MissingExtraError, UsageError
 from recsys_ms.core.types import FloatArray
 
-_TRAITS: Final = ("groups", "activation", "norm", "kernel")
 _ROUNDS: Final = 2
 
 
@@ -45,7 +44,7 @@ class KarateVectors(ParagraphVectors):
         plain: nx.Graph[int] = nx.Graph()
         position = {node: at for at, node in enumerate(architecture)}
         for node, data in architecture.nodes(data=True):
-            traits = [f"{name}={data[name]}" for name in _TRAITS if name in data]
+            traits = [f"{name}={data[name]}" for name in LAYER if name in data]
             plain.add_node(position[node], feature=" ".join([data["op"], *traits]))
         plain.add_edges_from((position[a], position[b]) for a, b in architecture.edges)
         return plain

@@ -14,7 +14,7 @@ from recsys_ms.architectures.folding import (
     Node,
     vector_detail,
 )
-from recsys_ms.architectures.operators import recurrent_macs, traits_of
+from recsys_ms.architectures.operators import traits_of
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -232,7 +232,7 @@ def _recurrent(call: Call) -> _Described:
     ratio = traits_of("mm", sizes, (), (), (True, False))
     gates = {"lstm": 4, "gru": 3}.get(cell, 1) * n_hidden
     matrices = [(gates, data[-1]), (gates, n_hidden)] * directions
-    return "recurrent", traits | ratio, recurrent_macs(cell, (data, *matrices)), ""
+    return "recurrent", traits | ratio, macs_of(cell, (data, *matrices), (), ()), ""
 
 
 def _attention(call: Call) -> _Described:

@@ -5,7 +5,7 @@ for their output. Kinds are few, so that two ways to write one thing look alike.
 """
 
 from collections.abc import Mapping, Sequence
-from math import log2, prod
+from math import log2
 from typing import Any, Final
 
 from recsys_ms.core.types import JsonDict
@@ -213,23 +213,6 @@ def _of_recurrent(
     is_layer = len(numbers) > 4
     layers, directions = (int(numbers[1]), 1 + bool(numbers[4])) if is_layer else (1, 1)
     return traits | {"layers": layers, "directions": directions}
-
-
-def recurrent_macs(name: str, inputs: Sequence[tuple[int, ...]]) -> int:
-    """Multiply-adds of a recurrent layer or cell: every step meets every matrix of weights once.
-
-    Parameters
-    ----------
-    name : str
-        As for :func:`kind_of`.
-    inputs : sequence of tuple of int
-        Shapes of its tensors: input, states, weights.
-    """
-    matrices = [shape for shape in inputs[1:] if len(shape) == 2]
-    if name.endswith("_cell"):
-        # Those before are states.
-        matrices = matrices[-2:]
-    return prod(inputs[0][:-1]) * sum(map(prod, matrices))
 
 
 def _ratio_of_product(inputs: Sequence[tuple[int, ...]], is_data: Sequence[bool]) -> float:

@@ -122,7 +122,7 @@ def embed_timm(
         )
     wanted = timm_architectures() if names is None else list(names)
     # A catalog that cannot be read is told of before minutes of work.
-    _known(folder)
+    Catalog.read(folder, missing_ok=True)
     start = time.perf_counter()
     answers = (executor or SerialExecutor()).map(
         partial(described, folder=folder / _CACHE), iter(wanted)
@@ -139,15 +139,15 @@ def embed_timm(
         name, reason = next(iter(failures.items()))
         raise DataError(f"{len(failures)} of {len(wanted)} cannot be described; {name}: {reason}")
     traced = time.perf_counter()
-    embedder = archi2vec or Archi2Vec(config).fit([each.words for each in made])
-    vectors = embedder.transform([each.words for each in made])
+    embedder, words = archi2vec or Archi2Vec(config), [each.words for each in made]
+    vectors = embedder.transform(words) if archi2vec else embedder.fit_transform(words)
     clusters = embedder.clusters(vectors)
     embedded = time.perf_counter()
     cards: list[ModelCard] = []
     for each, vector, cluster in zip(made, vectors, clusters, strict=True):
         cards += _cards(each, card_vector(vector), cluster_name(int(cluster)))
     # Read now: others may have written cards meanwhile.
-    _known(folder).with_models(cards).write(folder)
+    Catalog.read(folder, missing_ok=True).with_models(cards).write(folder)
     embedder.save(folder)
     return RegistryReport(
         n_architectures=len(wanted),
@@ -157,10 +157,6 @@ def embed_timm(
         seconds_traced=traced - start,
         seconds_embedded=embedded - traced,
     )
-
-
-def _known(folder: Path) -> Catalog:
-    return Catalog.read(folder) if folder.is_dir() else Catalog.empty()
 
 
 def _cards(

@@ -47,15 +47,16 @@ class View:
             raise UsageError(f"View.chain: got {self.chain}, wanted 1, 2 or 3")
 
 
-_LAYER: Final = ("groups", "activation", "norm", "kernel")
+#: What tells layers of one kind apart.
+LAYER: Final = ("groups", "activation", "norm", "kernel")
 #: The same places at several levels of detail: architectures of one kind share the coarse words,
 #: of one family the fine ones. Chosen on timm by the families of nearest neighbours.
 VIEWS: Final = (
     View(),
     View(("norm", "activation", "pool"), chain=3),
-    View(_LAYER),
-    View((*_LAYER, "pool", "transposed", "reach", "dilation", "name"), chain=3),
-    View((*_LAYER, "ratio"), depth=0, chain=2),
+    View(LAYER),
+    View((*LAYER, "pool", "transposed", "reach", "dilation", "name"), chain=3),
+    View((*LAYER, "ratio"), depth=0, chain=2),
 )
 
 #: Odd constants of splitmix64 (Steele et al., 2014), one for each place in a word.

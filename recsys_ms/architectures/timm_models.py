@@ -1,11 +1,7 @@
 """One architecture of timm: built without weights, traced, and described."""
 
 import json
-import os
-import secrets
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,12 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from recsys_ms.architectures.facts import graph_depth, graph_macs
 from recsys_ms.architectures.graph import architecture_graph
 from recsys_ms.architectures.subtrees import VIEWS, Words, graph_words
-from recsys_ms.core.errors import DataError, StorageError
+from recsys_ms.catalog.names import timm_family
+from recsys_ms.core.array_files import read_arrays, write_arrays
+from recsys_ms.core.errors import DataError
 from recsys_ms.core.optional import require
 
 _PURPOSE: Final = "build the architectures of timm"
@@ -127,7 +123,7 @@ def describe(name: str) -> TimmArchitecture:
     width = getattr(model, "num_features", None)
     return TimmArchitecture(
         name=name,
-        family=str(timm.model_entrypoint(name).__module__).rpartition(".")[2],
+        family=timm_family(name),
         n_parameters=sum(weight.numel() for weight in model.parameters()),
         macs=graph_macs(graph),
         n_layers=graph_depth(graph),
@@ -227,28 +223,20 @@ def _made_by() -> str:
 def _write(path: Path, made: TimmArchitecture) -> None:
     about = {**asdict(made), "made_by": _made_by()}
     del about["words"]
-    # A fresh name each: several jobs may work on one folder.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp.npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(temporary, about=np.array(json.dumps(about)), words=made.words)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"{path}: cannot be written ({error.strerror or error}); "
-            "check that the folder is writable and has free space"
-        ) from error
+    way_out = "check that the folder is writable and has free space"
+    write_arrays(path, way_out=way_out, about=json.dumps(about), words=made.words)
 
 
 def _read(path: Path) -> TimmArchitecture | None:
     """``None`` where the file is absent, damaged, or of another making."""
+    arrays = read_arrays(path)
+    if arrays is None:
+        return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            about, words = json.loads(str(file["about"])), file["words"]
+        about, words = json.loads(str(arrays["about"])), arrays["words"]
         if about.pop("made_by") != _made_by():
             return None
         about["tags"] = tuple(TimmTag(**tag) for tag in about["tags"])
         return TimmArchitecture(**about, words=words)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (ValueError, KeyError, TypeError):
         return None

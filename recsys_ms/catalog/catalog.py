@@ -87,10 +87,10 @@ class Catalog:
         )
 
     @classmethod
-    def read(cls, folder: str | Path) -> Self:
+    def read(cls, folder: str | Path, *, missing_ok: bool = False) -> Self:
         """Read ``models``, ``tasks`` (``.parquet``, else ``.jsonl``) and ``scores`` of ``folder``.
 
-        A missing table is an empty one.
+        A missing table is an empty one; so is a missing folder where ``missing_ok``.
 
         Raises
         ------
@@ -99,6 +99,8 @@ class Catalog:
         """
         root = Path(folder)
         if not root.is_dir():
+            if missing_ok:
+                return cls.empty()
             raise DataError(f"{root}: no catalog folder; create one with Catalog.write(folder)")
         cards = cls.from_cards(
             models=read_cards(root, _MODELS, MODEL_FIELDS, ModelCard),

@@ -47,6 +47,8 @@ PRETRAINING_IMAGES: Final[dict[str, float]] = {
     "datacompxl": 1.28e10,
 }
 
+#: What timm is asked for here.
+_FAMILIES: Final = "look up the families of architectures"
 _IMAGENET: Final = re.compile(r"(?:imagenet|in)[-_]?(1k|12k|21k|22k)(?![0-9a-z])")
 #: Names parsed once for as long as they are asked for: a query features every model again.
 _CACHED: Final = 1 << 17
@@ -132,13 +134,21 @@ def timm_families(architectures: Iterable[str]) -> dict[str, str]:
     MissingExtraError
         timm is not installed.
     """
-    purpose = "look up the families of architectures"
-    timm = require("timm", extra="embed", purpose=purpose)
+    timm = require("timm", extra="embed", purpose=_FAMILIES)
     known = set(timm.list_models())
-    return {
-        name: str(timm.model_entrypoint(name).__module__).rpartition(".")[2]
-        for name in sorted(set(architectures) & known)
-    }
+    return {name: timm_family(name) for name in sorted(set(architectures) & known)}
+
+
+def timm_family(architecture: str) -> str:
+    """Family of an architecture that timm knows, as for :func:`timm_families`.
+
+    Raises
+    ------
+    MissingExtraError
+        timm is not installed.
+    """
+    timm = require("timm", extra="embed", purpose=_FAMILIES)
+    return str(timm.model_entrypoint(architecture).__module__).rpartition(".")[2]
 
 
 def with_timm_families(catalog: Catalog) -> Catalog:

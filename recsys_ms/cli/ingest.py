@@ -207,7 +207,7 @@ def _ingest_cards(
 ) -> None:
     if folder is None:
         raise UsageError("cards go into a catalog; name its folder with --catalog")
-    known = Catalog.read(folder) if folder.is_dir() else Catalog.empty()
+    known = Catalog.read(folder, missing_ok=True)
     counts: dict[str, JsonDict] = {}
     rejects: list[Reject] = []
     for path in files:

@@ -2,11 +2,8 @@
 
 import hashlib
 import logging
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_ms.core.errors import DataError, StorageError, UsageError
+from recsys_ms.core.array_files import read_arrays, write_arrays
+from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.optional import require
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import FloatArray, JsonDict
@@ -264,29 +262,18 @@ class _FeatureFiles:
     def read(self, key: str) -> tuple[Any, Any] | None:
         if self._folder is None:
             return None
-        try:
-            with np.load(self._path(key), allow_pickle=False) as file:
-                found = file["features"], file["logits"]
         # A damaged file is computed anew and replaced.
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        arrays = read_arrays(self._path(key)) or {}
+        if not {"features", "logits"} <= set(arrays):
             return None
+        found = arrays["features"], arrays["logits"]
         return found if found[0].ndim == found[1].ndim == 1 else None
 
     def write(self, key: str, row: tuple[Any, Any]) -> None:
         if self._folder is None:
             return
         path = self._path(key)
-        temporary = path.with_name(f".{path.name}.{id(self)}.tmp.npz")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(temporary, features=row[0], logits=row[1])
-            temporary.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise StorageError(
-                f"{path}: cannot be written ({error.strerror or error}); name another cache"
-            ) from error
+        write_arrays(path, way_out="name another cache", features=row[0], logits=row[1])
 
     def _path(self, key: str) -> Path:
         return Path(str(self._folder)) / key[:2] / f"{key}.npz"

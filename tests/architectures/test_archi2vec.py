@@ -83,6 +83,8 @@ def test_a_vector_does_not_depend_on_its_company(fitted: Archi2Vec, families: An
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_a_seed_gives_one_result(encoder: Any, families: Any) -> None:
+    fresh = Archi2Vec(config(encoder, seed=1))
+    assert np.array_equal(fresh.fit_transform(families), fresh.transform(families))
     one, other, third = (
         Archi2Vec(config(encoder, seed=seed)).fit(families).transform(families[:3])
         for seed in (1, 1, 2)

@@ -23,10 +23,7 @@ from recsys_ms.architectures.archi2vec import Archi2Vec, Archi2VecConfig
 from recsys_ms.architectures.facts import card_vector, cluster_name
 from recsys_ms.architectures.timm_models import TimmArchitecture, described
 from recsys_ms.catalog.cards import ModelCard
-from recsys_ms.catalog.features import ModelFeatureEncoder
 from recsys_ms.catalog.names import parse_model_id
-from recsys_ms.core.metrics import pearson
-from recsys_ms.heads.design import row_design
 
 ENCODERS = ("pv-dbow", "svd")
 HEADS = ("ridge", "LightGBM", "Gaussian process", "blend")
@@ -88,8 +85,7 @@ def neighbours(made):
         for seed in range(3):
             start = time.perf_counter()
             fitted = Archi2Vec(Archi2VecConfig(encoder=encoder, seed=seed))
-            words = [each.words for each in made.values()]
-            vectors = fitted.fit(words).transform(words)
+            vectors = fitted.fit_transform(each.words for each in made.values())
             seconds = time.perf_counter() - start
             found = same_family(vectors, families)
             print(f"{encoder:8s} seed {seed}: {interval(found.shares)} in {seconds:.1f} s")
@@ -124,22 +120,16 @@ def top1(made, protocol, n_repeats):
     for seed in range(n_repeats):
         train, test = timm_imagenet.split(families, protocol, seed)
         groups = np.unique(families[train], return_inverse=True)[1]
+        groups_used = groups if protocol == "family" else None
         row = {}
         for kind in ("cards", *ENCODERS):
             catalog = plain
             if kind != "cards":
                 catalog = with_archi2vec(plain, ids, made, train, kind)
             for name in HEADS:
-                make_head, config = timm_imagenet.HEADS[name]
-                encoder = ModelFeatureEncoder(config).fit(catalog, ids[train])
-                head = make_head().fit(
-                    row_design(encoder.transform(catalog, ids[train])),
-                    outcome[train],
-                    groups=groups if protocol == "family" else None,
-                    rng=seed,
+                row[name, kind], _ = timm_imagenet.held_out(
+                    name, catalog, ids, outcome, train, test, groups=groups_used, seed=seed
                 )
-                answer = head.predict(row_design(encoder.transform(catalog, ids[test])))
-                row[name, kind] = pearson(answer, outcome[test])
         rows.append(row)
         print(f"{protocol} {seed}", {" ".join(k): round(v, 4) for k, v in row.items()}, flush=True)
     return pd.DataFrame(rows)

@@ -88,6 +88,17 @@ def split(families, protocol, seed):
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
+def held_out(name, catalog, ids, outcome, train, test, *, groups, seed):
+    """Pearson correlation of a head on held-out models, and the head."""
+    make_head, config = HEADS[name]
+    encoder = ModelFeatureEncoder(config).fit(catalog, ids[train])
+    head = make_head().fit(
+        row_design(encoder.transform(catalog, ids[train])), outcome[train], groups=groups, rng=seed
+    )
+    predicted = head.predict(row_design(encoder.transform(catalog, ids[test])))
+    return pearson(predicted, outcome[test]), head
+
+
 def correlations(shared_data, protocol, heads=tuple(HEADS), n_repeats=N_REPEATS):
     """Pearson correlation on the held-out models: one row a repeat, one column a head."""
     catalog, top1 = load(shared_data)
@@ -100,16 +111,10 @@ def correlations(shared_data, protocol, heads=tuple(HEADS), n_repeats=N_REPEATS)
         groups = np.unique(families[train], return_inverse=True)[1]
         row = {}
         for name in heads:
-            make_head, config = HEADS[name]
-            encoder = ModelFeatureEncoder(config).fit(catalog, ids[train])
-            head = make_head().fit(
-                row_design(encoder.transform(catalog, ids[train])),
-                outcome[train],
-                groups=groups if protocol == "family" else None,
-                rng=seed,
+            groups_used = groups if protocol == "family" else None
+            row[name], head = held_out(
+                name, catalog, ids, outcome, train, test, groups=groups_used, seed=seed
             )
-            predicted = head.predict(row_design(encoder.transform(catalog, ids[test])))
-            row[name] = pearson(predicted, outcome[test])
             if isinstance(head, EnsembleHead):
                 row["weights"] = {k: round(w, 2) for k, w in head.weights_.items()}
         rows.append(row)
