@@ -13,9 +13,7 @@ it is no requirement of the project.
 
 import argparse
 import json
-import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+from apart import run_apart
 
 N_TASKS, N_MODELS, N_PAIRS, N_DENSE, RANK = 5_000, 20_000, 1_000_000, 8, 8
 
@@ -135,19 +134,6 @@ LEARNERS: dict[str, Callable[[], tuple[float, float]]] = {
 PEERS = {"nmf": "als", "fm": "myfm"}
 
 
-def run_apart(name, python):
-    """Train one learner in a fresh process; returns what it printed."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "2")
-    answer = subprocess.run(
-        [python, str(Path(__file__).resolve()), "--inside", name],
-        env={**os.environ, **threads},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(answer.stdout.splitlines()[-1])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=list(LEARNERS))
@@ -170,7 +156,8 @@ def main():
     for name in given.only or LEARNERS:
         if name == "myfm" and given.peer_python is None:
             continue
-        results[name] = run_apart(name, given.peer_python if name == "myfm" else sys.executable)
+        python = given.peer_python if name == "myfm" else sys.executable
+        results[name] = run_apart(__file__, name, python=python)
         print(name, {key: round(value, 3) for key, value in results[name].items()}, flush=True)
     for name, peer in PEERS.items():
         if name in results and peer in results:

@@ -15,11 +15,11 @@ import argparse
 import json
 import os
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from apart import run_apart
 
 N_FEATURES, N_CLASSES, N_REPEATS = 2_048, 10, 5
 
@@ -99,19 +99,6 @@ def measure(name, n_probe):
     return {"seconds": min(seconds), "peak_mib": peak / 1024, "value": value}
 
 
-def run_apart(name, n_probe):
-    """Measure one row in a fresh process; returns what it printed."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "2")
-    answer = subprocess.run(
-        [sys.executable, str(Path(__file__).resolve()), "--inside", name, str(n_probe)],
-        env={**os.environ, **threads},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(answer.stdout.splitlines()[-1])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n-probe", nargs="+", type=int, default=[500, 5_000])
@@ -126,7 +113,7 @@ def main():
     for n_probe in given.n_probe:
         print(f"{n_probe} examples x {N_FEATURES} features, load {os.getloadavg()[0]:.2f}")
         for name in given.only:
-            row = results[f"{name}/{n_probe}"] = run_apart(name, n_probe)
+            row = results[f"{name}/{n_probe}"] = run_apart(__file__, name, n_probe)
             print(
                 f"  {name:18s} {row['seconds'] * 1e3:10.1f} ms {row['peak_mib']:8.0f} MiB"
                 f"   {row['value']:.6f}",
