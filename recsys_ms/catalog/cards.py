@@ -33,6 +33,7 @@ MODEL_FIELDS: Final[Mapping[str, FieldKind]] = {
     "licence": "text",
     "embedding": "vector",
     "cluster": "text",
+    "source_label_embedding": "vector",
     "traits": "traits",
 }
 
@@ -49,6 +50,7 @@ TASK_FIELDS: Final[Mapping[str, FieldKind]] = {
     "metric": "text",
     "direction": "text",
     "embedding": "vector",
+    "label_embedding": "vector",
     "traits": "traits",
 }
 
@@ -91,6 +93,9 @@ class ModelCard:
         Vector of the architecture (archi2vec).
     cluster : str or None
         Cluster of the architecture.
+    source_label_embedding : tuple of float or None
+        Vector of the names of the classes the weights were trained on; comparable with a task's
+        ``label_embedding`` where one text encoder made both.
     traits : mapping of str to str or float
         Anything else that is known.
 
@@ -116,6 +121,7 @@ class ModelCard:
     licence: str | None = None
     embedding: tuple[float, ...] | None = None
     cluster: str | None = None
+    source_label_embedding: tuple[float, ...] | None = None
     traits: Mapping[str, str | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -149,7 +155,9 @@ class TaskCard:
     direction : {"max", "min"} or None
         Whether higher or lower values of the metric are better.
     embedding : tuple of float or None
-        Vector of the task's data.
+        Vector of the task's images (proxy embedding).
+    label_embedding : tuple of float or None
+        Vector of the names of its classes.
     traits : mapping of str to str or float
         Anything else that is known.
 
@@ -170,6 +178,7 @@ class TaskCard:
     metric: str | None = None
     direction: Direction | None = None
     embedding: tuple[float, ...] | None = None
+    label_embedding: tuple[float, ...] | None = None
     traits: Mapping[str, str | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
