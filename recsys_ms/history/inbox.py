@@ -9,10 +9,10 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, StorageError
@@ -34,6 +34,9 @@ PROBLEM_KEY: Final = "problem"
 #: had come, see ``ReadBatch.progress``.
 CURVE_KEY: Final = "curve"
 PROGRESS_KEY: Final = "progress"
+
+#: A logged value: step, epoch, metric, split, value.
+CurvePoint: TypeAlias = tuple[int | None, float | None, str, str | None, float]
 
 
 def record_run(
@@ -59,6 +62,7 @@ def record_run(
     source: str | None = None,
     source_version: str | None = None,
     tags: Mapping[str, str] | None = None,
+    curve: Sequence[CurvePoint] | None = None,
     on_error: Literal["log", "raise"] = "log",
     unsent_folder: str | Path | None = None,
 ) -> str | None:
@@ -80,6 +84,8 @@ def record_run(
     ----------
     history_path : str or Path
         Folder of the history. It must exist: ``History.open`` creates one.
+    curve : sequence of (step, epoch, metric, split, value), optional
+        Values logged on the way, for ``History.curves``; step, epoch and split may be ``None``.
     on_error : {"log", "raise"}
         Whether to raise after the payload was kept.
     unsent_folder : str or Path, optional
@@ -118,7 +124,8 @@ def record_run(
         c.TAGS: tags,
     }
     try:
-        return keep_run(Path(history_path), fields, unsent_folder)
+        extras = {CURVE_KEY: [list(point) for point in curve]} if curve else None
+        return keep_run(Path(history_path), fields, unsent_folder, extras)
     # A training job of many GPU hours must not die of its log, whatever was handed in.
     except Exception as error:
         if on_error == "raise":
