@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -18,11 +18,11 @@ from torch import nn
 
 from recsys_ms.core.errors import DataError, RecsysError, StorageError
 from recsys_ms.core.files import sha256_file, write_atomic
-from recsys_ms.history.inbox import record_run
+from recsys_ms.history.inbox import CurvePoint, record_run
 from training.zoo.networks import Stopwatch, accuracy, build, to_tensors, train, with_new_head
 from training.zoo.study import FineTuning, Model
-from training.zoo.tasks.base import ImageSet, Split
-from training.zoo.tasks.registry import get_task
+from training.zoo.tasks.base import ImageSet, ImageTask, Split
+from training.zoo.tasks.registry import TaskBook
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,11 +55,14 @@ class Bench:
         Folder of the checkpoints. May be deleted; they are then made again.
     device : str
         ``cpu`` or ``cuda``.
+    book : TaskBook
+        The tasks by their ids.
     """
 
     history: Path
     work: Path
     device: str = "cpu"
+    book: TaskBook = field(default_factory=TaskBook)
 
     def weights_path(self, model: Model) -> Path:
         """Safetensors file of a pre-trained model."""
@@ -105,7 +108,7 @@ class Bench:
         if recipe is None or source is None:
             raise DataError(f"{model.model_id} starts at random and has no source to train on")
         data = {
-            split: dataset(source, split, n, model.seed, model.image_size)
+            split: self.images(source, split, n, model)
             for split, n in (("train", recipe.n_train), ("test", recipe.n_test))
         }
         network = build(model.architecture, len(data["train"].class_names), model.seed)
@@ -129,15 +132,14 @@ class Bench:
             "timm": str(timm.__version__),
         }
         value = fingerprint = revision = None
+        curve: list[CurvePoint] = []
         try:
             sets = self._data(run)
             # Drawing the images is paid once a process and belongs to no run.
             watch = Stopwatch()
             fingerprint = sets["train"].fingerprint[:16] + sets["test"].fingerprint[:16]
             network, revision = self._start(run, len(sets["train"].class_names))
-            device = torch.device(self.device)
-            train(network, *to_tensors(sets["train"], device), run.recipe, run.seed)
-            value = accuracy(network, *to_tensors(sets["test"], device))
+            value = self._train(network, sets, run, curve)
         except TRAINING_ERRORS as error:
             _LOG.warning("%s on %s failed: %s", run.model.model_id, run.task_id, error)
             tags["error"] = f"{type(error).__name__}: {error}"[:500]
@@ -165,32 +167,65 @@ class Bench:
             dataset_fingerprint=fingerprint,
             source=run.study,
             tags=tags,
+            curve=curve,
             on_error="raise",
         )
         return "failed" if value is None else "finished"
 
+    def images(self, task_id: str, split: Split, n_samples: int, model: Model) -> ImageSet:
+        """Images of a task as a model sees them; ``model.seed`` is that of all data."""
+        return dataset(self.book.get(task_id), split, n_samples, model.seed, model.image_size)
+
     def _data(self, run: FineTuning) -> dict[Split, ImageSet]:
-        size, seed = run.model.image_size, run.data_seed
+        model = replace(run.model, seed=run.data_seed)
         return {
-            "train": dataset(run.task_id, "train", run.recipe.n_train, seed, size),
-            "test": dataset(run.task_id, "test", run.recipe.n_test, seed, size),
+            "train": self.images(run.task_id, "train", run.recipe.n_train, model),
+            "test": self.images(run.task_id, "test", run.recipe.n_test, model),
         }
+
+    def _train(
+        self,
+        network: nn.Module,
+        sets: dict[Split, ImageSet],
+        run: FineTuning,
+        curve: list[CurvePoint],
+    ) -> float:
+        """Train and test; returns the last test accuracy and appends all values to ``curve``."""
+        device = torch.device(self.device)
+        tested = to_tensors(sets["test"], device)
+        n_steps = run.recipe.n_train // run.recipe.batch_size
+
+        def look(epoch: int, loss: float) -> None:
+            curve.append((epoch * n_steps, float(epoch), "loss", "train", loss))
+            if run.recipe.is_tested(epoch):
+                value = accuracy(network, *tested)
+                curve.append((epoch * n_steps, float(epoch), "accuracy", "test", value))
+
+        train(network, *to_tensors(sets["train"], device), run.recipe, run.seed, look)
+        return curve[-1][-1]
 
     def _start(self, run: FineTuning, n_classes: int) -> tuple[nn.Module, str]:
         """Network with the weights of the run's model and a new head, and the weights' name."""
-        model = run.model
-        if model.source is None:
-            network = build(model.architecture, 2, model.seed)
-            revision = f"random-{model.digest}"
-        else:
-            outcome = self.outcome(model)
-            if outcome is None or "error" in outcome:
-                why = "not done yet" if outcome is None else outcome["error"]
-                raise PretrainingFailedError(f"{model.model_id}: {why}")
-            network = build(model.architecture, len(get_task(model.source).class_names), 0)
-            network.load_state_dict(load_safetensors(self._weights(model, outcome["sha256"])))
-            revision = str(outcome["sha256"])[:16]
+        network, revision = self.network(run.model)
         return with_new_head(network, n_classes, run.seed, run.task_id).to(self.device), revision
+
+    def network(self, model: Model) -> tuple[nn.Module, str]:
+        """The network of a model, with its head (of two classes at a random start), and its name.
+
+        Raises
+        ------
+        PretrainingFailedError
+            It has no weights.
+        """
+        if model.source is None:
+            return build(model.architecture, 2, model.seed), f"random-{model.digest}"
+        outcome = self.outcome(model)
+        if outcome is None or "error" in outcome:
+            why = "not done yet" if outcome is None else outcome["error"]
+            raise PretrainingFailedError(f"{model.model_id}: {why}")
+        network = build(model.architecture, len(self.book.get(model.source).class_names), 0)
+        network.load_state_dict(load_safetensors(self._weights(model, outcome["sha256"])))
+        return network, str(outcome["sha256"])[:16]
 
     def _weights(self, model: Model, sha256: str) -> bytes:
         path = self.weights_path(model)
@@ -203,9 +238,9 @@ class Bench:
 
 
 @lru_cache(maxsize=64)
-def dataset(task_id: str, split: Split, n_samples: int, seed: int, size: int) -> ImageSet:
+def dataset(task: ImageTask, split: Split, n_samples: int, seed: int, size: int) -> ImageSet:
     """Images of a task; drawn once a process, shared by all runs, never written to."""
-    data = get_task(task_id).sample(split, n_samples, seed=seed, size=size)
+    data = task.sample(split, n_samples, seed=seed, size=size)
     data.images.setflags(write=False)
     data.labels.setflags(write=False)
     return data

@@ -9,7 +9,6 @@ from training.zoo.bench import Bench, dataset
 from training.zoo.networks import family_of, measure
 from training.zoo.study import Study
 from training.zoo.tasks.base import ImageSet
-from training.zoo.tasks.registry import get_task
 
 #: Side of the grey images that the simple model of ``difficulty`` sees.
 GREY_SIDE = 16
@@ -50,7 +49,7 @@ def model_cards(study: Study, bench: Bench) -> list[ModelCard]:
             }
             if model.source is not None:
                 traits["pretraining_cpu_seconds"] = float(outcome["cpu_seconds"])
-                traits["source_family"] = get_task(model.source).domain
+                traits["source_family"] = study.book.get(model.source).domain
             cards.append(
                 ModelCard(
                     model_id=model.model_id,
@@ -63,7 +62,7 @@ def model_cards(study: Study, bench: Bench) -> list[ModelCard]:
                     hidden_width=size.hidden_width,
                     n_layers=size.n_layers,
                     pretrained_domain=model.source or "none",
-                    n_source_classes=len(get_task(model.source).class_names)
+                    n_source_classes=len(study.book.get(model.source).class_names)
                     if model.source
                     else None,
                     source_accuracy=outcome.get("accuracy"),
@@ -78,15 +77,15 @@ def task_cards(study: Study) -> list[TaskCard]:
     """One card a target task."""
     cards = []
     for task_id in study.targets:
-        task = get_task(task_id)
-        n_train = study.n_train_of.get(task_id, study.finetuning.n_train)
-        train = dataset(task_id, "train", n_train, study.seed, study.image_size)
-        test = dataset(task_id, "test", study.finetuning.n_test, study.seed, study.image_size)
+        task = study.book.get(task_id)
+        recipe = study.finetuning_of(task_id)
+        train = dataset(task, "train", recipe.n_train, study.seed, study.image_size)
+        test = dataset(task, "test", recipe.n_test, study.seed, study.image_size)
         cards.append(
             TaskCard(
                 task_id=task_id,
                 domain=task.domain,
-                n_samples=n_train,
+                n_samples=recipe.n_train,
                 n_classes=len(task.class_names),
                 image_size=study.image_size,
                 n_channels=3,

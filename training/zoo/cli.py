@@ -21,7 +21,7 @@ from training.zoo.bench import Bench
 from training.zoo.estimate import estimate
 from training.zoo.export import export_study
 from training.zoo.runner import run_study
-from training.zoo.study import read_study
+from training.zoo.study import Study, read_study
 from training.zoo.summary import summarize
 
 T = TypeVar("T")
@@ -35,12 +35,30 @@ StudyFile = Annotated[Path, typer.Option("--study", help="Design of the study, T
 HistoryFolder = Annotated[Path, typer.Option("--history", help="History to record into.")]
 WorkFolder = Annotated[Path, typer.Option("--work", help="Checkpoints; may be deleted.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder of the exported Parquet files.")]
+ImagesFolder = Annotated[
+    Path | None,
+    typer.Option("--images", help="Folder of the image sets; default: the one the study names."),
+]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes, one thread each.")]
 
 _STUDY: Final = _HERE / "study.toml"
 _WORK: Final = _HERE / ".work"
 _HISTORY: Final = _WORK / "history"
 _EMBEDDED: Final = _HERE.parents[1] / "data_history" / "zoo"
+
+
+def _at_hand(path: Path, images: Path | None) -> Study:
+    """The study without the tasks whose files are absent, which are named."""
+    whole = read_study(path, images)
+    design = whole.at_hand()
+    absent = sorted({*whole.sources, *whole.targets} - {*design.sources, *design.targets})
+    if absent:
+        _ERR.print(
+            f"left out, since their files are absent: {', '.join(absent)}; --images FOLDER names "
+            "another place",
+            style="yellow",
+        )
+    return design
 
 
 class RichProgress:
@@ -62,9 +80,9 @@ class RichProgress:
 
 
 @app.command()
-def plan(study: StudyFile = _STUDY, jobs: Jobs = 2) -> None:
+def plan(study: StudyFile = _STUDY, images: ImagesFolder = None, jobs: Jobs = 2) -> None:
     """Count the runs of a study and estimate its time by timing each architecture."""
-    design = read_study(study)
+    design = _at_hand(study, images)
     found = estimate(design)
     _OUT.print(
         f"study {design.name}: {len(design.architectures)} architectures, "
@@ -80,6 +98,7 @@ def plan(study: StudyFile = _STUDY, jobs: Jobs = 2) -> None:
 @app.command()
 def run(
     study: StudyFile = _STUDY,
+    images: ImagesFolder = None,
     history: HistoryFolder = _HISTORY,
     work: WorkFolder = _WORK,
     jobs: Jobs = 1,
@@ -90,9 +109,10 @@ def run(
     if device not in ("cpu", "cuda"):
         raise typer.BadParameter(f"device {device!r}; use cpu or cuda")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    design = _at_hand(study, images)
     report = run_study(
-        read_study(study),
-        Bench(history=history, work=work, device=device),
+        design,
+        Bench(history=history, work=work, device=device, book=design.book),
         n_jobs=jobs,
         retry_failed=retry_failed,
         progress=RichProgress(),
@@ -106,12 +126,14 @@ def run(
 @app.command()
 def export(
     study: StudyFile = _STUDY,
+    images: ImagesFolder = None,
     history: HistoryFolder = _HISTORY,
     work: WorkFolder = _WORK,
     out: OutFolder = _EMBEDDED,
 ) -> None:
     """Write the runs and cards of a study as Parquet."""
-    report = export_study(read_study(study), Bench(history=history, work=work), out)
+    design = _at_hand(study, images)
+    report = export_study(design, Bench(history=history, work=work, book=design.book), out)
     _OUT.print(
         f"{out}: {report.n_runs} runs, {report.n_models} models, {report.n_tasks} tasks; "
         f"{report.n_missing} runs of the study not recorded yet"

@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
+import numpy as np
 import timm
 import torch
 from torch import nn
@@ -19,6 +20,10 @@ from training.zoo.tasks.base import ImageSet
 #: Pixel mean and spread that images are standardised with, the same for every model and task.
 PIXEL_MEAN = 0.5
 PIXEL_SPREAD = 0.25
+
+
+#: Is told of an epoch, from 1, and of its mean loss.
+AfterEpoch: TypeAlias = Callable[[int, float], None]
 
 
 class DivergedError(ArithmeticError):
@@ -130,11 +135,17 @@ def train(
     labels: torch.Tensor,
     recipe: TrainingRecipe,
     seed: int,
+    after_epoch: AfterEpoch = lambda epoch, loss: None,
 ) -> None:
     """Train in place: AdamW, one-cycle learning rate with a fifth of warm-up, cross entropy.
 
     Incomplete batches are left out. Dropout and stochastic depth, where an architecture has them,
     draw from a stream that ``seed`` fixes.
+
+    Parameters
+    ----------
+    after_epoch : callable of (int, float)
+        Told of every epoch, from 1, and its mean loss. May switch the network to evaluation.
 
     Raises
     ------
@@ -144,25 +155,47 @@ def train(
     network.to(memory_format=torch.channels_last)
     batches = len(images) // recipe.batch_size
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        network.parameters(),
+        lr=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        fused=True,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * batches, pct_start=0.2
     )
     rng = named_stream(seed, "zoo", "order of images")
-    network.train()
     with seeded(seed, "zoo", "dropout"):
-        for epoch in range(recipe.epochs):
+        for epoch in range(1, recipe.epochs + 1):
+            network.train()
+            losses = []
             order = torch.from_numpy(rng.permutation(len(images))).to(images.device)
             for start in range(0, batches * recipe.batch_size, recipe.batch_size):
                 chosen = order[start : start + recipe.batch_size]
-                loss = nn.functional.cross_entropy(network(images[chosen]), labels[chosen])
-                if not math.isfinite(loss.item()):
-                    raise DivergedError(f"loss is {loss.item()} in epoch {epoch + 1}")
+                batch = augmented(images[chosen], recipe, rng)
+                loss = nn.functional.cross_entropy(network(batch), labels[chosen])
+                losses.append(loss.item())
+                if not math.isfinite(losses[-1]):
+                    raise DivergedError(f"loss is {losses[-1]} in epoch {epoch}")
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
+            after_epoch(epoch, sum(losses) / len(losses))
+
+
+def augmented(
+    images: torch.Tensor, recipe: TrainingRecipe, rng: np.random.Generator
+) -> torch.Tensor:
+    """Move and mirror a batch as its recipe wants: one shift a batch, a mirror an image."""
+    if recipe.mirror:
+        turned = torch.from_numpy(rng.random(len(images)) < 0.5).to(images.device)
+        images = torch.where(turned[:, None, None, None], images.flip(3), images)
+    if recipe.shift:
+        side, most = images.shape[-1], recipe.shift
+        down, right = rng.integers(0, 2 * most + 1, 2)
+        padded = nn.functional.pad(images, (most,) * 4, mode="replicate")
+        images = padded[:, :, down : down + side, right : right + side]
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def accuracy(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:

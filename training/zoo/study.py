@@ -8,14 +8,15 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.rng import named_stream
-from training.zoo.tasks.registry import get_task
+from training.zoo.tasks.pictures import PictureTask
+from training.zoo.tasks.registry import TaskBook
 
 RANDOM_START: Final = "random"
 
@@ -30,7 +31,20 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRecipe:
-    """How one network is trained: AdamW under a one-cycle schedule."""
+    """How one network is trained: AdamW under a one-cycle schedule.
+
+    Attributes
+    ----------
+    n_train, n_test, epochs, batch_size, learning_rate, weight_decay
+        As their names say; counts are of images.
+    shift : int
+        Images are moved at random by up to so many pixels, their edges repeated.
+    mirror : bool
+        Half of the images are mirrored left to right.
+    test_every : int
+        The network is tested after the last epoch and every so many epochs before it; 0 is the
+        last alone.
+    """
 
     n_train: int
     n_test: int
@@ -38,11 +52,23 @@ class TrainingRecipe:
     batch_size: int
     learning_rate: float
     weight_decay: float
+    shift: int = 0
+    mirror: bool = False
+    test_every: int = 0
+
+    def is_tested(self, epoch: int) -> bool:
+        """Whether the network is tested after ``epoch``, counted from 1."""
+        left = self.epochs - epoch
+        return left == 0 or (self.test_every > 0 and left % self.test_every == 0)
 
     def __post_init__(self) -> None:
         for name in ("n_train", "n_test", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise UsageError(f"study: {name} is {getattr(self, name)}; it must be at least 1")
+        if self.shift < 0 or self.test_every < 0:
+            raise UsageError(
+                f"study: shift {self.shift} and test_every {self.test_every} cannot be negative"
+            )
         if self.batch_size > self.n_train:
             raise UsageError(
                 f"study: batch_size {self.batch_size} exceeds n_train {self.n_train}; lower it"
@@ -116,8 +142,12 @@ class Study:
         ``finetuning.learning_rate`` is the first of ``learning_rates``.
     learning_rates, seeds : tuple
         Every fine-tuning is done with each of them.
-    n_train_of : mapping of task id to int
-        Training images of the targets that differ from ``finetuning.n_train``.
+    recipe_of : mapping of task id to mapping
+        What of the recipe differs for a source or a target.
+    n_probe : int
+        Images of a target, of its training split, that scores are computed on.
+    pictures : tuple of PictureTask
+        Tasks of image files, besides those that are drawn.
     """
 
     name: str
@@ -131,11 +161,13 @@ class Study:
     finetuning: TrainingRecipe
     learning_rates: tuple[float, ...]
     seeds: tuple[int, ...]
-    n_train_of: Mapping[str, int] = field(default_factory=dict)
+    recipe_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    n_probe: int = 0
+    pictures: tuple[PictureTask, ...] = ()
 
     def __post_init__(self) -> None:
         for task_id in (*self.sources, *self.targets):
-            get_task(task_id)
+            self.book.get(task_id)
         names = [architecture.name for architecture in self.architectures]
         for what, values in (
             ("architecture", names),
@@ -152,15 +184,34 @@ class Study:
                 f"study {self.name!r}: {both} are sources and targets; a model would be tested "
                 "on the task it was pre-trained on, so keep the two apart"
             )
-        strange = sorted(set(self.n_train_of) - set(self.targets))
+        strange = sorted(set(self.recipe_of) - {*self.sources, *self.targets})
         if strange:
-            raise UsageError(f"study {self.name!r}: n_train_of names {strange}, no targets")
+            raise UsageError(f"study {self.name!r}: a recipe of {strange}, no source or target")
         if not (names and self.targets and self.learning_rates and self.seeds):
             raise UsageError(
                 f"study {self.name!r}: it needs an architecture, a target, a learning rate, a seed"
             )
         if not (self.sources or self.random_start):
             raise UsageError(f"study {self.name!r}: it needs a source or random_start = true")
+
+    @property
+    def book(self) -> TaskBook:
+        """The tasks by their ids."""
+        return TaskBook(self.pictures)
+
+    def at_hand(self) -> "Study":
+        """The study without the tasks whose files are absent; its runs keep their names."""
+        left = [
+            tuple(task_id for task_id in ids if not self.book.absent(task_id))
+            for ids in (self.sources, self.targets)
+        ]
+        named = {task_id for ids in left for task_id in ids}
+        recipes = {task_id: r for task_id, r in self.recipe_of.items() if task_id in named}
+        return replace(self, sources=left[0], targets=left[1], recipe_of=recipes)
+
+    def finetuning_of(self, task_id: str) -> TrainingRecipe:
+        """How models are fine-tuned on a target, at the first of the learning rates."""
+        return _changed(self.finetuning, self.recipe_of.get(task_id, {}))
 
     def models(self) -> list[Model]:
         """All models, architecture by architecture."""
@@ -169,7 +220,9 @@ class Study:
             Model(
                 architecture=architecture,
                 source=source,
-                recipe=None if source is None else self.pretraining,
+                recipe=None
+                if source is None
+                else _changed(self.pretraining, self.recipe_of.get(source, {})),
                 image_size=self.image_size,
                 seed=self.seed,
             )
@@ -185,10 +238,7 @@ class Study:
         for model, task_id, rate, seed in product(
             self.models(), self.targets, self.learning_rates, self.seeds
         ):
-            n_train = self.n_train_of.get(task_id, self.finetuning.n_train)
-            recipe = TrainingRecipe(
-                **asdict(self.finetuning) | {"learning_rate": rate, "n_train": n_train}
-            )
+            recipe = replace(self.finetuning_of(task_id), learning_rate=rate)
             runs.append(
                 FineTuning(
                     study=self.name,
@@ -203,8 +253,15 @@ class Study:
         return [runs[i] for i in order]
 
 
-def read_study(path: str | Path) -> Study:
+def read_study(path: str | Path, images: str | Path | None = None) -> Study:
     """Read a study from TOML.
+
+    Parameters
+    ----------
+    path : str or Path
+    images : str or Path, optional
+        Folder that the paths of its image sets start from, in place of the one it names (which
+        starts from the folder of the study).
 
     Raises
     ------
@@ -219,7 +276,8 @@ def read_study(path: str | Path) -> Study:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not TOML ({error})") from error
     try:
-        study = _from_document(document)
+        root = Path(images) if images is not None else Path(path).parent / _images(document)
+        study = _from_document(document, root.resolve())
     except KeyError as error:
         raise UsageError(f"{path}: {error} is missing; training/zoo/study.toml has it") from error
     except TypeError as error:
@@ -232,10 +290,16 @@ def read_study(path: str | Path) -> Study:
     return study
 
 
-def _from_document(document: dict[str, Any]) -> Study:
+def _images(document: dict[str, Any]) -> str:
+    return str(document["study"].get("images", "."))
+
+
+def _from_document(document: dict[str, Any], images: Path) -> Study:
     """Build the study, taking out of ``document`` all that is understood."""
     head, before, after = (document[name] for name in ("study", "pretraining", "finetuning"))
+    head.pop("images", None)
     rates = tuple(float(rate) for rate in after.pop("learning_rates"))
+    recipes = before.pop("of", {}) | after.pop("of", {})
     return Study(
         name=head.pop("name"),
         seed=head.pop("seed"),
@@ -246,15 +310,31 @@ def _from_document(document: dict[str, Any]) -> Study:
         targets=tuple(after.pop("targets")),
         learning_rates=rates,
         seeds=tuple(after.pop("seeds")),
-        n_train_of=after.pop("n_train_of", {}),
+        recipe_of=recipes,
+        n_probe=after.pop("n_probe", 0),
+        pictures=tuple(
+            PictureTask(**table | {"path": _located(table["path"], images)})
+            for table in document.pop("images", [])
+        ),
         pretraining=_recipe(before, before.pop("learning_rate")),
         finetuning=_recipe(after, rates[0] if rates else 1.0),
     )
 
 
+def _located(path: str, images: Path) -> str:
+    kind, colon, rest = path.rpartition(":")
+    return f"{kind}{colon}{images / rest}"
+
+
 def _recipe(table: dict[str, Any], learning_rate: float) -> TrainingRecipe:
     names = ("n_train", "n_test", "epochs", "batch_size", "weight_decay")
-    return TrainingRecipe(learning_rate=learning_rate, **{name: table.pop(name) for name in names})
+    wanted = {name: table.pop(name) for name in names}
+    maybe = {name: table.pop(name) for name in ("shift", "mirror", "test_every") if name in table}
+    return TrainingRecipe(learning_rate=learning_rate, **wanted, **maybe)
+
+
+def _changed(recipe: TrainingRecipe, differing: Mapping[str, Any]) -> TrainingRecipe:
+    return replace(recipe, **differing)
 
 
 def _digest(document: Mapping[str, Any]) -> str:

@@ -1,12 +1,14 @@
-"""Every task by its id."""
+"""Every task by its id: those that are drawn, and those of image files that a study names."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from recsys_ms.core.errors import UsageError
 from training.zoo.tasks import digits, glyphs, sprites, textures
 from training.zoo.tasks.base import ImageTask
+from training.zoo.tasks.pictures import PictureTask
 
 _ALL: Final[tuple[ImageTask, ...]] = (
     glyphs.CAPITALS,
@@ -27,17 +29,46 @@ _ALL: Final[tuple[ImageTask, ...]] = (
     sprites.SCALE,
 )
 
+#: Tasks that need no files.
 TASKS: Final[Mapping[str, ImageTask]] = MappingProxyType({task.task_id: task for task in _ALL})
 
 
-def get_task(task_id: str) -> ImageTask:
-    """Look a task up.
+@dataclass(frozen=True, slots=True)
+class TaskBook:
+    """All tasks of a study.
 
-    Raises
-    ------
-    UsageError
-        No task has this id.
+    Attributes
+    ----------
+    pictures : tuple of PictureTask
+        Tasks of image files, besides :data:`TASKS`.
     """
-    if task_id not in TASKS:
-        raise UsageError(f"task {task_id!r} is unknown; the laboratory has {sorted(TASKS)}")
-    return TASKS[task_id]
+
+    pictures: tuple[PictureTask, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [task.task_id for task in self.pictures]
+        twice = sorted(name for name in set(names) if names.count(name) > 1 or name in TASKS)
+        if twice:
+            raise UsageError(f"tasks {twice} are declared twice; give each images table a new id")
+
+    def get(self, task_id: str) -> ImageTask:
+        """Look a task up.
+
+        Raises
+        ------
+        UsageError
+            No task has this id.
+        """
+        found = {task.task_id: task for task in self.pictures}
+        if task_id in found:
+            return found[task_id]
+        if task_id not in TASKS:
+            raise UsageError(
+                f"task {task_id!r} is unknown; the laboratory has {sorted([*TASKS, *found])}"
+            )
+        return TASKS[task_id]
+
+    def absent(self, task_id: str) -> bool:
+        """Whether the files of a task are not there."""
+        task = self.get(task_id)
+        return isinstance(task, PictureTask) and not task.is_present
