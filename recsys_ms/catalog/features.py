@@ -198,6 +198,20 @@ class TaskFeatureEncoder(_CardEncoder):
         How columns are encoded.
     """
 
+    def fit_cards(self, cards: Sequence[TaskCard]) -> Self:
+        """Learn from cards that need not stand in a catalog; a second call forgets the first.
+
+        Raises
+        ------
+        DataError
+            No cards.
+        """
+        rows = _card_frame(cards)
+        layout = _layout(rows)
+        self._encoder.fit(self._raw(rows, layout))
+        self._layout = layout
+        return self
+
     def transform_cards(self, cards: Sequence[TaskCard]) -> EncodedFeatures:
         """Features of tasks that only their cards describe, one row a card.
 
@@ -208,15 +222,7 @@ class TaskFeatureEncoder(_CardEncoder):
         """
         if self._layout is None:
             raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
-        # A catalog of one card would cost more than the rest of a recommendation.
-        columns = {
-            name: pd.Series(
-                [getattr(card, name) for card in cards],
-                dtype="float64" if kind in NUMERIC_KINDS else object,
-            )
-            for name, kind in TASK_FIELDS.items()
-        }
-        return self._encoder.transform(self._raw(pd.DataFrame(columns), self._layout))
+        return self._encoder.transform(self._raw(_card_frame(cards), self._layout))
 
     @staticmethod
     def _rows(catalog: Catalog, ids: Sequence[str]) -> pd.DataFrame:
@@ -231,6 +237,18 @@ class TaskFeatureEncoder(_CardEncoder):
             numeric[name] = rows[name].to_numpy(dtype=np.float64)
         categorical: dict[str, Sequence[str | None]] = {n: _texts(rows[n]) for n in _TASK_TEXTS}
         return _with_layout(rows, layout, numeric, categorical, {}, fields)
+
+
+def _card_frame(cards: Sequence[TaskCard]) -> pd.DataFrame:
+    # A catalog of one card would cost more than the rest of a recommendation.
+    columns = {
+        name: pd.Series(
+            [getattr(card, name) for card in cards],
+            dtype="float64" if kind in NUMERIC_KINDS else object,
+        )
+        for name, kind in TASK_FIELDS.items()
+    }
+    return pd.DataFrame(columns)
 
 
 def _logs(rows: pd.DataFrame, names: Sequence[str]) -> tuple[dict[str, FloatArray], dict[str, str]]:

@@ -22,6 +22,7 @@ from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.encoding import ColumnEncoder, EncodedFeatures, RawColumns, id_features
 from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
+from recsys_ms.catalog.label_distance import label_distances
 from recsys_ms.catalog.names import parse_model_id
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray
@@ -112,11 +113,11 @@ class HeadRanker(BaseRanker):
             rows,
             at,
             self._history_encoder.transform(raw),
-            self._scores_of([task.task_id] * at.size, model_ids),
+            self._scores_of([task.task_id] * at.size, model_ids, self._distances(task, model_ids)),
         )
 
     def _fit_scores(self, interactions: Interactions) -> EncodedFeatures | None:
-        """Learn which transferability scores S the history's pairs have."""
+        """Learn what the history's pairs have: transferability scores S, distances of labels."""
         task_ids = [interactions.task_ids[row] for row in interactions.task_index]
         model_ids = [interactions.model_ids[row] for row in interactions.model_index]
         names = self._catalog.scores.names
@@ -124,16 +125,37 @@ class HeadRanker(BaseRanker):
         self._score_names = tuple(
             name for at, name in enumerate(names) if np.isfinite(values[:, at]).any()
         )
-        self._score_encoder = ColumnEncoder().fit(_score_columns(names, values))
-        return self._scores_of(task_ids, model_ids)
+        distances = label_distances(
+            [self._label_vector(task_id) for task_id in interactions.task_ids],
+            self._source_vectors(interactions.model_ids),
+        )[interactions.task_index, interactions.model_index]
+        self._has_distances = bool(np.isfinite(distances).any())
+        self._score_encoder = ColumnEncoder().fit(_pair_columns(names, values, distances))
+        return self._scores_of(task_ids, model_ids, distances)
 
     def _scores_of(
-        self, task_ids: Sequence[str], model_ids: Sequence[str]
+        self, task_ids: Sequence[str], model_ids: Sequence[str], distances: FloatArray
     ) -> EncodedFeatures | None:
-        if not self._score_names:
+        if not (self._score_names or self._has_distances):
             return None
         values = self._catalog.scores.relative(self._score_names, task_ids, model_ids)
-        return self._score_encoder.transform(_score_columns(self._score_names, values))
+        return self._score_encoder.transform(_pair_columns(self._score_names, values, distances))
+
+    def _distances(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
+        """Distance of a task's classes from those of each model's source, NaN where unknown."""
+        vector = task.card.label_embedding if task.card is not None else None
+        if vector is None or not self._has_distances:
+            return np.full(len(model_ids), np.nan)
+        found: FloatArray = label_distances([vector], self._source_vectors(model_ids))[0]
+        return found
+
+    def _label_vector(self, task_id: str) -> tuple[float, ...] | None:
+        card = self._catalog.find_task_card(task_id)
+        return card.label_embedding if card is not None else None
+
+    def _source_vectors(self, model_ids: Sequence[str]) -> list[tuple[float, ...] | None]:
+        column = self._catalog.models["source_label_embedding"].reindex(list(model_ids))
+        return [vector if isinstance(vector, tuple) else None for vector in column]
 
     def _features_of_known(self) -> EncodedFeatures:
         """Features of the models with runs, encoded once: most queries ask for no other."""
@@ -205,6 +227,7 @@ class HeadRanker(BaseRanker):
                 "task_ids": list(self._task_ids),
                 "feature_names": list(self._feature_names),
                 "score_names": list(self._score_names),
+                "has_distances": self._has_distances,
             },
             arrays={
                 "row_task": self._row_task,
@@ -235,6 +258,7 @@ class HeadRanker(BaseRanker):
         self._task_encoder = TaskFeatureEncoder.from_state(state.children["task_encoder"])
         self._history_encoder = ColumnEncoder.from_state(state.children["history_encoder"])
         self._score_names = tuple(state.values["score_names"])
+        self._has_distances = bool(state.values["has_distances"])
         self._score_encoder = ColumnEncoder.from_state(state.children["score_encoder"])
         self._head = self.head_type.from_state(state.children["head"])
 
@@ -245,10 +269,11 @@ def encode_task(encoder: TaskFeatureEncoder, task: TaskView) -> EncodedFeatures:
     return encoder.transform_cards([card])
 
 
-def _score_columns(names: Sequence[str], values: FloatArray) -> RawColumns:
+def _pair_columns(names: Sequence[str], values: FloatArray, distances: FloatArray) -> RawColumns:
+    scores = {f"score:{name}": values[:, at] for at, name in enumerate(names)}
     return RawColumns(
         n_rows=values.shape[0],
-        numeric={f"score:{name}": values[:, at] for at, name in enumerate(names)},
+        numeric={**scores, "label_distance": distances},
         categorical={},
         tokens={},
         fields={},

@@ -1,7 +1,8 @@
 """Transfer score: inner products of task and model factors (Fennec, §3.1).
 
-Tasks and models without runs are placed in the space by ridge regressions from their features; a
-task with a few observed outcomes is folded in.
+A task without runs is placed in the space by its images, class names or card
+(:mod:`recsys_ms.cold_start.placement`), a model without runs by ridge regressions from its card and
+architecture; a task with a few observed outcomes is folded in.
 """
 
 from abc import abstractmethod
@@ -10,10 +11,13 @@ from typing import ClassVar, Final
 
 import numpy as np
 
+from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.encoding import EncodedFeatures
-from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
+from recsys_ms.catalog.features import ModelFeatureEncoder
+from recsys_ms.cold_start.placement import Outcomes, TaskPlacement
+from recsys_ms.core.rng import named_stream, seed_from
 from recsys_ms.core.state import State
-from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.factors.als import (
     ALSConfig,
     fit_als,
@@ -26,7 +30,6 @@ from recsys_ms.heads.linear import LinearHead
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
-from recsys_ms.ranker.meta import encode_task
 from recsys_ms.ranker.popularity import positions
 
 #: Weight of the prior place of a task when a few of its outcomes are folded in, in outcomes.
@@ -75,10 +78,7 @@ class FactorRanker(BaseRanker):
         self._task_ids = interactions.task_ids
         self._tasks, self._models = self._factorise(interactions, score, rng)
         self._model_encoder = ModelFeatureEncoder().fit(self._catalog, interactions.model_ids)
-        self._task_encoder = TaskFeatureEncoder().fit(self._catalog, interactions.task_ids)
-        self._task_projection = FactorProjection.fit(
-            self._task_encoder.transform(self._catalog, interactions.task_ids), self._tasks
-        )
+        self._placement = self._place_tasks(interactions, score, rng)
         self._model_projection = FactorProjection.fit(
             self._model_encoder.transform(self._catalog, interactions.model_ids), self._models
         )
@@ -92,6 +92,36 @@ class FactorRanker(BaseRanker):
         # No spread: every model is predicted the mean of its task.
         self._slope = float(centred @ score) / spread if spread > 1e-12 else 0.0
         self._offset = float(score.mean() - self._slope * product.mean())
+
+    def _place_tasks(
+        self, interactions: Interactions, score: FloatArray, rng: np.random.Generator
+    ) -> TaskPlacement:
+        seed = seed_from(rng)
+
+        def factorise(keep: BoolArray) -> tuple[FloatArray, FloatArray]:
+            part = interactions.select(keep)
+            stream = named_stream(seed, "placement", "factorise")
+            found = self._factorise(part, standardize(part, "zscore").scores, stream)
+            return (
+                _spread(found[0], part.task_ids, interactions.task_ids),
+                _spread(found[1], part.model_ids, interactions.model_ids),
+            )
+
+        return TaskPlacement.fit(
+            [
+                self._catalog.find_task_card(task_id) or TaskCard(task_id=task_id)
+                for task_id in interactions.task_ids
+            ],
+            self._tasks,
+            self._models,
+            Outcomes(
+                task_index=interactions.task_index,
+                model_index=interactions.model_index,
+                score=score,
+            ),
+            factorise,
+            rng=named_stream(seed, "placement", "folds"),
+        )
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         value = self._offset + self._slope * (
@@ -116,8 +146,7 @@ class FactorRanker(BaseRanker):
         if task.task_id in self._task_ids:
             prior: FloatArray = self._tasks[self._task_ids.index(task.task_id)]
         else:
-            features = encode_task(self._task_encoder, task)
-            prior = self._task_projection.predict(features)[0]
+            prior = self._placement.place(task.card).factors
         if not task.observed_ids:
             return prior
         return self._fold_in(prior, self.model_factors(task.observed_ids), task.observed_scores)
@@ -145,9 +174,8 @@ class FactorRanker(BaseRanker):
             arrays={"tasks": self._tasks, "models": self._models},
             children={
                 "model_encoder": self._model_encoder.state(),
-                "task_encoder": self._task_encoder.state(),
                 "model_projection": self._model_projection.state(),
-                "task_projection": self._task_projection.state(),
+                "placement": self._placement.state(),
             },
         )
 
@@ -158,9 +186,15 @@ class FactorRanker(BaseRanker):
         self._tasks = np.asarray(state.arrays["tasks"], dtype=np.float64)
         self._models = np.asarray(state.arrays["models"], dtype=np.float64)
         self._model_encoder = ModelFeatureEncoder.from_state(state.children["model_encoder"])
-        self._task_encoder = TaskFeatureEncoder.from_state(state.children["task_encoder"])
         self._model_projection = FactorProjection.from_state(state.children["model_projection"])
-        self._task_projection = FactorProjection.from_state(state.children["task_projection"])
+        self._placement = TaskPlacement.from_state(state.children["placement"])
+
+
+def _spread(factors: FloatArray, ids: Sequence[str], all_ids: Sequence[str]) -> FloatArray:
+    """Factor rows of ``ids`` in the places of ``all_ids``; zeros elsewhere."""
+    rows = np.zeros((len(all_ids), factors.shape[1]))
+    rows[positions(all_ids, ids)] = factors
+    return rows
 
 
 class NMFRanker(FactorRanker):

@@ -1,0 +1,346 @@
+"""Regressors from vectors to factor rows, all of them linear smoothers.
+
+A cold task is placed in the transfer space by a weighted mean of the known tasks' factor rows
+(Fennec, Bao et al. 2024, §3.3, regresses CLIP embeddings on factors). Ridge, kernel ridge, a
+Gaussian process and a mean of the nearest are all such means, ``y(x) = s(x)ᵀ Y`` with weights that
+add up to 1, so that one form serves prediction, explanation (which tasks, with what weight) and
+leaving a task out.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Final, Self
+
+import numpy as np
+import scipy.linalg
+from scipy.spatial.distance import cdist
+
+from recsys_ms.core.errors import DataError
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray
+
+#: Ridge penalties tried, in units of the mean eigenvalue of the centred Gram matrix.
+_PENALTIES: Final = np.logspace(-3.0, 3.0, 19)
+#: Length scales of the RBF kernel tried, in units of the median distance of two tasks.
+_LENGTHS: Final = (0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
+#: Widths of the weights of near tasks tried, in the same unit.
+_WIDTHS: Final = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
+_TINY: Final = 1e-12
+
+
+class Smoother(ABC):
+    """Weights of known rows for a new one, tuned by leaving out each known row once.
+
+    Parameters of ``fit`` are ``vectors`` (n_rows, n_dimensions) and ``targets`` (n_rows,
+    n_targets). A smoother keeps the vectors and a few numbers, never the targets.
+    """
+
+    kind: ClassVar[str]
+
+    _vectors: FloatArray
+
+    def fit(self, vectors: FloatArray, targets: FloatArray, metric: FloatArray) -> Self:
+        """Tune on known rows; a second call forgets the first.
+
+        Parameters
+        ----------
+        vectors : ndarray of shape (n_rows, n_dimensions)
+        targets : ndarray of shape (n_rows, n_targets)
+        metric : ndarray of shape (n_targets, n_targets)
+            Positive semi-definite; an error e counts as ``eᵀ metric e``.
+
+        Raises
+        ------
+        DataError
+            Fewer than two rows, or rows of different numbers.
+        """
+        if vectors.shape[0] != targets.shape[0] or vectors.shape[0] < 2:
+            raise DataError(
+                f"{type(self).__name__}: {vectors.shape[0]} vectors and {targets.shape[0]} target "
+                "rows; wanted as many of each, at least two"
+            )
+        self._vectors = vectors
+        self._tune(targets, metric)
+        return self
+
+    @abstractmethod
+    def weights(self, vectors: FloatArray) -> FloatArray:
+        """Weights of the known rows, shape (n_queries, n_rows); each row adds up to 1."""
+
+    @abstractmethod
+    def left_out_weights(self) -> FloatArray:
+        """The same for each known row by the others alone; the diagonal is 0."""
+
+    @abstractmethod
+    def _tune(self, targets: FloatArray, metric: FloatArray) -> None: ...
+
+    @abstractmethod
+    def _settings(self) -> dict[str, float]: ...
+
+    @abstractmethod
+    def _set(self, settings: dict[str, float]) -> None: ...
+
+    def state(self) -> State:
+        """Everything that :func:`smoother_from_state` needs."""
+        return State(
+            values={"kind": self.kind, "settings": self._settings()},
+            arrays={"vectors": self._vectors},
+        )
+
+    @property
+    def vectors(self) -> FloatArray:
+        """Vectors of the known rows."""
+        return self._vectors
+
+    def _best(
+        self, trials: list[dict[str, float]], targets: FloatArray, metric: FloatArray
+    ) -> None:
+        """Keep the settings with the smallest leave-one-out error; the first of equal ones."""
+        errors = []
+        for settings in trials:
+            self._set(settings)
+            errors.append(left_out_error(self.left_out_weights(), targets, metric))
+        self._set(trials[int(np.argmin(errors))])
+
+
+def left_out_error(weights: FloatArray, targets: FloatArray, metric: FloatArray) -> float:
+    """Mean of ``eᵀ metric e`` over rows predicted by ``weights @ targets``."""
+    error = targets - weights @ targets
+    return float(np.einsum("ij,jk,ik->", error, metric, error) / error.shape[0])
+
+
+class MeanSmoother(Smoother):
+    """The mean of all rows: what is predicted when the vectors say nothing."""
+
+    kind: ClassVar[str] = "mean"
+
+    def weights(self, vectors: FloatArray) -> FloatArray:
+        """All alike."""
+        n = self._vectors.shape[0]
+        return np.full((vectors.shape[0], n), 1.0 / n)
+
+    def left_out_weights(self) -> FloatArray:
+        """All alike but the row's own."""
+        n = self._vectors.shape[0]
+        others: FloatArray = (1.0 - np.eye(n)) / (n - 1)
+        return others
+
+    def _tune(self, targets: FloatArray, metric: FloatArray) -> None:
+        pass
+
+    def _settings(self) -> dict[str, float]:
+        return {}
+
+    def _set(self, settings: dict[str, float]) -> None:
+        pass
+
+
+class NearestSmoother(Smoother):
+    """Mean of the nearest rows, by ``exp(−½ (distance / width)²)``.
+
+    ``width`` is in units of the median distance of two known rows.
+    """
+
+    kind: ClassVar[str] = "nearest"
+
+    _width: float
+
+    def weights(self, vectors: FloatArray) -> FloatArray:
+        """Normalised kernel weights (Nadaraya 1964, Watson 1964)."""
+        return _normalised(cdist(vectors, self._vectors) / self._unit, self._width)
+
+    def left_out_weights(self) -> FloatArray:
+        """The same, a row's distance to itself being infinite."""
+        distance = cdist(self._vectors, self._vectors) / self._unit
+        np.fill_diagonal(distance, np.inf)
+        return _normalised(distance, self._width)
+
+    @property
+    def _unit(self) -> float:
+        return median_distance(self._vectors)
+
+    def _tune(self, targets: FloatArray, metric: FloatArray) -> None:
+        self._best([{"width": width} for width in _WIDTHS], targets, metric)
+
+    def _settings(self) -> dict[str, float]:
+        return {"width": self._width}
+
+    def _set(self, settings: dict[str, float]) -> None:
+        self._width = settings["width"]
+
+
+class _KernelSmoother(Smoother):
+    """Ridge in the space of a kernel, with a free intercept.
+
+    With the kernel centred on the known rows, ``y(x) = ȳ + k_c(x)ᵀ (K_c + λI)⁻¹ (Y − ȳ)``. The
+    hat matrix ``H = 1/n + K_c (K_c + λI)⁻¹`` gives every left-out prediction at once,
+    ``y₋ᵢ = (Σ_{j≠i} H_ij y_j) / (1 − H_ii)`` (Cook & Weisberg 1982, §2.2).
+    """
+
+    _penalty: float
+
+    @abstractmethod
+    def _kernel(self, rows: FloatArray, columns: FloatArray) -> FloatArray: ...
+
+    def weights(self, vectors: FloatArray) -> FloatArray:
+        """Rows of ``1/n + k_c(x)ᵀ (K_c + λI)⁻¹`` without the part along the ones."""
+        n = self._vectors.shape[0]
+        inverse, gram = self._inverse()
+        cross = self._kernel(vectors, self._vectors)
+        centred = cross - cross.mean(axis=1, keepdims=True) - gram.mean(axis=0) + gram.mean()
+        part = centred @ inverse
+        # (K_c + λI)⁻¹ keeps the ones; Y − ȳ has no part along them.
+        found: FloatArray = part - part.mean(axis=1, keepdims=True) + 1.0 / n
+        return found
+
+    def left_out_weights(self) -> FloatArray:
+        """From the hat matrix."""
+        hat = self.weights(self._vectors)
+        leverage = np.minimum(np.diag(hat), 1.0 - 1e-9)
+        out: FloatArray = hat / (1.0 - leverage)[:, None]
+        np.fill_diagonal(out, 0.0)
+        return out
+
+    def _inverse(self) -> tuple[FloatArray, FloatArray]:
+        """Inverse of ``K_c + λI``, and K."""
+        gram = self._kernel(self._vectors, self._vectors)
+        centred = _centred(gram)
+        n = gram.shape[0]
+        strength = max(self._penalty * float(np.trace(centred)) / n, _TINY)
+        factor = scipy.linalg.cho_factor(centred + strength * np.eye(n), lower=True)
+        return scipy.linalg.cho_solve(factor, np.eye(n)), gram
+
+
+class RidgeSmoother(_KernelSmoother):
+    """Ridge regression; the penalty is chosen by leaving out."""
+
+    kind: ClassVar[str] = "ridge"
+
+    def _kernel(self, rows: FloatArray, columns: FloatArray) -> FloatArray:
+        product: FloatArray = rows @ columns.T
+        return product
+
+    def _tune(self, targets: FloatArray, metric: FloatArray) -> None:
+        # From the strongest penalty down: of equal ones the strongest is kept.
+        trials = [{"penalty": float(p)} for p in _PENALTIES[::-1]]
+        self._best(trials, targets, metric)
+
+    def _settings(self) -> dict[str, float]:
+        return {"penalty": self._penalty}
+
+    def _set(self, settings: dict[str, float]) -> None:
+        self._penalty = settings["penalty"]
+
+
+class KernelRidgeSmoother(_KernelSmoother):
+    """Ridge regression under an RBF kernel; length scale and penalty are chosen by leaving out."""
+
+    kind: ClassVar[str] = "kernel-ridge"
+
+    _length: float
+
+    def _kernel(self, rows: FloatArray, columns: FloatArray) -> FloatArray:
+        return _rbf(rows, columns, self._length * median_distance(self._vectors))
+
+    def _tune(self, targets: FloatArray, metric: FloatArray) -> None:
+        trials = [
+            {"penalty": float(p), "length": length} for p in _PENALTIES[::-1] for length in _LENGTHS
+        ]
+        self._best(trials, targets, metric)
+
+    def _settings(self) -> dict[str, float]:
+        return {"penalty": self._penalty, "length": self._length}
+
+    def _set(self, settings: dict[str, float]) -> None:
+        self._penalty, self._length = settings["penalty"], settings["length"]
+
+
+class GaussianProcessSmoother(KernelRidgeSmoother):
+    """Gaussian process with an RBF kernel and noise, by its marginal likelihood.
+
+    The mean of the process is kernel ridge with the ratio of noise and signal as its penalty. Its
+    two settings maximise the likelihood of all targets, whitened by ``metric``, each centred and
+    with the signal variance that is best for it (Rasmussen & Williams 2006, Eq. 5.8).
+    """
+
+    kind: ClassVar[str] = "gp"
+
+    def _tune(self, targets: FloatArray, metric: FloatArray) -> None:
+        whitened = targets @ _root(metric)
+        centred = whitened - whitened.mean(axis=0)
+        trials = [(float(p), length) for p in _PENALTIES[::-1] for length in _LENGTHS]
+        scores = []
+        for self._penalty, self._length in trials:
+            scores.append(self._likelihood(centred))
+        self._penalty, self._length = trials[int(np.argmax(scores))]
+
+    def _likelihood(self, centred: FloatArray) -> float:
+        gram = _centred(self._kernel(self._vectors, self._vectors))
+        n = gram.shape[0]
+        values, vectors = np.linalg.eigh(gram)
+        values = np.maximum(values, 0.0) / max(float(values.mean()), _TINY) + self._penalty
+        # The ones are no direction of centred targets.
+        keep = np.abs(vectors.T @ np.ones(n)) < 0.5 * np.sqrt(n)
+        parts = (vectors.T @ centred)[keep] ** 2
+        spectrum = values[keep]
+        variance = float((parts / spectrum[:, None]).sum()) / parts.size
+        fit = parts.size * np.log(max(variance, _TINY))
+        return -0.5 * float(fit + centred.shape[1] * np.log(spectrum).sum())
+
+
+_KINDS: Final[dict[str, type[Smoother]]] = {
+    kind.kind: kind
+    for kind in (
+        MeanSmoother,
+        RidgeSmoother,
+        KernelRidgeSmoother,
+        NearestSmoother,
+        GaussianProcessSmoother,
+    )
+}
+SMOOTHER_KINDS: Final = tuple(_KINDS)
+
+
+def make_smoother(kind: str) -> Smoother:
+    """Make a smoother that is not fitted, by its kind."""
+    return _KINDS[kind]()
+
+
+def smoother_from_state(state: State) -> Smoother:
+    """Restore a smoother; its weights equal the saved one's bit for bit."""
+    smoother = make_smoother(state.values["kind"])
+    smoother._vectors = np.asarray(state.arrays["vectors"], dtype=np.float64)
+    smoother._set(dict(state.values["settings"]))
+    return smoother
+
+
+def median_distance(vectors: FloatArray) -> float:
+    """Median distance of two rows, 1 where all are equal."""
+    distance = cdist(vectors, vectors)[np.triu_indices(vectors.shape[0], 1)]
+    middle = float(np.median(distance)) if distance.size else 0.0
+    return middle if middle > _TINY else 1.0
+
+
+def _normalised(distance: FloatArray, width: float) -> FloatArray:
+    exponent = -0.5 * (distance / width) ** 2
+    # The nearest counts 1 before normalising: far from all rows, it is still the nearest.
+    raw = np.exp(exponent - exponent.max(axis=1, keepdims=True))
+    weights: FloatArray = raw / raw.sum(axis=1, keepdims=True)
+    return weights
+
+
+def _rbf(rows: FloatArray, columns: FloatArray, length: float) -> FloatArray:
+    kernel: FloatArray = np.exp(-0.5 * (cdist(rows, columns) / length) ** 2)
+    return kernel
+
+
+def _centred(gram: FloatArray) -> FloatArray:
+    means = gram.mean(axis=0)
+    centred: FloatArray = gram - means - means[:, None] + gram.mean()
+    return centred
+
+
+def _root(metric: FloatArray) -> FloatArray:
+    """A matrix R with ``R Rᵀ = metric``."""
+    values, vectors = np.linalg.eigh(metric)
+    root: FloatArray = vectors * np.sqrt(np.maximum(values, 0.0))
+    return root[:, values > _TINY * max(float(values.max()), _TINY)]

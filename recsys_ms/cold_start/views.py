@@ -1,0 +1,146 @@
+"""What is known of a task besides its runs, as vectors: its images, its class names, its card."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+import numpy as np
+
+from recsys_ms.catalog.cards import TaskCard
+from recsys_ms.catalog.features import TaskFeatureEncoder
+from recsys_ms.core.state import State
+from recsys_ms.core.types import BoolArray, FloatArray
+
+#: The views, in order: the proxy's vector of the images, the vector of the class names, and what
+#: else the card says (numbers and words).
+IMAGES: Final = "images"
+NAMES: Final = "names"
+CARD: Final = "card"
+VIEWS: Final = (IMAGES, NAMES, CARD)
+
+_TINY: Final = 1e-12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewScale:
+    """Makes the vectors of a view comparable: centred, and of length 1 on average.
+
+    A common factor for all dimensions keeps what the proxy says: a dimension in which tasks differ
+    more counts more.
+    """
+
+    center: FloatArray
+    length: float
+
+    @classmethod
+    def fit(cls, vectors: FloatArray) -> Self:
+        """Learn from the training tasks that have the view, shape (n_tasks, n_dimensions)."""
+        center = vectors.mean(axis=0)
+        length = float(np.sqrt(((vectors - center) ** 2).sum(axis=1).mean()))
+        return cls(center, length if length > _TINY else 1.0)
+
+    def __call__(self, vectors: FloatArray) -> FloatArray:
+        """Scaled vectors."""
+        scaled: FloatArray = (vectors - self.center) / self.length
+        return scaled
+
+
+class TaskVectors:
+    """Turns task cards into one vector a view; what a card does not know is NaN throughout."""
+
+    def __init__(self) -> None:
+        self._encoder = TaskFeatureEncoder()
+        self._scales: dict[str, ViewScale] = {}
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Views that at least two training tasks have and that tell them apart."""
+        return tuple(view for view in VIEWS if view in self._scales)
+
+    def fit(self, cards: Sequence[TaskCard]) -> Self:
+        """Learn widths and scales from the cards of the training tasks."""
+        self._encoder = TaskFeatureEncoder().fit_cards([_without_vectors(card) for card in cards])
+        self._scales = {}
+        for view, vectors in self._raw(cards, {}).items():
+            known = vectors[_is_known(vectors)]
+            if known.shape[0] >= 2 and known.shape[1] and np.ptp(known, axis=0).max() > _TINY:
+                self._scales[view] = ViewScale.fit(known)
+        return self
+
+    def __call__(self, cards: Sequence[TaskCard]) -> dict[str, FloatArray]:
+        """Scaled vectors of each of :attr:`views`, shape (n_cards, n_dimensions)."""
+        widths = {view: scale.center.size for view, scale in self._scales.items()}
+        raw = self._raw(cards, widths)
+        return {view: scale(raw[view]) for view, scale in self._scales.items()}
+
+    def _raw(self, cards: Sequence[TaskCard], widths: Mapping[str, int]) -> dict[str, FloatArray]:
+        described = self._encoder.transform_cards([_without_vectors(card) for card in cards])
+        table = described.linear.toarray()
+        # A card that says nothing is not a card in the middle of all.
+        table[[_says_nothing(card) for card in cards]] = np.nan
+        return {
+            IMAGES: _stacked([card.embedding for card in cards], widths.get(IMAGES)),
+            NAMES: _stacked([card.label_embedding for card in cards], widths.get(NAMES)),
+            CARD: table,
+        }
+
+    def state(self) -> State:
+        """Everything that :meth:`from_state` needs."""
+        return State(
+            values={"lengths": {view: scale.length for view, scale in self._scales.items()}},
+            arrays={f"center_{view}": scale.center for view, scale in self._scales.items()},
+            children={"encoder": self._encoder.state()},
+        )
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Restore; the vectors equal the saved one's bit for bit."""
+        vectors = cls()
+        vectors._encoder = TaskFeatureEncoder.from_state(state.children["encoder"])
+        vectors._scales = {
+            view: ViewScale(
+                np.asarray(state.arrays[f"center_{view}"], dtype=np.float64), float(length)
+            )
+            for view, length in state.values["lengths"].items()
+        }
+        return vectors
+
+
+def known_rows(vectors: Mapping[str, FloatArray], views: Sequence[str]) -> BoolArray:
+    """Which rows have all of some views, shape (n_rows,)."""
+    known = np.stack([_is_known(vectors[view]) for view in views])
+    together: BoolArray = np.logical_and.reduce(known, axis=0)
+    return together
+
+
+def joined(vectors: Mapping[str, FloatArray], views: Sequence[str]) -> FloatArray:
+    """Vectors of some views beside each other, each view with the same weight."""
+    beside: FloatArray = np.hstack([vectors[view] for view in views]) / np.sqrt(len(views))
+    return beside
+
+
+def _is_known(vectors: FloatArray) -> BoolArray:
+    known: BoolArray = np.logical_and.reduce(np.isfinite(vectors), axis=1)
+    return known
+
+
+def _says_nothing(card: TaskCard) -> bool:
+    bare = TaskCard(task_id=card.task_id, metric=card.metric, direction=card.direction)
+    return _without_vectors(card) == bare
+
+
+def _without_vectors(card: TaskCard) -> TaskCard:
+    return replace(card, embedding=None, label_embedding=None, class_names=None)
+
+
+def _stacked(vectors: Sequence[tuple[float, ...] | None], width: int | None) -> FloatArray:
+    """Vectors as rows; of the commonest length where none is given, NaN for others."""
+    if width is None:
+        lengths = [len(vector) for vector in vectors if vector is not None]
+        width = max(sorted(set(lengths)), key=lengths.count) if lengths else 0
+    table = np.full((len(vectors), width), np.nan)
+    for row, vector in enumerate(vectors):
+        # A vector of another length comes from another proxy: not comparable, so unknown.
+        if vector is not None and len(vector) == width:
+            table[row] = vector
+    return table
