@@ -331,9 +331,16 @@ class OpenClipEncoder(TorchEncoder):
 
     @cached_property
     def _model(self) -> Any:
+        model = self._created()
+        # Half of the memory or more, for nothing.
+        model.visual = None
+        return model.eval()
+
+    def _created(self) -> Any:
+        """Both towers."""
         weights = None if self._in_folder else str(self._checkpoint)
         with reading(str(self.model)):
-            model = self._library.create_model(
+            return self._library.create_model(
                 self._model_name,
                 pretrained=weights,
                 precision="fp32",
@@ -341,9 +348,6 @@ class OpenClipEncoder(TorchEncoder):
                 require_pretrained=True,
                 pretrained_text=False,
             )
-        # Half of the memory or more, for nothing.
-        model.visual = None
-        return model.eval()
 
     def _tokens(self, texts: tuple[str, ...]) -> Any:
         tokens = self._tokenizer(list(texts))

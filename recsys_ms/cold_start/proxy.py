@@ -1,0 +1,280 @@
+"""The proxy: a CLIP that describes a task nobody has fine-tuned on, by its images and class names.
+
+As in Fennec (Bao et al. 2024, §3.3) a task is what a foundation model sees in a few hundred of its
+images. Any model of open_clip serves; a small one that the laboratory trained ships with the
+package. It runs when a task enters the catalog, so ranking needs no torch (extra ``embed``).
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from recsys_ms.cold_start.pictures import IMAGE_COLUMN, MAX_IMAGES, open_pictures
+from recsys_ms.cold_start.proxy_features import ClipTowers, ImageFeatures, image_features
+from recsys_ms.cold_start.proxy_task import TaskEmbedding
+from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.progress import NO_PROGRESS, Progress
+from recsys_ms.core.types import FloatArray
+from recsys_ms.history.embedded import embedded_folder
+from recsys_ms.scores.label_embeddings import Float32Array
+from recsys_ms.scores.label_texts import class_texts
+from recsys_ms.scores.label_torch import FOLDER, HUB
+from recsys_ms.scores.label_weights import fingerprint
+
+#: Name of the small CLIP that ships with the package.
+EMBEDDED: Final = "embedded"
+#: What to name where the hub of weights can be reached: better wherever photos are meant.
+HUB_DEFAULT: Final = "ViT-B-32=laion2b_s34b_b79k"
+_CONFIG_FILE: Final = "open_clip_config.json"
+
+
+class Proxy:
+    """A CLIP of open_clip, in evaluation mode, loaded when it is first used.
+
+    Parameters
+    ----------
+    source : str or Path, default "embedded"
+        ``"embedded"``, the small CLIP of the package; ``"NAME=TAG"`` or ``"NAME=FILE"``, an
+        architecture of open_clip with pre-trained weights (``"ViT-B-32=laion2b_s34b_b79k"``; a tag
+        is fetched unless it is in the cache); a folder with ``open_clip_config.json`` and weights,
+        or the file of weights in it; or ``"hf-hub:owner/name"``.
+    device : str, default "cpu"
+        A torch device.
+    batch_size : int, default 32
+        Images or texts at a time. A vector depends on its batch by the rounding of float32 alone.
+    cache : str or Path, optional
+        Folder that keeps features of images by their contents and by :attr:`fingerprint`.
+
+    Raises
+    ------
+    UsageError
+        A source that is none of these.
+    DataError
+        The package was installed without its data.
+
+    Examples
+    --------
+    >>> proxy = Proxy()                                                   # doctest: +SKIP
+    >>> seen = proxy.task_embedding("photos/", ["cat", "dog"])            # doctest: +SKIP
+    >>> catalog.with_tasks([seen.on(TaskCard(task_id="pets"))])           # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        source: str | Path = EMBEDDED,
+        *,
+        device: str = "cpu",
+        batch_size: int = 32,
+        cache: str | Path | None = None,
+    ) -> None:
+        self._towers = _towers(source, device, batch_size)
+        self._cache = None if cache is None else Path(cache).expanduser()
+
+    @property
+    def name(self) -> str:
+        """What it is called: ``embedded``, the folder, or architecture and tag."""
+        return self._towers.name
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector of one image or text."""
+        return self._towers.width
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of weights, architecture and how images are prepared: alike on every machine."""
+        return fingerprint(
+            type(self).__name__,
+            "",
+            model=self._towers.weights_digest,
+            preprocessing=json.dumps(self._towers.preprocessing, sort_keys=True),
+        )
+
+    def embed_images(self, pictures: Any, *, progress: Progress = NO_PROGRESS) -> Float32Array:
+        """Vectors of images; those that cannot be read have none, see :meth:`look_at`.
+
+        Parameters
+        ----------
+        pictures : str, Path, sequence or data set
+            See :func:`~recsys_ms.cold_start.pictures.open_pictures`.
+        progress : Progress, optional
+            Shows batches.
+
+        Returns
+        -------
+        ndarray of shape (n_readable, width)
+            Float32, rows of length 1.
+
+        Raises
+        ------
+        DataError
+            None can be read, or the weights are damaged.
+        """
+        return self.look_at(pictures, progress=progress).vectors
+
+    def look_at(
+        self,
+        pictures: Any,
+        *,
+        max_images: int | None = None,
+        column: str = IMAGE_COLUMN,
+        progress: Progress = NO_PROGRESS,
+    ) -> ImageFeatures:
+        """Vectors of images with their names, and the names of those that cannot be read.
+
+        Parameters
+        ----------
+        pictures : str, Path, sequence or data set
+            See :func:`~recsys_ms.cold_start.pictures.open_pictures`.
+        max_images : int, optional
+            Look at a sample of so many, which depends on paths or positions alone.
+        column : str, default "image"
+            Where a Parquet file or a mapping holds the image.
+        progress : Progress, optional
+            Shows batches.
+        """
+        found = open_pictures(pictures, column=column)
+        if max_images is not None:
+            found = found.sample(max_images)
+        folder = None if self._cache is None else self._cache / self.fingerprint[:32]
+        return image_features(self._towers, found, cache=folder, progress=progress)
+
+    def embed_texts(self, texts: Iterable[str]) -> Float32Array:
+        """Vectors of texts, shape (n_texts, width), float32, rows of length 1.
+
+        Raises
+        ------
+        ProbeSetError
+            No texts, or blank ones.
+        """
+        return self._towers.encode(texts)
+
+    def label_embedding(self, class_names: Sequence[str]) -> FloatArray:
+        """Mean over classes of the vectors of "a photo of a NAME.", shape (width,).
+
+        Also what a model card keeps of the data its weights were trained on.
+
+        Raises
+        ------
+        UsageError
+            No names, or one text in the place of a list.
+        ProbeSetError
+            A blank name.
+        """
+        if isinstance(class_names, str) or len(class_names) == 0:
+            raise UsageError(
+                f"class_names: got {class_names!r}, wanted a list of at least one name"
+            )
+        prompts = class_texts(np.arange(len(class_names)), tuple(class_names))
+        mean: FloatArray = self.embed_texts(prompts).mean(axis=0, dtype=np.float64)
+        return mean
+
+    def task_embedding(
+        self,
+        images: Any = None,
+        class_names: Sequence[str] | None = None,
+        max_images: int = MAX_IMAGES,
+        *,
+        column: str = IMAGE_COLUMN,
+        progress: Progress = NO_PROGRESS,
+    ) -> TaskEmbedding:
+        """Describe a task by its images, by the names of its classes, or by both.
+
+        Parameters
+        ----------
+        images : str, Path, sequence or data set, optional
+            Unlabelled; see :func:`~recsys_ms.cold_start.pictures.open_pictures`.
+        class_names : sequence of str, optional
+            Underscores become spaces.
+        max_images : int, default 300
+            At most so many images are decoded.
+        column : str, default "image"
+            Where a Parquet file or a mapping holds the image.
+        progress : Progress, optional
+            Shows batches of images.
+
+        Raises
+        ------
+        UsageError
+            Neither images nor names.
+        DataError
+            No image can be read.
+        """
+        if images is None and class_names is None:
+            raise UsageError(
+                "task_embedding: neither images nor class_names; a task is described by at least "
+                "one of them"
+            )
+        labels = None if class_names is None else self.label_embedding(class_names)
+        seen = (
+            None
+            if images is None
+            else self.look_at(images, max_images=max_images, column=column, progress=progress)
+        )
+        return TaskEmbedding(
+            proxy=self.name,
+            fingerprint=self.fingerprint,
+            images=None if seen is None else mean_and_spread(seen.vectors),
+            labels=labels,
+            n_images=0 if seen is None else len(seen.vectors),
+            left_out=() if seen is None else seen.left_out,
+        )
+
+
+def mean_and_spread(vectors: Float32Array) -> FloatArray:
+    """Mean and standard deviation (of the sample itself) of each dimension.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n_images, width)
+
+    Returns
+    -------
+    ndarray of shape (2 * width,)
+        Means, then spreads; the spread of one image is 0.
+    """
+    exact = vectors.astype(np.float64)
+    return np.concatenate([exact.mean(axis=0), exact.std(axis=0)])
+
+
+def proxy_folder() -> Path:
+    """Folder of the small CLIP that ships with the package.
+
+    Raises
+    ------
+    DataError
+        The package was installed without its data.
+    """
+    folder = embedded_folder().parent / "proxy"
+    if not (folder / _CONFIG_FILE).is_file():
+        raise DataError(
+            f"{folder}: the embedded proxy is not there; reinstall recsys-ms, or name another, "
+            f"such as {HUB_DEFAULT}"
+        )
+    return folder
+
+
+def _towers(source: str | Path, device: str, batch_size: int) -> ClipTowers:
+    """The model that ``source`` means."""
+    options: Any = {"device": device, "batch_size": batch_size}
+    if source == EMBEDDED:
+        return ClipTowers(proxy_folder(), name=EMBEDDED, **options)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return ClipTowers(path, **options)
+    if path.is_file() and (path.parent / _CONFIG_FILE).is_file():
+        return ClipTowers(path.parent, **options)
+    text = str(source)
+    if text.startswith((HUB, FOLDER)):
+        return ClipTowers(text, **options)
+    name, equals, weights = text.partition("=")
+    if not (name and equals and weights):
+        raise UsageError(
+            f"proxy {text!r}: wanted 'embedded', NAME=TAG or NAME=FILE (such as {HUB_DEFAULT}), or "
+            f"a folder with {_CONFIG_FILE} and weights"
+        )
+    return ClipTowers(name, weights, **options)
