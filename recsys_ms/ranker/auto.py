@@ -6,6 +6,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.cold_start.placement import Placed
 from recsys_ms.core.rng import named_stream, seed_from
 from recsys_ms.core.state import State
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray, JsonDict
@@ -106,6 +107,10 @@ class AutoRanker(BaseRanker):
         super().use_catalog(catalog)
         for child in self._children.values():
             child.use_catalog(catalog)
+
+    def place(self, task: TaskView) -> Placed | None:
+        """Where the transfer space has a task without runs."""
+        return self._children[NMFRanker.name].place(task)
 
     def feature_names(self) -> list[str]:
         """Columns of the design matrix of the linear head."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.cold_start.placement import Placed
 from recsys_ms.core.errors import DataError, NotFittedError
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import as_generator
@@ -227,6 +228,10 @@ class BaseRanker(ABC):
         Both have shape (n_models,), and the products add up to the predicted value.
         """
         return {self.name: (np.ones(len(model_ids)), self.predict_view(task, model_ids).value)}
+
+    def place(self, task: TaskView) -> Placed | None:
+        """Where a task without runs was placed among the known ones, if this ranker does so."""
+        return None
 
     def held_out_value(self) -> FloatArray | None:
         """Predictions of the training outcomes made without their task, where ``fit`` made any."""

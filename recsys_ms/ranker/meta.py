@@ -42,6 +42,11 @@ class HeadRanker(BaseRanker):
 
     A model without runs is described by its card and name alone, a task without a card by nothing:
     both are states that the head has seen, since unknown is a value of every feature.
+
+    Parameters
+    ----------
+    scores : sequence of str, optional
+        Transferability scores to learn from, of those in the catalog; default: all.
     """
 
     head_type: ClassVar[type[Head]]
@@ -51,6 +56,9 @@ class HeadRanker(BaseRanker):
     on_residual: ClassVar[bool]
 
     _known_features: EncodedFeatures | None = None
+
+    def __init__(self, scores: Sequence[str] | None = None) -> None:
+        self._wanted_scores = None if scores is None else tuple(scores)
 
     @abstractmethod
     def _make_head(self) -> Head: ...
@@ -121,6 +129,8 @@ class HeadRanker(BaseRanker):
         task_ids = [interactions.task_ids[row] for row in interactions.task_index]
         model_ids = [interactions.model_ids[row] for row in interactions.model_index]
         names = self._catalog.scores.names
+        if self._wanted_scores is not None:
+            names = tuple(name for name in names if name in self._wanted_scores)
         values = self._catalog.scores.relative(names, task_ids, model_ids)
         self._score_names = tuple(
             name for at, name in enumerate(names) if np.isfinite(values[:, at]).any()

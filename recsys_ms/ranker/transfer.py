@@ -14,7 +14,7 @@ import numpy as np
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.encoding import EncodedFeatures
 from recsys_ms.catalog.features import ModelFeatureEncoder
-from recsys_ms.cold_start.placement import Outcomes, TaskPlacement
+from recsys_ms.cold_start.placement import Outcomes, Placed, TaskPlacement
 from recsys_ms.core.rng import named_stream, seed_from
 from recsys_ms.core.state import State
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
@@ -25,6 +25,7 @@ from recsys_ms.factors.als import (
     preference_and_confidence,
 )
 from recsys_ms.factors.nmf import NMFConfig, fit_nmf, fold_in
+from recsys_ms.factors.space import TransferSpace
 from recsys_ms.heads.design import row_design
 from recsys_ms.heads.linear import LinearHead
 from recsys_ms.history.interactions import Interactions
@@ -140,6 +141,14 @@ class FactorRanker(BaseRanker):
             )
             rows[cold] = self._model_projection.predict(features)
         return rows
+
+    def space(self, model_ids: Sequence[str]) -> TransferSpace:
+        """Some models, with runs or without, ready to be ranked for many tasks."""
+        return TransferSpace(model_ids, self.model_factors(model_ids))
+
+    def place(self, task: TaskView) -> Placed | None:
+        """Where a task without runs stands and why; ``None`` for one with runs."""
+        return None if task.task_id in self._task_ids else self._placement.place(task.card)
 
     def task_factors(self, task: TaskView) -> FloatArray:
         """Factor row of a task, shape (n_factors,): its own, from its card, or folded in."""
