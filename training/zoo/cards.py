@@ -1,17 +1,25 @@
 """Cards of a study's models and tasks, for the catalog."""
 
+from dataclasses import replace
+from typing import Final
+
 import numpy as np
+import torch
 from sklearn.linear_model import LogisticRegression
 
+from recsys_ms.architectures.archi2vec import Archi2Vec
+from recsys_ms.architectures.facts import architecture_card
 from recsys_ms.catalog.cards import ModelCard, TaskCard
 from recsys_ms.core.types import FloatArray
 from training.zoo.bench import Bench, dataset
-from training.zoo.networks import family_of, measure
-from training.zoo.study import Study
+from training.zoo.networks import build, family_of, measure
+from training.zoo.study import Architecture, Study
 from training.zoo.tasks.base import ImageSet
+from training.zoo.vectors import TaskVectors
 
 #: Side of the grey images that the simple model of ``difficulty`` sees.
 GREY_SIDE = 16
+_TIMM_CLASSES: Final = 1000
 
 
 def grey_pixels(data: ImageSet) -> FloatArray:
@@ -34,46 +42,65 @@ def simple_accuracy(train: ImageSet, test: ImageSet) -> float:
     return float(np.mean(learner.predict(grey_pixels(test)) == test.labels))
 
 
-def model_cards(study: Study, bench: Bench) -> list[ModelCard]:
+def model_cards(study: Study, bench: Bench, vectors: TaskVectors) -> list[ModelCard]:
     """One card a model whose pre-training succeeded or is not needed."""
     cards = []
+    embedder = Archi2Vec.embedded()
+    read = {source: vectors.names(study.book.get(source).class_names) for source in study.sources}
     for architecture in study.architectures:
-        size = measure(architecture, study.image_size)
-        family = family_of(architecture)
+        shared = _shared(architecture, study.image_size, embedder)
         for model in (m for m in study.models() if m.architecture == architecture):
             outcome = bench.outcome(model) or {}
-            if model.source is not None and "accuracy" not in outcome:
-                continue
-            traits: dict[str, str | float] = {
-                f"option_{name}": str(value) for name, value in architecture.options.items()
-            }
-            if model.source is not None:
-                traits["pretraining_cpu_seconds"] = float(outcome["cpu_seconds"])
-                traits["source_family"] = study.book.get(model.source).domain
-            cards.append(
-                ModelCard(
-                    model_id=model.model_id,
-                    architecture=architecture.name,
-                    family=family,
-                    n_parameters=size.n_parameters,
-                    gmacs=size.gmacs,
-                    macts=size.macts,
-                    input_size=study.image_size,
-                    hidden_width=size.hidden_width,
-                    n_layers=size.n_layers,
-                    pretrained_domain=model.source or "none",
-                    n_source_classes=len(study.book.get(model.source).class_names)
-                    if model.source
-                    else None,
-                    source_accuracy=outcome.get("accuracy"),
-                    licence="Apache-2.0",
-                    traits=traits,
+            if model.source is None:
+                cards.append(replace(shared, model_id=model.model_id, pretrained_domain="none"))
+            elif "accuracy" in outcome:
+                source = study.book.get(model.source)
+                own: dict[str, str | float] = {
+                    "pretraining_cpu_seconds": float(outcome["cpu_seconds"]),
+                    "source_family": source.domain,
+                }
+                cards.append(
+                    replace(
+                        shared,
+                        model_id=model.model_id,
+                        pretrained_domain=model.source,
+                        n_source_classes=len(source.class_names),
+                        source_accuracy=outcome["accuracy"],
+                        source_label_embedding=read[model.source],
+                        traits={**shared.traits, **own},
+                    )
                 )
-            )
     return cards
 
 
-def task_cards(study: Study) -> list[TaskCard]:
+def _shared(architecture: Architecture, image_size: int, embedder: Archi2Vec) -> ModelCard:
+    """What is the same for all weights of an architecture, under the name of the architecture."""
+    size = measure(architecture, image_size)
+    # With a classifier like timm's, since the embedded vectors are of architectures with theirs.
+    traced = architecture_card(
+        architecture.name,
+        build(architecture, _TIMM_CLASSES, 0),
+        torch.zeros(1, 3, image_size, image_size),
+        embedder,
+    )
+    return ModelCard(
+        model_id=architecture.name,
+        architecture=architecture.name,
+        family=family_of(architecture),
+        n_parameters=size.n_parameters,
+        gmacs=size.gmacs,
+        macts=size.macts,
+        input_size=image_size,
+        hidden_width=size.hidden_width,
+        n_layers=size.n_layers,
+        licence="Apache-2.0",
+        embedding=traced.embedding,
+        cluster=traced.cluster,
+        traits={f"option_{name}": str(value) for name, value in architecture.options.items()},
+    )
+
+
+def task_cards(study: Study, vectors: TaskVectors) -> list[TaskCard]:
     """One card a target task."""
     cards = []
     for task_id in study.targets:
@@ -81,19 +108,18 @@ def task_cards(study: Study) -> list[TaskCard]:
         recipe = study.finetuning_of(task_id)
         train = dataset(task, "train", recipe.n_train, study.seed, study.image_size)
         test = dataset(task, "test", recipe.n_test, study.seed, study.image_size)
-        cards.append(
-            TaskCard(
-                task_id=task_id,
-                domain=task.domain,
-                n_samples=recipe.n_train,
-                n_classes=len(task.class_names),
-                image_size=study.image_size,
-                n_channels=3,
-                difficulty=simple_accuracy(train, test),
-                class_names=task.class_names,
-                metric="accuracy",
-                direction="max",
-                traits={"description": task.description},
-            )
+        card = TaskCard(
+            task_id=task_id,
+            domain=task.domain,
+            n_samples=recipe.n_train,
+            n_classes=len(task.class_names),
+            image_size=study.image_size,
+            n_channels=3,
+            difficulty=simple_accuracy(train, test),
+            class_names=task.class_names,
+            metric="accuracy",
+            direction="max",
+            traits={"description": task.description},
         )
+        cards.append(vectors.on(card, study))
     return cards

@@ -1,4 +1,4 @@
-"""Command line of the laboratory: ``plan``, ``run``, ``export``, ``summary``."""
+"""Command line of the laboratory: ``plan``, ``run``, ``score``, ``export``, ``summary``."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -21,6 +21,7 @@ from training.zoo.bench import Bench
 from training.zoo.estimate import estimate
 from training.zoo.export import export_study
 from training.zoo.runner import run_study
+from training.zoo.scoring import score_study
 from training.zoo.study import Study, read_study
 from training.zoo.summary import summarize
 
@@ -40,6 +41,7 @@ ImagesFolder = Annotated[
     typer.Option("--images", help="Folder of the image sets; default: the one the study names."),
 ]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes, one thread each.")]
+Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 
 _STUDY: Final = _HERE / "study.toml"
 _WORK: Final = _HERE / ".work"
@@ -59,6 +61,12 @@ def _at_hand(path: Path, images: Path | None) -> Study:
             style="yellow",
         )
     return design
+
+
+def _known(device: str) -> str:
+    if device not in ("cpu", "cuda"):
+        raise typer.BadParameter(f"device {device!r}; use cpu or cuda")
+    return device
 
 
 class RichProgress:
@@ -102,17 +110,15 @@ def run(
     history: HistoryFolder = _HISTORY,
     work: WorkFolder = _WORK,
     jobs: Jobs = 1,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     retry_failed: Annotated[bool, typer.Option(help="Do failed work again.")] = False,
 ) -> None:
     """Carry a study out, or continue it. Stop it at any time; the same command goes on."""
-    if device not in ("cpu", "cuda"):
-        raise typer.BadParameter(f"device {device!r}; use cpu or cuda")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     design = _at_hand(study, images)
     report = run_study(
         design,
-        Bench(history=history, work=work, device=device, book=design.book),
+        Bench(history=history, work=work, device=_known(device), book=design.book),
         n_jobs=jobs,
         retry_failed=retry_failed,
         progress=RichProgress(),
@@ -124,6 +130,28 @@ def run(
 
 
 @app.command()
+def score(
+    study: StudyFile = _STUDY,
+    images: ImagesFolder = None,
+    work: WorkFolder = _WORK,
+    jobs: Jobs = 1,
+    device: Device = "cpu",
+) -> None:
+    """Compute all transferability scores of all models on all targets, or the rest of them.
+
+    May run beside ``run``: models that are not pre-trained yet are left for the next call.
+    """
+    design = _at_hand(study, images)
+    bench = Bench(history=work, work=work, device=_known(device), book=design.book)
+    report = score_study(design, bench, n_jobs=jobs, progress=RichProgress())
+    _OUT.print(
+        f"scored {report.n_scored}, could not score {report.n_refused}, already there "
+        f"{report.n_already}, waiting for weights {report.n_waiting}; encoders for EMMS: "
+        f"{', '.join(report.encoders) or 'none'}"
+    )
+
+
+@app.command()
 def export(
     study: StudyFile = _STUDY,
     images: ImagesFolder = None,
@@ -131,19 +159,22 @@ def export(
     work: WorkFolder = _WORK,
     out: OutFolder = _EMBEDDED,
 ) -> None:
-    """Write the runs and cards of a study as Parquet."""
+    """Write the runs, curves, cards and scores of a study as Parquet."""
     design = _at_hand(study, images)
     report = export_study(design, Bench(history=history, work=work, book=design.book), out)
     _OUT.print(
-        f"{out}: {report.n_runs} runs, {report.n_models} models, {report.n_tasks} tasks; "
-        f"{report.n_missing} runs of the study not recorded yet"
+        f"{out}: {report.n_runs} runs ({report.n_failed} failed), {report.n_models} models, "
+        f"{report.n_tasks} tasks, {report.n_scored} pairs with scores; "
+        f"{report.n_bytes / 1e6:.1f} MB"
     )
+    for text in report.missing:
+        _ERR.print(text, style="yellow")
 
 
 @app.command()
-def summary(out: OutFolder = _EMBEDDED) -> None:
+def summary(study: StudyFile = _STUDY, out: OutFolder = _EMBEDDED) -> None:
     """Show what an exported study says, as Markdown."""
-    typer.echo(summarize(out))
+    typer.echo(summarize(read_study(study), out))
 
 
 def main() -> None:

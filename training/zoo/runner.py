@@ -104,7 +104,7 @@ def run_study(
             for run in study.finetunings()
             if run.run_id not in recorded or (retry_failed and recorded[run.run_id] == "failed")
         ]
-        with _workers(n_jobs) as submit:
+        with workers(n_jobs) as submit:
             for _ in progress.track(
                 submit(bench.pretrain, models), total=len(models), description="pre-training"
             ):
@@ -135,8 +135,11 @@ Submit: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any
 
 
 @contextmanager
-def _workers(n_jobs: int) -> Iterator[Submit]:
-    """Give a ``map`` that yields results as they come, in this process or in ``n_jobs`` others."""
+def workers(n_jobs: int) -> Iterator[Submit]:
+    """Give a ``map`` that yields results as they come, in this process or in ``n_jobs`` others.
+
+    One torch thread a process.
+    """
     if n_jobs == 1:
         _single_thread()
         yield map

@@ -8,7 +8,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from training.zoo.tasks.pictures import PictureTask
 from training.zoo.tasks.registry import TaskBook
 
 RANDOM_START: Final = "random"
+ENCODER_LIBRARIES: Final = ("open-clip", "transformers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +149,8 @@ class Study:
         Images of a target, of its training split, that scores are computed on.
     pictures : tuple of PictureTask
         Tasks of image files, besides those that are drawn.
+    encoders : tuple of str
+        Text encoders that class names go through, ``open-clip:FOLDER`` or ``transformers:FOLDER``.
     """
 
     name: str
@@ -164,6 +167,7 @@ class Study:
     recipe_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     n_probe: int = 0
     pictures: tuple[PictureTask, ...] = ()
+    encoders: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for task_id in (*self.sources, *self.targets):
@@ -187,6 +191,14 @@ class Study:
         strange = sorted(set(self.recipe_of) - {*self.sources, *self.targets})
         if strange:
             raise UsageError(f"study {self.name!r}: a recipe of {strange}, no source or target")
+        for task_id, differing in self.recipe_of.items():
+            is_source = task_id in self.sources
+            _changed(self.pretraining if is_source else self.finetuning, task_id, differing)
+            if "learning_rate" in differing and not is_source:
+                raise UsageError(
+                    f"study {self.name!r}: the recipe of {task_id!r} has a learning_rate; "
+                    "learning_rates holds for all targets"
+                )
         if not (names and self.targets and self.learning_rates and self.seeds):
             raise UsageError(
                 f"study {self.name!r}: it needs an architecture, a target, a learning rate, a seed"
@@ -211,7 +223,7 @@ class Study:
 
     def finetuning_of(self, task_id: str) -> TrainingRecipe:
         """How models are fine-tuned on a target, at the first of the learning rates."""
-        return _changed(self.finetuning, self.recipe_of.get(task_id, {}))
+        return _changed(self.finetuning, task_id, self.recipe_of.get(task_id, {}))
 
     def models(self) -> list[Model]:
         """All models, architecture by architecture."""
@@ -222,7 +234,7 @@ class Study:
                 source=source,
                 recipe=None
                 if source is None
-                else _changed(self.pretraining, self.recipe_of.get(source, {})),
+                else _changed(self.pretraining, source, self.recipe_of.get(source, {})),
                 image_size=self.image_size,
                 seed=self.seed,
             )
@@ -277,7 +289,7 @@ def read_study(path: str | Path, images: str | Path | None = None) -> Study:
         raise UsageError(f"{path}: not TOML ({error})") from error
     try:
         root = Path(images) if images is not None else Path(path).parent / _images(document)
-        study = _from_document(document, root.resolve())
+        study = _from_document(document, root.resolve(), Path(path).parent.resolve())
     except KeyError as error:
         raise UsageError(f"{path}: {error} is missing; training/zoo/study.toml has it") from error
     except TypeError as error:
@@ -294,12 +306,12 @@ def _images(document: dict[str, Any]) -> str:
     return str(document["study"].get("images", "."))
 
 
-def _from_document(document: dict[str, Any], images: Path) -> Study:
+def _from_document(document: dict[str, Any], images: Path, here: Path) -> Study:
     """Build the study, taking out of ``document`` all that is understood."""
     head, before, after = (document[name] for name in ("study", "pretraining", "finetuning"))
     head.pop("images", None)
     rates = tuple(float(rate) for rate in after.pop("learning_rates"))
-    recipes = before.pop("of", {}) | after.pop("of", {})
+    recipes = _recipes("pretraining", before) | _recipes("finetuning", after)
     return Study(
         name=head.pop("name"),
         seed=head.pop("seed"),
@@ -312,13 +324,41 @@ def _from_document(document: dict[str, Any], images: Path) -> Study:
         seeds=tuple(after.pop("seeds")),
         recipe_of=recipes,
         n_probe=after.pop("n_probe", 0),
-        pictures=tuple(
-            PictureTask(**table | {"path": _located(table["path"], images)})
-            for table in document.pop("images", [])
+        pictures=tuple(_picture(table, images) for table in document.pop("images", [])),
+        encoders=tuple(
+            _encoder(spec, here) for spec in document.get("scores", {}).pop("encoders", [])
         ),
         pretraining=_recipe(before, before.pop("learning_rate")),
         finetuning=_recipe(after, rates[0] if rates else 1.0),
     )
+
+
+def _recipes(stage: str, table: dict[str, Any]) -> dict[str, Any]:
+    """What of the recipe differs for tasks of this stage alone."""
+    recipes: dict[str, Any] = table.pop("of", {})
+    role = "sources" if stage == "pretraining" else "targets"
+    strange = sorted(set(recipes) - set(table[role]))
+    if strange:
+        raise UsageError(f"study: [{stage}.of.{strange[0]}]: {strange[0]} is none of the {role}")
+    return recipes
+
+
+def _picture(table: Any, images: Path) -> PictureTask:
+    names = [each.name for each in fields(PictureTask)]
+    given = sorted(table) if isinstance(table, dict) else [repr(table)]
+    if given != sorted(names) or not all(isinstance(value, str) for value in table.values()):
+        raise UsageError(f"study: [[images]] has {given}, wanted the texts {sorted(names)}")
+    return PictureTask(**table | {"path": _located(table["path"], images)})
+
+
+def _encoder(spec: Any, here: Path) -> str:
+    library, colon, folder = str(spec).partition(":")
+    if not folder or library not in ENCODER_LIBRARIES:
+        raise UsageError(
+            f"study: encoder {spec!r}, wanted open-clip:FOLDER or transformers:FOLDER; the folder "
+            "starts from that of the study"
+        )
+    return f"{library}{colon}{(here / folder).resolve()}"
 
 
 def _located(path: str, images: Path) -> str:
@@ -333,7 +373,15 @@ def _recipe(table: dict[str, Any], learning_rate: float) -> TrainingRecipe:
     return TrainingRecipe(learning_rate=learning_rate, **wanted, **maybe)
 
 
-def _changed(recipe: TrainingRecipe, differing: Mapping[str, Any]) -> TrainingRecipe:
+def _changed(recipe: TrainingRecipe, task_id: str, differing: Mapping[str, Any]) -> TrainingRecipe:
+    known = {each.name for each in fields(TrainingRecipe)}
+    if not isinstance(differing, Mapping):
+        raise UsageError(f"study: the recipe of {task_id!r} is {differing!r}, wanted a table")
+    unknown = sorted(set(differing) - known)
+    if unknown:
+        raise UsageError(
+            f"study: the recipe of {task_id!r} has {unknown}, wanted some of {sorted(known)}"
+        )
     return replace(recipe, **differing)
 
 

@@ -84,6 +84,16 @@ class PictureTask:
         """Names of the classes, in label order."""
         return read_pool(self.path).class_names
 
+    def count(self, split: Split, *, seed: int) -> int:
+        """Images of a split.
+
+        Raises
+        ------
+        DataError
+            The set cannot be read.
+        """
+        return len(self._rows(read_pool(self.path), split, seed))
+
     def sample(self, split: Split, n_samples: int, *, seed: int, size: int) -> ImageSet:
         """Draw ``n_samples`` images without replacement, classes as balanced as the set allows.
 

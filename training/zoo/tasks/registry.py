@@ -7,7 +7,7 @@ from typing import Final
 
 from recsys_ms.core.errors import UsageError
 from training.zoo.tasks import digits, glyphs, sprites, textures
-from training.zoo.tasks.base import ImageTask
+from training.zoo.tasks.base import ImageTask, Split
 from training.zoo.tasks.pictures import PictureTask
 
 _ALL: Final[tuple[ImageTask, ...]] = (
@@ -67,6 +67,15 @@ class TaskBook:
                 f"task {task_id!r} is unknown; the laboratory has {sorted([*TASKS, *found])}"
             )
         return TASKS[task_id]
+
+    def at_most(self, task_id: str, split: Split, n_samples: int, *, seed: int) -> int:
+        """``n_samples``, or all images of the split of a set of files that has fewer."""
+        task = self.get(task_id)
+        return (
+            min(n_samples, task.count(split, seed=seed))
+            if isinstance(task, PictureTask)
+            else n_samples
+        )
 
     def absent(self, task_id: str) -> bool:
         """Whether the files of a task are not there."""
