@@ -51,6 +51,7 @@ TASK_FIELDS: Final[Mapping[str, FieldKind]] = {
     "direction": "text",
     "embedding": "vector",
     "label_embedding": "vector",
+    "embedding_source": "text",
     "traits": "traits",
 }
 
@@ -158,6 +159,8 @@ class TaskCard:
         Vector of the task's images (proxy embedding).
     label_embedding : tuple of float or None
         Vector of the names of its classes.
+    embedding_source : str or None
+        What made both vectors; those of two sources are not compared.
     traits : mapping of str to str or float
         Anything else that is known.
 
@@ -179,6 +182,7 @@ class TaskCard:
     direction: Direction | None = None
     embedding: tuple[float, ...] | None = None
     label_embedding: tuple[float, ...] | None = None
+    embedding_source: str | None = None
     traits: Mapping[str, str | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -51,6 +51,12 @@ class TaskVectors:
     def __init__(self) -> None:
         self._encoder = TaskFeatureEncoder()
         self._scales: dict[str, ViewScale] = {}
+        self._source: str | None = None
+
+    @property
+    def source(self) -> str | None:
+        """What made the vectors of the training cards; other vectors are unknown."""
+        return self._source
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -60,6 +66,7 @@ class TaskVectors:
     def fit(self, cards: Sequence[TaskCard]) -> Self:
         """Learn widths and scales from the cards of the training tasks."""
         self._encoder = TaskFeatureEncoder().fit_cards([_without_vectors(card) for card in cards])
+        self._source = _commonest([card.embedding_source for card in cards if _has_vectors(card)])
         self._scales = {}
         for view, vectors in self._raw(cards, {}).items():
             known = vectors[_is_known(vectors)]
@@ -76,18 +83,25 @@ class TaskVectors:
     def _raw(self, cards: Sequence[TaskCard], widths: Mapping[str, int]) -> dict[str, FloatArray]:
         described = self._encoder.transform_cards([_without_vectors(card) for card in cards])
         table = described.linear.toarray()
+
+        def own(card: TaskCard, vector: tuple[float, ...] | None) -> tuple[float, ...] | None:
+            return vector if card.embedding_source == self._source else None
+
         # A card that says nothing is not a card in the middle of all.
         table[[_says_nothing(card) for card in cards]] = np.nan
         return {
-            IMAGES: _stacked([card.embedding for card in cards], widths.get(IMAGES)),
-            NAMES: _stacked([card.label_embedding for card in cards], widths.get(NAMES)),
+            IMAGES: _stacked([own(card, card.embedding) for card in cards], widths.get(IMAGES)),
+            NAMES: _stacked([own(card, card.label_embedding) for card in cards], widths.get(NAMES)),
             CARD: table,
         }
 
     def state(self) -> State:
         """Everything that :meth:`from_state` needs."""
         return State(
-            values={"lengths": {view: scale.length for view, scale in self._scales.items()}},
+            values={
+                "lengths": {view: scale.length for view, scale in self._scales.items()},
+                "source": self._source,
+            },
             arrays={f"center_{view}": scale.center for view, scale in self._scales.items()},
             children={"encoder": self._encoder.state()},
         )
@@ -97,6 +111,7 @@ class TaskVectors:
         """Restore; the vectors equal the saved one's bit for bit."""
         vectors = cls()
         vectors._encoder = TaskFeatureEncoder.from_state(state.children["encoder"])
+        vectors._source = state.values["source"]
         vectors._scales = {
             view: ViewScale(
                 np.asarray(state.arrays[f"center_{view}"], dtype=np.float64), float(length)
@@ -130,7 +145,19 @@ def _says_nothing(card: TaskCard) -> bool:
 
 
 def _without_vectors(card: TaskCard) -> TaskCard:
-    return replace(card, embedding=None, label_embedding=None, class_names=None)
+    return replace(
+        card, embedding=None, label_embedding=None, embedding_source=None, class_names=None
+    )
+
+
+def _has_vectors(card: TaskCard) -> bool:
+    return card.embedding is not None or card.label_embedding is not None
+
+
+def _commonest(sources: Sequence[str | None]) -> str | None:
+    """The source of most cards, the first by name of equally many; ``None`` is one, too."""
+    ordered = sorted(set(sources), key=lambda source: (-sources.count(source), source or ""))
+    return ordered[0] if ordered else None
 
 
 def _stacked(vectors: Sequence[tuple[float, ...] | None], width: int | None) -> FloatArray:

@@ -48,12 +48,12 @@ class TransferSpace:
     @property
     def n_models(self) -> int:
         """Number of models."""
-        return self._factors.shape[0]
+        return int(self._factors.shape[0])
 
     @property
     def n_factors(self) -> int:
         """Dimensions of the space."""
-        return self._factors.shape[1]
+        return int(self._factors.shape[1])
 
     def scores(self, task_factors: ArrayLike) -> NDArray[np.float32]:
         """Inner products with the task's vector, shape (n_models,)."""
@@ -88,7 +88,7 @@ def best_positions(scores: NDArray[np.float32], top: int) -> IntArray:
         return np.argsort(-scores, kind="stable")[:top].astype(np.int64)
     maxima = scores[: n_blocks * _BLOCK].reshape(n_blocks, _BLOCK).max(axis=1)
     least = np.partition(maxima, n_blocks - top)[n_blocks - top]
-    # Of blocks that are equal there, the first ones hold enough scores that come before the others'.
+    # Of blocks that are equal there, the first ones hold enough scores, and earlier ones.
     equal = np.flatnonzero(maxima == least)[:top]
     blocks = np.sort(np.concatenate([np.flatnonzero(maxima > least), equal]))
     inside = (blocks[:, None] * _BLOCK + np.arange(_BLOCK)).ravel()

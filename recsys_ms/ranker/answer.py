@@ -1,14 +1,14 @@
 """The answer of a ranker: one row a model, in the order to try, with interval and reasons."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from recsys_ms.catalog.cards import TaskCard
+from recsys_ms.catalog.cards import ModelCard, TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, UnknownIdError, UsageError
 from recsys_ms.core.types import BoolArray, FloatArray
@@ -26,8 +26,11 @@ _PART_NAMES: Final = {
     "lr": "features (lr)",
     "fm": "features (fm)",
     "gbdt": "features (gbdt)",
+    "fennec": "transfer and meta score",
     "auto": "blend",
 }
+#: Known tasks that the place of a cold task is told by.
+_N_NEAREST: Final = 3
 #: Contributions below this many standard deviations are left out of the reasons.
 _MIN_CONTRIBUTION: Final = 0.005
 
@@ -142,11 +145,44 @@ def answer_table(
     for name in ("n_parameters", "gmacs"):
         table[name] = cards[name].to_numpy(dtype=np.float64, na_value=np.nan)
     table["cost_gpu_seconds"] = [costs.get(model, np.nan) for model in chosen]
+    near = nearest_tasks(base, view)
     table["reasons"] = [
-        _reasons(model, i, parts, known, counts.get(model, 0), catalog, view)
+        _reasons(model, i, parts, known, counts.get(model, 0), catalog, view, near)
         for i, model in enumerate(chosen)
     ]
+    table.attrs["nearest_tasks"] = [asdict(task) for task in near]
     return table
+
+
+@dataclass(frozen=True, slots=True)
+class NearTask:
+    """A known task that a cold task was placed by.
+
+    Attributes
+    ----------
+    task_id : str
+    similarity : float
+        Cosine of what both tasks' views say, in [-1, 1].
+    weight : float
+        Share of the known task in the cold task's place.
+    """
+
+    task_id: str
+    similarity: float
+    weight: float
+
+
+def nearest_tasks(base: BaseRanker, view: TaskView) -> list[NearTask]:
+    """The known tasks that weigh most in the place of a cold task, heaviest first."""
+    placed = base.place(view)
+    if placed is None or not placed.similarity:
+        return []
+    heaviest = sorted(placed.weights, key=lambda task: -placed.weights[task])[:_N_NEAREST]
+    return [
+        NearTask(task, placed.similarity[task], placed.weights[task])
+        for task in heaviest
+        if placed.weights[task] > 0.0
+    ]
 
 
 def _reasons(
@@ -157,8 +193,9 @@ def _reasons(
     n_tasks: int,
     catalog: Catalog,
     view: TaskView,
+    near: Sequence[NearTask],
 ) -> tuple[str, ...]:
-    """Exact contributions to the predicted standardised outcome, then the runs behind them."""
+    """Exact contributions to the predicted standardised outcome, then what is behind them."""
     contributions = [
         (float(weight[row] * value[row]), name) for name, (weight, value) in parts.items()
     ]
@@ -170,20 +207,31 @@ def _reasons(
         if name == "observed runs":
             label = f"{len(view.observed_ids)} observed runs of this task"
         found.append(f"{amount:+.2f} sd from {label}")
+    for task in near:
+        place = known.rank_on(model, task.task_id)
+        liked = "not run there" if place is None else f"rank {place[0]} of {place[1]} there"
+        found.append(f"like {task.task_id} (similarity {task.similarity:.2f}): {liked}")
     if n_tasks:
-        places = [f"rank {rank} of {n} on {task}" for task, rank, n in known.best_tasks(model)]
-        found.append(f"run on {n_tasks} past tasks: {', '.join(places)}")
-    else:
-        card = catalog.find_model_card(model)
-        traits = [
-            str(value)
-            for value in (card and (card.family, card.pretrained_domain)) or ()
-            if value is not None
-        ]
-        found.append(
-            "no run yet, judged by its card" + (f" ({', '.join(traits)})" if traits else "")
-        )
+        told = [f"rank {rank} of {n} on {task}" for task, rank, n in known.best_tasks(model)]
+        found.append(f"run on {n_tasks} past tasks: {', '.join(told)}")
+    traits = _traits(catalog.find_model_card(model))
+    if not n_tasks:
+        found.append(f"no run yet, judged by its card{f' ({traits})' if traits else ''}")
+    elif traits:
+        found.append(traits)
     return tuple(found)
+
+
+def _traits(card: ModelCard | None) -> str:
+    """What the card says of family, pre-training and size."""
+    if card is None:
+        return ""
+    said = [] if card.family is None else [card.family]
+    if card.pretrained_domain is not None:
+        said.append(f"pre-trained on {card.pretrained_domain}")
+    if card.n_parameters is not None:
+        said.append(f"{card.n_parameters / 1e6:.3g} M parameters")
+    return ", ".join(said)
 
 
 def _candidates(

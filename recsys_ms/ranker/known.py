@@ -66,6 +66,19 @@ class KnownOutcomes:
             means = np.where(counts > 0, sums / counts, np.nan)
         return dict(zip(self.interactions.model_ids, means.tolist(), strict=True))
 
+    def rank_on(self, model_id: str, task_id: str) -> tuple[int, int] | None:
+        """Rank (from 1) of a model among the models run on a training task; None if it was not."""
+        inter = self.interactions
+        if task_id not in inter.task_ids or model_id not in inter.model_ids:
+            return None
+        task, model = inter.task_position(task_id), inter.model_ids.index(model_id)
+        begin, end = np.searchsorted(inter.task_index, [task, task + 1])
+        own = np.flatnonzero(inter.model_index[begin:end] == model)
+        if own.size == 0:
+            return None
+        scores = self.scores[begin:end]
+        return int(np.sum(scores > scores[own[0]])) + 1, int(scores.size)
+
     def best_tasks(self, model_id: str, *, n: int = 2) -> list[tuple[str, int, int]]:
         """Training tasks on which a model ranked highest: (task id, rank from 1, models run)."""
         inter = self.interactions

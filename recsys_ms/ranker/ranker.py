@@ -23,12 +23,15 @@ from recsys_ms.history.interactions import Interactions, MetricChoice, OnTwoMetr
 from recsys_ms.ranker.answer import Constraints, answer_table
 from recsys_ms.ranker.artifact import load_artifact, save_artifact
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
+from recsys_ms.ranker.by_score import score_history
 from recsys_ms.ranker.folds import held_out_tasks, predict_held_out
 from recsys_ms.ranker.intervals import IntervalCalibration
 from recsys_ms.ranker.known import KnownOutcomes
 from recsys_ms.ranker.names import RANKERS, make_ranker
 
 _N_CALIBRATION_FOLDS: Final = 10
+#: A metric that is a transferability score of the catalog.
+_SCORE: Final = "score:"
 _RUN_COLUMNS: Final = (
     c.TASK_ID,
     c.MODEL_ID,
@@ -62,7 +65,9 @@ class RankerConfig:
     ranker : str
         Name of the ranker: ``auto`` (default) chooses by nested back-test.
     metric : str or None
-        Learn from runs of this metric only, where tasks were logged in several.
+        Learn from runs of this metric only, where tasks were logged in several; or, with
+        ``score:NAME``, from a transferability score of the catalog in place of runs, as Fennec does
+        from FDA. Predictions are then in that score's unit.
     on_two_metrics : {"error", "most-runs"}
         What to do with a task that has several metrics and no choice is given.
     coverage : float
@@ -375,6 +380,8 @@ class Ranker:
         return make
 
     def _interactions(self, history: RunTable | Interactions | pd.DataFrame) -> Interactions:
+        if self.config.metric is not None and self.config.metric.startswith(_SCORE):
+            return score_history(self._catalog, self.config.metric.removeprefix(_SCORE))
         if isinstance(history, Interactions):
             return history
         frame = history if isinstance(history, pd.DataFrame) else history.runs(_RUN_COLUMNS)
