@@ -1,7 +1,7 @@
 """The tables of model and task cards, and of scores: frames, Parquet or JSONL on disk."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
@@ -238,6 +238,32 @@ class Catalog:
             for key, row in _rows(self.models).items()
         ]
 
+    def task_cards(self) -> list[TaskCard]:
+        """All cards of tasks, by id."""
+        return [
+            TaskCard(task_id=key, **_values(row, TASK_FIELDS, c.TASK_ID))
+            for key, row in _rows(self.tasks).items()
+        ]
+
+    def without(self, *, models: Iterable[str] = (), tasks: Iterable[str] = ()) -> Self:
+        """Forget some fields of all cards, to see what they are worth.
+
+        Parameters
+        ----------
+        models, tasks : iterable of str
+            Fields of :class:`ModelCard` and of :class:`TaskCard`; ``traits`` stands for all.
+
+        Raises
+        ------
+        UsageError
+            No field of the card has that name.
+        """
+        model_fields, task_fields = _unlearned(models, MODEL_FIELDS), _unlearned(tasks, TASK_FIELDS)
+        return self.from_cards(
+            models=[replace(card, **model_fields) for card in self.model_cards()],
+            tasks=[replace(card, **task_fields) for card in self.task_cards()],
+        ).with_scores(self.scores)
+
     def find_model_card(self, model_id: str) -> ModelCard | None:
         """Look up the card of ``model_id``, or ``None`` where there is none."""
         if model_id not in self.models.index:
@@ -251,6 +277,16 @@ class Catalog:
             return None
         row = _rows(self.tasks.loc[[task_id]])[task_id]
         return TaskCard(task_id=task_id, **_values(row, TASK_FIELDS, c.TASK_ID))
+
+
+def _unlearned(names: Iterable[str], kinds: Mapping[str, FieldKind]) -> dict[str, Any]:
+    """What a card holds in the fields it shall not know."""
+    fields = [name for name in kinds if not name.endswith("_id")]
+    asked = list(names)
+    strange = [name for name in asked if name not in fields]
+    if strange:
+        raise UsageError(f"no card has a field {strange[0]!r}; choose from {', '.join(fields)}")
+    return {name: {} if name == "traits" else None for name in asked}
 
 
 def _unknown(frame: pd.DataFrame, wanted: str, kind: str) -> UnknownIdError:

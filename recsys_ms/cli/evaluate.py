@@ -1,11 +1,13 @@
 """``recsys-ms evaluate``: how good rankers are on a history, honestly split."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cli.console import progress_bars, show, show_json
 from recsys_ms.cli.options import (
     DEFAULT_HISTORY,
@@ -23,7 +25,7 @@ from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.registry import PROTOCOL_NAMES, make_protocol
 from recsys_ms.evaluation.table import comparison_markdown, comparison_table
 from recsys_ms.history.interactions import Interactions, OnTwoMetrics
-from recsys_ms.ranker.names import RANKER_NAMES
+from recsys_ms.ranker.names import RANKER_NAMES, SPEC_HELP
 
 
 def evaluate(
@@ -33,13 +35,26 @@ def evaluate(
         str, typer.Option(help=f"One of {', '.join(PROTOCOL_NAMES)}.")
     ] = "leave-one-task-out",
     rankers: Annotated[
-        str, typer.Option(help=f"Comma-separated, from {', '.join(RANKER_NAMES)}.")
+        str,
+        typer.Option(
+            help=f"Comma-separated, from {', '.join(RANKER_NAMES)}. Variants: {SPEC_HELP}."
+        ),
     ] = "popularity,nmf,lr,fm,gbdt,auto",
     n_observed: Annotated[
         int | None, typer.Option(help="leave-one-task-out: runs revealed of the held-out task.")
     ] = None,
     max_tasks: Annotated[
         int | None, typer.Option(help="leave-one-task-out: tasks held out at most.")
+    ] = None,
+    history_fraction: Annotated[
+        float | None,
+        typer.Option(help="leave-one-task-out: share of the other tasks' outcomes to train on."),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="tasks.FIELD or models.FIELD: as if the cards did not know it; repeat it."
+        ),
     ] = None,
     n_repeats: Annotated[
         int | None, typer.Option(help="unseen-models, settings-1 and -3: random splits.")
@@ -78,6 +93,7 @@ def evaluate(
         protocol,
         n_observed=n_observed,
         max_tasks=max_tasks,
+        history_fraction=history_fraction,
         n_repeats=n_repeats,
         group_by=group_by,
         test_fraction=test_fraction,
@@ -89,7 +105,7 @@ def evaluate(
     with progress_bars() as progress:
         result = backtest(
             interactions,
-            catalog=open_catalog(catalog),
+            catalog=_forgetting(open_catalog(catalog), without or ()),
             protocol=split,
             rankers=names,
             seed=seed,
@@ -104,3 +120,18 @@ def evaluate(
     if json_out is not None:
         write_atomic(json_out, json.dumps(document, indent=1, allow_nan=False).encode())
     show(comparison_markdown(result) if markdown else comparison_table(result))
+
+
+def _forgetting(catalog: Catalog | None, fields: Sequence[str]) -> Catalog | None:
+    """The catalog without the fields that ``--without`` names."""
+    if not fields:
+        return catalog
+    if catalog is None:
+        raise UsageError("--without takes fields from cards: give a --catalog")
+    named: dict[str, list[str]] = {"models": [], "tasks": []}
+    for text in fields:
+        kind, _, name = text.partition(".")
+        if kind not in named or not name:
+            raise UsageError(f"--without {text}: wanted tasks.FIELD or models.FIELD")
+        named[kind].append(name)
+    return catalog.without(models=named["models"], tasks=named["tasks"])

@@ -41,17 +41,25 @@ class LeaveOneTaskOut(Protocol):
         revealed models are not tested. 0 makes every tested task cold.
     max_tasks : int or None
         Hold out at most this many tasks, drawn at random; ``None`` for each in turn.
+    history_fraction : float
+        Share of the other tasks' outcomes to train on, drawn at random, in (0, 1]; those of a
+        smaller share are among those of a larger one.
     """
 
     name: ClassVar[str] = "leave-one-task-out"
     n_observed: int = 0
     max_tasks: int | None = None
+    history_fraction: float = 1.0
 
     def __post_init__(self) -> None:
         if self.n_observed < 0:
             raise UsageError(f"n_observed must be 0 or more, got {self.n_observed}")
         if self.max_tasks is not None and self.max_tasks < 1:
             raise UsageError(f"max_tasks must be 1 or more, got {self.max_tasks}")
+        if not 0.0 < self.history_fraction <= 1.0:
+            raise UsageError(
+                f"history_fraction must be above 0 and at most 1, got {self.history_fraction}"
+            )
 
     def folds(
         self, interactions: Interactions, catalog: Catalog | None, *, seed: int
@@ -61,7 +69,7 @@ class LeaveOneTaskOut(Protocol):
         drawn = named_stream(seed, self.name).permutation(interactions.n_tasks)
         for position in np.sort(drawn[: self.n_folds(interactions)]):
             task_id = interactions.task_ids[int(position)]
-            train = interactions.without_task(task_id)
+            train = _thinned(interactions.without_task(task_id), self.history_fraction, seed)
             held_out = _reveal(interactions, task_id, self.n_observed, seed)
             yield Fold(
                 name=task_id,
@@ -76,8 +84,12 @@ class LeaveOneTaskOut(Protocol):
         return n_tasks if self.max_tasks is None else min(n_tasks, self.max_tasks)
 
     def settings(self) -> JsonDict:
-        """``n_observed``, ``max_tasks``."""
-        return {"n_observed": self.n_observed, "max_tasks": self.max_tasks}
+        """``n_observed``, ``max_tasks``, ``history_fraction``."""
+        return {
+            "n_observed": self.n_observed,
+            "max_tasks": self.max_tasks,
+            "history_fraction": self.history_fraction,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +283,14 @@ class Setting3(_WithinTask):
 
     name: ClassVar[str] = "settings-3"
     uses_other_tasks: ClassVar[bool] = True
+
+
+def _thinned(interactions: Interactions, fraction: float, seed: int) -> Interactions:
+    if fraction == 1.0:
+        return interactions
+    drawn = named_stream(seed, "history").random(interactions.n_interactions)
+    kept = drawn < max(fraction, drawn.min() + 1e-12)
+    return interactions.select(kept)
 
 
 def _reveal(interactions: Interactions, task_id: str, n_observed: int, seed: int) -> HeldOut | None:

@@ -32,6 +32,7 @@ def make_protocol(
     *,
     n_observed: int | None = None,
     max_tasks: int | None = None,
+    history_fraction: float | None = None,
     n_repeats: int | None = None,
     group_by: Literal["family"] | None = None,
     test_fraction: float | None = None,
@@ -47,8 +48,8 @@ def make_protocol(
     ----------
     name : str
         One of :data:`PROTOCOL_NAMES`; ``setting-1`` is read as ``settings-1``.
-    n_observed, max_tasks : int, optional
-        leave-one-task-out: runs revealed, tasks held out at most.
+    n_observed, max_tasks, history_fraction : optional
+        leave-one-task-out: runs revealed, tasks held out at most, share of the history trained on.
     n_repeats, test_fraction, group_by : optional
         unseen-models.
     n_repeats, train_fraction : optional
@@ -63,7 +64,10 @@ def make_protocol(
     """
     wanted = name.replace("setting-", "settings-")
     kinds: dict[str, tuple[type[Protocol], tuple[str, ...]]] = {
-        LeaveOneTaskOut.name: (LeaveOneTaskOut, ("n_observed", "max_tasks")),
+        LeaveOneTaskOut.name: (
+            LeaveOneTaskOut,
+            ("n_observed", "max_tasks", "history_fraction"),
+        ),
         UnseenModels.name: (UnseenModels, ("n_repeats", "group_by", "test_fraction")),
         Setting1.name: (Setting1, ("n_repeats", "train_fraction")),
         Setting2.name: (Setting2, ()),
@@ -76,6 +80,7 @@ def make_protocol(
     options: dict[str, object] = {
         "n_observed": n_observed,
         "max_tasks": max_tasks,
+        "history_fraction": history_fraction,
         "n_repeats": n_repeats,
         "group_by": group_by,
         "test_fraction": test_fraction,

@@ -1,6 +1,7 @@
 """Rankers by name, as the command line and the back-test ask for them."""
 
-from typing import Final
+from dataclasses import replace
+from typing import Final, TypeVar
 
 from recsys_ms.core.errors import UsageError
 from recsys_ms.ranker.auto import AutoRanker
@@ -16,6 +17,8 @@ from recsys_ms.ranker.meta import (
 )
 from recsys_ms.ranker.popularity import PopularityRanker, RandomRanker
 from recsys_ms.ranker.transfer import ALSRanker, NMFRanker
+
+Number = TypeVar("Number", int, float)
 
 RANKERS: Final[dict[str, type[BaseRanker]]] = {
     ranker.name: ranker
@@ -38,7 +41,8 @@ RANKER_NAMES: Final = tuple(RANKERS)
 #: How a back-test may ask for variants of the rankers.
 SPEC_HELP: Final = (
     "NAME; score:SCORE (that score alone); lr+SCORE[+SCORE], fm+SCORE, gbdt+SCORE (of the scores, "
-    "these only; +none for no score); fennec:ALPHA; NAME@SCORE (trained on a history of that score)"
+    "these only; +none for no score); fennec:ALPHA; nmf:RANK; NAME@SCORE (trained on a history of "
+    "that score)"
 )
 _HEADS: Final[dict[str, type[HeadRanker]]] = {
     head.name: head for head in (LinearRanker, FactorizationMachineRanker, LightGBMRanker)
@@ -68,7 +72,9 @@ def make_ranker(name: str) -> BaseRanker:
     if colon and kind == ScoreRanker.name and option:
         return ScoreRanker(option)
     if colon and kind == FennecRanker.name:
-        return FennecRanker(_alpha(name, option))
+        return FennecRanker(_number(name, option, float))
+    if colon and kind == NMFRanker.name:
+        return NMFRanker(replace(NMFRanker().config, n_factors=_number(name, option, int)))
     head, plus, scores = name.partition("+")
     if plus and head in _HEADS and scores:
         return _HEADS[head]([] if scores == _NO_SCORE else scores.split("+"))
@@ -77,8 +83,10 @@ def make_ranker(name: str) -> BaseRanker:
     )
 
 
-def _alpha(name: str, text: str) -> float:
+def _number(name: str, text: str, kind: type[Number]) -> Number:
     try:
-        return float(text)
+        return kind(text)
     except ValueError as error:
-        raise UsageError(f"ranker {name!r}: {text!r} is no number; wanted fennec:0.5") from error
+        raise UsageError(
+            f"ranker {name!r}: {text!r} is no number; wanted such as fennec:0.5 or nmf:8"
+        ) from error

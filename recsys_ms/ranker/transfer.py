@@ -207,10 +207,18 @@ def _spread(factors: FloatArray, ids: Sequence[str], all_ids: Sequence[str]) -> 
 
 
 class NMFRanker(FactorRanker):
-    """Masked NMF of outcomes scaled to [0, 1] within each task."""
+    """Masked NMF of outcomes scaled to [0, 1] within each task.
+
+    Parameters
+    ----------
+    config : NMFConfig, optional
+        Default: three factors.
+    """
 
     name: ClassVar[str] = "nmf"
-    config: ClassVar[NMFConfig] = NMFConfig(n_factors=3, alpha_models=0.1, alpha_tasks=0.1)
+
+    def __init__(self, config: NMFConfig | None = None) -> None:
+        self.config = config or NMFConfig(n_factors=3, alpha_models=0.1, alpha_tasks=0.1)
 
     def _factorise(
         self, interactions: Interactions, score: FloatArray, rng: np.random.Generator
