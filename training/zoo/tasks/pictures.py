@@ -194,10 +194,12 @@ def _of_parquet(path: Path) -> Pool:
     if lacking:
         raise DataError(f"{path}: no column {lacking[0]!r}; it has {table.column_names}")
     column = table["image"].combine_chunks()
-    if pa.types.is_struct(column.type):
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
         column = column.field("bytes")
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        raise DataError(f"{path}: image is {column.type}, wanted bytes, or a struct with bytes")
     names = table["class_name"].to_pylist() if "class_name" in table.column_names else None
-    labels, class_names = _numbered(table["label"].to_pylist(), names)
+    labels, class_names = _numbered(path, table["label"].to_pylist(), names)
     splits = table["split"].to_pylist() if "split" in table.column_names else None
     return Pool(
         decode=lambda row: Image.open(io.BytesIO(column[row].as_py())),
@@ -230,7 +232,7 @@ def _of_list(listed: Path) -> Pool:
         rows = list(csv.DictReader(handle))
     if not rows or not {"file_name", "label"} <= set(rows[0]):
         raise DataError(f"{listed}: wanted the columns file_name and label, and a row an image")
-    labels, names = _numbered([row["label"] for row in rows], None)
+    labels, names = _numbered(listed, [row["label"] for row in rows], None)
     splits = [row["split"] for row in rows] if "split" in rows[0] else None
     return _of_files(
         tuple(listed.parent / row["file_name"] for row in rows),
@@ -276,9 +278,12 @@ def _of_torchvision(path: str) -> Pool:
 
 
 def _numbered(
-    labels: Sequence[Any], names: Sequence[str] | None
+    path: Path, labels: Sequence[Any], names: Sequence[str] | None
 ) -> tuple[IntArray, tuple[str, ...]]:
     """Labels as places in their sorted values, and a name of each."""
+    if None in labels or "" in labels:
+        row = next(row for row, label in enumerate(labels) if label in (None, ""))
+        raise DataError(f"{path}: row {row} has no label; name its class, or take it out")
     values = sorted(set(labels))
     place = {value: index for index, value in enumerate(values)}
     told = dict(zip(labels, names if names is not None else labels, strict=True))
