@@ -1,0 +1,71 @@
+"""Command line of the small CLIP: ``train`` and ``measure``."""
+
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from recsys_ms.core.errors import RecsysError
+from training.proxy.design import read_design
+from training.proxy.export import export, load
+from training.proxy.measure import measure
+from training.proxy.train import train
+from training.zoo.cli import RichProgress
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+_HERE: Final = Path(__file__).parent
+_ERR: Final = Console(stderr=True)
+_DESIGN: Final = _HERE / "proxy.toml"
+_WORK: Final = _HERE / ".work"
+_EMBEDDED: Final = _HERE.parents[1] / "data_history" / "proxy"
+
+DesignFile = Annotated[Path, typer.Option("--design", help="Design of the proxy, TOML.")]
+ImagesFolder = Annotated[
+    Path | None,
+    typer.Option("--images", help="Folder of the image sets; default: the one the study names."),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the model, as open_clip reads it.")]
+
+
+@app.command("train")
+def train_command(
+    design: DesignFile = _DESIGN,
+    images: ImagesFolder = None,
+    work: Annotated[Path, typer.Option("--work", help="Checkpoints; may be deleted.")] = _WORK,
+    out: Out = _EMBEDDED,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Train the small CLIP, or go on; stop it at any time. Writes the model at the end."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    plan = read_design(design, images)
+    model, seconds = train(plan, work, device=device, progress=RichProgress())
+    typer.echo(json.dumps(export(plan, model, out, seconds), indent=1))
+
+
+@app.command("measure")
+def measure_command(
+    design: DesignFile = _DESIGN,
+    images: ImagesFolder = None,
+    out: Out = _EMBEDDED,
+    part: Annotated[
+        str, typer.Option(help="validation: for choices; test: for the model card.")
+    ] = "test",
+) -> None:
+    """Measure a written model on held-out images of the sources, as JSON."""
+    if part not in ("validation", "test"):
+        raise typer.BadParameter(f"part {part!r}; use validation or test")
+    found = measure(read_design(design, images), load(out), part)
+    typer.echo(json.dumps({name: asdict(each) for name, each in found.items()}, indent=1))
+
+
+def main() -> None:
+    """Entry point: refusals become one line and an exit code."""
+    try:
+        app()
+    except RecsysError as error:
+        _ERR.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
+        raise SystemExit(error.exit_code) from error
