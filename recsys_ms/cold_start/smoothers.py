@@ -173,10 +173,14 @@ class _KernelSmoother(Smoother):
 
     With the kernel centred on the known rows, ``y(x) = ȳ + k_c(x)ᵀ (K_c + λI)⁻¹ (Y − ȳ)``. The
     hat matrix ``H = 1/n + K_c (K_c + λI)⁻¹`` gives every left-out prediction at once,
-    ``y₋ᵢ = (Σ_{j≠i} H_ij y_j) / (1 − H_ii)`` (Cook & Weisberg 1982, §2.2).
+    ``y₋ᵢ = (Σ_{j≠i} H_ij y_j) / (1 − H_ii)`` (Cook & Weisberg 1982, §2.2). One decomposition of
+    the kernel serves all penalties.
     """
 
+    lengths: ClassVar[tuple[float, ...]] = (1.0,)
+
     _penalty: float
+    _length: float
 
     @abstractmethod
     def _kernel(self, rows: FloatArray, columns: FloatArray) -> FloatArray: ...
@@ -184,10 +188,12 @@ class _KernelSmoother(Smoother):
     def weights(self, vectors: FloatArray) -> FloatArray:
         """Rows of ``1/n + k_c(x)ᵀ (K_c + λI)⁻¹`` without the part along the ones."""
         n = self._vectors.shape[0]
-        inverse, gram = self._inverse()
+        gram = self._kernel(self._vectors, self._vectors)
+        centred = _centred(gram)
+        strength = max(self._penalty * float(np.trace(centred)) / n, _TINY)
         cross = self._kernel(vectors, self._vectors)
-        centred = cross - cross.mean(axis=1, keepdims=True) - gram.mean(axis=0) + gram.mean()
-        part = centred @ inverse
+        cross = cross - cross.mean(axis=1, keepdims=True) - gram.mean(axis=0) + gram.mean()
+        part = scipy.linalg.solve(centred + strength * np.eye(n), cross.T, assume_a="pos").T
         # (K_c + λI)⁻¹ keeps the ones; Y − ȳ has no part along them.
         found: FloatArray = part - part.mean(axis=1, keepdims=True) + 1.0 / n
         return found
@@ -195,19 +201,62 @@ class _KernelSmoother(Smoother):
     def left_out_weights(self) -> FloatArray:
         """From the hat matrix."""
         hat = self.weights(self._vectors)
-        leverage = np.minimum(np.diag(hat), 1.0 - 1e-9)
+        leverage = np.minimum(np.diag(hat), 1.0 - _TINY)
         out: FloatArray = hat / (1.0 - leverage)[:, None]
         np.fill_diagonal(out, 0.0)
         return out
 
-    def _inverse(self) -> tuple[FloatArray, FloatArray]:
-        """Inverse of ``K_c + λI``, and K."""
-        gram = self._kernel(self._vectors, self._vectors)
-        centred = _centred(gram)
-        n = gram.shape[0]
-        strength = max(self._penalty * float(np.trace(centred)) / n, _TINY)
-        factor = scipy.linalg.cho_factor(centred + strength * np.eye(n), lower=True)
-        return scipy.linalg.cho_solve(factor, np.eye(n)), gram
+    def _tune(self, targets: FloatArray, metric: FloatArray) -> None:
+        whitened = targets @ _root(metric)
+        whitened = whitened - whitened.mean(axis=0)
+        best = (np.inf, _PENALTIES[-1], self.lengths[0])
+        for length in self.lengths:
+            self._length = length
+            spectrum = _Spectrum(self._kernel(self._vectors, self._vectors), whitened)
+            # From the strongest penalty down: of equal ones the strongest is kept.
+            for penalty in _PENALTIES[::-1]:
+                loss = self._loss(spectrum, float(penalty))
+                if loss < best[0]:
+                    best = (loss, float(penalty), length)
+        _, self._penalty, self._length = best
+
+    def _loss(self, spectrum: "_Spectrum", penalty: float) -> float:
+        return spectrum.left_out_error(penalty)
+
+    def _settings(self) -> dict[str, float]:
+        return {"penalty": self._penalty, "length": self._length}
+
+    def _set(self, settings: dict[str, float]) -> None:
+        self._penalty, self._length = settings["penalty"], settings["length"]
+
+
+class _Spectrum:
+    """A centred kernel in its own axes, and centred targets there."""
+
+    def __init__(self, gram: FloatArray, targets: FloatArray) -> None:
+        values, self._axes = np.linalg.eigh(_centred(gram))
+        self._values = np.maximum(values, 0.0)
+        self._unit = max(float(self._values.mean()), _TINY)
+        self._targets = targets
+        self._parts = self._axes.T @ targets
+
+    def left_out_error(self, penalty: float) -> float:
+        """Mean squared error of rows predicted by the others, summed over targets."""
+        shrunk = self._values / (self._values + penalty * self._unit)
+        fitted = self._axes @ (shrunk[:, None] * self._parts)
+        leverage = (self._axes**2) @ shrunk + 1.0 / len(fitted)
+        error = (self._targets - fitted) / np.maximum(1.0 - leverage, _TINY)[:, None]
+        return float((error**2).sum() / len(fitted))
+
+    def unlikelihood(self, penalty: float) -> float:
+        """Minus the logarithm of the marginal likelihood, its signal variance the best."""
+        # The ones are no direction of centred targets.
+        n = len(self._targets)
+        inside = np.abs(self._axes.sum(axis=0)) < 0.5 * np.sqrt(n)
+        spread = self._values[inside] / self._unit + penalty
+        parts = self._parts[inside] ** 2
+        variance = max(float((parts / spread[:, None]).sum()) / max(parts.size, 1), _TINY)
+        return 0.5 * float(parts.size * np.log(variance) + parts.shape[1] * np.log(spread).sum())
 
 
 class RidgeSmoother(_KernelSmoother):
@@ -219,72 +268,29 @@ class RidgeSmoother(_KernelSmoother):
         product: FloatArray = rows @ columns.T
         return product
 
-    def _tune(self, targets: FloatArray, metric: FloatArray) -> None:
-        # From the strongest penalty down: of equal ones the strongest is kept.
-        trials = [{"penalty": float(p)} for p in _PENALTIES[::-1]]
-        self._best(trials, targets, metric)
-
-    def _settings(self) -> dict[str, float]:
-        return {"penalty": self._penalty}
-
-    def _set(self, settings: dict[str, float]) -> None:
-        self._penalty = settings["penalty"]
-
 
 class KernelRidgeSmoother(_KernelSmoother):
     """Ridge regression under an RBF kernel; length scale and penalty are chosen by leaving out."""
 
     kind: ClassVar[str] = "kernel-ridge"
-
-    _length: float
+    lengths: ClassVar[tuple[float, ...]] = _LENGTHS
 
     def _kernel(self, rows: FloatArray, columns: FloatArray) -> FloatArray:
         return _rbf(rows, columns, self._length * median_distance(self._vectors))
-
-    def _tune(self, targets: FloatArray, metric: FloatArray) -> None:
-        trials = [
-            {"penalty": float(p), "length": length} for p in _PENALTIES[::-1] for length in _LENGTHS
-        ]
-        self._best(trials, targets, metric)
-
-    def _settings(self) -> dict[str, float]:
-        return {"penalty": self._penalty, "length": self._length}
-
-    def _set(self, settings: dict[str, float]) -> None:
-        self._penalty, self._length = settings["penalty"], settings["length"]
 
 
 class GaussianProcessSmoother(KernelRidgeSmoother):
     """Gaussian process with an RBF kernel and noise, by its marginal likelihood.
 
     The mean of the process is kernel ridge with the ratio of noise and signal as its penalty. Its
-    two settings maximise the likelihood of all targets, whitened by ``metric``, each centred and
-    with the signal variance that is best for it (Rasmussen & Williams 2006, Eq. 5.8).
+    two settings maximise the likelihood of all targets, whitened by the metric and centred
+    (Rasmussen & Williams 2006, Eq. 5.8).
     """
 
     kind: ClassVar[str] = "gp"
 
-    def _tune(self, targets: FloatArray, metric: FloatArray) -> None:
-        whitened = targets @ _root(metric)
-        centred = whitened - whitened.mean(axis=0)
-        trials = [(float(p), length) for p in _PENALTIES[::-1] for length in _LENGTHS]
-        scores = []
-        for self._penalty, self._length in trials:
-            scores.append(self._likelihood(centred))
-        self._penalty, self._length = trials[int(np.argmax(scores))]
-
-    def _likelihood(self, centred: FloatArray) -> float:
-        gram = _centred(self._kernel(self._vectors, self._vectors))
-        n = gram.shape[0]
-        values, vectors = np.linalg.eigh(gram)
-        values = np.maximum(values, 0.0) / max(float(values.mean()), _TINY) + self._penalty
-        # The ones are no direction of centred targets.
-        keep = np.abs(vectors.T @ np.ones(n)) < 0.5 * np.sqrt(n)
-        parts = (vectors.T @ centred)[keep] ** 2
-        spectrum = values[keep]
-        variance = float((parts / spectrum[:, None]).sum()) / parts.size
-        fit = parts.size * np.log(max(variance, _TINY))
-        return -0.5 * float(fit + centred.shape[1] * np.log(spectrum).sum())
+    def _loss(self, spectrum: _Spectrum, penalty: float) -> float:
+        return spectrum.unlikelihood(penalty)
 
 
 _KINDS: Final[dict[str, type[Smoother]]] = {

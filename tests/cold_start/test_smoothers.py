@@ -67,7 +67,7 @@ def fitted(kind, vectors, targets, settings):
 
 def test_ridge_is_scikit_learns(data):
     vectors, targets = data
-    smoother = fitted(RidgeSmoother, vectors, targets, {"penalty": 0.3})
+    smoother = fitted(RidgeSmoother, vectors, targets, {"penalty": 0.3, "length": 1.0})
     centred = vectors - vectors.mean(axis=0)
     strength = 0.3 * (centred**2).sum() / len(vectors)
     reference = Ridge(alpha=strength).fit(vectors, targets)
@@ -79,7 +79,7 @@ def test_ridge_is_scikit_learns(data):
 
 def test_left_out_ridge_is_a_ridge_without_the_row(data):
     vectors, targets = data
-    smoother = fitted(RidgeSmoother, vectors, targets, {"penalty": 0.3})
+    smoother = fitted(RidgeSmoother, vectors, targets, {"penalty": 0.3, "length": 1.0})
     centred = vectors - vectors.mean(axis=0)
     strength = 0.3 * (centred**2).sum() / len(vectors)
     predicted = smoother.left_out_weights() @ targets
@@ -145,6 +145,18 @@ def test_the_gaussian_process_maximises_the_likelihood_of_scikit_learn(data):
     queries = vectors + 0.1
     mine = (smoother.weights(queries) @ centred).ravel()
     assert np.corrcoef(mine, reference.predict(queries).ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("kind", ["ridge", "kernel-ridge"])
+def test_the_settings_are_the_best_of_all_that_were_tried(kind, data):
+    vectors, targets = data
+    metric = np.diag([1.0, 4.0, 0.0])
+    smoother = make_smoother(kind).fit(vectors, targets, metric)
+    best = left_out_error(smoother.left_out_weights(), targets, metric)
+    for penalty in np.logspace(-3.0, 3.0, 7):
+        for length in smoother.lengths:
+            smoother._set({"penalty": float(penalty), "length": length})
+            assert best <= left_out_error(smoother.left_out_weights(), targets, metric) + 1e-9
 
 
 @pytest.mark.parametrize("kind", ["ridge", "kernel-ridge", "nearest", "gp"])
