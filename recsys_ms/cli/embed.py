@@ -1,6 +1,6 @@
-"""``recsys-ms embed``: cards of architectures, with archi2vec vectors and clusters."""
+"""``recsys-ms embed``: vectors of architectures (archi2vec), and of tasks by a proxy."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,8 +9,13 @@ from rich.table import Table
 
 from recsys_ms.architectures.archi2vec import Archi2Vec, Archi2VecConfig, EncoderName
 from recsys_ms.architectures.registry import RegistryReport, embed_timm, timm_architectures
+from recsys_ms.catalog.cards import TaskCard
+from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cli.console import progress_bars, show, show_json, warn
 from recsys_ms.cli.options import JsonFlag, SeedOption
+from recsys_ms.cold_start.pictures import IMAGE_COLUMN, MAX_IMAGES
+from recsys_ms.cold_start.proxy import EMBEDDED, HUB_DEFAULT, Proxy
+from recsys_ms.cold_start.proxy_task import TaskEmbedding
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.executor import make_executor
 
@@ -20,8 +25,17 @@ _EMBEDDED = Path("embedded")
 
 
 def embed(
-    source: Annotated[Literal["timm"], typer.Argument(help="timm: all its architectures.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the catalog.")],
+    source: Annotated[
+        Literal["timm", "images"],
+        typer.Argument(help="timm: all its architectures; images: a task, by those at PATH."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", "--catalog", "-C", help="Folder of the catalog.")
+    ],
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="Of images: a folder, or a Parquet file.", show_default=False),
+    ] = None,
     only: Annotated[str, typer.Option(help="Architectures to take, such as 'resnet*'.")] = "*",
     archi2vec: Annotated[
         Path | None,
@@ -33,21 +47,38 @@ def embed(
     encoder: Annotated[EncoderName, typer.Option(help="Of a new archi2vec.")] = "pv-dbow",
     dims: Annotated[int, typer.Option(help="Length of a new archi2vec's vectors.")] = 64,
     executor: Annotated[str, typer.Option(help="serial, processes or processes:N.")] = "processes",
+    task: Annotated[
+        str | None, typer.Option("--task", "-t", help="Of images: whose card gets the vectors.")
+    ] = None,
+    names: Annotated[
+        str | None, typer.Option(help="Comma-separated names of the task's classes.")
+    ] = None,
+    proxy: Annotated[
+        str,
+        typer.Option(help=f"embedded, a folder, or NAME=TAG of open_clip, such as {HUB_DEFAULT}."),
+    ] = EMBEDDED,
+    max_images: Annotated[int, typer.Option(help="Images to look at, at most.")] = MAX_IMAGES,
+    column: Annotated[str, typer.Option(help="Column of images in Parquet.")] = IMAGE_COLUMN,
+    device: Annotated[str, typer.Option(help="Torch device of the proxy.")] = "cpu",
+    cache: Annotated[Path | None, typer.Option(help="Keeps features of images by content.")] = None,
     seed: SeedOption = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Trace architectures without weights and write their cards. Can be stopped and goes on."""
-    if encoder == "karateclub":
-        raise UsageError(
-            "--encoder karateclub: it makes its own words of whole graphs, which embed does not "
-            "keep; use Archi2Vec in Python"
-        )
-    if archi2vec is None:
-        fitted = None
-    elif archi2vec == _EMBEDDED and not archi2vec.exists():
-        fitted = Archi2Vec.embedded()
-    else:
-        fitted = Archi2Vec.load(archi2vec)
+    """Put vectors on cards: of architectures (traced, no weights), or of a task (a CLIP looks).
+
+    embed timm can be stopped and goes on. embed images needs --task, and PATH, or names of classes
+    (from --names, or from the card that the task has).
+    """
+    if source == "images":
+        if not task:
+            raise UsageError("embed images: give --task NAME, whose card gets the vectors")
+        model = Proxy(proxy, device=device, cache=cache)
+        seen = _looked(model, path, names, task, out, max_images, column)
+        _tell(seen, task, out, as_json=as_json)
+        return
+    if path is not None or task is not None:
+        raise UsageError("embed timm: takes no PATH and no --task; write embed images PATH")
+    fitted = _archi2vec(archi2vec, encoder)
     config = Archi2VecConfig(encoder=encoder, n_dims=dims, seed=seed)
     with progress_bars() as progress:
         report = embed_timm(
@@ -62,10 +93,81 @@ def embed(
         show_json({"source": source, "catalog": str(out), **asdict(report)})
     else:
         _show(report, out)
-    for name, reason in list(report.failures.items())[:_N_SHOWN]:
-        warn(f"{name}: no card; {reason}")
-    if len(report.failures) > _N_SHOWN:
-        warn(f"and {len(report.failures) - _N_SHOWN} more; --json lists all")
+    _warn_all([f"{name}: no card; {reason}" for name, reason in report.failures.items()])
+
+
+def _archi2vec(archi2vec: Path | None, encoder: EncoderName) -> Archi2Vec | None:
+    if encoder == "karateclub":
+        raise UsageError(
+            "--encoder karateclub: it makes its own words of whole graphs, which embed does not "
+            "keep; use Archi2Vec in Python"
+        )
+    if archi2vec is None:
+        return None
+    if archi2vec == _EMBEDDED and not archi2vec.exists():
+        return Archi2Vec.embedded()
+    return Archi2Vec.load(archi2vec)
+
+
+def _looked(
+    model: Proxy,
+    path: Path | None,
+    names: str | None,
+    task: str,
+    folder: Path,
+    max_images: int,
+    column: str,
+) -> TaskEmbedding:
+    """Embed a task and put the vectors on its card; all else of the catalog stays."""
+    catalog = Catalog.read(folder, missing_ok=True)
+    card = catalog.find_task_card(task) or TaskCard(task_id=task)
+    if names is not None:
+        known = tuple(name.strip() for name in names.split(","))
+        card = replace(card, class_names=known, n_classes=len(known))
+    if path is None and not card.class_names:
+        raise UsageError(
+            f"embed images: give a folder of images, --names a,b,c or both; {task!r} has no card "
+            "with names of classes"
+        )
+    with progress_bars() as progress:
+        seen = model.task_embedding(
+            path, card.class_names or None, max_images, column=column, progress=progress
+        )
+    # Read again: others may have written cards meanwhile.
+    catalog = Catalog.read(folder, missing_ok=True)
+    catalog.with_tasks([seen.on(card)]).write(folder)
+    return seen
+
+
+def _tell(seen: TaskEmbedding, task: str, folder: Path, *, as_json: bool) -> None:
+    if as_json:
+        show_json(
+            {
+                "source": "images",
+                "catalog": str(folder),
+                "task_id": task,
+                "proxy": seen.proxy,
+                "fingerprint": seen.fingerprint,
+                "n_images": seen.n_images,
+                "left_out": list(seen.left_out),
+                "embedding": None if seen.images is None else seen.images.tolist(),
+                "label_embedding": None if seen.labels is None else seen.labels.tolist(),
+            }
+        )
+    else:
+        shown = Table("task", "proxy", "images", "left out", "image vector", "name vector")
+        shown.title = f"catalog {folder}"
+        lengths = ("" if each is None else str(len(each)) for each in (seen.images, seen.labels))
+        shown.add_row(task, seen.proxy, str(seen.n_images), str(len(seen.left_out)), *lengths)
+        show(shown)
+    _warn_all([f"{name}: left out, it cannot be read as an image" for name in seen.left_out])
+
+
+def _warn_all(texts: list[str]) -> None:
+    for text in texts[:_N_SHOWN]:
+        warn(text)
+    if len(texts) > _N_SHOWN:
+        warn(f"and {len(texts) - _N_SHOWN} more; --json lists all")
 
 
 def _show(report: RegistryReport, out: Path) -> None:
