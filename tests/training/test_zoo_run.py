@@ -30,6 +30,7 @@ from training.zoo.export import export_study
 from training.zoo.runner import recorded_runs, run_study
 from training.zoo.study import Architecture, Study, TrainingRecipe, read_study
 from training.zoo.summary import summarize
+from training.zoo.tasks.digits import DIGITS
 
 pytestmark = pytest.mark.zoo
 
@@ -102,12 +103,9 @@ def test_from_design_to_parquet(study, bench, tmp_path):
 
     out = tmp_path / "out"
     exported = export_study(study, bench, out)
-    assert (exported.n_runs, exported.n_models, exported.n_tasks, exported.n_missing) == (
-        8,
-        4,
-        2,
-        0,
-    )
+    assert (exported.n_runs, exported.n_failed, exported.n_missing) == (8, 0, 0)
+    assert (exported.n_models, exported.n_tasks, exported.n_scored) == (4, 2, 0)
+    assert "8 of 8 pairs are not scored yet; score them" in exported.missing
     table = pq.read_table(out / "runs.parquet")
     assert table.schema.equals(RUN_SCHEMA)
     assert table["ingested_at"].null_count == 8
@@ -124,9 +122,9 @@ def test_from_design_to_parquet(study, bench, tmp_path):
     digits = catalog.task_card("digits")
     assert digits.n_samples == 48
     assert digits.difficulty > catalog.task_card("materials").difficulty
-    text = summarize(out)
+    text = summarize(study, out)
     assert "8 runs (0 failed), 4 models, 2 tasks" in text
-    assert "| digits | 10 | 48 |" in text
+    assert "| digits | handwriting | 10 | 48 |" in text
 
     before = inbox(bench)
     again = run_study(study, bench)
@@ -219,6 +217,48 @@ def test_export_of_another_study(study, bench, tmp_path):
         export_study(study, bench, tmp_path / "out")
 
 
+def test_curves_are_recorded_and_read_back(study, bench):
+    recipe = replace(study.finetuning, epochs=4, test_every=2, shift=1, mirror=True)
+    one = replace(study, sources=(), targets=("digits",), finetuning=recipe)
+    assert run_study(one, bench).n_finished == 2
+    history = History.open(bench.history)
+    assert history.ingest_inbox().n_new == 2
+    values = history.runs(["run_id", "value"]).set_index("run_id")["value"]
+    for run_id, rows in history.curves().groupby("run_id"):
+        tested = rows[rows["metric"] == "accuracy"]
+        assert tested["epoch"].tolist() == [2.0, 4.0]
+        assert tested["step"].tolist() == [6, 12]
+        assert tested["value"].iloc[-1] == values[run_id]
+        losses = rows[rows["metric"] == "loss"]
+        assert losses["epoch"].tolist() == [1.0, 2.0, 3.0, 4.0]
+        assert np.isfinite(losses["value"]).all()
+
+
+def test_a_failed_run_keeps_the_curve_up_to_there(study, bench):
+    hot = replace(study, sources=(), targets=("digits",), learning_rates=(1e30,))
+    assert run_study(hot, bench).n_failed == 2
+    history = History.open(bench.history)
+    history.ingest_inbox()
+    assert history.runs(["status"])["status"].tolist() == ["failed"] * 2
+    assert not (history.curves()["metric"] == "accuracy").any()
+
+
+def test_recipes_of_a_task_reach_the_training(study, bench):
+    own = replace(
+        study,
+        sources=(),
+        targets=("digits", "materials"),
+        recipe_of={"digits": {"n_train": 32, "n_test": 20, "epochs": 2}},
+    )
+    run_study(own, bench)
+    for payload in inbox(bench).values():
+        is_digits = payload["task_id"] == "digits"
+        assert payload["epoch"] == (2 if is_digits else 1)
+        assert payload["hyperparameters"]["n_train"] == (32 if is_digits else 48)
+        n_test = 20 if is_digits else 40
+        assert payload["value"] * n_test == pytest.approx(round(payload["value"] * n_test))
+
+
 def test_weights_depend_on_the_seed_and_nothing_else():
     architecture = Architecture(name="test_mambaout")
     torch.manual_seed(1)
@@ -253,14 +293,89 @@ def test_operations_of_a_network_counted_by_hand():
     assert n_layers == 2
 
 
+def batch(n: int = 64, side: int = 9) -> torch.Tensor:
+    return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def recipe(**changed) -> TrainingRecipe:
+    wanted = {"n_train": 64, "n_test": 8, "epochs": 1, "batch_size": 8}
+    return TrainingRecipe(**wanted, learning_rate=1e-3, weight_decay=0.0, **changed)
+
+
+def test_without_augmentation_images_stay():
+    images = batch()
+    found = networks.augmented(images, recipe(), np.random.default_rng(0))
+    assert torch.equal(found, images)
+
+
+def test_a_mirror_mirrors_about_half_of_the_images_left_to_right():
+    images = batch(200)
+    found = networks.augmented(images, recipe(mirror=True), np.random.default_rng(0))
+    same = (found == images).all(dim=(1, 2, 3))
+    turned = (found == images.flip(3)).all(dim=(1, 2, 3))
+    assert (same ^ turned).all()
+    assert 70 <= int(turned.sum()) <= 130
+    assert torch.equal(images, batch(200))
+
+
+def test_a_shift_moves_the_batch_by_whole_pixels_and_repeats_its_edges():
+    images, rng = batch(), np.random.default_rng(0)
+    moves = set()
+    for _ in range(200):
+        found = networks.augmented(images, recipe(shift=2), rng)
+        assert found.shape == images.shape
+        where = [
+            (down, right)
+            for down in range(-2, 3)
+            for right in range(-2, 3)
+            if torch.equal(found, shifted(images, down, right))
+        ]
+        assert len(where) == 1
+        moves.update(where)
+    assert len(moves) == 25
+
+
+def shifted(images: torch.Tensor, down: int, right: int) -> torch.Tensor:
+    """What a window that is moved sees, pixel by pixel."""
+    side = images.shape[-1]
+    rows = (torch.arange(side) + down).clamp(0, side - 1)
+    columns = (torch.arange(side) + right).clamp(0, side - 1)
+    return images[:, :, rows][:, :, :, columns]
+
+
+def test_labels_stay_with_their_images():
+    """A network whose features are the mean red sees the labels that the images were given."""
+    labels = torch.arange(64) % 2
+    images = torch.zeros(64, 3, 9, 9) + labels[:, None, None, None]
+    network = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2)
+    )
+    torch.nn.init.zeros_(network[2].weight)
+    plan = replace(recipe(shift=2, mirror=True), epochs=40, learning_rate=0.1)
+    losses = []
+    networks.train(network, images, labels, plan, 0, lambda epoch, loss: losses.append(loss))
+    assert networks.accuracy(network, images, labels) == 1.0
+    assert len(losses) == 40
+    assert losses[-1] < 0.05 < losses[0]
+
+
+def test_augmentation_is_fixed_by_the_seed():
+    plan = recipe(shift=2, mirror=True)
+    first, again, other = (
+        networks.augmented(batch(), plan, np.random.default_rng(seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
 def test_training_learns_and_repeats_itself():
     architecture = Architecture(name="test_mambaout")
     recipe = TrainingRecipe(
         n_train=320, n_test=100, epochs=4, batch_size=16, learning_rate=4e-3, weight_decay=0.05
     )
     cpu = torch.device("cpu")
-    train = networks.to_tensors(dataset("digits", "train", 320, 0, 32), cpu)
-    test = networks.to_tensors(dataset("digits", "test", 200, 0, 32), cpu)
+    train = networks.to_tensors(dataset(DIGITS, "train", 320, 0, 32), cpu)
+    test = networks.to_tensors(dataset(DIGITS, "test", 200, 0, 32), cpu)
     outputs = []
     for _ in range(2):
         network = networks.build(architecture, 10, 0)

@@ -1,5 +1,6 @@
 """Cards of a study's models and tasks, for the catalog."""
 
+import logging
 from dataclasses import replace
 from typing import Final
 
@@ -11,11 +12,13 @@ from recsys_ms.architectures.archi2vec import Archi2Vec
 from recsys_ms.architectures.facts import architecture_card
 from recsys_ms.catalog.cards import ModelCard, TaskCard
 from recsys_ms.core.types import FloatArray
-from training.zoo.bench import Bench, dataset
+from training.zoo.bench import TRAINING_ERRORS, Bench, dataset
 from training.zoo.networks import build, family_of, measure
 from training.zoo.study import Architecture, Study
 from training.zoo.tasks.base import ImageSet
 from training.zoo.vectors import TaskVectors
+
+_LOG = logging.getLogger(__name__)
 
 #: Side of the grey images that the simple model of ``difficulty`` sees.
 GREY_SIDE = 16
@@ -43,12 +46,19 @@ def simple_accuracy(train: ImageSet, test: ImageSet) -> float:
 
 
 def model_cards(study: Study, bench: Bench, vectors: TaskVectors) -> list[ModelCard]:
-    """One card a model whose pre-training succeeded or is not needed."""
+    """One card a model whose pre-training succeeded or is not needed.
+
+    An architecture that cannot be built has no card: its runs are failed runs.
+    """
     cards = []
     embedder = Archi2Vec.embedded()
     read = {source: vectors.names(study.book.get(source).class_names) for source in study.sources}
     for architecture in study.architectures:
-        shared = _shared(architecture, study.image_size, embedder)
+        try:
+            shared = _shared(architecture, study.image_size, embedder)
+        except TRAINING_ERRORS as error:
+            _LOG.warning("%s: no cards of its models, %s", architecture.name, error)
+            continue
         for model in (m for m in study.models() if m.architecture == architecture):
             outcome = bench.outcome(model) or {}
             if model.source is None:

@@ -202,7 +202,7 @@ def _missing(
         yield "EMMS was not computed, since no encoder was there; score again once one is"
     without = set(catalog.models.index) ^ {model.model_id for model in study.models()}
     if without:
-        yield f"{sorted(without)} have no card, since they have no weights"
+        yield f"{sorted(without)} have no card, since they could not be built or pre-trained"
     if catalog.tasks["embedding"].isna().any():
         yield "task cards have no vectors of images, since the proxy is absent"
     if not n_labels:

@@ -102,7 +102,7 @@ def _noise(best: pd.DataFrame, n_test: "pd.Series[int]") -> str:
     images = n_test[best.index].to_numpy()[:, None]
     errors = _standard_error(best.to_numpy(), images)
     spreads = best.std(axis=1, ddof=0).to_numpy()
-    shares = np.nanmean(errors**2, axis=1) / np.maximum(spreads, np.finfo(float).tiny) ** 2
+    shares = np.nanmean(errors**2, axis=1) / np.maximum(spreads**2, np.finfo(float).tiny)
     worst = int(np.argmax(shares))
     return (
         f"Noise: with as many other test images ({images.min()} to {images.max()}) a value would "
