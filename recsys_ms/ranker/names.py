@@ -9,6 +9,7 @@ from recsys_ms.ranker.base import BaseRanker
 from recsys_ms.ranker.by_score import ScoredHistoryRanker, ScoreRanker
 from recsys_ms.ranker.cards import CardRanker
 from recsys_ms.ranker.fennec import FennecRanker
+from recsys_ms.ranker.gp import PairProcessRanker
 from recsys_ms.ranker.meta import (
     FactorizationMachineRanker,
     HeadRanker,
@@ -32,6 +33,7 @@ RANKERS: Final[dict[str, type[BaseRanker]]] = {
         FactorizationMachineRanker,
         LightGBMRanker,
         FennecRanker,
+        PairProcessRanker,
         AutoRanker,
     )
 }
@@ -44,8 +46,11 @@ SPEC_HELP: Final = (
     "these only; +none for no score); fennec:ALPHA; nmf:RANK; NAME@SCORE (trained on a history of "
     "that score)"
 )
-_HEADS: Final[dict[str, type[HeadRanker]]] = {
-    head.name: head for head in (LinearRanker, FactorizationMachineRanker, LightGBMRanker)
+_HEADS: Final[dict[str, type[HeadRanker] | type[PairProcessRanker]]] = {
+    LinearRanker.name: LinearRanker,
+    FactorizationMachineRanker.name: FactorizationMachineRanker,
+    LightGBMRanker.name: LightGBMRanker,
+    PairProcessRanker.name: PairProcessRanker,
 }
 _NO_SCORE: Final = "none"
 

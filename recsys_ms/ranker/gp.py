@@ -1,0 +1,188 @@
+"""Gaussian process over (task, model) pairs: images, names and cards on both sides."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+import numpy as np
+
+from recsys_ms.catalog.cards import ModelCard, TaskCard
+from recsys_ms.cold_start.model_things import ModelThings
+from recsys_ms.cold_start.pair_process import (
+    PairKernel,
+    PairProcess,
+    Pairs,
+    Things,
+    median_unit,
+    tuned,
+)
+from recsys_ms.cold_start.views import TaskVectors
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.standardize import standardize
+from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.popularity import positions
+
+#: Most training pairs: time grows with their cube, memory with their square.
+_MAX_ROWS: Final = 3000
+#: Pairs that the settings are tuned on.
+_TUNING_ROWS: Final = 400
+#: Models that are asked about at a time.
+_CHUNK: Final = 1000
+
+
+class PairProcessRanker(BaseRanker):
+    """A Gaussian process whose kernel knows tasks by their views and models by their cards.
+
+    See :mod:`recsys_ms.cold_start.pair_process`. Cold tasks, cold models and tasks with a few
+    outcomes are all answered by conditioning. Of a history with more than 3,000 pairs a random
+    sample of so many is conditioned on, as what the mean over a model's other tasks leaves over,
+    and that mean, of the whole history, is added again.
+
+    Parameters
+    ----------
+    scores : sequence of str, optional
+        Transferability scores to learn from, of those in the catalog; default: all.
+    """
+
+    name: ClassVar[str] = "gp"
+
+    def __init__(self, scores: Sequence[str] | None = None) -> None:
+        self._wanted_scores = None if scores is None else tuple(scores)
+
+    def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
+        score = standardize(interactions, "zscore").scores
+        self._task_ids, self._model_ids = interactions.task_ids, interactions.model_ids
+        names = self._catalog.scores.names
+        self._score_names = tuple(
+            name for name in names if self._wanted_scores is None or name in self._wanted_scores
+        )
+        task_cards = [self._task_card(task_id) for task_id in self._task_ids]
+        self._vectors = TaskVectors().fit(task_cards)
+        table = self._vectors(task_cards)
+        self._units = {view: median_unit(table[view]) for view in self._vectors.views}
+        model_cards = self._model_cards(self._model_ids)
+        self._models = ModelThings().fit(model_cards)
+        chosen = np.arange(score.size)
+        self._offsets = np.zeros(len(self._model_ids))
+        if score.size > _MAX_ROWS:
+            chosen = np.sort(rng.permutation(score.size)[:_MAX_ROWS])
+            left_out, self._offsets = _means(interactions, score)
+            score = score - left_out
+        self._row_task = interactions.task_index[chosen]
+        self._row_model = interactions.model_index[chosen]
+        self._target = score[chosen]
+        rows = self._training_pairs()
+        part = rng.permutation(chosen.size)[:_TUNING_ROWS]
+        kernel = self._kernel()
+        self._log = tuned(kernel, rows.take(part), self._target[part])
+        self._process = PairProcess.condition(kernel, self._log, rows, self._target)
+
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
+        asked_ids = list(model_ids)
+        value = np.empty(len(asked_ids))
+        for start in range(0, len(asked_ids), _CHUNK):
+            part = asked_ids[start : start + _CHUNK]
+            value[start : start + len(part)] = self._ask(task, part)
+        at = positions(self._model_ids, asked_ids)
+        value += np.where(at >= 0, self._offsets[np.maximum(at, 0)], 0.0)
+        return Prediction(value=value, order=value)
+
+    def _ask(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
+        asked = self._pairs_of(task, model_ids)
+        if not task.observed_ids or task.task_id in self._task_ids:
+            return self._process.mean(asked)
+        seen = self._pairs_of(task, task.observed_ids)
+        at = positions(self._model_ids, task.observed_ids)
+        offset = np.where(at >= 0, self._offsets[np.maximum(at, 0)], 0.0)
+        return self._process.updated(asked, seen, task.observed_scores - offset)
+
+    def _pairs_of(self, task: TaskView, model_ids: Sequence[str]) -> Pairs:
+        # A known task is the training task itself; any other is unlike all by its id.
+        card = task.card if task.card is not None else TaskCard(task_id=task.task_id)
+        n = len(model_ids)
+        return Pairs(
+            tasks=self._task_things([card], [task.task_id]),
+            models=self._models(self._model_cards(model_ids)),
+            task=np.zeros(n, dtype=np.int64),
+            model=np.arange(n, dtype=np.int64),
+            scores=self._pair_scores([task.task_id] * n, model_ids),
+        )
+
+    def _training_pairs(self) -> Pairs:
+        cards = [self._task_card(task_id) for task_id in self._task_ids]
+        return Pairs(
+            tasks=self._task_things(cards, self._task_ids),
+            models=self._models(self._model_cards(self._model_ids)),
+            task=self._row_task,
+            model=self._row_model,
+            scores=self._pair_scores(
+                [self._task_ids[int(row)] for row in self._row_task],
+                [self._model_ids[int(row)] for row in self._row_model],
+            ),
+        )
+
+    def _task_things(self, cards: Sequence[TaskCard], ids: Sequence[str]) -> Things:
+        table = self._vectors(cards)
+        vectors = {view: table[view] / unit for view, unit in self._units.items()}
+        return Things(ids=tuple(ids), labels={}, vectors=vectors)
+
+    def _pair_scores(self, task_ids: Sequence[str], model_ids: Sequence[str]) -> FloatArray:
+        values = self._catalog.scores.relative(self._score_names, task_ids, model_ids)
+        return np.nan_to_num(values)
+
+    def _kernel(self) -> PairKernel:
+        return PairKernel(tuple(self._units), self._models.components, len(self._score_names))
+
+    def _task_card(self, task_id: str) -> TaskCard:
+        return self._catalog.find_task_card(task_id) or TaskCard(task_id=task_id)
+
+    def _model_cards(self, model_ids: Sequence[str]) -> list[ModelCard]:
+        return [
+            self._catalog.find_model_card(model_id) or ModelCard(model_id=model_id)
+            for model_id in model_ids
+        ]
+
+    def _state(self) -> State:
+        return State(
+            values={
+                "task_ids": list(self._task_ids),
+                "model_ids": list(self._model_ids),
+                "score_names": list(self._score_names),
+                "units": self._units,
+            },
+            arrays={
+                "row_task": self._row_task,
+                "row_model": self._row_model,
+                "target": self._target,
+                "offsets": self._offsets,
+                "log": self._log,
+            },
+            children={"vectors": self._vectors.state(), "models": self._models.state()},
+        )
+
+    def _restore(self, state: State) -> None:
+        self._task_ids = tuple(state.values["task_ids"])
+        self._model_ids = tuple(state.values["model_ids"])
+        self._score_names = tuple(state.values["score_names"])
+        self._vectors = TaskVectors.from_state(state.children["vectors"])
+        units = state.values["units"]
+        self._units = {view: float(units[view]) for view in self._vectors.views}
+        self._models = ModelThings.from_state(state.children["models"])
+        self._row_task = np.asarray(state.arrays["row_task"], dtype=np.int64)
+        self._row_model = np.asarray(state.arrays["row_model"], dtype=np.int64)
+        self._target = np.asarray(state.arrays["target"], dtype=np.float64)
+        self._offsets = np.asarray(state.arrays["offsets"], dtype=np.float64)
+        self._log = np.asarray(state.arrays["log"], dtype=np.float64)
+        self._process = PairProcess.condition(
+            self._kernel(), self._log, self._training_pairs(), self._target
+        )
+
+
+def _means(interactions: Interactions, score: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean of each model's other tasks, one a row, and of all its tasks, both drawn to 0."""
+    n = interactions.n_models
+    model: IntArray = interactions.model_index
+    sums = np.bincount(model, weights=score, minlength=n)
+    counts = np.bincount(model, minlength=n)
+    return (sums[model] - score) / counts[model], sums / (counts + 1)
