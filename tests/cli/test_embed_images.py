@@ -2,9 +2,8 @@
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.cli import main
 from recsys_ms.cold_start.proxy import Proxy
 
 ABSENT = [name for name in ("torch", "open_clip") if importlib.util.find_spec(name) is None]
@@ -19,18 +19,30 @@ pytestmark = [
     pytest.mark.zoo,
     pytest.mark.skipif(bool(ABSENT), reason=f"not installed (extra embed): {ABSENT}"),
 ]
-EXECUTABLE = Path(sys.executable).with_name("recsys-ms")
 
 
-def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(EXECUTABLE), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "220", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1"},
-    )
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """The command in this process: torch is loaded once for all tests."""
+    monkeypatch.chdir(photos)
+    monkeypatch.setenv("COLUMNS", "220")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["recsys-ms", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        told = capsys.readouterr()
+        return Done(int(left.value.code or 0), told.out, told.err)
+
+    return call
 
 
 @pytest.fixture
@@ -46,9 +58,9 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_images_and_names_on_a_new_card(photos: Path) -> None:
+def test_images_and_names_on_a_new_card(run, photos: Path) -> None:
     line = ["embed", "images", "photos", "--task", "pets", "-C", "c", "--names", "cat, sea_horse"]
-    done = run(*line, "--json", cwd=photos)
+    done = run(*line, "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["task_id"], told["proxy"], told["n_images"]) == ("pets", "embedded", 6)
@@ -61,18 +73,16 @@ def test_images_and_names_on_a_new_card(photos: Path) -> None:
     assert card.label_embedding == tuple(told["label_embedding"])
     assert (card.class_names, card.n_classes) == (("cat", "sea_horse"), 2)
     np.testing.assert_allclose(card.embedding, seen.images, atol=1e-6)
-    shown = run(*line, cwd=photos)
+    shown = run(*line)
     assert shown.returncode == 0
     assert "pets" in shown.stdout
     assert "256" in shown.stdout
 
 
-def test_what_the_catalog_knows_stays(photos: Path) -> None:
+def test_what_the_catalog_knows_stays(run, photos: Path) -> None:
     known = TaskCard(task_id="pets", domain="photos", n_samples=10, traits={"a": 1.0})
     Catalog.from_cards(tasks=[known, TaskCard(task_id="birds")]).write(photos / "c")
-    done = run(
-        *("embed", "images", "photos", "-t", "pets", "-o", "c", "--max-images", 3), cwd=photos
-    )
+    done = run(*("embed", "images", "photos", "-t", "pets", "-o", "c", "--max-images", 3))
     assert done.returncode == 0, done.stderr
     catalog = Catalog.read(photos / "c")
     card = catalog.task_card("pets")
@@ -81,13 +91,13 @@ def test_what_the_catalog_knows_stays(photos: Path) -> None:
     assert card.class_names is None
     assert len(card.embedding or ()) == 2 * Proxy().width
     assert catalog.find_task_card("birds") is not None
-    named = run("embed", "images", "-t", "pets", "-C", "c", "--names", "cat,dog", cwd=photos)
+    named = run("embed", "images", "-t", "pets", "-C", "c", "--names", "cat,dog")
     assert named.returncode == 0, named.stderr
     again = Catalog.read(photos / "c").task_card("pets")
     assert again.embedding == card.embedding
     assert len(again.label_embedding or ()) == Proxy().width
     # Names that the card knows are embedded without being given again.
-    both = run("embed", "images", "photos", "-t", "pets", "-C", "c", "--json", cwd=photos)
+    both = run("embed", "images", "photos", "-t", "pets", "-C", "c", "--json")
     assert json.loads(both.stdout)["label_embedding"] == list(again.label_embedding or ())
 
 
@@ -106,9 +116,9 @@ def test_what_the_catalog_knows_stays(photos: Path) -> None:
         (["timm", "-o", "c", "--task", "x"], 2, "takes no PATH"),
     ],
 )
-def test_bad_usage(photos: Path, line: list[str], code: int, told: str) -> None:
+def test_bad_usage(run, photos: Path, line: list[str], code: int, told: str) -> None:
     (photos / "c.toml").write_text("x")
-    done = run("embed", *line, cwd=photos)
+    done = run("embed", *line)
     assert done.returncode == code, done.stderr
     assert told in done.stderr
     assert not done.stdout

@@ -32,12 +32,14 @@ class DataPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingPlan:
-    """How the towers are trained: AdamW, one cycle.
+    """How the towers are trained: AdamW, at a rate that rises, stays and falls.
 
     Attributes
     ----------
     steps : int
         Batches.
+    warm_up, cool_down : int
+        Of them the first, in which the learning rate rises, and the last, in which it falls.
     learning_rate, weight_decay : float
         Peak rate; decay of weights, not of gains, offsets and tables.
     partial : float
@@ -47,6 +49,8 @@ class TrainingPlan:
     """
 
     steps: int
+    warm_up: int
+    cool_down: int
     learning_rate: float
     weight_decay: float
     partial: float
@@ -57,6 +61,11 @@ class TrainingPlan:
             raise UsageError(
                 f"proxy: steps {self.steps} and checkpoint_every {self.checkpoint_every} must be "
                 "at least 1"
+            )
+        if self.warm_up < 0 or not 0 <= self.cool_down <= self.steps:
+            raise UsageError(
+                f"proxy: warm_up {self.warm_up} and cool_down {self.cool_down} of {self.steps} "
+                "steps; wanted neither negative, and no longer cool_down than steps"
             )
         if not 0.0 <= self.partial <= 1.0:
             raise UsageError(f"proxy: partial {self.partial} is a share in [0, 1]")
