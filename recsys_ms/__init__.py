@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from recsys_ms.nightly import run_nightly as run_nightly
     from recsys_ms.nightly_config import NightlyConfig as NightlyConfig
     from recsys_ms.ranker.answer import Constraints as Constraints
+    from recsys_ms.ranker.config import RankerConfig as RankerConfig
     from recsys_ms.ranker.ranker import Ranker as Ranker
-    from recsys_ms.ranker.ranker import RankerConfig as RankerConfig
     from recsys_ms.ranker.registry import Registry as Registry
 
 _HOME = {
@@ -43,7 +43,7 @@ _HOME = {
     "ModelCard": "recsys_ms.catalog.cards",
     "NightlyConfig": "recsys_ms.nightly_config",
     "Ranker": "recsys_ms.ranker.ranker",
-    "RankerConfig": "recsys_ms.ranker.ranker",
+    "RankerConfig": "recsys_ms.ranker.config",
     "RecsysError": "recsys_ms.core.errors",
     "Registry": "recsys_ms.ranker.registry",
     "Run": "recsys_ms.history.run",

@@ -33,8 +33,9 @@ from recsys_ms.history.interactions import Interactions
 from recsys_ms.nightly_config import NightlyConfig
 from recsys_ms.nightly_decision import CANDIDATE, CURRENT, Decision, decide
 from recsys_ms.ranker.artifact import read_manifest
+from recsys_ms.ranker.config import RankerConfig
 from recsys_ms.ranker.names import make_ranker
-from recsys_ms.ranker.ranker import Ranker, RankerConfig
+from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.registry import Registry
 
 _log = logging.getLogger(__name__)

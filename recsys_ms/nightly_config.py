@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict
 from recsys_ms.evaluation.metrics import HIGHER_IS_BETTER, QUALITY_METRICS
-from recsys_ms.ranker.ranker import RankerConfig
+from recsys_ms.ranker.config import RankerConfig
 
 Settings = TypeVar("Settings", "BacktestSettings", "PublishSettings")
 

@@ -20,7 +20,8 @@ from recsys_ms.history.recording import recording
 from recsys_ms.nightly import NightlySummary, run_nightly
 from recsys_ms.nightly_config import NightlyConfig, PublishSettings
 from recsys_ms.nightly_decision import decide
-from recsys_ms.ranker.ranker import Ranker, RankerConfig
+from recsys_ms.ranker.config import RankerConfig
+from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.registry import Registry
 
 

@@ -42,6 +42,8 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE 
 #: Where commands without folders work: the embedded history, and what is learned from it.
 DEFAULT_HISTORY = Path("recsys-ms-data") / "history"
 DEFAULT_REGISTRY = Path("recsys-ms-data") / "registry"
+#: Features and vectors by content.
+DEFAULT_CACHE = Path("~/.cache/recsys-ms")
 
 
 def open_history(path: Path) -> History:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from recsys_ms.catalog.score_table import ScoreTable
 from recsys_ms.cli.console import progress_bars, show, show_json, warn
-from recsys_ms.cli.options import CatalogOption, JsonFlag, SeedOption
+from recsys_ms.cli.options import DEFAULT_CACHE, CatalogOption, JsonFlag, SeedOption
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict
 from recsys_ms.scores.checks import LabelKind
@@ -26,7 +26,6 @@ from recsys_ms.scores.probe_file import ProbeFile, read_probe_file
 from recsys_ms.scores.score_all import ScoreReport, score_all
 
 _TIMM = "timm:"
-DEFAULT_CACHE = Path("~/.cache/recsys-ms")
 
 
 def score(

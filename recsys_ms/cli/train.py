@@ -16,7 +16,8 @@ from recsys_ms.cli.options import (
     open_catalog,
     open_history,
 )
-from recsys_ms.ranker.ranker import Ranker, RankerConfig
+from recsys_ms.ranker.config import RankerConfig
+from recsys_ms.ranker.ranker import Ranker
 
 
 def train(

@@ -34,29 +34,34 @@ class TaskEmbedding:
     n_images: int = 0
     left_out: tuple[str, ...] = ()
 
+    @property
+    def source(self) -> str:
+        """Name and digest: what a card's vectors are from."""
+        return f"{self.proxy} {self.fingerprint[:12]}"
+
     def on(self, card: TaskCard) -> TaskCard:
         """The card with these vectors; what this embedding lacks stays as the card has it.
 
         Raises
         ------
         DataError
-            What stays has another width, so that another proxy made it.
+            What stays is of another proxy.
         """
-        found = replace(
+        stays = (
+            self.images is None and card.embedding is not None,
+            self.labels is None and card.label_embedding is not None,
+        )
+        if any(stays) and card.embedding_source != self.source:
+            made = "embedding" if stays[0] else "label_embedding"
+            raise DataError(
+                f"task card {card.task_id!r}: its {made} is of {card.embedding_source or 'unknown'}"
+                f", the new vector of {self.source}; make both anew with one proxy"
+            )
+        return replace(
             card,
             embedding=card.embedding if self.images is None else tuple(self.images.tolist()),
             label_embedding=card.label_embedding
             if self.labels is None
             else tuple(self.labels.tolist()),
+            embedding_source=self.source,
         )
-        if found.embedding is None or found.label_embedding is None:
-            return found
-        lengths = len(found.embedding), len(found.label_embedding)
-        if lengths[0] != 2 * lengths[1]:
-            made = "label_embedding" if self.labels is None else "embedding"
-            raise DataError(
-                f"task card {card.task_id!r}: embedding of {lengths[0]} numbers and "
-                f"label_embedding of {lengths[1]}, wanted twice as many as in the second; its "
-                f"{made} is of another proxy than {self.proxy}, so make both anew with one"
-            )
-        return found

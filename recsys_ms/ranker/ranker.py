@@ -2,11 +2,11 @@
 
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version as library_version
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 import pandas as pd
 
@@ -19,11 +19,12 @@ from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, JsonDict
-from recsys_ms.history.interactions import Interactions, MetricChoice, OnTwoMetrics
+from recsys_ms.history.interactions import Interactions, MetricChoice
 from recsys_ms.ranker.answer import Constraints, answer_table
 from recsys_ms.ranker.artifact import load_artifact, save_artifact
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
 from recsys_ms.ranker.by_score import score_history
+from recsys_ms.ranker.config import RankerConfig, RunTable
 from recsys_ms.ranker.folds import held_out_tasks, predict_held_out
 from recsys_ms.ranker.intervals import IntervalCalibration
 from recsys_ms.ranker.known import KnownOutcomes
@@ -41,72 +42,6 @@ _RUN_COLUMNS: Final = (
     c.STATUS,
     c.COST_GPU_SECONDS,
 )
-
-
-class RunTable(Protocol):
-    """What a ranker needs of a history; :class:`recsys_ms.History` is one."""
-
-    @property
-    def version(self) -> int:
-        """Version of the table."""
-        ...
-
-    def runs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """The latest state of every run."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankerConfig:
-    """How to train.
-
-    Attributes
-    ----------
-    ranker : str
-        Name of the ranker: ``auto`` (default) chooses by nested back-test.
-    metric : str or None
-        Learn from runs of this metric only, where tasks were logged in several; or, with
-        ``score:NAME``, from a transferability score of the catalog in place of runs, as Fennec does
-        from FDA. Predictions are then in that score's unit.
-    on_two_metrics : {"error", "most-runs"}
-        What to do with a task that has several metrics and no choice is given.
-    coverage : float
-        Share of outcomes that an interval shall hold. Default 0.8.
-    seed : int
-        Source of every random choice. Default 0.
-    """
-
-    ranker: str = "auto"
-    metric: str | None = None
-    on_two_metrics: OnTwoMetrics = "error"
-    coverage: float = 0.8
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.ranker not in RANKERS:
-            raise UsageError(
-                f"RankerConfig: no ranker is named {self.ranker!r}; "
-                f"choose from {', '.join(RANKERS)}"
-            )
-        if self.on_two_metrics not in ("error", "most-runs"):
-            raise UsageError(
-                f"RankerConfig: on_two_metrics is {self.on_two_metrics!r}, "
-                "wanted 'error' or 'most-runs'"
-            )
-        if not 0.0 < self.coverage < 1.0:
-            raise UsageError(
-                f"RankerConfig: coverage is {self.coverage}, wanted a share between 0 and 1"
-            )
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, object]) -> Self:
-        """Make a config of TOML or JSON values; unknown keys are refused."""
-        known = set(cls.__dataclass_fields__)
-        if unknown := sorted(set(values) - known):
-            raise UsageError(
-                f"RankerConfig: unknown key {unknown[0]!r}; the keys are {', '.join(sorted(known))}"
-            )
-        return cls(**values)  # type: ignore[arg-type]
 
 
 class Ranker:
@@ -213,6 +148,13 @@ class Ranker:
         """Models that can be recommended: with runs, or with a card; sorted."""
         known = self._require_known()
         return tuple(sorted({*known.interactions.model_ids, *self._catalog.models.index}))
+
+    @property
+    def proxy(self) -> str | None:
+        """What made the vectors of the known tasks; ``None`` where none has any."""
+        known = self._catalog.tasks.reindex(list(self.task_ids))
+        sources = known["embedding_source"].dropna()
+        return None if sources.empty else str(sources.mode().iloc[0])
 
     def recommend(
         self,

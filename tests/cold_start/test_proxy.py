@@ -3,17 +3,19 @@
 import importlib.util
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.cold_start.proxy import Proxy, mean_and_spread
+from recsys_ms.cold_start.proxy import Proxy, mean_and_spread, proxy_folder
 from recsys_ms.cold_start.proxy_task import TaskEmbedding
 from recsys_ms.core.errors import DataError, MissingExtraError, ProbeSetError, UsageError
 from recsys_ms.scores.label_encoders import OpenClipEncoder
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 ABSENT = [name for name in ("torch", "open_clip", "timm") if importlib.util.find_spec(name) is None]
 needs_clip = pytest.mark.skipif(bool(ABSENT), reason=f"not installed (extra embed): {ABSENT}")
 pytestmark = pytest.mark.zoo
@@ -230,9 +232,9 @@ def test_without_the_extra(tmp_path, monkeypatch):
         proxy.embed_images(noise(1))
 
 
-def embedding(width, images=True, labels=True):
+def embedding(width, images=True, labels=True, proxy="p"):
     return TaskEmbedding(
-        proxy="p",
+        proxy=proxy,
         fingerprint="f",
         images=np.linspace(0, 1, 2 * width) if images else None,
         labels=np.linspace(-1, 0, width) if labels else None,
@@ -254,8 +256,68 @@ def test_vectors_on_a_card():
 
 def test_vectors_of_two_proxies_do_not_share_a_card():
     card = embedding(3).on(TaskCard(task_id="birds"))
-    with pytest.raises(DataError, match="its label_embedding is of another proxy than p"):
-        embedding(4, labels=False).on(card)
-    with pytest.raises(DataError, match="its embedding is of another proxy than p"):
-        embedding(4, images=False).on(card)
-    assert embedding(4).on(card).label_embedding is not None
+    assert card.embedding_source == "p f"
+    with pytest.raises(DataError, match="its label_embedding is of p f, the new vector of q f"):
+        embedding(3, labels=False, proxy="q").on(card)
+    with pytest.raises(DataError, match="its embedding is of p f, the new vector of q f"):
+        embedding(3, images=False, proxy="q").on(card)
+    assert embedding(4, proxy="q").on(card).embedding_source == "q f"
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    if ABSENT:
+        pytest.skip(f"not installed (extra embed): {ABSENT}")
+    return Proxy()
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    """Images of sources that the small CLIP was not trained on; those of files where they are."""
+    if ABSENT:
+        pytest.skip(f"not installed (extra embed): {ABSENT}")
+    from training.proxy.data import source_images
+    from training.proxy.design import read_design
+
+    design = read_design(REPOSITORY / "training" / "proxy" / "proxy.toml")
+    there = [name for name in design.sources if not design.study.book.absent(name)]
+    return {name: source_images(design, name, "test") for name in there}
+
+
+def test_the_embedded_proxy_is_small_and_open_clip_reads_it(embedded):
+    import open_clip
+
+    files = list(proxy_folder().iterdir())
+    assert sum(path.stat().st_size for path in files) < 12_000_000
+    assert {"open_clip_config.json", "open_clip_model.safetensors", "MODEL_CARD.md"} <= {
+        path.name for path in files
+    }
+    assert (embedded.name, embedded.width) == ("embedded", 128)
+    model = open_clip.create_model(f"local-dir:{proxy_folder()}", require_pretrained=True)
+    assert {str(each.dtype) for each in model.parameters()} == {"torch.float32"}
+    texts = ["a photo of rings.", "a photo of a ship."]
+    alone = OpenClipEncoder(proxy_folder()).encode(texts)
+    assert np.array_equal(alone, embedded.embed_texts(texts))
+
+
+def test_two_halves_of_a_source_are_nearer_than_two_sources(embedded, held_out):
+    assert len(held_out) >= 3
+    halves = {
+        name: [
+            embedded.task_embedding(list(half)).images
+            for half in (data.images[:150], data.images[150:300])
+        ]
+        for name, data in held_out.items()
+    }
+    for name, (first, second) in halves.items():
+        others = [each for other, pair in halves.items() if other != name for each in pair]
+        nearest = min(np.linalg.norm(first - each) for each in others)
+        assert np.linalg.norm(first - second) < 0.5 * nearest, name
+
+
+def test_names_find_their_images(embedded, held_out):
+    """Zero-shot on images that it was not trained on: chance is 1 in 18."""
+    data = held_out["patterns"]
+    texts = embedded.embed_texts([f"a photo of a {name}." for name in data.class_names])
+    found = (embedded.embed_images(data.images[:200]) @ texts.T).argmax(axis=1)
+    assert np.mean(found == data.labels[:200]) > 0.5

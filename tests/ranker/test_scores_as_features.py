@@ -12,7 +12,8 @@ from recsys_ms.evaluation.registry import make_protocol
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.run import Run
 from recsys_ms.history.schema import runs_to_table
-from recsys_ms.ranker.ranker import Ranker, RankerConfig
+from recsys_ms.ranker.config import RankerConfig
+from recsys_ms.ranker.ranker import Ranker
 
 N_TASKS, N_MODELS = 14, 20
 TASKS = [f"t{i}" for i in range(N_TASKS)]
