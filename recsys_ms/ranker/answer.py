@@ -26,6 +26,7 @@ _PART_NAMES: Final = {
     "lr": "features (lr)",
     "fm": "features (fm)",
     "gbdt": "features (gbdt)",
+    "gp": "Gaussian process (gp)",
     "fennec": "transfer and meta score",
     "auto": "blend",
 }

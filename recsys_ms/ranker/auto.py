@@ -22,6 +22,7 @@ from recsys_ms.ranker.folds import (
     held_out_tasks,
     predict_held_out,
 )
+from recsys_ms.ranker.gp import PairProcessRanker
 from recsys_ms.ranker.meta import FactorizationMachineRanker, LightGBMRanker, LinearRanker
 from recsys_ms.ranker.popularity import PopularityRanker, positions
 from recsys_ms.ranker.portfolio import MAX_SCENARIOS, portfolio_order
@@ -36,6 +37,7 @@ CANDIDATES: Final[dict[str, type[BaseRanker]]] = {
         LinearRanker,
         FactorizationMachineRanker,
         LightGBMRanker,
+        PairProcessRanker,
     )
 }
 _DEFAULT: Final = CardRanker.name
@@ -55,10 +57,10 @@ class AutoRanker(BaseRanker):
     """Blend and order chosen on tasks and models that were held out from the candidates.
 
     *Value.* Candidates are popularity (of models without runs, predicted from their cards), NMF
-    (transfer score), and LR, FM and LightGBM on features (meta scores). For models with runs their
-    weights are chosen on held-out tasks; for models without runs on held-out models, where
-    popularity itself says nothing. Outcomes observed on the task itself then move the prediction
-    (:class:`ResidualCorrection`).
+    (transfer score), LR, FM and LightGBM on features (meta scores), and a Gaussian process over
+    pairs. For models with runs their weights are chosen on held-out tasks; for models without runs
+    on held-out models, where popularity itself says nothing. Outcomes observed on the task itself
+    then move the prediction (:class:`ResidualCorrection`).
 
     *Order.* The mean normal score of ranks instead of z-scores is robust to failed runs, and a
     greedy portfolio over past tasks finds a good model among the first few; both move by what the

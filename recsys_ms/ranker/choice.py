@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
+from scipy.optimize import nnls
 
 from recsys_ms.core.metrics import pearson, regret_at_k
 from recsys_ms.core.types import FloatArray, IntArray
 
 #: Standard errors that the paired gain of another blend, or another order, must exceed.
 _CAUTION: Final = 2.0
+#: Name of the blend whose weights are learned.
+_STACKED: Final = "stacked"
 #: A gain in mean Pearson below this is not worth another blend, however sure it is.
 _LEAST_GAIN: Final = 0.0005
 #: An order is judged by regret@k in standard deviations of the task; the first pick counts double.
@@ -43,6 +46,10 @@ def choose_blend(
 ) -> tuple[FloatArray, dict[str, float]]:
     """Weights of the candidates with the highest mean Pearson over groups.
 
+    Besides fixed blends there is a stacked one (Wolpert 1992; Breiman 1996, Eq. 7): non-negative
+    least squares on the held-out predictions. It is judged group by group with the weights that the
+    other groups give it.
+
     Parameters
     ----------
     names : sequence of str
@@ -59,7 +66,7 @@ def choose_blend(
     Returns
     -------
     weights : ndarray of shape (n_candidates,)
-        Non-negative, summing to 1.
+        Non-negative; summing to 1 unless they are stacked.
     table : dict of str to float
         Mean Pearson of every blend considered.
     """
@@ -73,8 +80,31 @@ def choose_blend(
         skill[name] = np.nan_to_num(
             np.array([pearson(blended[rows], score[rows]) for rows in parts])
         )
+    considered[_STACKED], skill[_STACKED] = _stacked(held_out, score, parts)
     chosen = cautious_best(skill, default=default, caution=_CAUTION, least=_LEAST_GAIN)
     return considered[chosen], {name: float(values.mean()) for name, values in skill.items()}
+
+
+def _stacked(
+    held_out: FloatArray, score: FloatArray, parts: Sequence[IntArray]
+) -> tuple[FloatArray, FloatArray]:
+    """Weights from all groups, and the Pearson of each group under those from the others."""
+    grams = np.array([held_out[rows].T @ held_out[rows] for rows in parts])
+    products = np.array([held_out[rows].T @ score[rows] for rows in parts])
+    gram, product = grams.sum(axis=0), products.sum(axis=0)
+    skill = [
+        pearson(held_out[rows] @ _least_squares(gram - own, product - its), score[rows])
+        for rows, own, its in zip(parts, grams, products, strict=True)
+    ]
+    return _least_squares(gram, product), np.nan_to_num(np.array(skill))
+
+
+def _least_squares(gram: FloatArray, product: FloatArray) -> FloatArray:
+    """Minimise ``wᵀ gram w − 2 wᵀ product`` over w ≥ 0."""
+    size = max(float(np.trace(gram)) / len(gram), 1e-12)
+    root = np.linalg.cholesky(gram + 1e-8 * size * np.eye(len(gram)))
+    weights: FloatArray = nnls(root.T, np.linalg.solve(root, product))[0]
+    return weights
 
 
 def order_loss(key: FloatArray, outcome: FloatArray) -> float:

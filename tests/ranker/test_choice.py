@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import nnls
 
 from recsys_ms.ranker.choice import blends, cautious_best, choose_blend, order_loss
 
@@ -46,12 +47,34 @@ def test_the_candidate_that_knows_is_found_and_noise_is_not() -> None:
     weights, table = choose_blend(
         ("weak", "strong"), np.column_stack([weak, strong]), truth, group, default="weak"
     )
-    np.testing.assert_array_equal(weights, [0.0, 1.0])
+    assert weights[1] > 0.8 > 0.2 > weights[0] >= 0.0
     assert table["strong"] > table["weak"]
     weights, _ = choose_blend(
         ("weak", "noise"), np.column_stack([weak, noise]), truth, group, default="weak"
     )
     np.testing.assert_array_equal(weights, [1.0, 0.0])
+
+
+def test_stacked_weights_are_non_negative_least_squares() -> None:
+    rng = np.random.default_rng(3)
+    group = np.repeat(np.arange(15), 12)
+    parts = rng.normal(size=(180, 3))
+    truth = parts @ [0.5, 0.7, 0.0] + 0.1 * rng.normal(size=180)
+    names = ("a", "b", "c")
+    weights, table = choose_blend(names, parts, truth, group, default="a")
+    np.testing.assert_allclose(weights, nnls(parts, truth)[0], atol=1e-5)
+    assert table["stacked"] == max(table.values())
+
+
+def test_stacked_weights_are_judged_by_other_groups() -> None:
+    """With more candidates than rows of a group weights fit noise; the judgement is not fooled."""
+    rng = np.random.default_rng(4)
+    group = np.repeat(np.arange(3), 10)
+    noise, truth = rng.normal(size=(30, 12)), rng.normal(size=30)
+    names = tuple("abcdefghijkl")
+    _, table = choose_blend(names, noise, truth, group, default="a")
+    fitted = np.corrcoef(noise @ nnls(noise, truth)[0], truth)[0, 1]
+    assert table["stacked"] < 0.5 * fitted
 
 
 def test_rows_without_a_prediction_are_left_out() -> None:
