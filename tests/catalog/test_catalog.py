@@ -198,3 +198,18 @@ def test_costs_at_another_input_size_do_not_stay():
     same = known.with_models([ModelCard(model_id="m", input_size=224)]).model_card("m")
     unsaid = known.with_models([ModelCard(model_id="m", licence="mit")]).model_card("m")
     assert same.gmacs == unsaid.gmacs == 4.1
+
+
+def test_fields_can_be_forgotten():
+    catalog = Catalog.from_cards(
+        models=[ModelCard(model_id="m", family="resnet", embedding=(1.0, 2.0), traits={"a": 1.0})],
+        tasks=[TaskCard(task_id="t", n_classes=3, embedding=(1.0,), class_names=("x", "y"))],
+    )
+    less = catalog.without(models=["embedding", "traits"], tasks=["n_classes", "class_names"])
+    assert less.model_card("m") == ModelCard(model_id="m", family="resnet")
+    assert less.task_card("t") == TaskCard(task_id="t", embedding=(1.0,))
+    assert catalog.model_card("m").embedding == (1.0, 2.0)
+    with pytest.raises(UsageError, match="no card has a field 'colour'"):
+        catalog.without(tasks=["colour"])
+    with pytest.raises(UsageError, match="'model_id'"):
+        catalog.without(models=["model_id"])

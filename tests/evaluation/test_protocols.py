@@ -110,6 +110,21 @@ def test_revealed_runs_depend_on_the_task_only():
         assert fold.held_out[0].query == whole[fold.name]
 
 
+def test_a_thinner_history_is_a_part_of_a_thicker_one():
+    thin, thick, whole = (
+        folds_of(LeaveOneTaskOut(history_fraction=share)) for share in (0.2, 0.6, 1.0)
+    )
+    for few, more, every in zip(thin, thick, whole, strict=True):
+        parts = [pairs(fold.train).items() for fold in (few, more, every)]
+        assert parts[0] < parts[1] < parts[2]
+        n = every.train.n_interactions
+        assert 0.1 * n < few.train.n_interactions < 0.3 * n
+        assert [h.query for h in few.held_out] == [h.query for h in every.held_out]
+        np.testing.assert_array_equal(few.held_out[0].outcomes, every.held_out[0].outcomes)
+    least = folds_of(LeaveOneTaskOut(history_fraction=1e-9))
+    assert all(fold.train.n_interactions == 1 for fold in least)
+
+
 def test_a_task_with_too_few_models_is_named():
     history = Interactions.from_triplets(
         ["big"] * 4 + ["small"] * 2, ["a", "b", "c", "d", "a", "b"], [1, 2, 3, 4, 5, 6]
@@ -187,6 +202,7 @@ def test_train_fraction_is_that_of_the_target_task():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: LeaveOneTaskOut(history_fraction=0.0), "history_fraction"),
         (lambda: LeaveOneTaskOut(n_observed=-1), "n_observed"),
         (lambda: UnseenModels(n_repeats=0), "n_repeats"),
         (lambda: UnseenModels(test_fraction=1.0), "test_fraction"),
