@@ -245,13 +245,17 @@ class Catalog:
             for key, row in _rows(self.tasks).items()
         ]
 
-    def without(self, *, models: Iterable[str] = (), tasks: Iterable[str] = ()) -> Self:
+    def without(
+        self, *, models: Iterable[str] = (), tasks: Iterable[str] = (), scores: bool = False
+    ) -> Self:
         """Forget some fields of all cards, to see what they are worth.
 
         Parameters
         ----------
         models, tasks : iterable of str
             Fields of :class:`ModelCard` and of :class:`TaskCard`; ``traits`` stands for all.
+        scores : bool
+            Forget all transferability scores as well.
 
         Raises
         ------
@@ -262,7 +266,7 @@ class Catalog:
         return self.from_cards(
             models=[replace(card, **model_fields) for card in self.model_cards()],
             tasks=[replace(card, **task_fields) for card in self.task_cards()],
-        ).with_scores(self.scores)
+        ).with_scores(ScoreTable.empty() if scores else self.scores)
 
     def find_model_card(self, model_id: str) -> ModelCard | None:
         """Look up the card of ``model_id``, or ``None`` where there is none."""

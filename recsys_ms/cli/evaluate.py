@@ -52,9 +52,7 @@ def evaluate(
     ] = None,
     without: Annotated[
         list[str] | None,
-        typer.Option(
-            help="tasks.FIELD or models.FIELD: as if the cards did not know it; repeat it."
-        ),
+        typer.Option(help="tasks.FIELD, models.FIELD or scores: as if nobody knew it; repeat it."),
     ] = None,
     n_repeats: Annotated[
         int | None, typer.Option(help="unseen-models, settings-1 and -3: random splits.")
@@ -130,8 +128,10 @@ def _forgetting(catalog: Catalog | None, fields: Sequence[str]) -> Catalog | Non
         raise UsageError("--without takes fields from cards: give a --catalog")
     named: dict[str, list[str]] = {"models": [], "tasks": []}
     for text in fields:
+        if text == "scores":
+            continue
         kind, _, name = text.partition(".")
         if kind not in named or not name:
-            raise UsageError(f"--without {text}: wanted tasks.FIELD or models.FIELD")
+            raise UsageError(f"--without {text}: wanted tasks.FIELD, models.FIELD or scores")
         named[kind].append(name)
-    return catalog.without(models=named["models"], tasks=named["tasks"])
+    return catalog.without(models=named["models"], tasks=named["tasks"], scores="scores" in fields)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from recsys_ms.catalog.cards import ModelCard, TaskCard
 from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.catalog.score_table import ScoreTable
 from recsys_ms.core.errors import DataError, StorageError, UnknownIdError, UsageError
 
 FULL = ModelCard(
@@ -209,6 +210,9 @@ def test_fields_can_be_forgotten():
     assert less.model_card("m") == ModelCard(model_id="m", family="resnet")
     assert less.task_card("t") == TaskCard(task_id="t", embedding=(1.0,))
     assert catalog.model_card("m").embedding == (1.0, 2.0)
+    scored = catalog.with_scores(ScoreTable.empty().with_scores("t", "m", {"lfc": 0.5}))
+    assert scored.without(tasks=["n_classes"]).scores.names == ("lfc",)
+    assert scored.without(scores=True).scores.names == ()
     with pytest.raises(UsageError, match="no card has a field 'colour'"):
         catalog.without(tasks=["colour"])
     with pytest.raises(UsageError, match="'model_id'"):
