@@ -134,8 +134,8 @@ class Compared:
         Squared distances of tasks by each view.
     tasks : pair of index arrays
         Takes the tasks' matrix to the pairs'.
-    kernels : mapping of str to ndarray of shape (n_left, n_right)
-        Kernel of the pairs' models by each component.
+    kernels : ndarray of shape (n_components, n_left, n_right)
+        Kernels of the pairs' models.
     scores : ndarray of shape (n_left, n_right)
         Inner products of the pairs' scores.
     """
@@ -143,7 +143,7 @@ class Compared:
     same: BoolArray
     distances: Mapping[str, FloatArray]
     tasks: tuple[IntArray, ...]
-    kernels: Mapping[str, FloatArray]
+    kernels: FloatArray
     scores: FloatArray
 
 
@@ -163,7 +163,7 @@ class PairKernel:
         )
         self.start = np.array([_START[name.split()[0]] for name in self.names])
 
-    def compare(self, left: Pairs, right: Pairs) -> "Compared":
+    def compare(self, left: Pairs, right: Pairs) -> Compared:
         """What the covariance of two sets of pairs needs, whatever the settings."""
         tasks = np.ix_(left.task, right.task)
         models = np.ix_(left.model, right.model)
@@ -172,39 +172,74 @@ class PairKernel:
             same=left.tasks.same(right.tasks)[tasks],
             distances={view: left.tasks.distances(right.tasks, view) for view in self._views},
             tasks=tasks,
-            kernels={name: alike[name][models] for name in self._components},
+            kernels=np.stack([alike[name][models] for name in self._components]),
             scores=left.scores @ right.scores.T / max(left.scores.shape[1], 1),
         )
 
     def covariance(self, log: FloatArray, left: Pairs, right: Pairs) -> FloatArray:
         """Covariance of pairs without the noise, shape (n_left, n_right)."""
-        return self.gradients(log, self.compare(left, right))[0]
+        return self.covariance_of(log, self.compare(left, right))
 
-    def gradients(
-        self, log: FloatArray, compared: "Compared"
-    ) -> tuple[FloatArray, dict[str, FloatArray]]:
-        """Covariance of pairs, and its derivative by the logarithm of each setting."""
-        setting = dict(zip(self.names, np.exp(log).tolist(), strict=True))
-        slopes: dict[str, FloatArray] = {}
-        same, tasks = compared.same, compared.tasks
-        total, shared = np.zeros(same.shape), np.zeros(same.shape)
-        near = {view: self._near(setting, compared.distances[view], view) for view in self._views}
-        seen = np.sum([part for part, _ in near.values()], axis=0)[tasks] if near else None
-        for name, kernel in compared.kernels.items():
-            parts = {"main": kernel, "own": np.where(same, kernel, 0.0)}
-            if seen is not None:
-                parts["shared"] = seen * kernel
-                shared += setting[f"shared {name}"] * kernel
-            for kind, part in parts.items():
-                slopes[f"{kind} {name}"] = setting[f"{kind} {name}"] * part
-                total += slopes[f"{kind} {name}"]
-        for view, (part, slope) in near.items():
-            slopes[f"view {view}"] = part[tasks] * shared
-            slopes[f"length {view}"] = slope[tasks] * shared
+    def covariance_of(self, log: FloatArray, compared: Compared) -> FloatArray:
+        """The same of pairs that were compared."""
+        setting = self._settings(log)
+        total = self._mixed(setting, "main", compared)
+        total += np.where(compared.same, self._mixed(setting, "own", compared), 0.0)
+        if self._views:
+            seen = np.sum([part for part, _ in self._all_near(setting, compared).values()], axis=0)
+            total += seen[compared.tasks] * self._mixed(setting, "shared", compared)
         if "score" in setting:
-            slopes["score"] = setting["score"] * compared.scores
-            total += slopes["score"]
-        return total, slopes
+            total += setting["score"] * compared.scores
+        return total
+
+    def slopes(self, log: FloatArray, compared: Compared, against: FloatArray) -> FloatArray:
+        """Inner products of ``against`` with the derivative by each setting's logarithm.
+
+        Parameters
+        ----------
+        log : ndarray of shape (n_settings,)
+        compared : Compared
+            A set of pairs with itself.
+        against : ndarray of shape (n_rows, n_rows)
+        """
+        setting = self._settings(log)
+        near = self._all_near(setting, compared)
+        sides = [against.ravel(), np.where(compared.same, against, 0.0).ravel()]
+        if near:
+            seen = np.sum([part for part, _ in near.values()], axis=0)
+            sides.append((seen[compared.tasks] * against).ravel())
+        flat = compared.kernels.reshape(len(self._components), -1)
+        products = flat @ np.stack(sides, axis=1)
+        found = {"noise": float(np.trace(against)) * setting["noise"]}
+        for column, kind in enumerate(("main", "own", "shared")[: len(sides)]):
+            for row, name in enumerate(self._components):
+                found[f"{kind} {name}"] = setting[f"{kind} {name}"] * float(products[row, column])
+        if near:
+            # Summed over the pairs of each two tasks, what is left is small.
+            shared = (self._mixed(setting, "shared", compared) * against).ravel()
+            shape = next(iter(compared.distances.values())).shape
+            cells = (compared.tasks[0] * shape[1] + compared.tasks[1]).ravel()
+            summed = np.bincount(cells, weights=shared, minlength=shape[0] * shape[1])
+            for view, (part, slope) in near.items():
+                found[f"view {view}"] = float(summed @ part.ravel())
+                found[f"length {view}"] = float(summed @ slope.ravel())
+        if "score" in setting:
+            found["score"] = setting["score"] * float(np.vdot(compared.scores, against))
+        return np.array([found[name] for name in self.names])
+
+    def _settings(self, log: FloatArray) -> dict[str, float]:
+        return dict(zip(self.names, np.exp(log).tolist(), strict=True))
+
+    def _mixed(self, setting: Mapping[str, float], kind: str, compared: Compared) -> FloatArray:
+        """Sum of the models' kernels with the weights of a kind."""
+        weights = np.array([setting[f"{kind} {name}"] for name in self._components])
+        mixed: FloatArray = np.tensordot(weights, compared.kernels, axes=1)
+        return mixed
+
+    def _all_near(
+        self, setting: Mapping[str, float], compared: Compared
+    ) -> dict[str, tuple[FloatArray, FloatArray]]:
+        return {view: self._near(setting, compared.distances[view], view) for view in self._views}
 
     def _near(
         self, setting: Mapping[str, float], distances: FloatArray, view: str
@@ -301,19 +336,13 @@ def unlikelihood(
     kernel: PairKernel, log: FloatArray, compared: Compared, target: FloatArray
 ) -> tuple[float, FloatArray]:
     """Minus the log marginal likelihood and log prior of the settings, and its gradient."""
-    covariance, slopes = kernel.gradients(log, compared)
+    covariance = kernel.covariance_of(log, compared)
     noise = float(np.exp(log[-1]))
     factor = _cholesky(covariance, noise)
     weights = scipy.linalg.cho_solve((factor, True), target)
     inverse = scipy.linalg.cho_solve((factor, True), np.eye(target.size))
     surplus = np.outer(weights, weights) - inverse
-    gradient = np.array(
-        [
-            -0.5
-            * (noise * np.trace(surplus) if name == "noise" else np.vdot(surplus, slopes[name]))
-            for name in kernel.names
-        ]
-    )
+    gradient = -0.5 * kernel.slopes(log, compared, surplus)
     away = (log - kernel.start) / _PRIOR_SD
     value = 0.5 * float(target @ weights) + float(np.log(np.diag(factor)).sum())
     return value + 0.5 * float(away @ away), gradient + away / _PRIOR_SD
