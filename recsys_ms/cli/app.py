@@ -16,7 +16,7 @@ VERBS = {
     "recommend": "Rank pre-trained models for a task.",
     "evaluate": "Back-test rankers on a history.",
     "score": "Score how well a model's features fit a task.",
-    "embed": "Describe architectures: vectors, clusters, costs.",
+    "embed": "Put vectors on cards: of architectures, and of tasks by a CLIP.",
     "doctor": "Check the installation, a history and a registry.",
 }
 

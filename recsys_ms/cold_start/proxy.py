@@ -16,7 +16,7 @@ import numpy as np
 from recsys_ms.cold_start.pictures import IMAGE_COLUMN, MAX_IMAGES, open_pictures
 from recsys_ms.cold_start.proxy_features import ClipTowers, ImageFeatures, image_features
 from recsys_ms.cold_start.proxy_task import TaskEmbedding
-from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.errors import UsageError
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.embedded import embedded_folder
@@ -249,13 +249,7 @@ def proxy_folder() -> Path:
     DataError
         The package was installed without its data.
     """
-    folder = embedded_folder().parent / "proxy"
-    if not (folder / _CONFIG_FILE).is_file():
-        raise DataError(
-            f"{folder}: the embedded proxy is not there; reinstall recsys-ms, or name another, "
-            f"such as {HUB_DEFAULT}"
-        )
-    return folder
+    return embedded_folder("proxy")
 
 
 def _towers(source: str | Path, device: str, batch_size: int) -> ClipTowers:

@@ -21,7 +21,8 @@ def embedded_folder(name: str = "zoo") -> Path:
     ----------
     name : str, default "zoo"
         ``zoo``: ``runs.parquet``, ``models.parquet`` and ``tasks.parquet`` of the laboratory's
-        study; ``timm``: cards of timm's architectures and the archi2vec that embedded them.
+        study; ``timm``: cards of timm's architectures and the archi2vec that embedded them;
+        ``proxy``: the small CLIP that describes tasks.
 
     Raises
     ------
@@ -29,7 +30,7 @@ def embedded_folder(name: str = "zoo") -> Path:
         The package was installed without its data.
     """
     for place in _PLACES:
-        if (place / name / "models.parquet").is_file():
+        if (place / name).is_dir():
             return place / name
     raise DataError(
         f"the embedded data ({name}) is not at {' or '.join(map(str, _PLACES))}; reinstall "
