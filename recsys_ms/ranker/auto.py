@@ -78,6 +78,7 @@ class AutoRanker(BaseRanker):
         normal = standardize(interactions, "rank").scores
         self._model_ids = interactions.model_ids
         self._hot = frozenset(interactions.task_ids)
+        self._names = self._candidates(interactions)
         held_out = self._held_out(interactions, "task", seed)
         cold = self._held_out(interactions, "model", seed)
         self.choices: JsonDict = {}
@@ -96,9 +97,21 @@ class AutoRanker(BaseRanker):
             )
         self._order = self._choose_order(interactions, held_out)
         self._children = {
-            name: make().fit(interactions, self._catalog, rng=named_stream(seed, "child", name))
-            for name, make in CANDIDATES.items()
+            name: CANDIDATES[name]().fit(
+                interactions, self._catalog, rng=named_stream(seed, "child", name)
+            )
+            for name in self._names
         }
+
+    def _candidates(self, interactions: Interactions) -> tuple[str, ...]:
+        """Candidates that can tell something.
+
+        Without cards of tasks a Gaussian process over pairs is popularity, at many times its cost.
+        """
+        described = any(
+            self._catalog.find_task_card(task_id) is not None for task_id in interactions.task_ids
+        )
+        return tuple(n for n in CANDIDATES if described or n != PairProcessRanker.name)
 
     def held_out_value(self) -> FloatArray | None:
         """Predictions of the training outcomes by blends that did not see their task."""
@@ -125,7 +138,7 @@ class AutoRanker(BaseRanker):
         at = positions(self._model_ids, model_ids)
         values = self._child_values(task, model_ids)
         weights = np.where((at >= 0)[:, None], self._weights, self._cold_weights)
-        found = {name: (weights[:, i], values[:, i]) for i, name in enumerate(CANDIDATES)}
+        found = {name: (weights[:, i], values[:, i]) for i, name in enumerate(self._names)}
         correction = self._corrections(task, at)
         found["observed runs"] = (np.ones(at.size), correction)
         return found
@@ -190,7 +203,7 @@ class AutoRanker(BaseRanker):
         self, interactions: Interactions, axis: str, seed: int
     ) -> HeldOutPredictions | None:
         """Held-out predictions of every candidate, (n_interactions, n_candidates)."""
-        stand_ins = dict(CANDIDATES)
+        stand_ins = {name: CANDIDATES[name] for name in self._names}
         if axis == "task":
             if interactions.n_tasks < _MIN_TASKS:
                 return None
@@ -231,7 +244,7 @@ class AutoRanker(BaseRanker):
         interactions: Interactions,
         label: str,
     ) -> FloatArray:
-        names = tuple(CANDIDATES)
+        names = self._names
         if held_out is None or np.isnan(held_out.value).any(axis=1).all():
             self.choices[label] = {_DEFAULT: 1.0}
             alone: FloatArray = np.eye(len(names))[names.index(_DEFAULT)]
@@ -246,7 +259,7 @@ class AutoRanker(BaseRanker):
     def _choose_order(self, interactions: Interactions, held_out: HeldOutPredictions | None) -> str:
         if held_out is None:
             return _DEFAULT_ORDER
-        popularity = held_out.value[:, list(CANDIDATES).index(_DEFAULT)]
+        popularity = held_out.value[:, self._names.index(_DEFAULT)]
         value = held_out.value @ self._weights
         deviation = value - held_out.plain @ self._weights
         losses: dict[str, list[float]] = {}
@@ -282,6 +295,7 @@ class AutoRanker(BaseRanker):
             values={
                 "model_ids": list(self._model_ids),
                 "task_ids": sorted(self._hot),
+                "candidates": list(self._names),
                 "scenario_tasks": self._scenario_tasks.tolist(),
                 "order": self._order,
                 "choices": self.choices,
@@ -306,9 +320,10 @@ class AutoRanker(BaseRanker):
         self._held_out_value = None
         correction = state.children.get("correction")
         self._correction = None if correction is None else ResidualCorrection.from_state(correction)
+        self._names = tuple(state.values["candidates"])
         self._children = {
-            name: make.from_state(state.children[name], self._catalog)
-            for name, make in CANDIDATES.items()
+            name: CANDIDATES[name].from_state(state.children[name], self._catalog)
+            for name in self._names
         }
 
 
