@@ -208,7 +208,10 @@ def test_folders_start_from_that_of_the_study(tmp_path):
     path = changed(tmp_path, 'images = "../../../shared/data/images"', 'images = "pictures"')
     study = read_study(path)
     assert study.pictures[0].path == str(tmp_path / "pictures" / "brain_tumor_mri.parquet")
-    assert study.encoders == (f"open-clip:{(tmp_path / '../../data_history/proxy').resolve()}",)
+    assert study.encoders == (
+        f"open-clip:{(tmp_path / '../../data_history/proxy').resolve()}",
+        f"transformers:{(tmp_path / '.work/encoders/all-MiniLM-L6-v2').resolve()}",
+    )
     path = changed(tmp_path, 'path = "cifar10.parquet"', 'path = "torchvision:CIFAR10:cifar"')
     found = read_study(path, images=tmp_path / "sets").book.get("cifar10")
     assert found.path == f"torchvision:CIFAR10:{tmp_path / 'sets' / 'cifar'}"
