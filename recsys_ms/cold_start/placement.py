@@ -1,14 +1,13 @@
 """Where a task without runs stands in the transfer space: proxy embedding → task factors.
 
 Fennec (Bao et al. 2024, §3.3) fits one regressor from CLIP embeddings to the factors of known
-tasks. Here the regressor and the views it reads are chosen in a nested back-test: the history is
-factorised again without some of its tasks, which are then ranked by where each candidate places
-them.
+tasks. Here the regressor of each view, and how much the view counts, are chosen in a nested
+back-test: the history is factorised again without some of its tasks, which are then ranked by where
+each candidate places them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Final, Self, TypeAlias
 
 import numpy as np
@@ -21,7 +20,7 @@ from recsys_ms.cold_start.smoothers import (
     make_smoother,
     smoother_from_state,
 )
-from recsys_ms.cold_start.views import TaskVectors, joined, known_rows
+from recsys_ms.cold_start.views import VIEWS, TaskVectors, known_rows
 from recsys_ms.core.metrics import pearson
 from recsys_ms.core.state import State
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
@@ -37,15 +36,15 @@ Factorise: TypeAlias = Callable[[BoolArray], tuple[FloatArray, FloatArray]]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A kind of regressor and the views it reads."""
+    """A kind of regressor and the view it reads."""
 
     kind: str
-    views: tuple[str, ...]
+    view: str
 
     @property
     def label(self) -> str:
-        """Such as ``"ridge of images and names"``."""
-        return f"{self.kind} of {' and '.join(self.views)}" if self.views else self.kind
+        """Such as ``"ridge of images"``."""
+        return f"{self.kind} of {self.view}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +57,16 @@ class Placed:
     weights : mapping of task id to float
         What each known task contributes to it; they add up to 1.
     similarity : mapping of task id to float
-        Cosine of the centred vectors that were read, for the same tasks; empty where none was.
-    choice : Choice
-        How it was placed.
+        Cosine of the centred vectors that were read, averaged over views by their shares; empty
+        where none was read.
+    shares : mapping of str to float
+        What each view contributes, by the label of its regressor; they add up to 1, or it is empty.
     """
 
     factors: FloatArray
     weights: Mapping[str, float]
     similarity: Mapping[str, float]
-    choice: Choice
+    shares: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,7 +79,10 @@ class Outcomes:
 
 
 class TaskPlacement:
-    """Places tasks by their cards, with the best regressor for the views a card has.
+    """Places tasks by their cards: the mean of where its views put a task.
+
+    A view counts by what its best regressor gained over the middle of all tasks in the nested
+    back-test, in Pearson; a view that gained nothing does not count.
 
     Attributes
     ----------
@@ -88,6 +91,12 @@ class TaskPlacement:
     """
 
     skill: dict[str, float]
+
+    _task_ids: tuple[str, ...]
+    _factors: FloatArray
+    _vectors: TaskVectors
+    #: Regressor of each view that gained something, the training tasks it knows, and its gain.
+    _readers: dict[str, tuple[Smoother, BoolArray, float]]
 
     @classmethod
     def fit(
@@ -120,76 +129,63 @@ class TaskPlacement:
         placement._factors = task_factors
         placement._vectors = TaskVectors().fit(cards)
         candidates = _candidates(placement._vectors, cards)
-        losses = _back_test(candidates, cards, outcomes, factorise, rng) if candidates else {}
-        placement.skill = {choice.label: value for choice, value in losses.items()}
-        placement._smoothers = {}
+        skill = _back_test(candidates, cards, outcomes, factorise, rng) if candidates else {}
+        placement.skill = {choice.label: value for choice, value in skill.items()}
+        placement._readers = {}
         vectors = placement._vectors(cards)
         metric = _metric(model_factors)
-        for views in _patterns(candidates):
-            choice = _best(losses, views)
-            if choice.views == views:
-                rows = known_rows(vectors, views)
-                fitted = make_smoother(choice.kind).fit(
-                    joined(vectors, views)[rows], task_factors[rows], metric
+        for view in dict.fromkeys(choice.view for choice in skill):
+            own = [choice for choice in skill if choice.view == view]
+            best = max(own, key=lambda choice: skill[choice])
+            gain = skill[best] - skill[Choice(MeanSmoother.kind, view)]
+            if gain > 0.0:
+                rows = known_rows(vectors[view])
+                fitted = make_smoother(best.kind).fit(
+                    vectors[view][rows], task_factors[rows], metric
                 )
-                placement._smoothers[views] = (fitted, rows)
-        placement._skill_of = {
-            views: losses[Choice(smoother.kind, views)]
-            for views, (smoother, _) in placement._smoothers.items()
-        }
+                placement._readers[view] = (fitted, rows, gain)
         return placement
-
-    _task_ids: tuple[str, ...]
-    _factors: FloatArray
-    _vectors: TaskVectors
-    _smoothers: dict[tuple[str, ...], tuple[Smoother, BoolArray]]
-    _skill_of: dict[tuple[str, ...], float]
 
     def place(self, card: TaskCard | None) -> Placed:
         """Place a task by what its card says; in the middle where it says nothing of use."""
         n = len(self._task_ids)
-        if card is not None and self._smoothers:
-            vectors = self._vectors([card])
-            usable = [views for views in self._smoothers if known_rows(vectors, views)[0]]
-            if usable:
-                views = max(usable, key=lambda key: self._skill_of[key])
-                return self._placed(joined(vectors, views), views)
-        middle: FloatArray = self._factors.mean(axis=0)
-        return Placed(middle, dict.fromkeys(self._task_ids, 1.0 / n), {}, Choice("mean", ()))
-
-    def _placed(self, vector: FloatArray, views: tuple[str, ...]) -> Placed:
-        smoother, rows = self._smoothers[views]
-        weights = smoother.weights(vector)[0]
-        ids = [self._task_ids[int(i)] for i in np.flatnonzero(rows)]
-        known = smoother.vectors
-        norms = np.linalg.norm(known, axis=1) * np.linalg.norm(vector)
-        cosine = (known @ vector[0]) / np.maximum(norms, 1e-12)
+        vectors = {} if card is None or not self._readers else self._vectors([card])
+        usable = [v for v in self._readers if v in vectors and known_rows(vectors[v])[0]]
+        if not usable:
+            middle: FloatArray = self._factors.mean(axis=0)
+            return Placed(middle, dict.fromkeys(self._task_ids, 1.0 / n), {}, {})
+        total = sum(self._readers[view][2] for view in usable)
+        weights, similarity = np.zeros(n), np.zeros(n)
+        shares = {}
+        for view in usable:
+            smoother, rows, gain = self._readers[view]
+            share = gain / total
+            shares[Choice(smoother.kind, view).label] = share
+            weights[rows] += share * smoother.weights(vectors[view])[0]
+            similarity[rows] += share * _cosines(smoother.vectors, vectors[view][0])
         return Placed(
-            weights @ self._factors[rows],
-            dict(zip(ids, weights.tolist(), strict=True)),
-            dict(zip(ids, cosine.tolist(), strict=True)),
-            Choice(smoother.kind, views),
+            weights @ self._factors,
+            dict(zip(self._task_ids, weights.tolist(), strict=True)),
+            dict(zip(self._task_ids, similarity.tolist(), strict=True)),
+            shares,
         )
 
     def state(self) -> State:
         """Everything that :meth:`from_state` needs."""
-        patterns = list(self._smoothers)
         return State(
             values={
                 "task_ids": list(self._task_ids),
-                "patterns": [list(views) for views in patterns],
-                "skill_of": [self._skill_of[views] for views in patterns],
+                "gains": {view: gain for view, (_, _, gain) in self._readers.items()},
                 "skill": self.skill,
             },
             arrays={
                 "factors": self._factors,
-                **{f"rows_{i}": self._smoothers[views][1] for i, views in enumerate(patterns)},
+                **{f"rows_{view}": rows for view, (_, rows, _) in self._readers.items()},
             },
             children={
                 "vectors": self._vectors.state(),
                 **{
-                    f"smoother_{i}": self._smoothers[views][0].state()
-                    for i, views in enumerate(patterns)
+                    f"smoother_{view}": each.state() for view, (each, _, _) in self._readers.items()
                 },
             },
         )
@@ -202,37 +198,34 @@ class TaskPlacement:
         placement._factors = np.asarray(state.arrays["factors"], dtype=np.float64)
         placement._vectors = TaskVectors.from_state(state.children["vectors"])
         placement.skill = dict(state.values["skill"])
-        patterns = [tuple(views) for views in state.values["patterns"]]
-        placement._skill_of = dict(zip(patterns, state.values["skill_of"], strict=True))
-        placement._smoothers = {
-            views: (
-                smoother_from_state(state.children[f"smoother_{i}"]),
-                np.asarray(state.arrays[f"rows_{i}"], dtype=np.bool_),
+        gains = state.values["gains"]
+        placement._readers = {
+            view: (
+                smoother_from_state(state.children[f"smoother_{view}"]),
+                np.asarray(state.arrays[f"rows_{view}"], dtype=np.bool_),
+                float(gains[view]),
             )
-            for i, views in enumerate(patterns)
+            for view in VIEWS
+            if view in gains
         }
         return placement
 
 
+def _cosines(rows: FloatArray, vector: FloatArray) -> FloatArray:
+    norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
+    cosines: FloatArray = (rows @ vector) / np.maximum(norms, 1e-12)
+    return cosines
+
+
 def _candidates(vectors: TaskVectors, cards: Sequence[TaskCard]) -> list[Choice]:
-    """Every kind of regressor on every set of views that enough tasks have."""
+    """Every kind of regressor on every view that enough tasks have."""
     table = vectors(cards)
-    found = []
-    for size in range(1, len(vectors.views) + 1):
-        for views in combinations(vectors.views, size):
-            if known_rows(table, views).sum() >= MIN_TASKS:
-                found += [Choice(kind, views) for kind in SMOOTHER_KINDS]
-    return found
-
-
-def _patterns(candidates: Sequence[Choice]) -> list[tuple[str, ...]]:
-    return list(dict.fromkeys(choice.views for choice in candidates))
-
-
-def _best(losses: Mapping[Choice, float], views: tuple[str, ...]) -> Choice:
-    """The best candidate that reads some or all of ``views``; the earliest of equal ones."""
-    usable = [choice for choice in losses if set(choice.views) <= set(views)]
-    return max(usable, key=lambda choice: losses[choice])
+    return [
+        Choice(kind, view)
+        for view in vectors.views
+        if known_rows(table[view]).sum() >= MIN_TASKS
+        for kind in SMOOTHER_KINDS
+    ]
 
 
 def _back_test(
@@ -273,14 +266,14 @@ def _predicted(
 ) -> FloatArray:
     """Factor rows of the tasks of a fold; the middle for those that lack a view."""
     factors = np.tile(tasks[seen].mean(axis=0), (fold.size, 1))
-    if choice.kind == MeanSmoother.kind or not all(view in table for view in choice.views):
+    if choice.kind == MeanSmoother.kind or choice.view not in table:
         return factors
-    known = known_rows(table, choice.views)
+    vectors = table[choice.view]
+    known = known_rows(vectors)
     rows = seen[known[seen]]
     asked = known[fold]
     if rows.size < MIN_TASKS - 1 or not asked.any():
         return factors
-    vectors = joined(table, choice.views)
     smoother = make_smoother(choice.kind).fit(vectors[rows], tasks[rows], metric)
     factors[asked] = smoother.weights(vectors[fold[asked]]) @ tasks[rows]
     return factors

@@ -69,7 +69,7 @@ class TaskVectors:
         self._source = _commonest([card.embedding_source for card in cards if _has_vectors(card)])
         self._scales = {}
         for view, vectors in self._raw(cards, {}).items():
-            known = vectors[_is_known(vectors)]
+            known = vectors[known_rows(vectors)]
             if known.shape[0] >= 2 and known.shape[1] and np.ptp(known, axis=0).max() > _TINY:
                 self._scales[view] = ViewScale.fit(known)
         return self
@@ -121,20 +121,8 @@ class TaskVectors:
         return vectors
 
 
-def known_rows(vectors: Mapping[str, FloatArray], views: Sequence[str]) -> BoolArray:
-    """Which rows have all of some views, shape (n_rows,)."""
-    known = np.stack([_is_known(vectors[view]) for view in views])
-    together: BoolArray = np.logical_and.reduce(known, axis=0)
-    return together
-
-
-def joined(vectors: Mapping[str, FloatArray], views: Sequence[str]) -> FloatArray:
-    """Vectors of some views beside each other, each view with the same weight."""
-    beside: FloatArray = np.hstack([vectors[view] for view in views]) / np.sqrt(len(views))
-    return beside
-
-
-def _is_known(vectors: FloatArray) -> BoolArray:
+def known_rows(vectors: FloatArray) -> BoolArray:
+    """Which rows of a view are known, shape (n_rows,)."""
     known: BoolArray = np.logical_and.reduce(np.isfinite(vectors), axis=1)
     return known
 
