@@ -1,8 +1,8 @@
 """``recsys-ms nightly``: the retraining job."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
@@ -16,6 +16,9 @@ from recsys_ms.history.embedded import embedded_folder, ingest_embedded
 from recsys_ms.history.history import History
 from recsys_ms.nightly import NightlySummary, run_nightly
 from recsys_ms.nightly_config import BacktestSettings, NightlyConfig
+
+#: Tasks that the embedded history holds out.
+_FIRST_TASKS: Final = 10
 
 
 def nightly(
@@ -53,7 +56,11 @@ def _settings(
 ) -> NightlyConfig:
     if config is not None:
         return NightlyConfig.from_toml(config, history=history, registry=registry, catalog=catalog)
+    # Here the processes that are spawned come back to this command, which is guarded.
+    backtest = BacktestSettings(executor="processes")
     if history is None:
+        # A first look shall not take a quarter of an hour.
+        backtest = replace(backtest, max_tasks=_FIRST_TASKS)
         # The embedded runs go into a history of their own, so that runs logged later join them.
         ingest_embedded(History.open(DEFAULT_HISTORY))
         catalog = catalog or embedded_folder()
@@ -61,8 +68,7 @@ def _settings(
         history=history or DEFAULT_HISTORY,
         registry=registry or DEFAULT_REGISTRY,
         catalog=catalog,
-        # Here the processes that are spawned come back to this command, which is guarded.
-        backtest=BacktestSettings(executor="processes"),
+        backtest=backtest,
     )
 
 

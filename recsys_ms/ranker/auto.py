@@ -57,10 +57,11 @@ class AutoRanker(BaseRanker):
     """Blend and order chosen on tasks and models that were held out from the candidates.
 
     *Value.* Candidates are popularity (of models without runs, predicted from their cards), NMF
-    (transfer score), LR, FM and LightGBM on features (meta scores), and a Gaussian process over
-    pairs. For models with runs their weights are chosen on held-out tasks; for models without runs
-    on held-out models, where popularity itself says nothing. Outcomes observed on the task itself
-    then move the prediction (:class:`ResidualCorrection`).
+    (transfer score), LR and LightGBM on features (meta scores), and a Gaussian process over pairs
+    where tasks have cards, a factorization machine where none has. For models with runs their
+    weights are chosen on held-out tasks; for models without runs on held-out models, where
+    popularity itself says nothing. Outcomes observed on the task itself then move the prediction
+    (:class:`ResidualCorrection`).
 
     *Order.* The mean normal score of ranks instead of z-scores is robust to failed runs, and a
     greedy portfolio over past tasks finds a good model among the first few; both move by what the
@@ -104,14 +105,16 @@ class AutoRanker(BaseRanker):
         }
 
     def _candidates(self, interactions: Interactions) -> tuple[str, ...]:
-        """Candidates that can tell something.
+        """Candidates of this history.
 
-        Without cards of tasks a Gaussian process over pairs is popularity, at many times its cost.
+        Products of task and model are learned by the Gaussian process where tasks have cards, and
+        by the factorization machine where none has: either costs more than all others together.
         """
         described = any(
             self._catalog.find_task_card(task_id) is not None for task_id in interactions.task_ids
         )
-        return tuple(n for n in CANDIDATES if described or n != PairProcessRanker.name)
+        left_out = FactorizationMachineRanker if described else PairProcessRanker
+        return tuple(name for name in CANDIDATES if name != left_out.name)
 
     def held_out_value(self) -> FloatArray | None:
         """Predictions of the training outcomes by blends that did not see their task."""
