@@ -53,7 +53,9 @@ def main():
             flush=True,
         )
     for n_tasks in (10, 100, 1000):
-        filled = sp.random(n_tasks, 2000, density=0.2, random_state=0, format="coo")
+        filled = sp.random(
+            n_tasks, 2000, density=0.2, random_state=0, format="coo"
+        )  # codespell:ignore coo
         history = Interactions.from_triplets(
             [f"t{i}" for i in filled.row], [f"m{j}" for j in filled.col], filled.data
         )
