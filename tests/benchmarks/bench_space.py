@@ -53,11 +53,9 @@ def main():
             flush=True,
         )
     for n_tasks in (10, 100, 1000):
-        filled = sp.random(
-            n_tasks, 2000, density=0.2, random_state=0, format="coo"
-        )  # codespell:ignore coo
+        filled = sp.random_array((n_tasks, 2000), density=0.2, rng=0)
         history = Interactions.from_triplets(
-            [f"t{i}" for i in filled.row], [f"m{j}" for j in filled.col], filled.data
+            [f"t{i}" for i in filled.coords[0]], [f"m{j}" for j in filled.coords[1]], filled.data
         )
         ranker = NMFRanker().fit(history, rng=0)
         space = ranker.space(history.model_ids * (N_MODELS // len(history.model_ids) + 1))
