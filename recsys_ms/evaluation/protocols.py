@@ -84,12 +84,11 @@ class LeaveOneTaskOut(Protocol):
         return n_tasks if self.max_tasks is None else min(n_tasks, self.max_tasks)
 
     def settings(self) -> JsonDict:
-        """``n_observed``, ``max_tasks``, ``history_fraction``."""
-        return {
-            "n_observed": self.n_observed,
-            "max_tasks": self.max_tasks,
-            "history_fraction": self.history_fraction,
-        }
+        """``n_observed``, ``max_tasks``, and ``history_fraction`` where it is not the whole."""
+        thinned = (
+            {} if self.history_fraction == 1.0 else {"history_fraction": self.history_fraction}
+        )
+        return {"n_observed": self.n_observed, "max_tasks": self.max_tasks, **thinned}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
