@@ -18,7 +18,7 @@ from recsys_ms.nightly import NightlySummary, run_nightly
 from recsys_ms.nightly_config import BacktestSettings, NightlyConfig
 
 #: Tasks that the embedded history holds out.
-_FIRST_TASKS: Final = 10
+_FIRST_TASKS: Final = 6
 
 
 def nightly(
