@@ -7,9 +7,9 @@ import numpy as np
 
 from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.names import parse_model_id
-from recsys_ms.cold_start.pair_process import ITSELF, Things, median_unit
+from recsys_ms.cold_start.pair_process import ITSELF, Things
+from recsys_ms.cold_start.vectors import commonest_length, known_rows, median_distance, stacked
 from recsys_ms.core.state import State
-from recsys_ms.core.types import FloatArray
 
 _NUMBERS: Final = ("n_parameters", "gmacs", "macts", "input_size", "hidden_width", "n_layers")
 #: Unknown by name where a card does not say.
@@ -51,15 +51,12 @@ class ModelThings:
                 seen.append(parts)
         for name, vector_of in _VECTORS.items():
             given = [vector_of(card) for card in cards]
-            lengths = [len(vector) for vector in given if vector is not None]
-            if not lengths:
-                continue
-            width = max(sorted(set(lengths)), key=lengths.count)
-            table = _stacked(given, width)
-            known = table[np.isfinite(table).all(axis=1)]
+            width = commonest_length(given)
+            table = stacked(given, width)
+            known = table[known_rows(table)]
             if len(np.unique(known, axis=0)) > 1:
                 self._widths[name] = width
-                self._units[name] = median_unit(table)
+                self._units[name] = median_distance(table)
         return self
 
     def __call__(self, cards: Sequence[ModelCard]) -> Things:
@@ -68,7 +65,7 @@ class ModelThings:
             ids=tuple(card.model_id for card in cards),
             labels={name: tuple(_LABELS[name](card) for card in cards) for name in self._labels},
             vectors={
-                name: _stacked([_VECTORS[name](card) for card in cards], self._widths[name]) / unit
+                name: stacked([_VECTORS[name](card) for card in cards], self._widths[name]) / unit
                 for name, unit in self._units.items()
             },
         )
@@ -104,12 +101,3 @@ def _partition(labels: Sequence[str | None]) -> tuple[int, ...]:
     return tuple(
         i if label is None else first.setdefault(label, i) for i, label in enumerate(labels)
     )
-
-
-def _stacked(vectors: Sequence[Sequence[float] | None], width: int) -> FloatArray:
-    table = np.full((len(vectors), width), np.nan)
-    for row, vector in enumerate(vectors):
-        # A vector of another length comes from another encoder: not comparable, so unknown.
-        if vector is not None and len(vector) == width:
-            table[row] = vector
-    return table

@@ -22,6 +22,7 @@ import scipy.linalg
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
+from recsys_ms.cold_start.vectors import known_rows
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 
 #: Logarithms of the settings at the start, and how strongly they are drawn there.
@@ -32,7 +33,6 @@ _BOUNDS: Final = (-9.0, 3.0)
 _MAX_ITERATIONS: Final = 40
 #: Added to the diagonal, in units of the mean variance, against rounding.
 _JITTER: Final = 1e-8
-_TINY: Final = 1e-12
 
 #: The component that is 1 for a model with itself alone.
 ITSELF: Final = "itself"
@@ -72,7 +72,7 @@ class Things:
     def distances(self, other: "Things", name: str) -> FloatArray:
         """Squared distances by a vector; infinite where one is unknown, 0 to itself."""
         left, right = self.vectors[name], other.vectors[name]
-        rows, columns = (np.isfinite(part).all(axis=1) for part in (left, right))
+        rows, columns = known_rows(left), known_rows(right)
         found = np.full((len(self.ids), len(other.ids)), np.inf)
         found[np.ix_(rows, columns)] = cdist(left[rows], right[columns], "sqeuclidean")
         found[self.same(other)] = 0.0
@@ -346,14 +346,6 @@ def unlikelihood(
     away = (log - kernel.start) / _PRIOR_SD
     value = 0.5 * float(target @ weights) + float(np.log(np.diag(factor)).sum())
     return value + 0.5 * float(away @ away), gradient + away / _PRIOR_SD
-
-
-def median_unit(vectors: FloatArray) -> float:
-    """Median distance of two rows that are known, 1 where all are equal."""
-    known = vectors[np.isfinite(vectors).all(axis=1)]
-    distance = cdist(known, known)[np.triu_indices(len(known), 1)]
-    middle = float(np.median(distance)) if distance.size else 0.0
-    return middle if middle > _TINY else 1.0
 
 
 def _equal(left: Sequence[str | None], right: Sequence[str | None]) -> BoolArray:

@@ -20,7 +20,8 @@ from recsys_ms.cold_start.smoothers import (
     make_smoother,
     smoother_from_state,
 )
-from recsys_ms.cold_start.views import VIEWS, TaskVectors, known_rows
+from recsys_ms.cold_start.vectors import known_rows
+from recsys_ms.cold_start.views import VIEWS, TaskVectors
 from recsys_ms.core.metrics import pearson
 from recsys_ms.core.state import State
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray

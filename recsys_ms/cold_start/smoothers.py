@@ -14,6 +14,7 @@ import numpy as np
 import scipy.linalg
 from scipy.spatial.distance import cdist
 
+from recsys_ms.cold_start.vectors import median_distance
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray
@@ -317,13 +318,6 @@ def smoother_from_state(state: State) -> Smoother:
     smoother._vectors = np.asarray(state.arrays["vectors"], dtype=np.float64)
     smoother._set(dict(state.values["settings"]))
     return smoother
-
-
-def median_distance(vectors: FloatArray) -> float:
-    """Median distance of two rows, 1 where all are equal."""
-    distance = cdist(vectors, vectors)[np.triu_indices(vectors.shape[0], 1)]
-    middle = float(np.median(distance)) if distance.size else 0.0
-    return middle if middle > _TINY else 1.0
 
 
 def _normalised(distance: FloatArray, width: float) -> FloatArray:

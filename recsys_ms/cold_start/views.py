@@ -8,8 +8,9 @@ import numpy as np
 
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.features import TaskFeatureEncoder
+from recsys_ms.cold_start.vectors import commonest_length, known_rows, stacked
 from recsys_ms.core.state import State
-from recsys_ms.core.types import BoolArray, FloatArray
+from recsys_ms.core.types import FloatArray
 
 #: The views, in order: the proxy's vector of the images, the vector of the class names, and what
 #: else the card says (numbers and words).
@@ -84,14 +85,18 @@ class TaskVectors:
         described = self._encoder.transform_cards([_without_vectors(card) for card in cards])
         table = described.linear.toarray()
 
-        def own(card: TaskCard, vector: tuple[float, ...] | None) -> tuple[float, ...] | None:
-            return vector if card.embedding_source == self._source else None
+        def table_of(vectors: Sequence[tuple[float, ...] | None], view: str) -> FloatArray:
+            own = [
+                vector if card.embedding_source == self._source else None
+                for card, vector in zip(cards, vectors, strict=True)
+            ]
+            return stacked(own, widths.get(view, commonest_length(own)))
 
         # A card that says nothing is not a card in the middle of all.
         table[[_says_nothing(card) for card in cards]] = np.nan
         return {
-            IMAGES: _stacked([own(card, card.embedding) for card in cards], widths.get(IMAGES)),
-            NAMES: _stacked([own(card, card.label_embedding) for card in cards], widths.get(NAMES)),
+            IMAGES: table_of([card.embedding for card in cards], IMAGES),
+            NAMES: table_of([card.label_embedding for card in cards], NAMES),
             CARD: table,
         }
 
@@ -121,12 +126,6 @@ class TaskVectors:
         return vectors
 
 
-def known_rows(vectors: FloatArray) -> BoolArray:
-    """Which rows of a view are known, shape (n_rows,)."""
-    known: BoolArray = np.logical_and.reduce(np.isfinite(vectors), axis=1)
-    return known
-
-
 def _says_nothing(card: TaskCard) -> bool:
     bare = TaskCard(task_id=card.task_id, metric=card.metric, direction=card.direction)
     return _without_vectors(card) == bare
@@ -146,16 +145,3 @@ def _commonest(sources: Sequence[str | None]) -> str | None:
     """The source of most cards, the first by name of equally many; ``None`` is one, too."""
     ordered = sorted(set(sources), key=lambda source: (-sources.count(source), source or ""))
     return ordered[0] if ordered else None
-
-
-def _stacked(vectors: Sequence[tuple[float, ...] | None], width: int | None) -> FloatArray:
-    """Vectors as rows; of the commonest length where none is given, NaN for others."""
-    if width is None:
-        lengths = [len(vector) for vector in vectors if vector is not None]
-        width = max(sorted(set(lengths)), key=lengths.count) if lengths else 0
-    table = np.full((len(vectors), width), np.nan)
-    for row, vector in enumerate(vectors):
-        # A vector of another length comes from another proxy: not comparable, so unknown.
-        if vector is not None and len(vector) == width:
-            table[row] = vector
-    return table

@@ -31,11 +31,7 @@ class ScoreRanker(BaseRanker):
         self._score = score
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
-        if self._score not in self._catalog.scores.names:
-            raise DataError(
-                f"the catalog has no score {self._score!r}; it has "
-                f"{', '.join(self._catalog.scores.names) or 'none'} (recsys-ms score)"
-            )
+        _require_score(self._catalog, self._score)
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         ids = [task.task_id] * len(model_ids)
@@ -126,11 +122,7 @@ def score_history(
     DataError
         The catalog has no such score, of any pair.
     """
-    if score not in catalog.scores.names:
-        raise DataError(
-            f"the catalog has no score {score!r}; it has "
-            f"{', '.join(catalog.scores.names) or 'none'} (recsys-ms score)"
-        )
+    _require_score(catalog, score)
     column = catalog.scores.frame[score]
     if tasks is not None and models is not None:
         column = column.reindex(list(zip(tasks, models, strict=True)))
@@ -145,3 +137,11 @@ def score_history(
         values,
         metric=f"score:{score}",
     )
+
+
+def _require_score(catalog: Catalog, score: str) -> None:
+    if score not in catalog.scores.names:
+        raise DataError(
+            f"the catalog has no score {score!r}; it has "
+            f"{', '.join(catalog.scores.names) or 'none'} (recsys-ms score)"
+        )

@@ -12,9 +12,9 @@ from recsys_ms.cold_start.pair_process import (
     PairProcess,
     Pairs,
     Things,
-    median_unit,
     tuned,
 )
+from recsys_ms.cold_start.vectors import median_distance
 from recsys_ms.cold_start.views import TaskVectors
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray
@@ -60,7 +60,7 @@ class PairProcessRanker(BaseRanker):
         task_cards = [self._task_card(task_id) for task_id in self._task_ids]
         self._vectors = TaskVectors().fit(task_cards)
         table = self._vectors(task_cards)
-        self._units = {view: median_unit(table[view]) for view in self._vectors.views}
+        self._units = {view: median_distance(table[view]) for view in self._vectors.views}
         model_cards = self._model_cards(self._model_ids)
         self._models = ModelThings().fit(model_cards)
         chosen = np.arange(score.size)

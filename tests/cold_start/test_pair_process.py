@@ -13,10 +13,10 @@ from recsys_ms.cold_start.pair_process import (
     PairProcess,
     Pairs,
     Things,
-    median_unit,
     tuned,
     unlikelihood,
 )
+from recsys_ms.cold_start.vectors import median_distance
 
 
 def things(n_tasks=6, n_models=5, seed=0):
@@ -204,7 +204,7 @@ def test_vectors_of_models_come_in_units_of_their_median_distance():
     fitted = ModelThings().fit(cards)
     assert fitted.components == (ITSELF, "archi2vec", "size")
     for table in fitted(cards).vectors.values():
-        assert median_unit(table) == pytest.approx(1.0)
+        assert median_distance(table) == pytest.approx(1.0)
     again = ModelThings.from_state(fitted.state())
     np.testing.assert_array_equal(
         again(cards).vectors["archi2vec"], fitted(cards).vectors["archi2vec"]

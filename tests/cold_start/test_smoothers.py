@@ -16,9 +16,9 @@ from recsys_ms.cold_start.smoothers import (
     RidgeSmoother,
     left_out_error,
     make_smoother,
-    median_distance,
     smoother_from_state,
 )
+from recsys_ms.cold_start.vectors import median_distance
 from recsys_ms.core.errors import DataError
 
 
