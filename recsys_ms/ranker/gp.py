@@ -6,6 +6,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from recsys_ms.catalog.cards import ModelCard, TaskCard
+from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cold_start.model_things import ModelThings
 from recsys_ms.cold_start.pair_process import (
     PairKernel,
@@ -47,11 +48,14 @@ class PairProcessRanker(BaseRanker):
 
     name: ClassVar[str] = "gp"
 
+    _known_models: Things | None = None
+
     def __init__(self, scores: Sequence[str] | None = None) -> None:
         self._wanted_scores = None if scores is None else tuple(scores)
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         score = standardize(interactions, "zscore").scores
+        self._known_models = None
         self._task_ids, self._model_ids = interactions.task_ids, interactions.model_ids
         names = self._catalog.scores.names
         self._score_names = tuple(
@@ -101,9 +105,15 @@ class PairProcessRanker(BaseRanker):
         # A known task is the training task itself; any other is unlike all by its id.
         card = task.card if task.card is not None else TaskCard(task_id=task.task_id)
         n = len(model_ids)
+        at = positions(self._model_ids, model_ids)
+        models = (
+            self._models_with_runs().take(at)
+            if (at >= 0).all()
+            else self._models(self._model_cards(model_ids))
+        )
         return Pairs(
             tasks=self._task_things([card], [task.task_id]),
-            models=self._models(self._model_cards(model_ids)),
+            models=models,
             task=np.zeros(n, dtype=np.int64),
             model=np.arange(n, dtype=np.int64),
             scores=self._pair_scores([task.task_id] * n, model_ids),
@@ -113,7 +123,7 @@ class PairProcessRanker(BaseRanker):
         cards = [self._task_card(task_id) for task_id in self._task_ids]
         return Pairs(
             tasks=self._task_things(cards, self._task_ids),
-            models=self._models(self._model_cards(self._model_ids)),
+            models=self._models_with_runs(),
             task=self._row_task,
             model=self._row_model,
             scores=self._pair_scores(
@@ -121,6 +131,17 @@ class PairProcessRanker(BaseRanker):
                 [self._model_ids[int(row)] for row in self._row_model],
             ),
         )
+
+    def _models_with_runs(self) -> Things:
+        """The models with runs, looked up once: most queries ask for no other."""
+        if self._known_models is None:
+            self._known_models = self._models(self._model_cards(self._model_ids))
+        return self._known_models
+
+    def use_catalog(self, catalog: Catalog) -> None:
+        """Use a catalog that has grown since training."""
+        super().use_catalog(catalog)
+        self._known_models = None
 
     def _task_things(self, cards: Sequence[TaskCard], ids: Sequence[str]) -> Things:
         table = self._vectors(cards)

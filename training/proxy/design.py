@@ -1,12 +1,12 @@
 """The design of the small CLIP: its towers, its data, its training. One TOML file holds it."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from recsys_ms.core.errors import UsageError
+from training.toml_files import read_toml
 from training.zoo.study import Study, read_study
 
 
@@ -151,13 +151,7 @@ def read_design(path: str | Path, images: str | Path | None = None) -> Design:
     UsageError
         No such file, not TOML, a key missing or unknown, or a value that cannot be meant.
     """
-    try:
-        with Path(path).open("rb") as handle:
-            document = tomllib.load(handle)
-    except OSError as error:
-        raise UsageError(f"{path}: the design cannot be read ({error.strerror})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not TOML ({error})") from error
+    document = read_toml(path, "design")
     try:
         head = document["proxy"]
         augmentation = document["augmentation"]

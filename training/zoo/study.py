@@ -6,7 +6,6 @@ and fine-tunings, each with a name that depends on what it does and on nothing e
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.rng import named_stream
+from training.toml_files import read_toml
 from training.zoo.tasks.pictures import PictureTask
 from training.zoo.tasks.registry import TaskBook
 
@@ -280,13 +280,7 @@ def read_study(path: str | Path, images: str | Path | None = None) -> Study:
     UsageError
         No such file, not TOML, a key missing or unknown, or a value that cannot be meant.
     """
-    try:
-        with Path(path).open("rb") as handle:
-            document = tomllib.load(handle)
-    except OSError as error:
-        raise UsageError(f"{path}: the study cannot be read ({error.strerror})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not TOML ({error})") from error
+    document = read_toml(path, "study")
     try:
         root = Path(images) if images is not None else Path(path).parent / _images(document)
         study = _from_document(document, root.resolve(), Path(path).parent.resolve())
