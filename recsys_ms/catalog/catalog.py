@@ -66,6 +66,9 @@ class Catalog:
     models: pd.DataFrame
     tasks: pd.DataFrame
     scores: ScoreTable = field(default_factory=ScoreTable.empty)
+    #: Cards already made of their rows; a look-up in a frame costs as much as a prediction.
+    _known_models: dict[str, ModelCard] = field(default_factory=dict, init=False, repr=False)
+    _known_tasks: dict[str, TaskCard] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "models", _normalised(self.models, c.MODEL_ID, MODEL_FIELDS))
@@ -270,17 +273,21 @@ class Catalog:
 
     def find_model_card(self, model_id: str) -> ModelCard | None:
         """Look up the card of ``model_id``, or ``None`` where there is none."""
-        if model_id not in self.models.index:
-            return None
-        row = _rows(self.models.loc[[model_id]])[model_id]
-        return ModelCard(model_id=model_id, **_values(row, MODEL_FIELDS, c.MODEL_ID))
+        card = self._known_models.get(model_id)
+        if card is None and model_id in self.models.index:
+            row = _rows(self.models.loc[[model_id]])[model_id]
+            card = ModelCard(model_id=model_id, **_values(row, MODEL_FIELDS, c.MODEL_ID))
+            self._known_models[model_id] = card
+        return card
 
     def find_task_card(self, task_id: str) -> TaskCard | None:
         """Look up the card of ``task_id``, or ``None`` where there is none."""
-        if task_id not in self.tasks.index:
-            return None
-        row = _rows(self.tasks.loc[[task_id]])[task_id]
-        return TaskCard(task_id=task_id, **_values(row, TASK_FIELDS, c.TASK_ID))
+        card = self._known_tasks.get(task_id)
+        if card is None and task_id in self.tasks.index:
+            row = _rows(self.tasks.loc[[task_id]])[task_id]
+            card = TaskCard(task_id=task_id, **_values(row, TASK_FIELDS, c.TASK_ID))
+            self._known_tasks[task_id] = card
+        return card
 
 
 def _unlearned(names: Iterable[str], kinds: Mapping[str, FieldKind]) -> dict[str, Any]:

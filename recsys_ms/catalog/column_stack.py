@@ -34,9 +34,24 @@ class ColumnStack:
 
     def sparse(self, n_rows: int) -> sp.csr_array:
         """All columns, shape (n_rows, n_columns)."""
-        if not self._blocks:
+        rows, columns, values = [], [], []
+        # One matrix from all entries: hundreds of one-column matrices take longer than a head.
+        for at, block in zip(self._starts(), self._blocks, strict=True):
+            if isinstance(block, np.ndarray):
+                row = np.flatnonzero(block)
+                column, value = np.zeros_like(row), block[row, 0]
+            else:
+                entries = block.tocoo()
+                row, column, value = entries.row, entries.col, entries.data
+            rows.append(row)
+            columns.append(column + at)
+            values.append(value)
+        if not rows:
             return sp.csr_array((n_rows, 0))
-        joined = sp.csr_array(sp.hstack([sp.csr_array(b) for b in self._blocks], format="csr"))
+        joined = sp.csr_array(
+            (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
+            shape=(n_rows, len(self.names)),
+        )
         joined.sort_indices()
         return joined
 
@@ -45,3 +60,8 @@ class ColumnStack:
         if not self._blocks:
             return np.empty((n_rows, 0), dtype=np.float32)
         return np.hstack(self._blocks).astype(np.float32)
+
+    def _starts(self) -> list[int]:
+        """First column of each block."""
+        widths = [block.shape[1] for block in self._blocks]
+        return [0, *np.cumsum(widths)[:-1]] if widths else []

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from recsys_ms.catalog.column_stack import ColumnStack, TreeArray
+from recsys_ms.catalog.directions import Directions
 from recsys_ms.core.errors import DataError, NotFittedError, UsageError
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray
@@ -72,8 +73,8 @@ class EncodedFeatures:
     kinds : ndarray of shape (n_linear,)
         ``NUMBER`` (standardised), ``PRODUCT`` (of two numbers) or ``INDICATOR`` (0 or 1).
     trees : ndarray of shape (n_rows, n_trees), float32
-        Numbers (unknown: NaN), category codes (0 unknown, 1 rare or not in training, 2 … known) and
-        tokens (0 or 1, NaN unknown).
+        Numbers (unknown: NaN), the leading directions of a vector, category codes (0 unknown, 1
+        rare or not in training, 2 … known) and tokens (0 or 1, NaN unknown).
     tree_names, tree_fields : tuple of str, shape (n_trees,)
         As above.
     categorical : tuple of int
@@ -135,6 +136,10 @@ class EncodingConfig:
         Most frequent tokens of a column for linear learners. Default 1000.
     max_tree_tokens : int
         Most frequent tokens of a column for trees, where they are dense. Default 96.
+    max_tree_directions : int
+        Leading principal directions of a vector for trees, which see no single column of it:
+        hundreds of columns that are alike took most of their time and made them no better. Default
+        8.
     quadratic : bool
         Whether linear learners also get products of every two numbers outside vectors. Default no.
     """
@@ -143,13 +148,14 @@ class EncodingConfig:
     max_categories: int = 2000
     max_tokens: int = 1000
     max_tree_tokens: int = 96
+    max_tree_directions: int = 8
     quadratic: bool = False
 
     def __post_init__(self) -> None:
         for name in ("min_count", "max_categories"):
             if getattr(self, name) < 1:
                 raise UsageError(f"EncodingConfig.{name} is {getattr(self, name)}; at least 1")
-        for name in ("max_tokens", "max_tree_tokens"):
+        for name in ("max_tokens", "max_tree_tokens", "max_tree_directions"):
             if getattr(self, name) < 0:
                 raise UsageError(f"EncodingConfig.{name} is {getattr(self, name)}; at least 0")
 
@@ -167,6 +173,7 @@ class ColumnEncoder:
         self.config = config or EncodingConfig()
         self._centers: dict[str, tuple[float, float]] | None = None
         self._unknown: tuple[str, ...] = ()
+        self._directions = Directions((), np.empty((0, 0)))
         self._categories: dict[str, tuple[str, ...]] = {}
         # Codes below _N_RESERVED that training rows had: only those get a linear column, since a
         # column that was never hot in training has nothing learned to say.
@@ -198,6 +205,10 @@ class ColumnEncoder:
             if known.size < raw.n_rows:
                 unknown.append(name)
         self._centers, self._unknown = centers, tuple(unknown)
+        vector = [name for name in centers if _field(raw, name) == VECTOR_FIELD]
+        self._directions = Directions.fit(
+            vector, _standard(raw, vector, centers), self.config.max_tree_directions
+        )
         self._categories = {
             name: vocabulary
             for name in sorted(raw.categorical)
@@ -255,6 +266,7 @@ class ColumnEncoder:
                 "reserved": {n: list(v) for n, v in self._reserved.items()},
                 "categories": {n: list(v) for n, v in self._categories.items()},
                 "tokens": {n: list(v) for n, v in self._tokens.items()},
+                "directions": self._directions.to_json(),
             }
         )
 
@@ -266,6 +278,7 @@ class ColumnEncoder:
         # The order of columns is by name, whatever JSON made of it.
         encoder._centers = {n: (p[0], p[1]) for n, p in sorted(values["centers"].items())}
         encoder._unknown = tuple(values["unknown"])
+        encoder._directions = Directions.from_json(values["directions"])
         encoder._categories = {n: tuple(v) for n, v in sorted(values["categories"].items())}
         encoder._reserved = {n: tuple(v) for n, v in sorted(values["reserved"].items())}
         encoder._tokens = {n: tuple(v) for n, v in sorted(values["tokens"].items())}
@@ -296,13 +309,17 @@ class ColumnEncoder:
         linear: ColumnStack,
         trees: ColumnStack,
     ) -> None:
-        standard: dict[str, FloatArray] = {}
-        for name, (center, scale) in centers.items():
-            values = _numeric(raw, name)
-            known = np.isfinite(values)
-            standard[name] = np.where(known, (values - center) / scale, 0.0)
-            linear.add(name, _field(raw, name), standard[name])
-            trees.add(name, _field(raw, name), np.where(known, values, np.nan))
+        table = _standard(raw, list(centers), centers)
+        standard = dict(zip(centers, np.nan_to_num(table).T, strict=True))
+        for name, values in standard.items():
+            linear.add(name, _field(raw, name), values)
+            if _field(raw, name) != VECTOR_FIELD:
+                raw_values = _numeric(raw, name)
+                known = np.isfinite(raw_values)
+                trees.add(name, _field(raw, name), np.where(known, raw_values, np.nan))
+        vector = np.isin(list(centers), self._directions.names)
+        for i, values in enumerate(self._directions(table[:, vector]).T):
+            trees.add(f"direction_{i}", VECTOR_FIELD, values)
         if self.config.quadratic:
             names = [name for name in standard if _field(raw, name) != VECTOR_FIELD]
             for i, first in enumerate(names):
@@ -356,6 +373,16 @@ class ColumnEncoder:
 def _numeric(raw: RawColumns, name: str) -> FloatArray:
     values = raw.numeric.get(name)
     return np.full(raw.n_rows, np.nan) if values is None else values
+
+
+def _standard(
+    raw: RawColumns, names: Sequence[str], centers: Mapping[str, tuple[float, float]]
+) -> FloatArray:
+    """Columns in standard deviations from the training mean, (n_rows, n_names), NaN unknown."""
+    values = np.array([_numeric(raw, name) for name in names]).reshape(len(names), raw.n_rows).T
+    center, scale = np.array([centers[name] for name in names]).reshape(len(names), 2).T
+    found: FloatArray = (np.where(np.isfinite(values), values, np.nan) - center) / scale
+    return found
 
 
 def _field(raw: RawColumns, name: str) -> str:

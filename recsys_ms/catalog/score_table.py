@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Self
 
@@ -23,7 +24,7 @@ _IDS: Final = [c.TASK_ID, c.MODEL_ID]
 _NO_SPREAD: Final = 1e-12
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ScoreTable:
     """Scores by task and model. Immutable: every change makes a new table.
 
@@ -126,17 +127,21 @@ class ScoreTable:
             NaN where a score is unknown, or known of fewer than two models of the task, or the same
             for all of them.
         """
-        scored = self.frame.index.get_level_values(c.TASK_ID).isin(set(task_ids))
-        if not scored.any() or not len(names):
+        if not len(names) or self.frame.empty:
             return np.full((len(task_ids), len(names)), np.nan)
-        values = self.frame[scored].reindex(columns=list(names)).astype(np.float64)
-        groups = values.groupby(level=c.TASK_ID)
+        rows = self._scaled.index.get_indexer(
+            pd.MultiIndex.from_arrays([list(task_ids), list(model_ids)], names=_IDS)
+        )
+        known = self._scaled.reindex(columns=list(names)).to_numpy(dtype=np.float64)
+        return np.where((rows >= 0)[:, None], known[rows], np.nan)
+
+    @cached_property
+    def _scaled(self) -> pd.DataFrame:
+        """Each score in standard deviations from the mean of the task's models."""
+        groups = self.frame.groupby(level=c.TASK_ID)
         mean, spread = groups.transform("mean"), groups.transform("std", ddof=0)
         floor = _NO_SPREAD * np.maximum(mean.abs(), 1.0)
-        scaled = (values - mean) / spread.where(spread > floor)
-        pairs = pd.MultiIndex.from_arrays([list(task_ids), list(model_ids)], names=_IDS)
-        found: FloatArray = scaled.reindex(pairs).to_numpy(dtype=np.float64)
-        return found
+        return (self.frame - mean) / spread.where(spread > floor)
 
     def to_json(self) -> str:
         """The table as text, read back by :meth:`from_json`."""

@@ -340,8 +340,7 @@ def unlikelihood(
     noise = float(np.exp(log[-1]))
     factor = _cholesky(covariance, noise)
     weights = scipy.linalg.cho_solve((factor, True), target)
-    inverse = scipy.linalg.cho_solve((factor, True), np.eye(target.size))
-    surplus = np.outer(weights, weights) - inverse
+    surplus = np.outer(weights, weights) - _inverse(factor)
     gradient = -0.5 * kernel.slopes(log, compared, surplus)
     away = (log - kernel.start) / _PRIOR_SD
     value = 0.5 * float(target @ weights) + float(np.log(np.diag(factor)).sum())
@@ -364,3 +363,11 @@ def _cholesky(covariance: FloatArray, noise: float) -> FloatArray:
         covariance + (noise + jitter) * np.eye(size), lower=True
     )
     return factor
+
+
+def _inverse(factor: FloatArray) -> FloatArray:
+    """Inverse of the matrix with this lower Cholesky factor."""
+    # A third of the operations of solving for the identity.
+    half = scipy.linalg.lapack.dpotri(factor, lower=True)[0]
+    inverse: FloatArray = np.tril(half) + np.tril(half, -1).T
+    return inverse

@@ -108,8 +108,6 @@ class BaseRanker(ABC):
     _scale_prior: ScalePrior
     _residual_sd: float
     _catalog: Catalog
-    #: Cards already looked up; a look-up in a frame costs as much as a prediction.
-    _task_cards: dict[str, TaskCard | None]
 
     @property
     def scale_prior(self) -> ScalePrior:
@@ -132,7 +130,6 @@ class BaseRanker(ABC):
             Source of every random choice.
         """
         self._catalog = catalog if catalog is not None else Catalog.empty()
-        self._task_cards = {}
         self._scale_prior = ScalePrior.fit(interactions)
         self._residual_sd = _popularity_residual_sd(interactions)
         self._fit(interactions, as_generator(rng))
@@ -216,9 +213,7 @@ class BaseRanker(ABC):
             raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
         if query.card is not None:
             return query.card
-        if query.task_id not in self._task_cards:
-            self._task_cards[query.task_id] = self._catalog.find_task_card(query.task_id)
-        return self._task_cards[query.task_id]
+        return self._catalog.find_task_card(query.task_id)
 
     def parts(
         self, task: TaskView, model_ids: Sequence[str]
@@ -244,7 +239,6 @@ class BaseRanker(ABC):
     def use_catalog(self, catalog: Catalog) -> None:
         """Use a catalog that has grown since training."""
         self._catalog = catalog
-        self._task_cards = {}
 
     @final
     def state(self) -> State:
@@ -268,7 +262,6 @@ class BaseRanker(ABC):
         """
         ranker = cls()
         ranker._catalog = catalog
-        ranker._task_cards = {}
         ranker._scale_prior = ScalePrior.from_state(state.children["scale"])
         ranker._residual_sd = float(state.values["residual_sd"])
         ranker._restore(state.children["own"])

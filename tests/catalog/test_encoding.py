@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.decomposition import PCA
 
 from recsys_ms.catalog.encoding import (
     INDICATOR,
@@ -120,6 +121,36 @@ def test_the_numbers_of_a_vector_get_no_products():
     )
     features = ColumnEncoder(EncodingConfig(quadratic=True)).fit(data).transform(data)
     assert features.linear_names == ("a", "embedding_0", "embedding_1", "a*a")
+
+
+def test_trees_see_the_leading_directions_of_a_vector():
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(12, 5)) * [5.0, 4.0, 3.0, 2.0, 1.0] + 7.0
+    names = [f"embedding_{i}" for i in range(5)]
+    numeric = dict(zip(names, table.T, strict=True))
+    numeric[names[2]] = np.append(numeric[names[2]][:-1], np.nan)
+    fields = dict.fromkeys(names, "embedding")
+    data = raw(numeric=numeric, fields=fields)
+    encoder = ColumnEncoder(EncodingConfig(max_tree_directions=3)).fit(data)
+    features = encoder.transform(data)
+    assert features.tree_names == ("direction_0", "direction_1", "direction_2")
+    assert np.isnan(features.trees[-1]).all()
+    # Each column by its own mean and spread over the rows that know it, as linear learners see it.
+    known = np.array([column(features, name) for name in names]).T[:-1]
+    peer = PCA(3, svd_solver="full").fit(known)
+    ours = features.trees[:-1] - features.trees[:-1].mean(axis=0)
+    np.testing.assert_allclose(np.abs(ours), np.abs(peer.transform(known)), atol=1e-5)
+    alone = encoder.transform(raw(numeric={n: v[3:4] for n, v in numeric.items()}, fields=fields))
+    np.testing.assert_array_equal(alone.trees, features.trees[3:4])
+
+
+def test_a_vector_without_spread_or_unknown_throughout_has_no_direction():
+    fields = {"embedding_0": "embedding", "embedding_1": "embedding"}
+    flat = raw(numeric={"embedding_0": [1.0, 1.0], "embedding_1": [np.nan, np.nan]}, fields=fields)
+    assert ColumnEncoder().fit(flat).transform(flat).tree_names == ()
+    apart = raw(numeric={"embedding_0": [1.0, 2.0, np.nan], "embedding_1": [np.nan, 2.0, 1.0]})
+    apart = raw(numeric=apart.numeric, fields=fields)
+    assert ColumnEncoder().fit(apart).transform(apart).tree_names == ()
 
 
 def test_caps_keep_the_most_frequent():

@@ -1,0 +1,68 @@
+"""Leading principal directions of a vector that is many columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+
+from recsys_ms.core.types import FloatArray, JsonDict
+
+#: Singular values below this part of the largest are rounding noise.
+_NOISE: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Directions:
+    """Principal components of standardised columns (Jolliffe 2002, §2.3).
+
+    Attributes
+    ----------
+    names : tuple of str, shape (n_columns,)
+        The columns.
+    basis : ndarray of shape (n_directions, n_columns)
+        Orthonormal rows, the direction of most variance first.
+    """
+
+    names: tuple[str, ...]
+    basis: FloatArray
+
+    @classmethod
+    def fit(cls, names: Sequence[str], standard: FloatArray, n_directions: int) -> Self:
+        """Find at most ``n_directions`` directions of the known rows of a standardised table.
+
+        Parameters
+        ----------
+        names : sequence of str, shape (n_columns,)
+        standard : ndarray of shape (n_rows, n_columns)
+            NaN where unknown.
+        n_directions : int
+            As many as vary, if that is fewer.
+        """
+        known = standard[np.isfinite(standard).all(axis=1)]
+        if not len(names) or not len(known):
+            return cls(tuple(names), np.empty((0, len(names))))
+        _, size, axes = np.linalg.svd(known - known.mean(axis=0), full_matrices=False)
+        basis = axes[: min(n_directions, int((size > _NOISE * size[0]).sum()))]
+        # A decomposition leaves the sign open: the largest entry of each row is positive.
+        largest = np.abs(basis).argmax(axis=1)
+        return cls(tuple(names), basis * np.sign(basis[np.arange(len(basis)), largest])[:, None])
+
+    def __call__(self, standard: FloatArray) -> FloatArray:
+        """Coordinates of rows, shape (n_rows, n_directions); NaN where a column is unknown."""
+        rows = np.ascontiguousarray(standard)
+        found = np.empty((len(rows), len(self.basis)))
+        # Not a matrix product: a row shall get the same bits alone and among others.
+        for at, direction in enumerate(self.basis):
+            found[:, at] = (rows * direction).sum(axis=1)
+        return found
+
+    def to_json(self) -> JsonDict:
+        """The directions as JSON values."""
+        return {"names": list(self.names), "basis": self.basis.tolist()}
+
+    @classmethod
+    def from_json(cls, document: JsonDict) -> Self:
+        """Make the directions that :meth:`to_json` wrote; the same bits."""
+        names, basis = tuple(document["names"]), document["basis"]
+        return cls(names, np.array(basis, dtype=float).reshape(len(basis), len(names)))
