@@ -223,6 +223,14 @@ def test_a_study_without_probe_sets(bench):
         score_study(replace(STUDY, n_probe=0), bench)
 
 
+def test_other_probe_sets_are_kept_apart(study, bench):
+    before = read_scores(bench, PRETRAINED, "digits")
+    fewer = replace(bench, scores="scores-30")
+    assert score_study(replace(study, n_probe=30), fewer).n_scored == 4
+    assert read_scores(fewer, PRETRAINED, "digits")["n_probe"] == 30
+    assert read_scores(bench, PRETRAINED, "digits") == before
+
+
 @pytest.mark.slow  # two fresh processes import torch and timm
 def test_two_processes_score_as_one(study, bench):
     def values():

@@ -55,6 +55,8 @@ class Bench:
         Folder of the checkpoints. May be deleted; they are then made again.
     device : str
         ``cpu`` or ``cuda``.
+    scores : str
+        Folder of the scores within ``work``.
     book : TaskBook
         The tasks by their ids.
     """
@@ -62,6 +64,7 @@ class Bench:
     history: Path
     work: Path
     device: str = "cpu"
+    scores: str = "scores"
     book: TaskBook = field(default_factory=TaskBook)
 
     def weights_path(self, model: Model) -> Path:

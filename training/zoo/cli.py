@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -40,6 +41,12 @@ ImagesFolder = Annotated[
     Path | None,
     typer.Option("--images", help="Folder of the image sets; default: the one the study names."),
 ]
+Probe = Annotated[
+    int | None,
+    typer.Option(
+        "--n-probe", min=1, help="Images that scores look at, kept apart; default: as designed."
+    ),
+]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes, one thread each.")]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 
@@ -61,6 +68,13 @@ def _at_hand(path: Path, images: Path | None) -> Study:
             style="yellow",
         )
     return design
+
+
+def _probing(design: Study, n_probe: int | None) -> tuple[Study, str]:
+    """The study with other probe sets, and the folder of their scores."""
+    if n_probe is None:
+        return design, "scores"
+    return replace(design, n_probe=n_probe), f"scores-{n_probe}"
 
 
 def _known(device: str) -> str:
@@ -136,13 +150,14 @@ def score(
     work: WorkFolder = _WORK,
     jobs: Jobs = 1,
     device: Device = "cpu",
+    n_probe: Probe = None,
 ) -> None:
     """Compute all transferability scores of all models on all targets, or the rest of them.
 
     May run beside ``run``: models that are not pre-trained yet are left for the next call.
     """
-    design = _at_hand(study, images)
-    bench = Bench(history=work, work=work, device=_known(device), book=design.book)
+    design, folder = _probing(_at_hand(study, images), n_probe)
+    bench = Bench(history=work, work=work, device=_known(device), scores=folder, book=design.book)
     report = score_study(design, bench, n_jobs=jobs, progress=RichProgress())
     _OUT.print(
         f"scored {report.n_scored}, could not score {report.n_refused}, already there "
@@ -158,10 +173,12 @@ def export(
     history: HistoryFolder = _HISTORY,
     work: WorkFolder = _WORK,
     out: OutFolder = _EMBEDDED,
+    n_probe: Probe = None,
 ) -> None:
     """Write the runs, curves, cards and scores of a study as Parquet."""
-    design = _at_hand(study, images)
-    report = export_study(design, Bench(history=history, work=work, book=design.book), out)
+    design, folder = _probing(_at_hand(study, images), n_probe)
+    bench = Bench(history=history, work=work, scores=folder, book=design.book)
+    report = export_study(design, bench, out)
     _OUT.print(
         f"{out}: {report.n_runs} runs ({report.n_failed} failed), {report.n_models} models, "
         f"{report.n_tasks} tasks, {report.n_scored} pairs with scores; "

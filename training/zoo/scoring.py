@@ -84,7 +84,7 @@ class ScoringReport:
 
 def score_path(bench: Bench, model: Model, task_id: str) -> Path:
     """JSON file of the scores of a model on a task."""
-    return bench.work / "scores" / task_id / f"{model.model_id}-{model.digest}.json"
+    return bench.work / bench.scores / task_id / f"{model.model_id}-{model.digest}.json"
 
 
 def read_scores(bench: Bench, model: Model, task_id: str) -> dict[str, Any] | None:
@@ -126,7 +126,7 @@ def score_study(
     """
     if study.n_probe < 1:
         raise UsageError(f"study {study.name!r}: n_probe is {study.n_probe}; scores need images")
-    with FileLock(bench.work / "scores" / "scores.lock"):
+    with FileLock(bench.work / bench.scores / "scores.lock"):
         outcomes = {model.model_id: bench.outcome(model) for model in study.models()}
         at_hand = [m for m in study.models() if m.source is None or outcomes[m.model_id]]
         names, pairs = _pairs(study, bench, at_hand)
