@@ -5,6 +5,7 @@ from typing import ClassVar, Self
 
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
+from recsys_ms.heads.contributions import HeadContributions as HeadContributions
 from recsys_ms.heads.design import Design as Design
 
 
@@ -35,6 +36,21 @@ class Head(ABC):
     @abstractmethod
     def predict(self, design: Design) -> FloatArray:
         """Predicted target of each row, shape (n_rows,).
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        DataError
+            Another number of columns than in ``fit``.
+        """
+
+    @abstractmethod
+    def contributions(self, design: Design) -> HeadContributions:
+        """What each card field adds to each prediction, in the unit of the target.
+
+        ``base`` plus a row's contributions is its prediction, up to rounding; each head says by
+        which rule it shares out what fields do together.
 
         Raises
         ------

@@ -12,6 +12,7 @@ from recsys_ms.core.rng import as_generator
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.heads.base import Head
+from recsys_ms.heads.contributions import HeadContributions
 from recsys_ms.heads.design import Design, check_fit_input, group_folds, n_rows_of, take_rows
 from recsys_ms.heads.kernel import KernelConfig, KernelHead
 from recsys_ms.heads.lightgbm import LightGBMHead
@@ -141,12 +142,19 @@ class EnsembleHead(Head):
         DataError
             Another number of columns than in ``fit``.
         """
-        if not self._heads:
-            raise NotFittedError("EnsembleHead is not fitted; call fit() first")
         total = np.zeros(n_rows_of(design))
-        for name, head in self._heads.items():
+        for name, head in self._fitted_heads().items():
             total += self.weights_[name] * head.predict(design)
         return total
+
+    def contributions(self, design: Design) -> HeadContributions:
+        """Weighted sum of the contributions in every head, each by that head's rule."""
+        return HeadContributions.sum_of(
+            [
+                head.contributions(design).weighted(self.weights_[name])
+                for name, head in self._fitted_heads().items()
+            ]
+        )
 
     @property
     def heads(self) -> Mapping[str, Head]:
@@ -155,17 +163,16 @@ class EnsembleHead(Head):
 
     def state(self) -> State:
         """Everything that :meth:`from_state` needs."""
-        if not self._heads:
-            raise NotFittedError("EnsembleHead is not fitted; call fit() first")
+        heads = self._fitted_heads()
         return State(
             values={
                 "n_folds": self.config.n_folds,
-                "names": list(self._heads),
-                "kinds": [head.kind for head in self._heads.values()],
-                "weights": [self.weights_[name] for name in self._heads],
+                "names": list(heads),
+                "kinds": [head.kind for head in heads.values()],
+                "weights": [self.weights_[name] for name in heads],
                 "fold_errors": dict(self.fold_errors_),
             },
-            children={name: head.state() for name, head in self._heads.items()},
+            children={name: head.state() for name, head in heads.items()},
         )
 
     @classmethod
@@ -191,6 +198,11 @@ class EnsembleHead(Head):
             restored.weights_[name] = float(weight)
         restored.fold_errors_ = {n: float(e) for n, e in values["fold_errors"].items()}
         return restored
+
+    def _fitted_heads(self) -> Mapping[str, Head]:
+        if not self._heads:
+            raise NotFittedError("EnsembleHead is not fitted; call fit() first")
+        return self._heads
 
     def _folds(
         self, n_rows: int, groups: IntArray | None, rng: np.random.Generator

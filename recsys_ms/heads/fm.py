@@ -23,6 +23,7 @@ from recsys_ms.core.rng import as_generator
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.heads.base import Head
+from recsys_ms.heads.contributions import HeadContributions, linear_fields
 from recsys_ms.heads.design import Design, linear_form
 from recsys_ms.heads.fm_solver import Problem, Solution, interaction_part
 
@@ -181,21 +182,20 @@ class FactorizationMachineHead(Head):
         linear = self.intercept_ + rows @ self.coefficients_
         return np.asarray(linear + interaction_part(rows, self.factors_))
 
-    def linear_contributions(self, design: Design) -> sp.csr_array:
-        """The exact share of each column in the linear part: ``w_j x_ij``, (n_rows, n_columns).
+    def contributions(self, design: Design) -> HeadContributions:
+        """Linear terms and half of every interaction a column is in, summed by card field.
 
-        A prediction is ``intercept_``, plus a row's sum of these, plus
-        :meth:`interaction_contribution`.
+        Column j of a row adds ``w_j x_j + ½ x_j <v_j, Σ_i v_i x_i − v_j x_j>``: an interaction is
+        shared alike by its two columns, which is its Shapley value. The base is w₀.
         """
         rows = self._known_columns(design)
-        return sp.csr_array(
-            (rows.data * self.coefficients_[rows.indices], rows.indices.copy(), rows.indptr.copy()),
-            shape=rows.shape,
-        )
-
-    def interaction_contribution(self, design: Design) -> FloatArray:
-        """What the interactions add to each prediction (Eq. 5), shape (n_rows,)."""
-        return interaction_part(self._known_columns(design), self.factors_)
+        factors = self.factors_[:, rows.indices]
+        row_of = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+        sums = (rows @ self.factors_.T)[row_of].T
+        beside = np.einsum("fe,fe->e", factors, sums - factors * rows.data)
+        each = rows.data * (self.coefficients_[rows.indices] + 0.5 * beside)
+        columns = sp.csr_array((each, rows.indices, rows.indptr), shape=rows.shape)
+        return HeadContributions.of_columns(self.intercept_, columns, linear_fields(design))
 
     def state(self) -> State:
         """Everything that :meth:`from_state` needs."""

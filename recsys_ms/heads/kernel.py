@@ -1,6 +1,5 @@
 """Gaussian process regression on meta features, for histories of a few thousand rows."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Self
 
@@ -16,6 +15,7 @@ from recsys_ms.core.rng import as_generator
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.heads.base import Head
+from recsys_ms.heads.contributions import HeadContributions, field_codes, linear_fields
 from recsys_ms.heads.design import (
     Design,
     FeatureDesign,
@@ -25,6 +25,7 @@ from recsys_ms.heads.design import (
     n_columns_of,
     n_rows_of,
 )
+from recsys_ms.heads.product_shapley import by_field, shapley_of_products
 
 #: Test rows whose kernel is held at once.
 _CHUNK: Final = 2000
@@ -147,6 +148,36 @@ class KernelHead(Head):
             predicted[start : start + _CHUNK] = np.einsum("ij,j->i", kernel, self._weights)
         return self._target[0] + self._target[1] * predicted
 
+    def contributions(self, design: Design) -> HeadContributions:
+        """Shapley values of the card fields.
+
+        A field that is not known counts as if all training rows were alike in its numbers (a factor
+        of 1 in R) and as if it said no words and no numbers elsewhere. The base is the prediction
+        without any field. See :func:`recsys_ms.heads.product_shapley.shapley_of_products`.
+        """
+        columns, rows = self._fitted()
+        check_columns(n_columns_of(design), columns.n_columns)
+        matrix = linear_form(design)
+        names, codes = field_codes(linear_fields(design))
+        first, words, joint, products = np.exp(self._parameters[-_N_PARTS - 1 : -1]).tolist()
+        amounts = np.empty((matrix.shape[0], len(names)))
+        sizes = np.bincount(rows.fields)
+        scales = np.exp(self._parameters[rows.fields]) / sizes[rows.fields]
+        chunk = max(1, _CHUNK // max(len(names), 1))
+        for start in range(0, matrix.shape[0], chunk):
+            part = columns.split(matrix[start : start + chunk])
+            factors, in_products = by_field(
+                part.numbers, rows.numbers, codes[columns.numbers], len(names), scales=scales
+            )
+            _, in_words = by_field(part.words, rows.words, codes[columns.words], len(names))
+            additive = words * in_words + products / max(rows.fields.size, 1) * in_products
+            amounts[start : start + chunk] = shapley_of_products(
+                factors, in_words, self._weights, alone=first, joint=joint
+            ) + np.einsum("pij,j->ip", additive, self._weights)
+        center, scale = self._target
+        base = center + scale * first * float(self._weights.sum())
+        return HeadContributions(base=base, fields=names, amounts=scale * amounts)
+
     def state(self) -> State:
         """Everything that :meth:`from_state` needs, the training rows among it."""
         columns, rows = self._fitted()
@@ -253,7 +284,7 @@ class _Columns:
             kept = np.asarray(np.abs(fractional).sum(axis=0)).ravel() > 0.0
             numbers, words = np.flatnonzero(kept), np.flatnonzero(~kept)
             names = tuple(str(i) for i in range(matrix.shape[1]))
-        fields = _codes([names[i] for i in numbers])
+        fields = field_codes([names[i] for i in numbers])[1]
         per_row = float(matrix[:, words].power(2).sum()) / matrix.shape[0]
         return cls(
             n_columns=int(matrix.shape[1]),
@@ -276,11 +307,6 @@ class _Parts:
     distances: tuple[FloatArray, ...]
     words: FloatArray
     products: FloatArray
-
-
-def _codes(names: Sequence[str]) -> IntArray:
-    first = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    return np.array([first[name] for name in names], dtype=np.int64)
 
 
 def _parts(left: _Rows, right: _Rows) -> _Parts:

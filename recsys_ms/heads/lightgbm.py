@@ -12,6 +12,7 @@ from recsys_ms.core.rng import as_generator, seed_from
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.heads.base import Head
+from recsys_ms.heads.contributions import HeadContributions, tree_fields
 from recsys_ms.heads.design import Design, FeatureDesign, check_columns, check_fit_input
 
 Objective: TypeAlias = Literal["regression", "lambdarank"]
@@ -172,18 +173,24 @@ class LightGBMHead(Head):
         offset, slope = self._line
         return offset + slope * self._raw(matrix)
 
-    def contributions(self, design: Design) -> FloatArray:
-        """SHAP values of each tree column, shape (n_rows, n_columns), in the unit of the target.
+    def contributions(self, design: Design) -> HeadContributions:
+        """Shapley values of the columns (TreeSHAP), summed over those of each card field.
 
-        Row sums differ from the predictions by the same constant for every row.
+        The exact algorithm of Lundberg et al. (2020, Algorithm 2), as LightGBM has it: what is not
+        known of a row goes down both branches of a split in proportion to the training rows there
+        (path-dependent). The base is the mean over the training rows.
         """
         matrix = self._checked(design)
-        if self._constant is not None or self._booster is None or matrix.shape[0] == 0:
-            return np.zeros(matrix.shape)
+        fields = tree_fields(design)
+        if self._booster is None or matrix.shape[0] == 0:
+            base = self._line[0] if self._constant is None else self._constant
+            return HeadContributions.of_columns(base, np.zeros(matrix.shape), fields)
         values = self._booster.predict(matrix, pred_contrib=True, num_threads=self.config.n_threads)
         dense = values.toarray() if sp.issparse(values) else np.asarray(values)
-        result: FloatArray = self._line[1] * dense[:, :-1]
-        return result
+        offset, slope = self._line
+        # The last column is the expected value, the same in every row.
+        base = offset + slope * float(dense[0, -1])
+        return HeadContributions.of_columns(base, slope * dense[:, :-1], fields)
 
     def state(self) -> State:
         """Everything that :meth:`from_state` needs; the trees as LightGBM's own text."""

@@ -12,6 +12,7 @@ from recsys_ms.core.errors import NotFittedError, UsageError
 from recsys_ms.core.state import State
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray, RngLike
 from recsys_ms.heads.base import Head
+from recsys_ms.heads.contributions import HeadContributions, linear_fields
 from recsys_ms.heads.design import (
     Design,
     FeatureDesign,
@@ -138,14 +139,12 @@ class LinearHead(Head):
         predicted: FloatArray = self.intercept_ + sp.csr_array(design) @ coef
         return predicted
 
-    def contributions(self, design: Design) -> sp.csr_array:
-        """What each column adds to each prediction, shape (n_rows, n_columns).
-
-        Row sums plus ``intercept_`` are the predictions.
-        """
+    def contributions(self, design: Design) -> HeadContributions:
+        """Weight times value, summed over the columns of each card field; the base is b."""
         coef = self._fitted_coef()
         check_columns(n_columns_of(design), coef.size)
-        return sp.csr_array(linear_form(design).multiply(coef[None, :]))
+        columns = sp.csr_array(linear_form(design).multiply(coef[None, :]))
+        return HeadContributions.of_columns(self.intercept_, columns, linear_fields(design))
 
     def state(self) -> State:
         """Everything that :meth:`from_state` needs."""

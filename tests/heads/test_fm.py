@@ -200,16 +200,6 @@ def test_dense_and_lanczos_spectra_agree(monkeypatch):
     np.testing.assert_allclose(spread, sparse, rtol=1e-9)
 
 
-def test_contributions_add_up_exactly():
-    design, target, *_ = planted(2)
-    head = Head(Config(l2_factors=0.3)).fit(design, target, rng=0)
-    linear = head.linear_contributions(design)
-    assert linear.shape == design.shape
-    total = head.intercept_ + linear.sum(axis=1) + head.interaction_contribution(design)
-    np.testing.assert_allclose(total, head.predict(design), atol=1e-12)
-    assert np.abs(head.interaction_contribution(design)).max() > 0.1
-
-
 def test_state_survives_json_bit_for_bit():
     design, target, *_ = planted(4)
     head = Head(Config(n_factors=3)).fit(design, target, rng=0)

@@ -116,16 +116,6 @@ def test_a_target_that_is_noise_is_shrunk_to_its_mean():
     assert np.linalg.norm(head.coef_) < 0.3 * np.linalg.norm(ordinary)
 
 
-def test_contributions_add_up_to_the_prediction():
-    design, target = problem(30, 7)
-    head = LinearHead().fit(sp.csr_array(design), target)
-    parts = head.contributions(design)
-    np.testing.assert_allclose(
-        np.asarray(parts.sum(axis=1)).ravel() + head.intercept_, head.predict(design), rtol=1e-12
-    )
-    np.testing.assert_allclose(parts.toarray()[:, 3], design[:, 3] * head.coef_[3])
-
-
 def test_state_restores_bit_for_bit_and_inputs_stay():
     design, target = problem(30, 7)
     before = design.copy(), target.copy()
