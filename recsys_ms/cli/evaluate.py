@@ -22,6 +22,7 @@ from recsys_ms.core.errors import UsageError
 from recsys_ms.core.executor import make_executor
 from recsys_ms.core.files import write_atomic
 from recsys_ms.evaluation.backtest import backtest
+from recsys_ms.evaluation.coverage import coverage_markdown, coverage_rich, coverage_table
 from recsys_ms.evaluation.registry import PROTOCOL_NAMES, make_protocol
 from recsys_ms.evaluation.table import comparison_markdown, comparison_table
 from recsys_ms.history.interactions import Interactions, OnTwoMetrics
@@ -75,6 +76,12 @@ def evaluate(
         typer.Option(help="A task with several metrics: ask, or take the most frequent."),
     ] = "error",
     seed: SeedOption = 0,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Also check how many outcomes intervals hold.")
+    ] = False,
+    coverage: Annotated[
+        float, typer.Option(help="With --intervals: share of outcomes they are made to hold.")
+    ] = 0.8,
     executor: Annotated[str, typer.Option(help="serial, processes or processes:N.")] = "serial",
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Also write the result as JSON; - for stdout.")
@@ -110,6 +117,8 @@ def evaluate(
             executor=make_executor(executor),
             progress=progress,
             history_version=opened.version,
+            keep=names if intervals else (),
+            coverage=coverage,
         )
     document = result.to_json()
     if json_out is not None and str(json_out) == "-":
@@ -118,6 +127,9 @@ def evaluate(
     if json_out is not None:
         write_atomic(json_out, json.dumps(document, indent=1, allow_nan=False).encode())
     show(comparison_markdown(result) if markdown else comparison_table(result))
+    if intervals:
+        held = coverage_table(result)
+        show(coverage_markdown(held) if markdown else coverage_rich(held))
 
 
 def _forgetting(catalog: Catalog | None, fields: Sequence[str]) -> Catalog | None:

@@ -35,12 +35,15 @@ class HeldOut:
         What they reached, in the metric's unit, higher is better.
     warmth : {"cold", "warm", "hot"}
         What training knows of the task.
+    sign : float
+        +1 where higher values of the metric are better, -1 where lower.
     """
 
     query: TaskQuery
     model_ids: tuple[str, ...]
     outcomes: FloatArray
     warmth: TaskWarmth
+    sign: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,6 +128,7 @@ def hold_out_models(
                 model_ids=names_at(interactions.model_ids, interactions.model_index[own]),
                 outcomes=outcomes[own],
                 warmth="hot" if task_id in known else "cold",
+                sign=float(interactions.signs[row]),
             )
         )
     return tuple(held_out), tuple(left_out)

@@ -310,6 +310,7 @@ def _reveal(interactions: Interactions, task_id: str, n_observed: int, seed: int
         model_ids=names_at(interactions.model_ids, columns[~revealed]),
         outcomes=outcomes[~revealed],
         warmth="warm" if n_observed else "cold",
+        sign=float(interactions.signs[interactions.task_position(task_id)]),
     )
 
 

@@ -55,6 +55,26 @@ class Cell:
     failure: str | None = None
 
 
+#: Columns of :attr:`BacktestResult.predictions`.
+PREDICTION_COLUMNS: Final = (
+    "ranker",
+    "fold",
+    "task_id",
+    "model_id",
+    "warmth",
+    "n_observed",
+    "outcome",
+    "predicted",
+    "low",
+    "high",
+)
+
+
+def no_predictions() -> pd.DataFrame:
+    """Table without rows."""
+    return pd.DataFrame({name: pd.Series(dtype=object) for name in PREDICTION_COLUMNS})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
     """A task that a fold could not test: fewer than two models were held out."""
@@ -97,6 +117,12 @@ class BacktestResult:
         Over everything.
     scenarios : mapping of warmth to mapping of ranker to RankerSummary
         Over the tasks of one warmth; only those that occur.
+    predictions : DataFrame
+        What the rankers that were asked for it said of every tested pair: columns
+        ``PREDICTION_COLUMNS``; outcome, prediction and interval in the task's own metric, NaN where
+        no training task has that metric.
+    coverage : float or None
+        Share of outcomes that those intervals are made to hold.
     """
 
     protocol: str
@@ -111,6 +137,8 @@ class BacktestResult:
     unit: Unit
     summaries: Mapping[str, RankerSummary]
     scenarios: Mapping[TaskWarmth, Mapping[str, RankerSummary]]
+    predictions: pd.DataFrame
+    coverage: float | None
 
     @classmethod
     def from_cells(
@@ -125,6 +153,8 @@ class BacktestResult:
         task_metrics: Mapping[str, str] | None = None,
         history_version: int | None = None,
         n_draws: int = N_DRAWS,
+        predictions: pd.DataFrame | None = None,
+        coverage: float | None = None,
     ) -> Self:
         """Summarise measured cells; equal cells and seed give equal intervals, in any order."""
         kept = tuple(sorted(cells, key=lambda cell: (cell.fold, cell.task_id, cell.ranker)))
@@ -158,6 +188,8 @@ class BacktestResult:
                 for warmth in WARMTHS
                 if (of := [cell for cell in kept if cell.warmth == warmth])
             },
+            predictions=no_predictions() if predictions is None else predictions,
+            coverage=coverage,
         )
 
     @property
@@ -251,6 +283,8 @@ class BacktestResult:
             ],
             "left_out": [asdict(entry) for entry in self.left_out],
             "cells": [asdict(cell) for cell in self.cells],
+            "coverage": self.coverage,
+            "predictions": {name: self.predictions[name].tolist() for name in PREDICTION_COLUMNS},
         }
         cleaned: JsonDict = _without_nan(document)
         return cleaned
@@ -280,6 +314,10 @@ class BacktestResult:
                 history_version=data["history_version"],
                 seed=data["seed"],
                 n_draws=data["n_draws"],
+                predictions=pd.DataFrame(
+                    data.get("predictions", {}), columns=list(PREDICTION_COLUMNS)
+                ),
+                coverage=data.get("coverage"),
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise DataError(

@@ -4,8 +4,14 @@ The half-width of an interval is a quantile of |outcome - prediction| in units o
 itself believes of its error (Lei et al. 2018, locally weighted conformal prediction), taken over
 held-out tasks and for several numbers of observed runs. Outcomes of one task are not exchangeable
 with those of another, so every task weighs the same, whatever its number of models.
+
+The level of that quantile is chosen such that each task, covered by the quantile of the others,
+holds the stated share on average. The level that is safe for any two-layer distribution, (1 + 1/n)
+times the stated coverage (Dunn, Wasserman & Ramdas 2022), held 95 % of the outcomes of six tasks
+where 80 % were stated.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -20,6 +26,9 @@ from recsys_ms.ranker.scale import ScalePrior, TaskScale
 
 #: Numbers of observed runs for which quantiles are measured; a task uses the nearest from below.
 _N_OBSERVED: Final = (0, 1, 3, 10)
+#: Levels that are tried: from a part of the stated coverage below it up to the largest error.
+_LEVEL_REACH: Final = 0.25
+_N_LEVELS: Final = 60
 #: Without a back-test (a single task), the normal error a model of mean skill makes.
 _DEFAULT_RESIDUAL_SD: Final = 1.0
 
@@ -76,7 +85,7 @@ class IntervalCalibration:
         prior = ScalePrior.fit(interactions)
         priors = {int(task): prior.excluding(int(task)) for task in tasks}
         for position, n_observed in enumerate(_N_OBSERVED):
-            errors, weights = [], []
+            errors = []
             for task in tasks:
                 rows = np.flatnonzero(usable & (interactions.task_index == task))
                 error = _task_errors(
@@ -90,15 +99,8 @@ class IntervalCalibration:
                 )
                 if error.size:
                     errors.append(error)
-                    weights.append(np.full(error.size, 1.0 / error.size))
             quantiles[position] = (
-                _weighted_quantile(
-                    np.concatenate(errors),
-                    np.concatenate(weights),
-                    min(1.0, coverage * (1.0 + 1.0 / len(errors))),
-                )
-                if errors
-                else quantiles[max(position - 1, 0)]
+                _half_width(errors, coverage) if errors else quantiles[max(position - 1, 0)]
             )
         return cls(coverage, residual_sd, quantiles, int(tasks.size))
 
@@ -106,6 +108,29 @@ class IntervalCalibration:
         """Half-width of the interval around a prediction, in the task's metric."""
         below = [i for i, n in enumerate(_N_OBSERVED) if n <= n_observed][-1]
         return float(self.quantiles[below]) * predicted_sd(scale, self.residual_sd)
+
+    def around(
+        self, scale: TaskScale, value: FloatArray, n_observed: int
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Predicted outcomes and both ends of their intervals, each (n_models,).
+
+        Parameters
+        ----------
+        scale : TaskScale
+            What is believed of the task's location and spread.
+        value : ndarray of shape (n_models,)
+            Predicted standardised outcomes.
+        n_observed : int
+            Outcomes of the task that are known.
+
+        Returns
+        -------
+        predicted, low, high : ndarray of shape (n_models,)
+            In the task's metric, higher is better.
+        """
+        predicted = scale.center + scale.scale * value
+        half = self.half_width(scale, n_observed)
+        return predicted, predicted - half, predicted + half
 
     def state(self) -> State:
         """All attributes."""
@@ -161,8 +186,29 @@ def _task_errors(
     return errors
 
 
-def _weighted_quantile(values: FloatArray, weights: FloatArray, level: float) -> float:
-    order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weights[order]) / weights.sum()
+def _half_width(errors: Sequence[FloatArray], coverage: float) -> float:
+    """Quantile of all errors at the level that covers each task by the others as stated."""
+    value = np.concatenate(errors)
+    task = np.repeat(np.arange(len(errors)), [error.size for error in errors])
+    weight = np.concatenate([np.full(error.size, 1.0 / error.size) for error in errors])
+    order = np.argsort(value, kind="stable")
+    value, task, weight = value[order], task[order], weight[order]
+    total = np.cumsum(weight) / len(errors)
+    if len(errors) < 2:
+        return _quantile(value, total, coverage)
+    levels = np.linspace(coverage - _LEVEL_REACH * coverage, 1.0, _N_LEVELS)
+    covered = np.zeros(_N_LEVELS)
+    for own in range(len(errors)):
+        mine = task == own
+        others = np.cumsum(np.where(mine, 0.0, weight)) / (len(errors) - 1)
+        bounds = [_quantile(value, others, float(level)) for level in levels]
+        covered += np.searchsorted(value[mine], bounds, side="right") / mine.sum()
+    # Monotone in the level; the last level is the largest error of all.
+    enough = np.flatnonzero(covered / len(errors) >= coverage - 1e-12)
+    return _quantile(value, total, float(levels[enough[0]]) if enough.size else 1.0)
+
+
+def _quantile(value: FloatArray, cumulative: FloatArray, level: float) -> float:
+    """Smallest of sorted values whose cumulative weight reaches a level."""
     at = int(np.searchsorted(cumulative, level - 1e-12))
-    return float(values[order][min(at, values.size - 1)])
+    return float(value[min(at, value.size - 1)])
