@@ -116,9 +116,7 @@ def answer_table(
     scale = base.scale_of(query)
     prediction = base.predict_view(view, candidates)
     logged = np.array([history.get(model, np.nan) for model in candidates])
-    predicted = scale.center + scale.scale * prediction.value
-    half = calibration.half_width(scale, len(query.observed))
-    low, high = predicted - half, predicted + half
+    predicted, low, high = calibration.around(scale, prediction.value, len(query.observed))
     # What was reached is known: no prediction is better than the log.
     tried = ~np.isnan(logged)
     for column in (predicted, low, high):

@@ -24,13 +24,12 @@ from recsys_ms.ranker.answer import Constraints, answer_table
 from recsys_ms.ranker.artifact import load_artifact, save_artifact
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
 from recsys_ms.ranker.by_score import score_history
+from recsys_ms.ranker.calibrate import calibrate
 from recsys_ms.ranker.config import RankerConfig, RunTable
-from recsys_ms.ranker.folds import held_out_tasks, predict_held_out
 from recsys_ms.ranker.intervals import IntervalCalibration
 from recsys_ms.ranker.known import KnownOutcomes
 from recsys_ms.ranker.names import RANKERS, make_ranker
 
-_N_CALIBRATION_FOLDS: Final = 10
 #: A metric that is a transferability score of the catalog.
 _SCORE: Final = "score:"
 _RUN_COLUMNS: Final = (
@@ -95,20 +94,14 @@ class Ranker:
         make = self._maker(progress)
         rng = named_stream(self.config.seed, "fit")
         base = make().fit(interactions, self._catalog, rng=rng)
-        held_out = base.held_out_value()
-        if held_out is None:
-            held_out = predict_held_out(
-                lambda: make_ranker(self.config.ranker),
-                interactions,
-                self._catalog,
-                held_out_tasks(interactions, _N_CALIBRATION_FOLDS, self.config.seed),
-                axis="task",
-                seed=self.config.seed,
-                progress=progress,
-                description="intervals",
-            ).value
-        self._calibration = IntervalCalibration.fit(
-            interactions, held_out, coverage=self.config.coverage, seed=self.config.seed
+        self._calibration = calibrate(
+            base,
+            lambda: make_ranker(self.config.ranker),
+            interactions,
+            self._catalog,
+            coverage=self.config.coverage,
+            seed=self.config.seed,
+            progress=progress,
         )
         self._known = KnownOutcomes.of(interactions)
         self._base = base
