@@ -287,6 +287,29 @@ class PairProcess:
         found: FloatArray = self.kernel.covariance(self.log, asked, self.rows) @ self.weights
         return found
 
+    def shares(self, asked: Pairs, seen: Pairs | None = None) -> tuple[FloatArray, FloatArray]:
+        """How much each known outcome counts in the expected outcomes of pairs.
+
+        ``k (K + σ²I)⁻¹``: the mean is linear in the outcomes (Rasmussen & Williams 2006, §2.6).
+
+        Returns
+        -------
+        training, observed : ndarray of shape (n_asked, n_rows) and (n_asked, n_seen)
+            ``training @ target`` is :meth:`mean`; with ``seen``, ``training @ target + observed @
+            outcome`` is :meth:`updated`.
+        """
+        across = self.kernel.covariance(self.log, asked, self.rows)
+        training = scipy.linalg.cho_solve((self.factor, True), across.T).T
+        if seen is None:
+            return training, np.zeros((training.shape[0], 0))
+        own = self.kernel.covariance(self.log, seen, self.rows)
+        of_seen = scipy.linalg.cho_solve((self.factor, True), own.T).T
+        gram = self.kernel.covariance(self.log, seen, seen) - of_seen @ own.T
+        between = self.kernel.covariance(self.log, asked, seen) - training @ own.T
+        factor = _cholesky(gram, float(np.exp(self.log[-1])))
+        observed = scipy.linalg.cho_solve((factor, True), between.T).T
+        return training - observed @ of_seen, observed
+
     def updated(self, asked: Pairs, seen: Pairs, outcome: FloatArray) -> FloatArray:
         """Expected outcomes given some more pairs and their outcomes, shape (n_asked,)."""
         cross, own = (

@@ -39,6 +39,8 @@ class Interactions:
         Metric of each task, shape (n_tasks,).
     signs : ndarray of shape (n_tasks,)
         +1 where higher values are better, -1 where lower.
+    run_ids : tuple of str, shape (n_interactions,)
+        Run that reached the value, "" where it had no id; empty where no run was said to have one.
     """
 
     task_ids: tuple[str, ...]
@@ -50,6 +52,7 @@ class Interactions:
     costs: FloatArray
     metrics: tuple[str, ...]
     signs: FloatArray
+    run_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for array in (
@@ -98,7 +101,7 @@ class Interactions:
         ----------
         runs : DataFrame
             With the columns ``task_id, model_id, metric, direction, value, status`` and, where
-            known, ``cost_gpu_seconds``; :meth:`History.runs` gives one.
+            known, ``cost_gpu_seconds`` and ``run_id``; :meth:`History.runs` gives one.
         metric : str, mapping of task id to str, or None
             Which metric to learn from where a task was logged in several. Runs in other metrics are
             left out; tasks that a mapping does not name keep their only metric.
@@ -156,6 +159,9 @@ class Interactions:
             costs=mean_costs,
             metrics=tuple(map(str, per_task[c.METRIC])),
             signs=np.where(per_task[c.DIRECTION].to_numpy() == "min", -1.0, 1.0),
+            run_ids=tuple(usable[c.RUN_ID].iloc[first].fillna("").astype(str))
+            if c.RUN_ID in usable
+            else (),
         )
 
     @classmethod
@@ -226,6 +232,7 @@ class Interactions:
             costs=self.costs[keep],
             metrics=tuple(self.metrics[i] for i in tasks),
             signs=self.signs[tasks],
+            run_ids=tuple(self.run_ids[i] for i in np.flatnonzero(keep)) if self.run_ids else (),
         )
 
     def without_task(self, task_id: str) -> Self:

@@ -1,6 +1,7 @@
 """The default ranker: popularity, transfer and meta scores, blended by nested back-test."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import PLAIN_TASK, BaseRanker, Prediction, TaskView
 from recsys_ms.ranker.cards import CardRanker
 from recsys_ms.ranker.choice import choose_blend, choose_order, order_loss
+from recsys_ms.ranker.contributions import Contributions, Source
 from recsys_ms.ranker.correction import ResidualCorrection
 from recsys_ms.ranker.folds import (
     HeldOutPredictions,
@@ -25,7 +27,8 @@ from recsys_ms.ranker.folds import (
 from recsys_ms.ranker.gp import PairProcessRanker
 from recsys_ms.ranker.meta import FactorizationMachineRanker, LightGBMRanker, LinearRanker
 from recsys_ms.ranker.popularity import PopularityRanker, positions
-from recsys_ms.ranker.portfolio import MAX_SCENARIOS, portfolio_order
+from recsys_ms.ranker.portfolio import portfolio_order
+from recsys_ms.ranker.scenarios import columns_of_models, largest_tasks, rows_of_tasks
 from recsys_ms.ranker.transfer import NMFRanker
 
 #: Parts of the blend. For models with runs ``cards`` is popularity itself.
@@ -40,6 +43,8 @@ CANDIDATES: Final[dict[str, type[BaseRanker]]] = {
         PairProcessRanker,
     )
 }
+#: Part of the prediction that outcomes observed on the task itself make.
+OBSERVED_PART: Final = "observed runs"
 _DEFAULT: Final = CardRanker.name
 _POPULARITY_ORDER: Final = PopularityRanker.name
 _MAX_TASK_FOLDS: Final = 8
@@ -51,6 +56,16 @@ _SMOOTHING: Final = {"portfolio": 0.5, "portfolio, smoother": 0.7, "robust mean"
 _DEFAULT_ORDER: Final = "portfolio"
 #: Observed outcomes at which half of the portfolio's caution is gone: the task itself is known.
 _HALF_OBSERVED: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Surprises:
+    """Observed models with runs, their positions and residuals, and the task's own scenario."""
+
+    ids: tuple[str, ...]
+    at: IntArray
+    residual: FloatArray
+    own: int
 
 
 class AutoRanker(BaseRanker):
@@ -88,8 +103,8 @@ class AutoRanker(BaseRanker):
         self._held_out_value: FloatArray | None = None
         if held_out is not None:
             self._held_out_value = held_out.value @ self._weights
-        self._scenario_tasks = _largest_tasks(interactions)
-        self._scenarios = _rows(interactions, normal, self._scenario_tasks)
+        self._scenario_tasks = largest_tasks(interactions)
+        self._scenarios = rows_of_tasks(interactions, normal, self._scenario_tasks)
         self._correction: ResidualCorrection | None = None
         if self._held_out_value is not None:
             kept = [interactions.task_position(task) for task in self._scenario_tasks]
@@ -140,11 +155,30 @@ class AutoRanker(BaseRanker):
         """Weight and value of each candidate, and of the correction by observed outcomes."""
         at = positions(self._model_ids, model_ids)
         values = self._child_values(task, model_ids)
-        weights = np.where((at >= 0)[:, None], self._weights, self._cold_weights)
+        weights = self._weights_of(at)
         found = {name: (weights[:, i], values[:, i]) for i, name in enumerate(self._names)}
         correction = self._corrections(task, at)
-        found["observed runs"] = (np.ones(at.size), correction)
+        found[OBSERVED_PART] = (np.ones(at.size), correction)
         return found
+
+    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
+        """What is inside each candidate, by its weight, and what each observed outcome moved."""
+        at = positions(self._model_ids, model_ids)
+        weights = self._weights_of(at)
+        described = TaskView(task_id=task.task_id, card=task.card)
+        found = [
+            each.weighted(weights[:, i])
+            for i, name in enumerate(self._names)
+            if weights[:, i].any()
+            for each in self._children[name].explain(described, model_ids)
+        ]
+        seen = self._surprises(task)
+        if self._correction is not None and seen.ids:
+            shares = self._correction.shares(at, seen.at, without_task=seen.own)
+            amounts = np.where((at >= 0)[:, None], shares * seen.residual, 0.0)
+            sources = tuple(Source.observed(model_id) for model_id in seen.ids)
+            found.append(Contributions(OBSERVED_PART, sources, amounts))
+        return tuple(found)
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         at = positions(self._model_ids, model_ids)
@@ -155,7 +189,7 @@ class AutoRanker(BaseRanker):
             value=value,
             deviation=value - self._plain_value(task, model_ids, value),
             popularity=parts[_DEFAULT][1],
-            scenarios=_columns(self._scenarios, at),
+            scenarios=columns_of_models(self._scenarios, at),
             smoothing=self._smoothing(len(task.observed_ids)),
         )
         return Prediction(value=value, order=key)
@@ -167,8 +201,7 @@ class AutoRanker(BaseRanker):
         is_plain = task.card is None and not task.observed_ids and task.task_id not in self._hot
         if is_plain:
             return value
-        at = positions(self._model_ids, model_ids)
-        weights = np.where((at >= 0)[:, None], self._weights, self._cold_weights)
+        weights = self._weights_of(positions(self._model_ids, model_ids))
         plain: FloatArray = (weights * self._child_values(PLAIN_TASK, model_ids)).sum(axis=1)
         return plain
 
@@ -185,22 +218,26 @@ class AutoRanker(BaseRanker):
         )
 
     def _corrections(self, task: TaskView, at: IntArray) -> FloatArray:
-        corrected = np.zeros(at.size)
-        seen_at = positions(self._model_ids, task.observed_ids)
-        seen = np.flatnonzero(seen_at >= 0)
-        if self._correction is None or seen.size == 0:
-            return corrected
-        ids = [task.observed_ids[int(i)] for i in seen]
-        expected = self._child_values(task, ids) @ self._weights
+        seen = self._surprises(task)
+        if self._correction is None or not seen.ids:
+            return np.zeros(at.size)
+        moved = self._correction.expected(seen.at, seen.residual, without_task=seen.own)
+        return np.where(at >= 0, moved[at], 0.0)
+
+    def _surprises(self, task: TaskView) -> "_Surprises":
+        """Observed outcomes of models with runs, and by how much the blend was off."""
+        at = positions(self._model_ids, task.observed_ids)
+        seen = np.flatnonzero(at >= 0)
+        ids = tuple(task.observed_ids[int(i)] for i in seen)
+        residual = np.empty(0)
+        if ids:
+            residual = task.observed_scores[seen] - self._child_values(task, ids) @ self._weights
         own = np.flatnonzero(self._scenario_tasks == task.task_id)
-        moved = self._correction.expected(
-            seen_at[seen],
-            task.observed_scores[seen] - expected,
-            without_task=int(own[0]) if own.size else -1,
-        )
-        known = at >= 0
-        corrected[known] = moved[at[known]]
-        return corrected
+        return _Surprises(ids, at[seen], residual, int(own[0]) if own.size else -1)
+
+    def _weights_of(self, at: IntArray) -> FloatArray:
+        """Weights of the candidates for models with runs and without, (n_models, n_candidates)."""
+        return np.where((at >= 0)[:, None], self._weights, self._cold_weights)
 
     def _held_out(
         self, interactions: Interactions, axis: str, seed: int
@@ -350,26 +387,3 @@ def _order_key(
     robust = np.where(n_tasks > 0, mean + deviation, value)
     # Past tasks stand for how a task strays from what is expected of it, this one included.
     return portfolio_order(robust, scenarios + deviation, smoothing=smoothing)
-
-
-def _largest_tasks(interactions: Interactions) -> np.ndarray:
-    """Ids of the tasks with most models, at most ``MAX_SCENARIOS``, in order of id."""
-    sizes = np.bincount(interactions.task_index, minlength=interactions.n_tasks)
-    chosen = np.sort(np.argsort(-sizes, kind="stable")[:MAX_SCENARIOS])
-    return np.array([interactions.task_ids[int(i)] for i in chosen], dtype=object)
-
-
-def _rows(interactions: Interactions, data: FloatArray, task_ids: np.ndarray) -> FloatArray:
-    """Rows of the tasks × models matrix of ``data``, NaN where there is no run."""
-    full = np.full((task_ids.size, interactions.n_models), np.nan)
-    for row, task_id in enumerate(task_ids):
-        begin, end = np.searchsorted(
-            interactions.task_index, interactions.task_position(task_id) + np.array([0, 1])
-        )
-        full[row, interactions.model_index[begin:end]] = data[begin:end]
-    return full
-
-
-def _columns(scenarios: FloatArray, at: IntArray) -> FloatArray:
-    """Columns of models, NaN for models without runs (position -1)."""
-    return np.where(at >= 0, scenarios[:, np.maximum(at, 0)], np.nan)

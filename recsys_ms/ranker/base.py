@@ -17,6 +17,7 @@ from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, RngLike
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
+from recsys_ms.ranker.contributions import Contributions
 from recsys_ms.ranker.scale import ScalePrior, TaskScale
 
 
@@ -223,6 +224,16 @@ class BaseRanker(ABC):
         Both have shape (n_models,), and the products add up to the predicted value.
         """
         return {self.name: (np.ones(len(model_ids)), self.predict_view(task, model_ids).value)}
+
+    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
+        """What is inside the parts; everything adds up to the predicted value of each model.
+
+        A part that does not say more is its own source. A part of weight 0 may be left out.
+        """
+        return tuple(
+            Contributions.whole(name, weight * value)
+            for name, (weight, value) in self.parts(task, model_ids).items()
+        )
 
     def place(self, task: TaskView) -> Placed | None:
         """Where a task without runs was placed among the known ones, if this ranker does so."""

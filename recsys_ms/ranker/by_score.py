@@ -12,6 +12,7 @@ from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.contributions import Contributions, Source
 
 
 class ScoreRanker(BaseRanker):
@@ -38,6 +39,11 @@ class ScoreRanker(BaseRanker):
         values = self._catalog.scores.relative([self._score], ids, model_ids)[:, 0]
         value = np.nan_to_num(values)
         return Prediction(value=value, order=value)
+
+    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
+        """The score is all there is."""
+        value = self.predict_view(task, model_ids).value
+        return (Contributions.whole(self.name, value, Source("feature", f"score:{self._score}")),)
 
     def _state(self) -> State:
         return State(values={"score": self._score})
@@ -67,15 +73,20 @@ class ScoredHistoryRanker(BaseRanker):
         self._score = score
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
-        if self._inner is None:
-            raise UsageError("ScoredHistoryRanker: give the ranker that shall learn")
         scored = scored_interactions(interactions, self._catalog, self._score)
-        self._inner.fit(scored, self._catalog, rng=seed_from(rng))
+        self._learner().fit(scored, self._catalog, rng=seed_from(rng))
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
+        return self._learner().predict_view(task, model_ids)
+
+    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
+        """What is inside the parts of the ranker that learned."""
+        return self._learner().explain(task, model_ids)
+
+    def _learner(self) -> BaseRanker:
         if self._inner is None:
             raise UsageError("ScoredHistoryRanker: give the ranker that shall learn")
-        return self._inner.predict_view(task, model_ids)
+        return self._inner
 
     def _state(self) -> State:
         raise UsageError(

@@ -13,6 +13,7 @@ from recsys_ms.heads.ensemble import EnsembleHead
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.contributions import POPULARITY, Contributions
 from recsys_ms.ranker.popularity import mean_by_model, positions
 
 
@@ -42,6 +43,19 @@ class CardRanker(BaseRanker):
             features = self._encoder.transform(self._catalog, [model_ids[int(i)] for i in cold])
             value[cold] = self._head.predict(row_design(features))
         return Prediction(value=value, order=value)
+
+    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
+        """Popularity of models with runs; of others what each field of the card adds."""
+        at = positions(self._model_ids, model_ids)
+        known = np.where(at >= 0, self._means[np.maximum(at, 0)], 0.0)
+        found = Contributions.whole(self.name, known, POPULARITY)
+        if (at >= 0).all():
+            return (found,)
+        features = self._encoder.transform(self._catalog, model_ids)
+        by_card = Contributions.of_fields(
+            self.name, self._head.contributions(row_design(features))
+        ).weighted((at < 0).astype(np.float64))
+        return (Contributions.joined(self.name, [found, by_card]),)
 
     def _state(self) -> State:
         return State(

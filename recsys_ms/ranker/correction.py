@@ -131,6 +131,26 @@ class ResidualCorrection:
         nearest = int(np.searchsorted(_N_SHOWN, observed.size, side="right")) - 1
         return _condition(rows, observed, residual, float(self.noise[nearest]))
 
+    def shares(self, asked: IntArray, observed: IntArray, *, without_task: int = -1) -> FloatArray:
+        """How much each observed residual counts in :meth:`expected`, (n_asked, n_observed).
+
+        Parameters
+        ----------
+        asked : ndarray of shape (n_asked,)
+            Models whose residual is expected.
+        observed : ndarray of shape (n_observed,)
+            Models whose residual is known.
+        without_task : int
+            As in :meth:`expected`.
+        """
+        rows = self.residuals
+        if without_task >= 0:
+            rows = np.delete(rows, without_task, axis=0)
+        if observed.size == 0:
+            return np.zeros((asked.size, 0))
+        nearest = int(np.searchsorted(_N_SHOWN, observed.size, side="right")) - 1
+        return _condition_shares(rows, asked, observed, float(self.noise[nearest]))
+
     def state(self) -> State:
         """Both attributes."""
         return State(arrays={"residuals": self.residuals, "noise": self.noise})
@@ -152,8 +172,7 @@ def _condition(
     if observed.size == 0 or n_tasks == 0 or not np.isfinite(noise):
         return np.zeros(n_models)
     seen = residuals[:, observed]
-    variance = max(float(np.mean(residuals**2)), 1e-12)
-    strength = n_tasks * noise * variance
+    strength = _strength(residuals, noise)
     # Push-through identity: Rᵀ(R_o R_oᵀ + λI)⁻¹R_o = RᵀR_o(R_oᵀR_o + λI)⁻¹.
     if n_tasks <= observed.size:
         weights = np.linalg.solve(seen @ seen.T + strength * np.eye(n_tasks), seen @ values)
@@ -162,3 +181,26 @@ def _condition(
         weights = seen @ np.linalg.solve(inner, values)
     expected: FloatArray = residuals.T @ weights
     return expected
+
+
+def _condition_shares(
+    residuals: FloatArray, asked: IntArray, observed: IntArray, noise: float
+) -> FloatArray:
+    """``K_ao (K_oo + s²I)⁻¹``: the matrix of :func:`_condition` for some models."""
+    n_tasks = residuals.shape[0]
+    if n_tasks == 0 or not np.isfinite(noise):
+        return np.zeros((asked.size, observed.size))
+    seen, own = residuals[:, observed], residuals[:, asked]
+    strength = _strength(residuals, noise)
+    if n_tasks <= observed.size:
+        shares: FloatArray = own.T @ np.linalg.solve(
+            seen @ seen.T + strength * np.eye(n_tasks), seen
+        )
+    else:
+        inner = seen.T @ seen + strength * np.eye(observed.size)
+        shares = own.T @ seen @ np.linalg.inv(inner)
+    return shares
+
+
+def _strength(residuals: FloatArray, noise: float) -> float:
+    return len(residuals) * noise * max(float(np.mean(residuals**2)), 1e-12)

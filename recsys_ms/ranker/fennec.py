@@ -15,6 +15,7 @@ from recsys_ms.core.types import FloatArray, JsonDict
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.contributions import Contributions
 from recsys_ms.ranker.folds import held_out_tasks, predict_held_out
 from recsys_ms.ranker.meta import LinearRanker
 from recsys_ms.ranker.transfer import NMFRanker
@@ -109,17 +110,29 @@ class FennecRanker(BaseRanker):
         self, task: TaskView, model_ids: Sequence[str]
     ) -> dict[str, tuple[FloatArray, FloatArray]]:
         """Weight and value of the transfer score and of the meta score."""
-        described = TaskView(task_id=task.task_id, card=task.card)
         return {
             part.name: (
                 np.full(len(model_ids), weight),
                 part.predict_view(view, model_ids).value,
             )
-            for part, weight, view in (
-                (self._transfer, self._alpha, task),
-                (self._meta, 1.0 - self._alpha, described),
-            )
+            for part, weight, view in self._weighed(task)
         }
+
+    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
+        """Known tasks behind the transfer score, fields behind the meta score."""
+        return tuple(
+            each.weighted(np.full(len(model_ids), weight))
+            for part, weight, view in self._weighed(task)
+            for each in part.explain(view, model_ids)
+        )
+
+    def _weighed(self, task: TaskView) -> tuple[tuple[BaseRanker, float, TaskView], ...]:
+        """Each part, its weight, and the task as the part sees it."""
+        described = TaskView(task_id=task.task_id, card=task.card)
+        return (
+            (self._transfer, self._alpha, task),
+            (self._meta, 1.0 - self._alpha, described),
+        )
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         value = np.sum([w * part for w, part in self.parts(task, model_ids).values()], axis=0)

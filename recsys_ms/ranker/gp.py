@@ -22,6 +22,7 @@ from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.contributions import POPULARITY, Contributions, Source
 from recsys_ms.ranker.popularity import positions
 
 #: Most training pairs: time grows with their cube, memory with their square.
@@ -88,18 +89,43 @@ class PairProcessRanker(BaseRanker):
         for start in range(0, len(asked_ids), _CHUNK):
             part = asked_ids[start : start + _CHUNK]
             value[start : start + len(part)] = self._ask(task, part)
-        at = positions(self._model_ids, asked_ids)
-        value += np.where(at >= 0, self._offsets[np.maximum(at, 0)], 0.0)
+        value += self._offset(asked_ids)
         return Prediction(value=value, order=value)
 
     def _ask(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
         asked = self._pairs_of(task, model_ids)
-        if not task.observed_ids or task.task_id in self._task_ids:
+        seen, outcome = self._seen(task)
+        if seen is None:
             return self._process.mean(asked)
-        seen = self._pairs_of(task, task.observed_ids)
-        at = positions(self._model_ids, task.observed_ids)
-        offset = np.where(at >= 0, self._offsets[np.maximum(at, 0)], 0.0)
-        return self._process.updated(asked, seen, task.observed_scores - offset)
+        return self._process.updated(asked, seen, outcome)
+
+    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
+        """What the outcome of each known run adds, and each observed one.
+
+        The expected outcome is linear in the known ones: a run adds its standardised outcome times
+        its share (:meth:`PairProcess.shares`), which is by how much the prediction would change
+        had the run come out as the mean of its task.
+        """
+        seen, outcome = self._seen(task)
+        training, observed = self._process.shares(self._pairs_of(task, model_ids), seen)
+        runs = zip(self._row_task.tolist(), self._row_model.tolist(), strict=True)
+        sources = [Source.run(self._task_ids[t], self._model_ids[m]) for t, m in runs]
+        if seen is not None:
+            sources += [Source.observed(model_id) for model_id in task.observed_ids]
+        amounts = [training * self._target, observed * outcome, self._offset(model_ids)[:, None]]
+        return (Contributions(self.name, (*sources, POPULARITY), np.hstack(amounts)),)
+
+    def _seen(self, task: TaskView) -> tuple[Pairs | None, FloatArray]:
+        """Pairs to condition on besides the training's, and what they left over."""
+        if not task.observed_ids or task.task_id in self._task_ids:
+            return None, np.empty(0)
+        offset = self._offset(task.observed_ids)
+        return self._pairs_of(task, task.observed_ids), task.observed_scores - offset
+
+    def _offset(self, model_ids: Sequence[str]) -> FloatArray:
+        """Mean over a model's tasks that is taken off its outcomes, 0 where none is."""
+        at = positions(self._model_ids, model_ids)
+        return np.where(at >= 0, self._offsets[np.maximum(at, 0)], 0.0)
 
     def _pairs_of(self, task: TaskView, model_ids: Sequence[str]) -> Pairs:
         # A known task is the training task itself; any other is unlike all by its id.

@@ -1,5 +1,6 @@
 """What a trained ranker keeps of its history: who reached what, to answer and to give reasons."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -79,6 +80,17 @@ class KnownOutcomes:
         scores = self.scores[begin:end]
         return int(np.sum(scores > scores[own[0]])) + 1, int(scores.size)
 
+    def run_id(self, task_id: str, model_id: str) -> str | None:
+        """Id of the best run of a model on a training task; None where there is none."""
+        inter = self.interactions
+        task, model = _at(inter.task_ids, task_id), _at(inter.model_ids, model_id)
+        if task is None or model is None or not inter.run_ids:
+            return None
+        begin, end = np.searchsorted(inter.task_index, [task, task + 1]).tolist()
+        row = begin + int(np.searchsorted(inter.model_index[begin:end], model))
+        found = row < end and inter.model_index[row] == model
+        return (inter.run_ids[row] or None) if found else None
+
     def best_tasks(self, model_id: str, *, n: int = 2) -> list[tuple[str, int, int]]:
         """Training tasks on which a model ranked highest: (task id, rank from 1, models run)."""
         inter = self.interactions
@@ -109,6 +121,7 @@ class KnownOutcomes:
                 "task_ids": list(inter.task_ids),
                 "model_ids": list(inter.model_ids),
                 "metrics": list(inter.metrics),
+                "run_ids": list(inter.run_ids),
                 "added": {task: dict(models) for task, models in self.added.items()},
             },
             arrays={
@@ -129,7 +142,15 @@ class KnownOutcomes:
             task_ids=tuple(state.values["task_ids"]),
             model_ids=tuple(state.values["model_ids"]),
             metrics=tuple(state.values["metrics"]),
+            # An artifact of before run ids were kept has none.
+            run_ids=tuple(state.values.get("run_ids", ())),
             **arrays,
         )
         kept = cls.of(interactions)
         return cls(kept.interactions, kept.scores, state.values["added"])
+
+
+def _at(ids: tuple[str, ...], wanted: str) -> int | None:
+    """Position in sorted ids."""
+    at = bisect_left(ids, wanted)
+    return at if at < len(ids) and ids[at] == wanted else None

@@ -14,6 +14,7 @@ latter as their target; a line takes popularity as a feature.
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -34,6 +35,7 @@ from recsys_ms.heads.linear import LinearHead
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.contributions import POPULARITY, Contributions
 from recsys_ms.ranker.popularity import positions
 
 
@@ -97,6 +99,20 @@ class HeadRanker(BaseRanker):
         if self.on_residual:
             value = value + _offset(raw)
         return Prediction(value=value, order=value)
+
+    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
+        """What each field of both cards, each score and popularity add, by the head's rule.
+
+        Fields of the task's card are told from those of the model's by ``task`` before their name.
+        """
+        at = positions(self._model_ids, model_ids)
+        raw = self._query_history(task, at)
+        design = _with_task_fields(self._query_design(task, model_ids, at, raw))
+        found = Contributions.of_fields(self.name, self._head.contributions(design))
+        if self.on_residual:
+            expected = Contributions.whole(self.name, _offset(raw), POPULARITY)
+            found = Contributions.joined(self.name, [found, expected])
+        return (found,)
 
     def _query_history(self, task: TaskView, at: IntArray) -> RawColumns:
         row = self._task_ids.index(task.task_id) if task.task_id in self._task_ids else -1
@@ -277,6 +293,17 @@ def encode_task(encoder: TaskFeatureEncoder, task: TaskView) -> EncodedFeatures:
     """Features of one task, from the card it was asked with; unknown without one."""
     card = task.card if task.card is not None else TaskCard(task_id=task.task_id)
     return encoder.transform_cards([card])
+
+
+def _with_task_fields(design: FeatureDesign) -> FeatureDesign:
+    """The same design with ``task`` before the fields of its first block, the task's card."""
+    (features, rows), *others = design.blocks
+    told = replace(
+        features,
+        linear_fields=tuple(f"task {field}" for field in features.linear_fields),
+        tree_fields=tuple(f"task {field}" for field in features.tree_fields),
+    )
+    return FeatureDesign(blocks=((told, rows), *others))
 
 
 def _pair_columns(names: Sequence[str], values: FloatArray, distances: FloatArray) -> RawColumns:

@@ -11,6 +11,7 @@ from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.contributions import POPULARITY, Contributions
 
 
 class PopularityRanker(BaseRanker):
@@ -30,6 +31,11 @@ class PopularityRanker(BaseRanker):
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         value = lookup(self.model_ids_, self.mean_scores_, model_ids)
         return Prediction(value=value, order=value)
+
+    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
+        """Popularity is all there is."""
+        value = self.predict_view(task, model_ids).value
+        return (Contributions.whole(self.name, value, POPULARITY),)
 
     def _state(self) -> State:
         return State(

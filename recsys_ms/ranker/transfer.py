@@ -31,6 +31,8 @@ from recsys_ms.heads.linear import LinearHead
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.ranker.contributions import BASE, Contributions, Source
+from recsys_ms.ranker.folding import Folding
 from recsys_ms.ranker.popularity import positions
 
 #: Weight of the prior place of a task when a few of its outcomes are folded in, in outcomes.
@@ -130,6 +132,48 @@ class FactorRanker(BaseRanker):
         )
         return Prediction(value=value, order=value)
 
+    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
+        """Known tasks that place a cold task, factors of a known one, outcomes folded in.
+
+        A cold task's factors are a weighted mean of the known tasks', so its score of a model is
+        the same mean of theirs: each adds its weight times its own score. The factors of a known
+        task are learned together with all others and are shared out by dimension. Folding in is
+        linear once it is known which factors stay above 0, and outcomes count by that.
+        """
+        models = self.model_factors(model_ids)
+        folding = self._folding(task)
+        seen = models @ folding.gain
+        outcomes = seen * (self._offset + self._slope * folding.values)
+        kept = models @ folding.keep
+        rest = self._offset * (1.0 - seen.sum(axis=1))
+        placed = self.place(task)
+        if placed is None:
+            own = self._tasks[self._task_ids.index(task.task_id)]
+            prior = np.column_stack([rest, self._slope * kept * own])
+            sources = (BASE, *self._factor_sources())
+        else:
+            weights = np.array([placed.weights[known] for known in self._task_ids])
+            prior = weights * (self._slope * kept @ self._tasks.T + rest[:, None])
+            sources = tuple(Source.task(known) for known in self._task_ids)
+        observed = tuple(Source.observed(model_id) for model_id in task.observed_ids)
+        return (Contributions(self.name, (*sources, *observed), np.hstack([prior, outcomes])),)
+
+    def _factor_sources(self) -> tuple[Source, ...]:
+        """A factor is told by the known task that has most of it."""
+        most = self._tasks.argmax(axis=0)
+        return tuple(
+            Source("factor", f"factor {i + 1} (most in {self._task_ids[int(task)]})")
+            for i, task in enumerate(most)
+        )
+
+    def _folding(self, task: TaskView) -> Folding:
+        """How the factors of a task come from its prior place and its outcomes."""
+        if not task.observed_ids:
+            return Folding.none(self._models.shape[1])
+        return self._fold_in_linear(
+            self.task_factors(task), self.model_factors(task.observed_ids), task.observed_scores
+        )
+
     def model_factors(self, model_ids: Sequence[str]) -> FloatArray:
         """Factor rows of models, shape (n_models, n_factors); from their cards where no run is."""
         at = positions(self._model_ids, model_ids)
@@ -171,6 +215,12 @@ class FactorRanker(BaseRanker):
         self, prior: FloatArray, model_factors: FloatArray, score: FloatArray
     ) -> FloatArray:
         """Factors of a task whose outcomes on some models are known."""
+
+    @abstractmethod
+    def _fold_in_linear(
+        self, folded: FloatArray, model_factors: FloatArray, score: FloatArray
+    ) -> Folding:
+        """The same as a linear map, given the factors that it led to."""
 
     def _state(self) -> State:
         return State(
@@ -248,6 +298,22 @@ class NMFRanker(FactorRanker):
         value = (score - self._offset) / self._slope
         return fold_in(model_factors, value, alpha=_FOLD_IN_ALPHA, prior=prior)
 
+    def _fold_in_linear(
+        self, folded: FloatArray, model_factors: FloatArray, score: FloatArray
+    ) -> Folding:
+        if self._slope <= 0.0:
+            return Folding.none(folded.size, n_observed=score.size)
+        # Factors at 0 stay there; the others solve the normal equations without them.
+        free = folded > 0.0
+        held = np.diag(free.astype(np.float64))
+        rows = model_factors @ held
+        system = np.linalg.inv(rows.T @ rows + _FOLD_IN_ALPHA * np.eye(folded.size))
+        return Folding(
+            keep=_FOLD_IN_ALPHA * held @ system @ held,
+            gain=held @ system @ rows.T,
+            values=(score - self._offset) / self._slope,
+        )
+
 
 class ALSRanker(FactorRanker):
     """Confidence-weighted ALS (``implicit``) of better or worse than the task's average."""
@@ -283,7 +349,24 @@ class ALSRanker(FactorRanker):
             confidence,
             regularization=self.config.regularization,
         )
-        # Hu et al. have no prior place; a few outcomes weigh against it as in the NMF.
-        share = score.size / (score.size + _FOLD_IN_ALPHA * model_factors.shape[1])
+        share = self._share(score.size, model_factors.shape[1])
         folded: FloatArray = (1.0 - share) * prior + share * own
         return folded
+
+    def _fold_in_linear(
+        self, folded: FloatArray, model_factors: FloatArray, score: FloatArray
+    ) -> Folding:
+        preference, confidence = preference_and_confidence(score)
+        weighed = confidence[:, None] * model_factors
+        penalty = self.config.regularization * np.eye(folded.size)
+        share = self._share(score.size, folded.size)
+        system = np.linalg.inv(model_factors.T @ weighed + penalty)
+        return Folding(
+            keep=(1.0 - share) * np.eye(folded.size),
+            gain=share * system @ weighed.T,
+            values=preference,
+        )
+
+    def _share(self, n_observed: int, n_factors: int) -> float:
+        # Hu et al. have no prior place; a few outcomes weigh against it as in the NMF.
+        return n_observed / (n_observed + _FOLD_IN_ALPHA * n_factors)
