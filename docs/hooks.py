@@ -1,7 +1,14 @@
-"""Hooks of the documentation site (``mkdocs.yml``): links out of docs, help texts, Sphinx roles.
+"""Hooks of the documentation site (``mkdocs.yml``).
 
-Pages link to files of the repository by their relative path, as they do on any code host. Here each
-such file is put on the site under ``repository/`` and the link leads there.
+Links: pages link to files of the repository by their relative path, as they do on any code host.
+Each such file is put on the site under ``repository/`` and the link leads there.
+
+Help texts of the command line are written where a page asks for them, and rows of tables are quoted
+from the page that measured them, so that a figure stands in one place::
+
+    <!-- rows of docs/cold_start.md, Images only: popularity; nmf -->
+
+A name that ends with ``…`` stands for all rows that begin with it.
 """
 
 import posixpath
@@ -11,6 +18,7 @@ from typing import Any, Final
 
 import typer
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
@@ -23,6 +31,10 @@ _LINK: Final = re.compile(r"\]\((?!\w+:|#)(?P<target>[^)\s#]+)(?P<anchor>#[^)\s]
 #: Replaced by the help texts of all verbs.
 _HELP_MARK: Final = "<!-- help of every verb -->"
 _HELP_WIDTH: Final = 100
+_ROWS: Final = re.compile(
+    r"^<!-- rows of (?P<source>[\w./-]+), (?P<heading>[^:\n]+): (?P<names>[^\n]+?) -->$",
+    re.MULTILINE,
+)
 _PACKAGE: Final = "recsys_ms."
 #: An anchor of an object of the package, or a Sphinx role as Markdown leaves it.
 _ROLE: Final = re.compile(
@@ -54,17 +66,18 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
-    """Turn links to files of the repository into links on the site; write the help texts."""
+    """Turn links to files of the repository into links on the site; write help texts and rows."""
     here = page.file.src_uri
+    text = _rebased(markdown, here, here)
+    if _HELP_MARK in text:
+        text = text.replace(_HELP_MARK, _help_of_every_verb())
 
-    def on_site(match: re.Match[str]) -> str:
-        uri = _uri_of(here, match["target"])
-        if uri is None:
-            return match[0]
-        target = posixpath.relpath(uri, posixpath.dirname(here))
-        return f"]({target}{match['anchor'] or ''})"
+    def quoted(match: re.Match[str]) -> str:
+        file = _ROOT / match["source"]
+        table = _quoted_rows(file, match["heading"], match["names"].split("; "))
+        return _rebased(table, _uri(file), here)
 
-    return _LINK.sub(on_site, markdown).replace(_HELP_MARK, _help_of_every_verb())
+    return _ROWS.sub(quoted, text)
 
 
 def on_page_content(html: str, **_: Any) -> str:
@@ -95,14 +108,58 @@ def _source(uri: str) -> Path:
     return _DOCS / uri
 
 
+def _uri(file: Path) -> str:
+    """Place on the site of a file of the repository."""
+    if file.is_relative_to(_DOCS):
+        return file.relative_to(_DOCS).as_posix()
+    return _OUTSIDE + file.relative_to(_ROOT).as_posix()
+
+
 def _uri_of(page: str, target: str) -> str | None:
     """Place on the site of what a page links to; ``None`` where there is no such file."""
     found = (_source(page).parent / target).resolve()
-    if not found.is_file() or not found.is_relative_to(_ROOT):
-        return None
-    if found.is_relative_to(_DOCS):
-        return found.relative_to(_DOCS).as_posix()
-    return _OUTSIDE + found.relative_to(_ROOT).as_posix()
+    return _uri(found) if found.is_file() and found.is_relative_to(_ROOT) else None
+
+
+def _rebased(markdown: str, written_in: str, here: str) -> str:
+    """Text with its links, which hold in the page ``written_in``, as they hold on the site."""
+
+    def on_site(match: re.Match[str]) -> str:
+        uri = _uri_of(written_in, match["target"])
+        if uri is None:
+            return match[0]
+        target = posixpath.relpath(uri, posixpath.dirname(here))
+        return f"]({target}{match['anchor'] or ''})"
+
+    return _LINK.sub(on_site, markdown)
+
+
+def _quoted_rows(file: Path, heading: str, names: list[str]) -> str:
+    """Header and some rows of the first table under a heading.
+
+    Raises
+    ------
+    PluginError
+        The heading, the table or a row is not there (any more).
+    """
+    lines = file.read_text(encoding="utf-8").splitlines()
+    headed = [i for i, line in enumerate(lines) if line.strip("#* ") == heading]
+    tables = [i for i in range(*headed[:1], len(lines)) if lines[i].startswith("|")]
+    if not headed or not tables:
+        raise PluginError(f"{file}: has no table under {heading!r} to quote from")
+    end = next((i for i in range(tables[0], len(lines)) if not lines[i].startswith("|")), None)
+    header, rule, *rows = lines[tables[0] : end]
+    kept = []
+    for name in names:
+        start = name.removesuffix("…")
+        firsts = {row: row.split("|")[1].strip(" *") for row in rows}
+        found = [
+            r for r, f in firsts.items() if f == name or (start != name and f.startswith(start))
+        ]
+        if not found:
+            raise PluginError(f"{file}: no row {name!r} under {heading!r} to quote")
+        kept += found
+    return "\n".join([header, rule, *kept])
 
 
 def _meant(name: str, scope: str) -> tuple[str, str]:

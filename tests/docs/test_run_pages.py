@@ -12,10 +12,14 @@ def test_the_tutorial_is_run() -> None:
     assert DOCS / "tutorial" / "csv_to_recommendation.md" in _RUN
 
 
+#: What pages need besides the core.
+_NEEDS = {"mlflow": ("mlflow",), "images": ("torch", "open_clip")}
+
+
 @pytest.mark.parametrize("page", _RUN, ids=lambda page: page.stem)
 def test_page_runs(page: Path, tmp_path: Path) -> None:
-    if "mlflow" in page.stem:
-        pytest.importorskip("mlflow", reason="needs the extra 'mlflow'")
+    for needed in _NEEDS.get(page.stem, ()):
+        pytest.importorskip(needed, reason="needs an extra")
     run_page(page, tmp_path)
 
 
