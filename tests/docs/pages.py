@@ -29,6 +29,9 @@ _MARKED = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _FENCE = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+#: A command of ours: at the start of a line, after another one, after ``uv run``, or in a bin folder.
+_COMMAND = re.compile(r"(?:^|[;&|(] |run |bin/)recsys-ms ([^\n]+)")
+_INLINE = re.compile(r"`(recsys-ms [^`\n]+)`")
 _BOXES = str.maketrans(dict.fromkeys("│┃║|", " "))
 
 
@@ -55,16 +58,19 @@ def marked_blocks(page: Path) -> list[Block]:
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """Words of every ``recsys-ms`` command in the fenced blocks of a page."""
-    for fence in _FENCE.finditer(page.read_text(encoding="utf-8")):
-        if fence["language"] not in ("bash", "sh", ""):
-            continue
-        for line in fence["text"].replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if "recsys-ms" in words:
-                rest = words[words.index("recsys-ms") + 1 :]
-                ends = [i for i, word in enumerate(rest) if word in ("|", "||", "&&", ";", ">")]
-                yield rest[: min(ends, default=len(rest))]
+    """Words after ``recsys-ms`` of every command on a page, in fenced blocks and in the text."""
+    text = page.read_text(encoding="utf-8")
+    lines = [
+        line
+        for fence in _FENCE.finditer(text)
+        if fence["language"] in ("bash", "sh", "")
+        for line in fence["text"].replace("\\\n", " ").splitlines()
+    ]
+    for line in [*lines, *_INLINE.findall(_FENCE.sub("", text))]:
+        for rest in _COMMAND.findall(line):
+            words = shlex.split(rest, comments=True)
+            ends = [i for i, word in enumerate(words) if word in ("|", "||", "&&", ";", ">")]
+            yield words[: min(ends, default=len(words))]
 
 
 def run_page(page: Path, folder: Path) -> None:
