@@ -8,32 +8,17 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from recsys_ms.catalog.cards import ModelCard, TaskCard
+from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, UnknownIdError, UsageError
 from recsys_ms.core.types import BoolArray, FloatArray
-from recsys_ms.ranker.base import BaseRanker, TaskQuery, TaskView
+from recsys_ms.ranker.base import BaseRanker, TaskQuery
 from recsys_ms.ranker.intervals import IntervalCalibration
 from recsys_ms.ranker.known import KnownOutcomes
+from recsys_ms.ranker.reasons import explanation_table, nearest_tasks, reasons_of
 
 _TRANSFER_PARTS: Final = frozenset({"nmf", "als"})
 _META_PARTS: Final = frozenset({"lr", "fm", "gbdt"})
-_PART_NAMES: Final = {
-    "popularity": "popularity over past tasks",
-    "cards": "popularity over past tasks",
-    "nmf": "transfer space (nmf)",
-    "als": "transfer space (als)",
-    "lr": "features (lr)",
-    "fm": "features (fm)",
-    "gbdt": "features (gbdt)",
-    "gp": "Gaussian process (gp)",
-    "fennec": "transfer and meta score",
-    "auto": "blend",
-}
-#: Known tasks that the place of a cold task is told by.
-_N_NEAREST: Final = 3
-#: Contributions below this many standard deviations are left out of the reasons.
-_MIN_CONTRIBUTION: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,14 +86,8 @@ def answer_table(
 ) -> pd.DataFrame:
     """Build the table that :meth:`recsys_ms.Ranker.recommend` documents."""
     _require_known(all_models, [*observed, *(models or ())])
-    if card is not None and card.task_id != task:
-        card = replace(card, task_id=task)
+    query, sign = _query(base, known, task, observed, card, metric)
     history = known.of_task(task)
-    query = TaskQuery(task_id=task, card=card, metric=metric or _metric_of(known, task))
-    sign = base.scale_prior.sign(base.metric_of(query))
-    given = {model: sign * value for model, value in observed.items()}
-    # Outcomes of the training history are in the ranker already, as long as the task is hot there.
-    query = replace(query, observed={**history, **given})
     candidates = _candidates(
         all_models if models is None else models, observed, catalog, constraints
     )
@@ -145,92 +124,51 @@ def answer_table(
         table[name] = cards[name].to_numpy(dtype=np.float64, na_value=np.nan)
     table["cost_gpu_seconds"] = [costs.get(model, np.nan) for model in chosen]
     near = nearest_tasks(base, view)
-    table["reasons"] = [
-        _reasons(model, i, parts, known, counts.get(model, 0), catalog, view, near)
-        for i, model in enumerate(chosen)
-    ]
+    table["reasons"] = reasons_of(base, view, chosen, known=known, catalog=catalog, near=near)
     table.attrs["nearest_tasks"] = [asdict(task) for task in near]
     return table
 
 
-@dataclass(frozen=True, slots=True)
-class NearTask:
-    """A known task that a cold task was placed by.
-
-    Attributes
-    ----------
-    task_id : str
-    similarity : float
-        Cosine of what both tasks' views say, in [-1, 1].
-    weight : float
-        Share of the known task in the cold task's place.
-    """
-
-    task_id: str
-    similarity: float
-    weight: float
-
-
-def nearest_tasks(base: BaseRanker, view: TaskView) -> list[NearTask]:
-    """The known tasks that weigh most in the place of a cold task, heaviest first."""
-    placed = base.place(view)
-    if placed is None or not placed.similarity:
-        return []
-    heaviest = sorted(placed.weights, key=lambda task: -placed.weights[task])[:_N_NEAREST]
-    return [
-        NearTask(task, placed.similarity[task], placed.weights[task])
-        for task in heaviest
-        if placed.weights[task] > 0.0
-    ]
-
-
-def _reasons(
-    model: str,
-    row: int,
-    parts: Mapping[str, tuple[FloatArray, FloatArray]],
+def explanation(
+    *,
+    base: BaseRanker,
     known: KnownOutcomes,
-    n_tasks: int,
-    catalog: Catalog,
-    view: TaskView,
-    near: Sequence[NearTask],
-) -> tuple[str, ...]:
-    """Exact contributions to the predicted standardised outcome, then what is behind them."""
-    contributions = [
-        (float(weight[row] * value[row]), name) for name, (weight, value) in parts.items()
-    ]
-    found = []
-    for amount, name in sorted(contributions, key=lambda pair: -abs(pair[0])):
-        if abs(amount) < _MIN_CONTRIBUTION:
-            continue
-        label = _PART_NAMES.get(name, name)
-        if name == "observed runs":
-            label = f"{len(view.observed_ids)} observed runs of this task"
-        found.append(f"{amount:+.2f} sd from {label}")
-    for task in near:
-        place = known.rank_on(model, task.task_id)
-        liked = "not run there" if place is None else f"rank {place[0]} of {place[1]} there"
-        found.append(f"like {task.task_id} (similarity {task.similarity:.2f}): {liked}")
-    if n_tasks:
-        told = [f"rank {rank} of {n} on {task}" for task, rank, n in known.best_tasks(model)]
-        found.append(f"run on {n_tasks} past tasks: {', '.join(told)}")
-    traits = _traits(catalog.find_model_card(model))
-    if not n_tasks:
-        found.append(f"no run yet, judged by its card{f' ({traits})' if traits else ''}")
-    elif traits:
-        found.append(traits)
-    return tuple(found)
+    all_models: Sequence[str],
+    task: str,
+    model: str,
+    observed: Mapping[str, float],
+    card: TaskCard | None,
+    metric: str | None,
+) -> pd.DataFrame:
+    """Build the table that :meth:`recsys_ms.Ranker.explain` documents."""
+    _require_known(all_models, [*observed, model])
+    query, sign = _query(base, known, task, observed, card, metric)
+    table = explanation_table(base, base.view(query), model, known)
+    scale = base.scale_of(query)
+    table.attrs = {
+        "metric": base.metric_of(query),
+        "center": sign * scale.center,
+        "scale": sign * scale.scale,
+    }
+    return table
 
 
-def _traits(card: ModelCard | None) -> str:
-    """What the card says of family, pre-training and size."""
-    if card is None:
-        return ""
-    said = [] if card.family is None else [card.family]
-    if card.pretrained_domain is not None:
-        said.append(f"pre-trained on {card.pretrained_domain}")
-    if card.n_parameters is not None:
-        said.append(f"{card.n_parameters / 1e6:.3g} M parameters")
-    return ", ".join(said)
+def _query(
+    base: BaseRanker,
+    known: KnownOutcomes,
+    task: str,
+    observed: Mapping[str, float],
+    card: TaskCard | None,
+    metric: str | None,
+) -> tuple[TaskQuery, float]:
+    """The task with all its outcomes, and +1 or -1 as higher or lower values are better."""
+    if card is not None and card.task_id != task:
+        card = replace(card, task_id=task)
+    query = TaskQuery(task_id=task, card=card, metric=metric or _metric_of(known, task))
+    sign = base.scale_prior.sign(base.metric_of(query))
+    given = {model: sign * value for model, value in observed.items()}
+    # Outcomes of the training history are in the ranker already, as long as the task is hot there.
+    return replace(query, observed={**known.of_task(task), **given}), sign
 
 
 def _candidates(

@@ -20,7 +20,7 @@ from recsys_ms.core.rng import named_stream
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, JsonDict
 from recsys_ms.history.interactions import Interactions, MetricChoice
-from recsys_ms.ranker.answer import Constraints, answer_table
+from recsys_ms.ranker.answer import Constraints, answer_table, explanation
 from recsys_ms.ranker.artifact import load_artifact, save_artifact
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
 from recsys_ms.ranker.by_score import score_history
@@ -40,6 +40,7 @@ _RUN_COLUMNS: Final = (
     c.VALUE,
     c.STATUS,
     c.COST_GPU_SECONDS,
+    c.RUN_ID,
 )
 
 
@@ -215,6 +216,40 @@ class Ranker:
             top=top,
             models=models,
             constraints=constraints or Constraints(),
+        )
+
+    def explain(
+        self,
+        task: str,
+        model_id: str,
+        *,
+        observed: Mapping[str, float] | None = None,
+        card: TaskCard | None = None,
+        metric: str | None = None,
+    ) -> pd.DataFrame:
+        """What the prediction for one model is made of, exactly.
+
+        Parameters are those of :meth:`recommend`, errors too.
+
+        Returns
+        -------
+        DataFrame
+            One row a source: ``part`` of the ranker, ``kind`` (``base``, ``feature``, ``task``,
+            ``run``, ``factor``, ``observed``, ``part``; see :mod:`recsys_ms.ranker.contributions`),
+            ``name``, ``task_id``, ``model_id`` and ``run_id`` of what is a task or a run, and
+            ``amount`` in standard deviations over the task's models. ``attrs["center"] +
+            attrs["scale"] * amount.sum()`` is the predicted value in ``attrs["metric"]``; where
+            lower is better the scale is negative.
+        """
+        return explanation(
+            base=self._require_base(),
+            known=self._require_known(),
+            all_models=self.model_ids,
+            task=task,
+            model=model_id,
+            observed=observed or {},
+            card=card,
+            metric=metric,
         )
 
     def predict(self, query: TaskQuery, model_ids: Sequence[str]) -> tuple[FloatArray, FloatArray]:

@@ -212,3 +212,26 @@ def test_vectors_of_models_come_in_units_of_their_median_distance():
     unlike = fitted([ModelCard(model_id="new", embedding=(1.0, 2.0))])
     assert np.isnan(unlike.vectors["archi2vec"]).all()
     assert np.isnan(unlike.vectors["size"]).all()
+
+
+def test_shares_of_known_outcomes_are_the_mean(kernel):
+    rows, log = pairs(), settings(kernel)
+    rng = np.random.default_rng(3)
+    target, outcome = rng.standard_normal(20), rng.standard_normal(4)
+    process = PairProcess.condition(kernel, log, rows.take(np.arange(20)), target)
+    asked, seen = rows.take(np.arange(22, 28)), rows.take(np.array([20, 21, 28, 29]))
+    training, observed = process.shares(asked)
+    assert observed.shape == (6, 0)
+    np.testing.assert_allclose(training @ target, process.mean(asked), rtol=0, atol=1e-10)
+    training, observed = process.shares(asked, seen)
+    found = training @ target + observed @ outcome
+    np.testing.assert_allclose(found, process.updated(asked, seen, outcome), rtol=0, atol=1e-10)
+    # Nothing else was known: conditioning on both at once.
+    together = PairProcess.condition(
+        kernel,
+        log,
+        rows.take(np.r_[np.arange(20), 20, 21, 28, 29]),
+        np.concatenate([target, outcome]),
+    )
+    shares, _ = together.shares(asked)
+    np.testing.assert_allclose(np.hstack([training, observed]), shares, rtol=0, atol=1e-6)

@@ -105,3 +105,15 @@ def test_order_of_rows_is_irrelevant() -> None:
     a, b = Interactions.from_runs(frame), Interactions.from_runs(frame.sample(frac=1.0))
     np.testing.assert_array_equal(a.values, b.values)
     np.testing.assert_array_equal(a.counts, b.counts)
+
+
+def test_the_run_that_reached_the_value_is_named() -> None:
+    frame = runs([("a", "x", 0.5), ("a", "x", 0.7), ("a", "y", 0.6), ("b", "x", 0.9)])
+    assert Interactions.from_runs(frame).run_ids == ()
+    frame["run_id"] = ["r0", "r1", None, "r3"]
+    inter = Interactions.from_runs(frame)
+    assert inter.run_ids == ("r1", "", "r3")
+    assert inter.select(inter.task_index == 1).run_ids == ("r3",)
+    assert inter.without_task("b").run_ids == ("r1", "")
+    frame["direction"] = "min"
+    assert Interactions.from_runs(frame).run_ids == ("r0", "", "r3")
