@@ -29,6 +29,8 @@ _N_OBSERVED: Final = (0, 1, 3, 10)
 #: Levels that are tried: from a part of the stated coverage below it up to the largest error.
 _LEVEL_REACH: Final = 0.25
 _N_LEVELS: Final = 60
+#: Choices of observed outcomes for each task: with one, few tasks leave much to chance.
+_N_DRAWS: Final = 8
 #: Without a back-test (a single task), the normal error a model of mean skill makes.
 _DEFAULT_RESIDUAL_SD: Final = 1.0
 
@@ -88,14 +90,21 @@ class IntervalCalibration:
             errors = []
             for task in tasks:
                 rows = np.flatnonzero(usable & (interactions.task_index == task))
-                error = _task_errors(
-                    interactions,
-                    priors[int(task)],
-                    rows,
-                    held_out_value,
-                    residual_sd=residual_sd,
-                    n_observed=n_observed,
-                    seed=seed,
+                error = np.concatenate(
+                    [
+                        _task_errors(
+                            interactions,
+                            priors[int(task)],
+                            rows,
+                            held_out_value,
+                            residual_sd=residual_sd,
+                            n_observed=n_observed,
+                            rng=named_stream(
+                                seed, "interval", interactions.task_ids[task], str(draw)
+                            ),
+                        )
+                        for draw in range(_N_DRAWS if n_observed else 1)
+                    ]
                 )
                 if error.size:
                     errors.append(error)
@@ -167,14 +176,13 @@ def _task_errors(
     *,
     residual_sd: float,
     n_observed: int,
-    seed: int,
+    rng: np.random.Generator,
 ) -> FloatArray:
     task = int(interactions.task_index[rows[0]])
     metric = interactions.metrics[task]
     # A task without a comparable one cannot be put on its metric's scale from the others.
     if metric not in prior.metrics or rows.size <= n_observed:
         return np.empty(0)
-    rng = named_stream(seed, "interval", interactions.task_ids[task])
     shown: BoolArray = np.zeros(rows.size, dtype=bool)
     shown[rng.permutation(rows.size)[:n_observed]] = True
     outcome, value = interactions.outcomes[rows], held_out_value[rows]
@@ -203,9 +211,9 @@ def _half_width(errors: Sequence[FloatArray], coverage: float) -> float:
         others = np.cumsum(np.where(mine, 0.0, weight)) / (len(errors) - 1)
         bounds = [_quantile(value, others, float(level)) for level in levels]
         covered += np.searchsorted(value[mine], bounds, side="right") / mine.sum()
-    # Monotone in the level; the last level is the largest error of all.
-    enough = np.flatnonzero(covered / len(errors) >= coverage - 1e-12)
-    return _quantile(value, total, float(levels[enough[0]]) if enough.size else 1.0)
+    # Monotone in the level; between two tasks it jumps, and the nearer side of the jump is taken.
+    level = levels[int(np.argmin(np.abs(covered / len(errors) - coverage)))]
+    return _quantile(value, total, float(level))
 
 
 def _quantile(value: FloatArray, cumulative: FloatArray, level: float) -> float:

@@ -162,7 +162,9 @@ class ScalePrior:
         centers, scales = self._hypotheses[metric].T
         prior_mean = float(centers.mean())
         # One training task: nothing is known of how centers vary, so its own spread stands in.
-        prior_var = float(centers.var()) if centers.size > 1 else float(scales[0] ** 2)
+        prior_var = float(centers.var(ddof=1)) if centers.size > 1 else float(scales[0] ** 2)
+        # The mean of the centers is itself known from these few.
+        prior_var *= 1.0 + 1.0 / centers.size
         prior_var = max(prior_var, 1e-12)
         n = outcomes.size
         if n == 0:

@@ -24,7 +24,8 @@ def test_without_observations_it_is_the_average_training_task() -> None:
     )
     assert scale.center == pytest.approx(0.7)
     assert scale.scale == pytest.approx(0.1)
-    assert scale.center_sd == pytest.approx(np.std([0.5, 0.7, 0.9]))
+    # Predictive: how centers vary, and how well three of them tell their mean.
+    assert scale.center_sd == pytest.approx(np.std([0.5, 0.7, 0.9], ddof=1) * np.sqrt(4 / 3))
 
 
 def test_many_observations_find_the_true_center_and_the_nearest_spread() -> None:
