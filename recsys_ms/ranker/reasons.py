@@ -81,7 +81,7 @@ def reasons_of(
     counts = known.n_tasks_by_model()
     return [
         (
-            *_contributions(row, parts, view, is_cold=not counts.get(model, 0)),
+            *_contributions(row, model, parts, view, is_cold=not counts.get(model, 0)),
             *_background(model, counts.get(model, 0), known, catalog, near),
         )
         for row, model in enumerate(models)
@@ -130,13 +130,13 @@ class _Told:
         of_runs = [found.sources[i].task_id or "" for i in self._runs]
         self._tasks, self._task_of = np.unique(np.array(of_runs, dtype=str), return_inverse=True)
 
-    def sources(self, row: int) -> Iterator[str]:
+    def sources(self, row: int, model: str) -> Iterator[str]:
         """The sources that matter most, with what they add; none where the part says it all."""
         amounts = self._found.amounts[row]
         sums = np.bincount(self._task_of, weights=amounts[self._runs], minlength=self._tasks.size)
         for task in np.argsort(-np.abs(sums), kind="stable")[:_N_RUN_TASKS]:
             if abs(sums[task]) >= _MIN_CONTRIBUTION:
-                run = self._heaviest(amounts, int(task))
+                run = self._heaviest(amounts, int(task), model)
                 yield f"runs on {self._tasks[task]} {sums[task]:+.2f} ({run})"
         told = [
             int(i)
@@ -151,17 +151,19 @@ class _Told:
             if source.kind not in ("base", "part"):
                 yield f"{source.name} {amounts[i]:+.2f}"
 
-    def _heaviest(self, amounts: FloatArray, task: int) -> str:
+    def _heaviest(self, amounts: FloatArray, task: int, model: str) -> str:
         """The run of a task that adds most in the direction of all its runs."""
         runs = self._runs[self._task_of == task]
         sign = np.sign(amounts[runs].sum())
         source = self._found.sources[runs[int(np.argmax(sign * amounts[runs]))]]
         run_id = _run_id(source, self._known)
+        if source.model_id == model:
+            return f"its run {run_id}" if run_id else "its own run"
         return f"{source.model_id}, run {run_id}" if run_id else f"{source.model_id}"
 
 
 def _contributions(
-    row: int, parts: Sequence[_Told], view: TaskView, *, is_cold: bool
+    row: int, model: str, parts: Sequence[_Told], view: TaskView, *, is_cold: bool
 ) -> Iterator[str]:
     for part in sorted(parts, key=lambda part: -abs(part.total[row])):
         amount = part.total[row]
@@ -172,7 +174,7 @@ def _contributions(
             label = f"{len(view.observed_ids)} observed runs of this task"
         elif part.part == "cards" and is_cold:
             label = "the card of a model without runs (cards)"
-        inside = ", ".join(part.sources(row))
+        inside = ", ".join(part.sources(row, model))
         yield f"{amount:+.2f} sd from {label}{f': {inside}' if inside else ''}"
 
 

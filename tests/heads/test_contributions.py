@@ -133,6 +133,25 @@ def test_contributions_of_an_unfitted_head_or_another_design_are_refused(name):
         head.contributions(np.zeros((1, 3)))
 
 
+@settings(max_examples=12, deadline=None)
+@given(
+    name=st.sampled_from(["linear", "fm", "lightgbm", "kernel"]),
+    seed=st.integers(0, 10_000),
+    n_rows=st.integers(2, 40),
+    n_columns=st.integers(0, 6),
+    scale=st.sampled_from([1e-3, 1.0, 100.0]),
+)
+def test_any_design_adds_up(name, seed, n_rows, n_columns, scale):
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(n_rows, n_columns)) * (rng.random((n_rows, n_columns)) < 0.7)
+    matrix[:, : n_columns // 2] = matrix[:, : n_columns // 2] != 0.0
+    target = scale * rng.normal(size=n_rows)
+    head = HEADS[name]().fit(matrix, target, rng=0)
+    found = head.contributions(matrix)
+    np.testing.assert_allclose(found.total, head.predict(matrix), rtol=0, atol=1e-9 * scale)
+    assert found.amounts.shape == (n_rows, n_columns)
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), n_columns=st.integers(1, 6), n_factors=st.integers(0, 4))
 def test_a_machine_shares_its_interactions_as_shapley_does(seed, n_columns, n_factors):

@@ -103,11 +103,12 @@ def test_reasons_give_the_numbers_of_the_explanation(
             assert float(match[1]) == pytest.approx(parts[match[2]], abs=0.0051)
             rows = table[table["part"] == match[2]]
             for task, amount, model, run in re.findall(
-                r"runs on (\S+) ([+-]\d+\.\d\d) \((\S+), run (\S+)\)", reason
+                r"runs on (\S+) ([+-]\d+\.\d\d) \((its|\S+,) run (\S+)\)", reason
             ):
                 own = rows[rows["task_id"] == task]
                 assert float(amount) == pytest.approx(own["amount"].sum(), abs=0.0051)
-                assert set(own.loc[own["run_id"] == run, "model_id"]) == {model}
+                ran = model_id if model == "its" else model.removesuffix(",")
+                assert set(own.loc[own["run_id"] == run, "model_id"]) == {ran}
                 inside += 1
             if match[2] == "gbdt":
                 name, amount = re.search(r": (\S+) ([+-]\d+\.\d\d)", reason).groups()
@@ -166,7 +167,8 @@ def test_a_saved_ranker_explains_alike_and_one_without_run_ids_names_pairs(
     assert table["run_id"].isna().all()
     pd.testing.assert_frame_equal(table.drop(columns="run_id"), before.drop(columns="run_id"))
     reasons = restored.recommend(HELD_OUT_TASK, top=1)["reasons"][0]
-    assert any(re.search(r"runs on \S+ [+-]\d\.\d\d \(\S+@\S+\)", reason) for reason in reasons)
+    pattern = r"runs on \S+ [+-]\d\.\d\d \((its own run|\S+@\S+)\)"
+    assert any(re.search(pattern, reason) for reason in reasons)
 
 
 def test_lower_is_better_has_a_negative_scale() -> None:
