@@ -135,31 +135,39 @@ def _rebased(markdown: str, written_in: str, here: str) -> str:
 
 
 def _quoted_rows(file: Path, heading: str, names: list[str]) -> str:
-    """Header and some rows of the first table under a heading.
+    """Header and some rows of a table: the first under a heading that has such rows.
 
     Raises
     ------
     PluginError
-        The heading, the table or a row is not there (any more).
+        The heading or a row is not there (any more).
     """
-    lines = file.read_text(encoding="utf-8").splitlines()
-    headed = [i for i, line in enumerate(lines) if line.strip("#* ") == heading]
-    tables = [i for i in range(*headed[:1], len(lines)) if lines[i].startswith("|")]
-    if not headed or not tables:
-        raise PluginError(f"{file}: has no table under {heading!r} to quote from")
-    end = next((i for i in range(tables[0], len(lines)) if not lines[i].startswith("|")), None)
-    header, rule, *rows = lines[tables[0] : end]
-    kept = []
-    for name in names:
-        start = name.removesuffix("…")
-        firsts = {row: row.split("|")[1].strip(" *") for row in rows}
-        found = [
-            r for r, f in firsts.items() if f == name or (start != name and f.startswith(start))
-        ]
-        if not found:
-            raise PluginError(f"{file}: no row {name!r} under {heading!r} to quote")
-        kept += found
-    return "\n".join([header, rule, *kept])
+    for header, rule, *rows in _tables_under(file, heading):
+        found = [[row for row in rows if _is_named(row, name)] for name in names]
+        if all(found):
+            return "\n".join([header, rule, *(row for own in found for row in own)])
+    raise PluginError(f"{file}: no table under {heading!r} has the rows {'; '.join(names)}")
+
+
+def _tables_under(file: Path, heading: str) -> list[list[str]]:
+    """Tables between a heading (or a line in bold) and the next heading, each as its lines."""
+    tables: list[list[str]] = []
+    is_under = was_table = False
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith(("#", "**")):
+            is_under = line.strip("#* ") == heading
+        if is_under and line.startswith("|"):
+            if not was_table:
+                tables.append([])
+            tables[-1].append(line)
+        was_table = line.startswith("|")
+    return tables
+
+
+def _is_named(row: str, name: str) -> bool:
+    """Whether a row of a table has this name in its first cell."""
+    first = row.split("|")[1].strip(" *")
+    return first.startswith(name[:-1]) if name.endswith("…") else first == name
 
 
 def _meant(name: str, scope: str) -> tuple[str, str]:

