@@ -45,7 +45,8 @@ def test_one_observation_matches_the_gaussian_posterior_in_closed_form() -> None
     got = prior.posterior(
         "accuracy", predicted=np.array([1.0]), outcomes=np.array([0.9]), residual_sd=0.5
     )
-    prior_var, noise_var = 0.2**2, (0.1 * 0.5) ** 2
+    # Two centers .4 apart: unbiased variance, times 1 + 1/2 for the mean of two.
+    prior_var, noise_var = 0.5 * 0.4**2 * 1.5, (0.1 * 0.5) ** 2
     gain = prior_var / (prior_var + noise_var)
     assert got.center == pytest.approx(0.6 + gain * (0.9 - 0.1 - 0.6))
     assert got.center_sd == pytest.approx(np.sqrt(prior_var * (1 - gain)))
