@@ -1,4 +1,4 @@
-"""The retraining job: lock, ingest, compact, train, back-test, publish or keep, prune, summary.
+"""The retraining job: lock, ingest, compact, train, back-test, publish or keep, prune, report.
 
 Every step can be killed. Nothing is visible to readers before one rename, and what a killed job had
 finished (ingested runs, a judged candidate, an artifact moved but not yet pointed to) is found and
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.errors import DataError, StorageError
+from recsys_ms.core.errors import DataError, RecsysError, StorageError
 from recsys_ms.core.executor import make_executor
 from recsys_ms.core.files import write_atomic
 from recsys_ms.core.progress import NO_PROGRESS, Progress
@@ -32,6 +32,16 @@ from recsys_ms.history.history import History
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.nightly_config import NightlyConfig
 from recsys_ms.nightly_decision import CANDIDATE, CURRENT, Decision, decide
+from recsys_ms.nightly_report import (
+    SUMMARY_FILE,
+    capped,
+    collect,
+    count_runs,
+    last_summary,
+    measure_growth,
+    read_interactions,
+    write_nightly_report,
+)
 from recsys_ms.ranker.artifact import read_manifest
 from recsys_ms.ranker.config import RankerConfig
 from recsys_ms.ranker.names import make_ranker
@@ -40,7 +50,6 @@ from recsys_ms.ranker.registry import Registry
 
 _log = logging.getLogger(__name__)
 
-SUMMARY_FILE: Final = "summary.json"
 _DIGEST: Final = "candidate_digest"
 _N_NAMED_TASKS: Final = 10
 Outcome: TypeAlias = Literal["published", "kept", "unchanged"]
@@ -66,12 +75,21 @@ class NightlySummary:
         Counts of the inbox's ingest.
     n_tasks, n_models, n_interactions : int
         What the candidate was trained on.
+    n_runs : int
+        Runs of the history, failed ones too.
+    n_new_runs : int or None
+        Runs more than at the last summary; ``None`` where there is none.
     checks : list of dict
         Each comparison of the decision.
     backtest : dict or None
         The whole back-test, as ``evaluate --json`` writes it.
     pruned : list of int
         Versions deleted.
+    learning_curve : dict or None
+        How good quick rankers are on parts of the history, see
+        :func:`recsys_ms.nightly_report.measure_growth`.
+    report : str
+        Path of the HTML report; empty where none was written.
     warnings : list of str
         What a person should look at: tasks with several metrics, a damaged published ranker.
     seconds : dict of str to float
@@ -89,9 +107,13 @@ class NightlySummary:
     n_tasks: int = 0
     n_models: int = 0
     n_interactions: int = 0
+    n_runs: int = 0
+    n_new_runs: int | None = None
     checks: list[JsonDict] = field(default_factory=list)
     backtest: JsonDict | None = None
     pruned: list[int] = field(default_factory=list)
+    learning_curve: JsonDict | None = None
+    report: str = ""
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_mib: float = 0.0
@@ -124,6 +146,7 @@ def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> N
     summary = NightlySummary(started_at=datetime.now(UTC).isoformat(timespec="seconds"))
     registry = Registry.open(config.registry, create=True)
     with registry.lock():
+        previous = last_summary(registry.root) or {}
         with _timed(summary, "ingest"):
             history = History.open(config.history)
             summary.ingest = asdict(history.ingest_inbox())
@@ -133,6 +156,9 @@ def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> N
             summary.history_version = history.version
             catalog = Catalog.read(config.catalog) if config.catalog else Catalog.empty()
             summary.warnings += _look_over(history, config)
+            summary.n_runs = count_runs(history)
+            if "n_runs" in previous:
+                summary.n_new_runs = summary.n_runs - int(previous["n_runs"])
         digest = _digest(config, history.version, catalog)
         registry.sweep(keep_staged=digest)
         if not _finish_killed_publish(registry, digest, summary):
@@ -141,8 +167,47 @@ def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> N
         current = registry.current_folder()
         summary.version = int(current.name) if current else None
         summary.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        if config.report.html:
+            _report(config, registry, history, catalog, digest, summary, previous, progress)
         write_atomic(registry.root / SUMMARY_FILE, json.dumps(asdict(summary), indent=1).encode())
     return summary
+
+
+def _report(
+    config: NightlyConfig,
+    registry: Registry,
+    history: History,
+    catalog: Catalog,
+    digest: str,
+    summary: NightlySummary,
+    previous: JsonDict,
+    progress: Progress,
+) -> None:
+    """Write the report; what was decided and published stands without it."""
+    known = catalog if config.catalog else None
+    try:
+        interactions = read_interactions(history, config.ranker)
+        with _timed(summary, "learning curve"):
+            summary.learning_curve = measure_growth(
+                config,
+                interactions,
+                catalog,
+                digest=digest,
+                previous=previous.get("learning_curve"),
+                progress=progress,
+            )
+        with _timed(summary, "report"):
+            data = collect(
+                asdict(summary),
+                registry=registry,
+                history=history,
+                catalog=known,
+                interactions=interactions,
+            )
+            summary.report = str(write_nightly_report(registry.root, data))
+    except RecsysError as error:
+        _log.warning("%s", error)
+        summary.warnings.append(f"no report was written: {error}")
 
 
 def _compact(history: History, summary: NightlySummary) -> None:
@@ -226,7 +291,7 @@ def _train_and_decide(
         with _timed(summary, "train"):
             ranker = Ranker(config.ranker).fit(history, catalog, progress=progress)
         with _timed(summary, "back-test"):
-            result = _backtest(config, published, history, catalog, progress)
+            result = capped(_backtest(config, published, history, catalog, progress))
         decision = decide(result, config.publish, has_published=published is not None)
         if decision.fall_back_to_popularity:
             # Nothing is published yet, and no ranker at all helps nobody: popularity is never
@@ -295,6 +360,8 @@ def _backtest(
         executor=make_executor(settings.executor),
         progress=progress,
         history_version=history.version,
+        keep=[CANDIDATE] if config.report.intervals else (),
+        coverage=config.ranker.coverage,
     )
 
 

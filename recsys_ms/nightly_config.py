@@ -10,8 +10,9 @@ from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict
 from recsys_ms.evaluation.metrics import HIGHER_IS_BETTER, QUALITY_METRICS
 from recsys_ms.ranker.config import RankerConfig
+from recsys_ms.ranker.names import make_ranker
 
-Settings = TypeVar("Settings", "BacktestSettings", "PublishSettings")
+Settings = TypeVar("Settings", "BacktestSettings", "PublishSettings", "ReportSettings")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,44 @@ class PublishSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSettings:
+    """What the report shows, beyond what the job knows anyway. Nothing here changes a ranker.
+
+    Attributes
+    ----------
+    html : bool
+        Write ``report.html`` into the registry. Default true.
+    intervals : bool
+        Check the candidate's intervals in the back-test. Default true. Free for ``auto``; a ranker
+        that makes no held-out predictions itself is trained ten times more on every fold.
+    learning_curve : tuple of str
+        Rankers of the learning curve; empty for none. Default ``("popularity", "nmf")``.
+    fractions : tuple of float
+        Shares of the history it is measured at. Default 0.1, 0.25, 0.5 and 1.
+    max_tasks : int
+        Tasks held out for it at most. Default 6.
+    """
+
+    html: bool = True
+    intervals: bool = True
+    learning_curve: tuple[str, ...] = ("popularity", "nmf")
+    fractions: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
+    max_tasks: int = 6
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "learning_curve", tuple(self.learning_curve))
+        object.__setattr__(self, "fractions", tuple(float(x) for x in self.fractions))
+        for name in self.learning_curve:
+            make_ranker(name)
+        if not self.fractions or not all(0.0 < share <= 1.0 for share in self.fractions):
+            raise UsageError(
+                f"[report] fractions is {list(self.fractions)}, wanted shares above 0 and at most 1"
+            )
+        if self.max_tasks < 1:
+            raise UsageError(f"[report] max_tasks is {self.max_tasks}, wanted at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NightlyConfig:
     """Everything the nightly job needs to know.
 
@@ -85,6 +124,7 @@ class NightlyConfig:
         from what it can and says so, where a person would be asked.
     backtest : BacktestSettings
     publish : PublishSettings
+    report : ReportSettings
     """
 
     history: Path
@@ -93,6 +133,7 @@ class NightlyConfig:
     ranker: RankerConfig = field(default_factory=lambda: RankerConfig(on_two_metrics="most-runs"))
     backtest: BacktestSettings = field(default_factory=BacktestSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
+    report: ReportSettings = field(default_factory=ReportSettings)
 
     @classmethod
     def from_toml(cls, path: str | Path, **overrides: Path | None) -> Self:
@@ -102,7 +143,7 @@ class NightlyConfig:
         ----------
         path : str or Path
             TOML with the keys ``history``, ``registry``, ``catalog`` and the tables ``[ranker]``,
-            ``[backtest]``, ``[publish]``.
+            ``[backtest]``, ``[publish]``, ``[report]``.
         **overrides : Path or None
             ``history``, ``registry`` or ``catalog`` from the command line; ``None`` leaves the
             file's.
@@ -144,6 +185,7 @@ class NightlyConfig:
             ranker=RankerConfig.from_mapping(ranker),
             backtest=_settings(file, document, "backtest", BacktestSettings),
             publish=_settings(file, document, "publish", PublishSettings),
+            report=_settings(file, document, "report", ReportSettings),
         )
 
     def procedure(self) -> JsonDict:
@@ -176,7 +218,7 @@ def _settings(file: Path, document: Mapping[str, Any], name: str, kind: type[Set
         numbers: tuple[type[object], ...] = (int, float) if wanted is float else (wanted,)
         if wanted is tuple:
             numbers = (list, tuple)
-        if not isinstance(value, numbers) or isinstance(value, bool):
+        if not isinstance(value, numbers) or (isinstance(value, bool) and wanted is not bool):
             raise UsageError(
                 f"{file}: [{name}] {each.name} is {value!r}, wanted a value like {each.default!r}"
             )

@@ -15,6 +15,7 @@ VERBS = {
     "nightly": "Ingest the inbox, train, back-test, publish if not worse.",
     "recommend": "Rank pre-trained models for a task.",
     "evaluate": "Back-test rankers on a history.",
+    "report": "Write a page, or Markdown, about the ranker in service.",
     "score": "Score how well a model's features fit a task.",
     "embed": "Put vectors on cards: of architectures, and of tasks by a CLIP.",
     "doctor": "Check the installation, a history and a registry.",

@@ -87,6 +87,7 @@ def _show(summary: NightlySummary, settings: NightlyConfig) -> None:
         f"{summary.ingest['n_new']} new runs, {summary.ingest['n_quarantined']} in quarantine",
     )
     facts.add_row("registry", f"{settings.registry}, version {summary.version}")
+    facts.add_row("report", summary.report or "not written")
     steps = ", ".join(f"{step} {spent:.1f} s" for step, spent in summary.seconds.items())
     facts.add_row("time", f"{steps}; peak memory {summary.peak_mib:.0f} MiB")
     show(facts)

@@ -1,0 +1,87 @@
+"""``recsys-ms report``: one page about the ranker in service and what it learned from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.cli.console import stderr
+from recsys_ms.cli.options import (
+    DEFAULT_HISTORY,
+    DEFAULT_REGISTRY,
+    CatalogOption,
+    HistoryOption,
+    RegistryOption,
+)
+from recsys_ms.core.errors import DataError
+from recsys_ms.evaluation.report.write import ReportFormat, render_report, write_report
+from recsys_ms.evaluation.result import BacktestResult
+from recsys_ms.history.history import History
+from recsys_ms.nightly_report import collect, last_summary, summary_of_manifest
+from recsys_ms.ranker.registry import Registry
+
+_DEFAULT_OUT: Final = Path("report.html")
+
+
+def report(
+    registry: RegistryOption = DEFAULT_REGISTRY,
+    history: HistoryOption = DEFAULT_HISTORY,
+    catalog: CatalogOption = None,
+    backtest: Annotated[
+        Path | None,
+        typer.Option("--backtest", "-B", help="Report what `evaluate --json` wrote instead."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="File to write; default report.html, Markdown: stdout."),
+    ] = None,
+    report_format: Annotated[
+        ReportFormat, typer.Option("--format", help="A page, or Markdown for a pull request.")
+    ] = "html",
+) -> None:
+    """Write one self-contained HTML page, or Markdown, about the last nightly run.
+
+    With --backtest, about that back-test; registry and history add to it where they are there.
+    """
+    result = None if backtest is None else _read_backtest(backtest)
+    opened = _registry(registry, needed=result is None)
+    summary: Mapping[str, Any] = {}
+    if opened is not None and result is None:
+        current = opened.require_current()
+        summary = last_summary(opened.root) or summary_of_manifest(current)
+    data = collect(
+        summary,
+        registry=opened,
+        history=_history(history, needed=result is None),
+        catalog=None if catalog is None else Catalog.read(catalog),
+        result=result,
+    )
+    if report_format == "md" and out is None:
+        typer.echo(render_report(data, "md"), nl=False)
+        return
+    path = out or _DEFAULT_OUT
+    write_report(path, data, report_format=report_format)
+    stderr.print(f"written: {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _read_backtest(path: Path) -> BacktestResult:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({error}); give a file that `recsys-ms evaluate --json` wrote"
+        ) from error
+    try:
+        return BacktestResult.from_json(text)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _registry(path: Path, *, needed: bool) -> Registry | None:
+    return Registry.open(path) if needed or path.exists() else None
+
+
+def _history(path: Path, *, needed: bool) -> History | None:
+    return History.open(path, create=False) if needed or path.exists() else None
