@@ -1,5 +1,6 @@
 """The site builds without a warning and without a network, and is whole."""
 
+import html
 import re
 import subprocess
 import sys
@@ -71,6 +72,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pages(site: Path) -> dict[Path, Page]:
     return {path: Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
+
+
+def text_of(path: Path) -> str:
+    """What a reader sees, with single spaces."""
+    shown = html.unescape(re.sub(r"<[^>]+>", "", path.read_text(encoding="utf-8")))
+    return " ".join(shown.split())
 
 
 def nav_pages(entry: object) -> Iterator[str]:
@@ -152,6 +159,32 @@ def test_help_of_every_verb_is_on_its_page(site: Path, pages: dict[Path, Page]) 
     assert set(VERBS) <= pages[site / "reference" / "cli.html"].anchors
     for verb in VERBS:
         assert f"Usage: recsys-ms {verb} [OPTIONS]" in text
+
+
+@pytest.mark.parametrize(
+    ("page", "file"),
+    [
+        ("how-to/cron", "recsys-ms.cron"),
+        ("how-to/systemd", "recsys-ms-nightly.service"),
+        ("how-to/systemd", "recsys-ms-nightly.timer"),
+        ("how-to/kubernetes", "cronjob.yaml"),
+        ("how-to/kubernetes", "Containerfile"),
+        ("how-to/airflow", "airflow_dag.py"),
+    ],
+)
+def test_recipes_stand_on_their_pages(page: str, file: str, site: Path) -> None:
+    shown = text_of((site / page).with_suffix(".html"))
+    for line in (ROOT / "training" / "deploy" / file).read_text("utf-8").splitlines():
+        assert " ".join(line.split()) in shown, line
+    assert "8<" not in shown
+
+
+def test_defaults_are_those_of_the_signature(site: Path) -> None:
+    # griffe takes the first of {"csv", "tsv", …} for the default, which is None
+    text = text_of(site / "reference" / "readers.html")
+    found = re.search(r"table_format \(\(csv, tsv[^)]*\), default: (\w+)", text)
+    assert found is not None
+    assert found[1] == "None"
 
 
 def test_roles_of_docstrings_are_links(site: Path) -> None:
