@@ -85,10 +85,10 @@ def answer_table(
     constraints: Constraints,
 ) -> pd.DataFrame:
     """Build the table that :meth:`recsys_ms.Ranker.recommend` documents."""
-    _require_known(all_models, [*observed, *(models or ())])
-    query, sign = _query(base, known, task, observed, card, metric)
+    require_known(all_models, [*observed, *(models or ())])
+    query, sign = asked_query(base, known, task, observed, card, metric)
     history = known.of_task(task)
-    candidates = _candidates(
+    candidates = candidates_of(
         all_models if models is None else models, observed, catalog, constraints
     )
     view = base.view(query)
@@ -141,8 +141,8 @@ def explanation(
     metric: str | None,
 ) -> pd.DataFrame:
     """Build the table that :meth:`recsys_ms.Ranker.explain` documents."""
-    _require_known(all_models, [*observed, model])
-    query, sign = _query(base, known, task, observed, card, metric)
+    require_known(all_models, [*observed, model])
+    query, sign = asked_query(base, known, task, observed, card, metric)
     table = explanation_table(base, base.view(query), model, known)
     scale = base.scale_of(query)
     table.attrs = {
@@ -153,7 +153,7 @@ def explanation(
     return table
 
 
-def _query(
+def asked_query(
     base: BaseRanker,
     known: KnownOutcomes,
     task: str,
@@ -171,12 +171,13 @@ def _query(
     return replace(query, observed={**known.of_task(task), **given}), sign
 
 
-def _candidates(
+def candidates_of(
     models: Sequence[str],
     observed: Mapping[str, float],
     catalog: Catalog,
     constraints: Constraints,
 ) -> list[str]:
+    """Models that meet the constraints and were not observed, each once; refuses an empty list."""
     asked = [model for model in dict.fromkeys(models) if model not in observed]
     if not constraints.describe():
         met = asked
@@ -194,7 +195,8 @@ def _candidates(
     return met
 
 
-def _require_known(all_models: Sequence[str], asked: Sequence[str]) -> None:
+def require_known(all_models: Sequence[str], asked: Sequence[str]) -> None:
+    """Refuse models that have neither runs nor a card."""
     known = set(all_models)
     for model in asked:
         if model not in known:

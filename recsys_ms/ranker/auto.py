@@ -25,6 +25,7 @@ from recsys_ms.ranker.folds import (
     predict_held_out,
 )
 from recsys_ms.ranker.gp import PairProcessRanker
+from recsys_ms.ranker.joint import Joint
 from recsys_ms.ranker.meta import FactorizationMachineRanker, LightGBMRanker, LinearRanker
 from recsys_ms.ranker.popularity import PopularityRanker, positions
 from recsys_ms.ranker.portfolio import portfolio_order
@@ -179,6 +180,16 @@ class AutoRanker(BaseRanker):
             sources = tuple(Source.observed(model_id) for model_id in seen.ids)
             found.append(Contributions(OBSERVED_PART, sources, amounts))
         return tuple(found)
+
+    def joint(self, task: TaskView, model_ids: Sequence[str]) -> Joint:
+        """The blend, and how past tasks strayed from it together, given the observed outcomes."""
+        belief = super().joint(task, model_ids)
+        if self._correction is None:
+            return belief
+        seen = self._surprises(task)
+        at = positions(self._model_ids, model_ids)
+        spread = self._correction.covariance(at, seen.at, without_task=seen.own)
+        return Joint(belief.mean, spread)
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         at = positions(self._model_ids, model_ids)

@@ -18,6 +18,7 @@ from recsys_ms.core.types import FloatArray, RngLike
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.contributions import Contributions
+from recsys_ms.ranker.joint import Joint
 from recsys_ms.ranker.scale import ScalePrior, TaskScale
 
 
@@ -234,6 +235,14 @@ class BaseRanker(ABC):
             Contributions.whole(name, weight * value)
             for name, (weight, value) in self.parts(task, model_ids).items()
         )
+
+    def joint(self, task: TaskView, model_ids: Sequence[str]) -> Joint:
+        """What is believed of all these standardised outcomes at once.
+
+        Unless a ranker knows better, its errors are independent and alike.
+        """
+        value = self.predict_view(task, model_ids).value
+        return Joint(value, np.eye(value.size) * self._residual_sd**2)
 
     def place(self, task: TaskView) -> Placed | None:
         """Where a task without runs was placed among the known ones, if this ranker does so."""

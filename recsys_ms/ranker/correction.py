@@ -151,6 +151,40 @@ class ResidualCorrection:
         nearest = int(np.searchsorted(_N_SHOWN, observed.size, side="right")) - 1
         return _condition_shares(rows, asked, observed, float(self.noise[nearest]))
 
+    def covariance(
+        self, asked: IntArray, observed: IntArray, *, without_task: int = -1
+    ) -> FloatArray:
+        """Covariance of the residuals of some models, given those observed, (n_asked, n_asked).
+
+        The covariance of the process whose mean is :meth:`expected`, scaled such that a residual of
+        which nothing is known has the mean square of past ones.
+
+        Parameters
+        ----------
+        asked : ndarray of shape (n_asked,)
+            Models; -1 for one without runs, whose residual is independent of all others.
+        observed : ndarray of shape (n_observed,)
+            Models whose residual is known.
+        without_task : int
+            As in :meth:`expected`.
+        """
+        rows = self.residuals
+        if without_task >= 0:
+            rows = np.delete(rows, without_task, axis=0)
+        variance = max(float(np.mean(rows**2)), 1e-12) if rows.size else 1.0
+        nearest = max(int(np.searchsorted(_N_SHOWN, observed.size, side="right")) - 1, 0)
+        noise = float(self.noise[nearest])
+        alone = np.eye(asked.size) * variance
+        if len(rows) == 0 or not np.isfinite(noise):
+            return alone
+        own = np.where(asked >= 0, rows[:, asked], 0.0)
+        shares = _condition_shares(rows, np.maximum(asked, 0), observed, noise)
+        shares[asked < 0] = 0.0
+        kernel = own.T @ own / len(rows) - shares @ (rows[:, observed].T @ own) / len(rows)
+        together = (kernel + noise * alone) / (1.0 + noise)
+        together[asked < 0, asked < 0] = variance
+        return (together + together.T) / 2
+
     def state(self) -> State:
         """Both attributes."""
         return State(arrays={"residuals": self.residuals, "noise": self.noise})

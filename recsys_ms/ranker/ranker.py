@@ -1,47 +1,38 @@
 """The public ranker: trained on a history, answers with a table, saved without pickle."""
 
-import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version as library_version
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 import pandas as pd
 
 from recsys_ms.catalog.cards import ModelCard, TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.score_table import ScoreTable
-from recsys_ms.core import columns as c
 from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, JsonDict
-from recsys_ms.history.interactions import Interactions, MetricChoice
-from recsys_ms.ranker.answer import Constraints, answer_table, explanation
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.ranker.answer import (
+    Constraints,
+    answer_table,
+    asked_query,
+    candidates_of,
+    explanation,
+    require_known,
+)
 from recsys_ms.ranker.artifact import load_artifact, save_artifact
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
-from recsys_ms.ranker.by_score import score_history
 from recsys_ms.ranker.calibrate import calibrate
 from recsys_ms.ranker.config import RankerConfig, RunTable
 from recsys_ms.ranker.intervals import IntervalCalibration
 from recsys_ms.ranker.known import KnownOutcomes
+from recsys_ms.ranker.manifest import trained_manifest
 from recsys_ms.ranker.names import RANKERS, make_ranker
-
-#: A metric that is a transferability score of the catalog.
-_SCORE: Final = "score:"
-_RUN_COLUMNS: Final = (
-    c.TASK_ID,
-    c.MODEL_ID,
-    c.METRIC,
-    c.DIRECTION,
-    c.VALUE,
-    c.STATUS,
-    c.COST_GPU_SECONDS,
-    c.RUN_ID,
-)
+from recsys_ms.ranker.suggest import Budget, choose_runs
+from recsys_ms.ranker.training_data import interactions_of
 
 
 class Ranker:
@@ -91,7 +82,7 @@ class Ranker:
             No finished run, or two metrics for a task and no choice between them.
         """
         self._catalog = catalog if catalog is not None else Catalog.empty()
-        interactions = self._interactions(history)
+        interactions = interactions_of(history, self.config, self._catalog)
         make = self._maker(progress)
         rng = named_stream(self.config.seed, "fit")
         base = make().fit(interactions, self._catalog, rng=rng)
@@ -106,29 +97,8 @@ class Ranker:
         )
         self._known = KnownOutcomes.of(interactions)
         self._base = base
-        self.manifest = {
-            "ranker": self.config.ranker,
-            "config": asdict(self.config),
-            "history_version": None
-            if isinstance(history, Interactions | pd.DataFrame)
-            else history.version,
-            "n_tasks": interactions.n_tasks,
-            "n_models": interactions.n_models,
-            "n_interactions": interactions.n_interactions,
-            "directions": {
-                metric: "max" if sign > 0 else "min"
-                for metric, sign in zip(interactions.metrics, interactions.signs, strict=True)
-            },
-            "features": base.feature_names(),
-            "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {
-                "python": platform.python_version(),
-                **{
-                    name: library_version(name)
-                    for name in ("recsys-ms", "numpy", "scipy", "lightgbm", "scikit-learn")
-                },
-            },
-        }
+        version = None if isinstance(history, Interactions | pd.DataFrame) else history.version
+        self.manifest = trained_manifest(self.config, interactions, base, history_version=version)
         return self
 
     @property
@@ -217,6 +187,69 @@ class Ranker:
             models=models,
             constraints=constraints or Constraints(),
         )
+
+    def suggest(
+        self,
+        task: str,
+        *,
+        budget: int | None = None,
+        cost: float | None = None,
+        observed: Mapping[str, float] | None = None,
+        card: TaskCard | None = None,
+        metric: str | None = None,
+        models: Sequence[str] | None = None,
+        constraints: Constraints | None = None,
+    ) -> pd.DataFrame:
+        """Which models to fine-tune next, so that the best is found soonest.
+
+        The first has the largest expected improvement on the best outcome so far, each further one
+        adds most to it (:mod:`recsys_ms.ranker.suggest`). Ask again after each run: its outcome
+        changes what is worth trying.
+
+        Parameters
+        ----------
+        task, observed, card, metric, models, constraints
+            As for :meth:`recommend`. Models with a run on the task are left out.
+        budget : int, optional
+            Runs that can be made; 5 where neither bound is given.
+        cost : float, optional
+            GPU seconds that can be spent: gains are then judged by the second, by what past runs of
+            a model took.
+
+        Returns
+        -------
+        DataFrame
+            The columns of :meth:`recommend` for the suggested models, in the order to run them, and
+            ``gain`` (expected improvement in the task's metric; before the first run, what is
+            expected above the mean of all models), ``p_best`` (probability that it is the best of
+            all) and ``expected_cost`` (GPU seconds).
+
+        Raises
+        ------
+        DataError
+            Every model was run already, no run fits into the cost, or no past run says its cost;
+            and what :meth:`recommend` raises.
+        """
+        base, known = self._require_base(), self._require_known()
+        require_known(self.model_ids, [*(observed or {}), *(models or ())])
+        query, _ = asked_query(base, known, task, observed or {}, card, metric)
+        allowed = candidates_of(
+            self.model_ids if models is None else models,
+            observed or {},
+            self._catalog,
+            constraints or Constraints(),
+        )
+        bounds = Budget(n_runs=5 if budget is None and cost is None else budget, cost=cost)
+        runs = choose_runs(
+            base, self._calibration, known, query, allowed, bounds, seed=self.config.seed
+        )
+        chosen = runs["model_id"].tolist()
+        answer = self.recommend(
+            task, observed=observed, card=card, metric=metric, models=chosen, top=None
+        )
+        table = answer.merge(runs, on="model_id").set_index("model_id").loc[chosen].reset_index()
+        table["rank"] = range(1, len(table) + 1)
+        return table[["rank", "model_id", *table.columns.drop(["rank", "model_id"])]]
 
     def explain(
         self,
@@ -348,17 +381,6 @@ class Ranker:
             return ranker
 
         return make
-
-    def _interactions(self, history: RunTable | Interactions | pd.DataFrame) -> Interactions:
-        if self.config.metric is not None and self.config.metric.startswith(_SCORE):
-            return score_history(self._catalog, self.config.metric.removeprefix(_SCORE))
-        if isinstance(history, Interactions):
-            return history
-        frame = history if isinstance(history, pd.DataFrame) else history.runs(_RUN_COLUMNS)
-        metric: MetricChoice = self.config.metric
-        return Interactions.from_runs(
-            frame, metric=metric, on_two_metrics=self.config.on_two_metrics
-        )
 
     def _replace_catalog(self, catalog: Catalog) -> None:
         base = self._require_base()

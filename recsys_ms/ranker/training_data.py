@@ -1,0 +1,42 @@
+"""What a ranker learns from: the interactions of a history, or of a table of scores."""
+
+from typing import Final
+
+import pandas as pd
+
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core import columns as c
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.ranker.by_score import score_history
+from recsys_ms.ranker.config import RankerConfig, RunTable
+
+#: A metric that is a transferability score of the catalog.
+_SCORE: Final = "score:"
+_RUN_COLUMNS: Final = (
+    c.TASK_ID,
+    c.MODEL_ID,
+    c.METRIC,
+    c.DIRECTION,
+    c.VALUE,
+    c.STATUS,
+    c.COST_GPU_SECONDS,
+    c.RUN_ID,
+)
+
+
+def interactions_of(
+    history: RunTable | Interactions | pd.DataFrame, config: RankerConfig, catalog: Catalog
+) -> Interactions:
+    """Make the interactions that the configuration names.
+
+    Raises
+    ------
+    DataError
+        No finished run, or two metrics for a task and no choice between them.
+    """
+    if config.metric is not None and config.metric.startswith(_SCORE):
+        return score_history(catalog, config.metric.removeprefix(_SCORE))
+    if isinstance(history, Interactions):
+        return history
+    frame = history if isinstance(history, pd.DataFrame) else history.runs(_RUN_COLUMNS)
+    return Interactions.from_runs(frame, metric=config.metric, on_two_metrics=config.on_two_metrics)
