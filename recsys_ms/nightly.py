@@ -157,8 +157,8 @@ def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> N
             catalog = Catalog.read(config.catalog) if config.catalog else Catalog.empty()
             summary.warnings += _look_over(history, config)
             summary.n_runs = count_runs(history)
-            if "n_runs" in previous:
-                summary.n_new_runs = summary.n_runs - int(previous["n_runs"])
+            if isinstance(previous.get("n_runs"), int):
+                summary.n_new_runs = summary.n_runs - previous["n_runs"]
         digest = _digest(config, history.version, catalog)
         registry.sweep(keep_staged=digest)
         if not _finish_killed_publish(registry, digest, summary):

@@ -125,8 +125,8 @@ def measure_growth(
     Returns
     -------
     dict or None
-        ``digest``, ``settings``, ``history_version`` is the summary's own; ``rows`` in columns.
-        ``None`` where no ranker is to be measured.
+        ``digest``, ``settings`` and ``rows``, column by column; ``None`` where no ranker is to be
+        measured.
     """
     settings = config.report
     if not settings.learning_curve:
@@ -136,8 +136,9 @@ def measure_growth(
         "fractions": list(settings.fractions),
         "max_tasks": settings.max_tasks,
     }
-    if previous and previous.get("digest") == digest and previous.get("settings") == asked:
-        return dict(previous)
+    before = dict(previous) if isinstance(previous, Mapping) else {}
+    if before.get("digest") == digest and before.get("settings") == asked and "rows" in before:
+        return before
     frame = learning_curve(
         interactions,
         catalog,
@@ -305,7 +306,7 @@ def _known(summary: Mapping[str, Any], name: str, interactions: Interactions | N
 
 def _curve(summary: Mapping[str, Any], notes: dict[str, str]) -> pd.DataFrame:
     kept = summary.get("learning_curve")
-    if not kept:
+    if not isinstance(kept, Mapping) or "rows" not in kept:
         notes["learning"] = (
             "No learning curve was measured; the nightly job does, with [report] learning_curve."
         )

@@ -14,28 +14,35 @@ from nightly_history import logged_history
 
 from recsys_ms.core.errors import DataError, LockedError, StorageError, UsageError
 from recsys_ms.evaluation.registry import make_protocol
+from recsys_ms.evaluation.report import bundle
 from recsys_ms.history.history import History
 from recsys_ms.history.inbox import record_run
 from recsys_ms.history.recording import recording
 from recsys_ms.nightly import NightlySummary, run_nightly
-from recsys_ms.nightly_config import NightlyConfig, PublishSettings
+from recsys_ms.nightly_config import NightlyConfig, PublishSettings, ReportSettings
 from recsys_ms.nightly_decision import decide
 from recsys_ms.ranker.config import RankerConfig
 from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.registry import Registry
 
 
-def config(tmp_path: Path, ranker: str = "nmf", **publish: object) -> NightlyConfig:
+def config(
+    tmp_path: Path, ranker: str = "nmf", *, report: ReportSettings | None = None, **publish: object
+) -> NightlyConfig:
     return NightlyConfig(
         history=tmp_path / "h",
         registry=tmp_path / "r",
         ranker=RankerConfig(ranker=ranker, on_two_metrics="most-runs"),
         publish=PublishSettings(**publish),  # type: ignore[arg-type]
+        # Most tests here are of other things than the report.
+        report=report or ReportSettings(html=False),
     )
 
 
-def nightly(tmp_path: Path, ranker: str = "nmf", **publish: object) -> NightlySummary:
-    return run_nightly(config(tmp_path, ranker, **publish))
+def nightly(
+    tmp_path: Path, ranker: str = "nmf", *, report: ReportSettings | None = None, **publish: object
+) -> NightlySummary:
+    return run_nightly(config(tmp_path, ranker, report=report, **publish))
 
 
 def log_one(tmp_path: Path, value: float, *, task: str = "t0", model: str = "m9") -> None:
@@ -324,6 +331,11 @@ def test_toml_is_read_and_unknown_keys_are_refused(tmp_path: Path) -> None:
         ('history = "h"\nregistry = "r"\n[publish]\nmetrics = ["speed"]', "'speed' is none of"),
         ('history = "h"\nregistry = "r"\n[publish]\nkeep_versions = "many"', "keep_versions"),
         ('history = "h"\nregistry = "r"\n[backtest]\nmax_tasks = 1.5', "max_tasks"),
+        ('history = "h"\nregistry = "r"\n[report]\nhtml = 1', "html is 1"),
+        ('history = "h"\nregistry = "r"\n[report]\nmax_tasks = true', "max_tasks is True"),
+        ('history = "h"\nregistry = "r"\n[report]\nmax_tasks = 0', "at least 1"),
+        ('history = "h"\nregistry = "r"\n[report]\nfractions = [0.0, 1.0]', "shares above 0"),
+        ('history = "h"\nregistry = "r"\n[report]\nlearning_curve = ["nmff"]', "nmff"),
     ):
         file.write_text(text)
         with pytest.raises(UsageError, match=message):
@@ -338,7 +350,9 @@ def test_toml_is_read_and_unknown_keys_are_refused(tmp_path: Path) -> None:
 def test_the_example_configuration_is_the_default(tmp_path: Path) -> None:
     example = Path(__file__).resolve().parents[1] / "training" / "nightly.toml"
     read = NightlyConfig.from_toml(example)
-    assert read.procedure() == NightlyConfig(history=tmp_path, registry=tmp_path).procedure()
+    default = NightlyConfig(history=tmp_path, registry=tmp_path)
+    assert read.procedure() == default.procedure()
+    assert read.report == default.report
 
 
 def test_a_candidate_that_fails_on_a_task_does_not_pass() -> None:
@@ -452,3 +466,83 @@ def test_a_disk_that_cannot_compact_still_trains(
     summary = nightly(tmp_path)
     assert summary.outcome == "published"
     assert summary.warnings == ["the disk is full"]
+
+
+_QUICK = ReportSettings(learning_curve=("popularity",), fractions=(0.5, 1.0), max_tasks=3)
+
+
+def test_every_night_writes_a_report(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    first = nightly(tmp_path, report=_QUICK)
+    page = tmp_path / "r" / "report.html"
+    assert first.report == str(page)
+    assert first.n_runs == 48
+    assert first.n_new_runs is None
+    text = page.read_text()
+    assert "no report before this one" in text
+    assert "<b>published, version 1</b>" in text
+    assert 'id="scatter-chart"' in text
+    assert first.learning_curve is not None
+    assert first.learning_curve["rows"]["ranker"] == ["popularity"] * 4
+    # Nothing is new: the curve is that of before, the page is of tonight.
+    second = nightly(tmp_path, report=_QUICK)
+    assert second.outcome == "unchanged"
+    assert second.n_new_runs == 0
+    assert second.learning_curve == first.learning_curve
+    assert second.seconds["learning curve"] < first.seconds["learning curve"]
+    assert "<b>unchanged, version 1</b>" in page.read_text()
+    log_one(tmp_path, 0.99)
+    third = nightly(tmp_path, report=_QUICK)
+    assert third.n_new_runs == 1
+    assert third.learning_curve != first.learning_curve
+    text = page.read_text()
+    assert "<dt>new runs since the last report</dt><dd>1</dd>" in text
+    # m9 was run on one task of six.
+    assert "5 pairs have no run." in text
+    assert not leftovers(tmp_path / "r")
+
+
+def test_what_was_refused_is_reported_too(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    nightly(tmp_path)
+    kept = nightly(tmp_path, "random", report=_QUICK)
+    assert kept.outcome == "kept"
+    text = Path(kept.report).read_text()
+    assert "Kept: the ranker that was in service stays" in text
+    assert "<dt>ranker in service</dt><dd>nmf</dd>" in text
+
+
+def test_the_candidates_predictions_are_kept_unless_refused(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    first = nightly(tmp_path, "popularity")
+    assert first.backtest is not None
+    assert set(first.backtest["predictions"]["ranker"]) == {"candidate"}
+    assert len(first.backtest["predictions"]["ranker"]) == 48
+    assert first.backtest["coverage"] == 0.8
+    without = ReportSettings(html=False, intervals=False)
+    log_one(tmp_path, 0.99)
+    second = nightly(tmp_path, "popularity", report=without)
+    assert second.backtest is not None
+    assert second.backtest["predictions"]["ranker"] == []
+    assert second.report == ""
+    assert not (tmp_path / "r" / "report.html").exists()
+
+
+def test_no_plotting_library_does_not_stop_the_night(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged_history(tmp_path / "h")
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    bundle.vega_script.cache_clear()
+    summary = nightly(tmp_path, "popularity", report=_QUICK)
+    assert (summary.outcome, summary.version, summary.report) == ("published", 1, "")
+    assert any("pip install vl-convert-python" in text for text in summary.warnings)
+    assert not (tmp_path / "r" / "report.html").exists()
+
+
+def test_a_summary_that_cannot_be_read_is_done_without(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    nightly(tmp_path, "popularity")
+    for text in ("{", "[1]", '{"learning_curve": 3}'):
+        (tmp_path / "r" / "summary.json").write_text(text)
+        assert nightly(tmp_path, "popularity", report=_QUICK).n_new_runs is None

@@ -41,7 +41,7 @@ def leaderboard_chart(frame: pd.DataFrame, domain: Sequence[str], start: str) ->
         **inline(frame),
         "params": [{"name": METRIC, "value": start}],
         "transform": [{"filter": f"datum.metric == {METRIC}"}],
-        "height": {"step": 30},
+        "height": 30 * len(order),
         "encoding": {"y": y, "tooltip": tips, "color": ranker_colour(domain, order, legend=False)},
         "layer": [
             {
@@ -71,7 +71,9 @@ def task_chart(frame: pd.DataFrame, domain: Sequence[str], focus: str) -> JsonDi
         **inline(shown),
         "params": [{"name": TASK, "value": ""}],
         "transform": [_OF_TASK],
-        "height": {"step": _STEP},
+        "height": _STEP * len(tasks),
+        # Of one task alone, the page makes it as high as it needs to be.
+        "usermeta": {"step": _STEP},
         "layer": [
             {
                 "transform": [others],
@@ -302,7 +304,7 @@ def matrix_chart(cells: pd.DataFrame, *, in_blocks: bool) -> JsonDict:
     axis = {"labelLimit": 120}
     return {
         **inline(cells[cells["share"] > 0.0].drop(columns=["row", "column"])),
-        "height": {"step": 16 if len(tasks) <= 40 else 10},
+        "height": (16 if len(tasks) <= 40 else 10) * len(tasks),
         "mark": {"type": "rect"},
         "encoding": {
             "y": {**nominal("tasks", sort=tasks), "scale": {"domain": tasks}, "axis": axis},
@@ -333,7 +335,7 @@ def missing_chart(frame: pd.DataFrame, order: str) -> JsonDict:
     shown = frame.assign(pair=frame["task_id"] + " ← " + frame["model_id"])
     return {
         **inline(shown),
-        "height": {"step": _STEP},
+        "height": _STEP * len(shown),
         "mark": {"type": "bar"},
         "encoding": {
             "y": nominal("pair", sort=list(shown["pair"])),
@@ -356,7 +358,7 @@ def steps_chart(frame: pd.DataFrame) -> JsonDict:
     """Seconds of each step, the slowest first."""
     return {
         **inline(frame),
-        "height": {"step": _STEP},
+        "height": _STEP * len(frame),
         "mark": {"type": "bar"},
         "encoding": {
             "y": nominal("step", sort=list(frame["step"])),

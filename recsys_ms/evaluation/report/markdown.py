@@ -55,7 +55,7 @@ def _table(table: TextTable) -> list[str]:
 
 def _escaped(text: str) -> str:
     # Ids and error messages are texts, not markup; a line break would end a table's row.
-    flat = " ".join(str(text).split())
+    flat = " ".join(str(text).splitlines())
     for mark in "\\|*`<>":
         flat = flat.replace(mark, f"\\{mark}")
     return flat

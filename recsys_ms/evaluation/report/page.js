@@ -42,8 +42,7 @@
       const element = document.getElementById(key);
       const made = await vegaEmbed(element, { ...spec, width: "container" }, {
         mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: theme,
-        // Vega-Lite warns of every chart whose height follows its rows.
-        logLevel: vega.Error, defaultStyle: false, tooltip: { disableDefaultStyle: true },
+        defaultStyle: false, tooltip: { disableDefaultStyle: true },
       });
       views.set(key, made.view);
       made.view.description(element.dataset.description);
@@ -63,7 +62,10 @@
   function set(view, key, name, value) {
     const [section, signal] = name.includes("/") ? name.split("/") : ["", name];
     const inside = !section || document.getElementById(key).closest("#" + section);
-    if (inside && follows(key, signal)) view.signal(signal, value);
+    if (!inside || !follows(key, signal)) return;
+    view.signal(signal, value);
+    const { height, usermeta } = specs[key];
+    if (usermeta) view.height(value === "" ? height : 2 * usermeta.step);
   }
 
   async function choose(select) {
