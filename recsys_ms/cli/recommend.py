@@ -1,6 +1,5 @@
 """``recsys-ms recommend``: which models to fine-tune on a task."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -10,21 +9,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.score_table import ScoreTable
-from recsys_ms.cli.console import progress_bars, show, show_json, warn, width
+from recsys_ms.cli.asked_task import asked_task
+from recsys_ms.cli.console import show, show_json, width
 from recsys_ms.cli.options import (
-    DEFAULT_CACHE,
     DEFAULT_REGISTRY,
     JsonFlag,
     MetricOption,
     RegistryOption,
     parse_observed,
-    read_task_card,
 )
 from recsys_ms.cold_start.pictures import MAX_IMAGES
-from recsys_ms.cold_start.proxy import EMBEDDED, Proxy
-from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.cold_start.proxy import EMBEDDED
 from recsys_ms.ranker.answer import Constraints
 from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.registry import Registry
@@ -76,18 +72,9 @@ def recommend(
     as_json: JsonFlag = False,
 ) -> None:
     """Rank models for a task: its id, its images, names of its classes, a card, observed runs."""
-    described = None if card is None else read_task_card(card)
-    name = task or (described.task_id if described else None)
-    if name is None and images is not None:
-        name = images.resolve().stem
-    if name is None:
-        raise UsageError("which task? give --task NAME, --images PATH, or --card FILE")
     reached = parse_observed(observed or ())
     ranker = Ranker.load(artifact) if artifact else Registry.open(registry).load_current()
-    if images is not None or names is not None:
-        described = _seen(
-            described or TaskCard(task_id=name), images, names, proxy, max_images, ranker
-        )
+    name, described = asked_task(ranker, task, card, images, names, proxy, max_images)
     if catalog is not None:
         ranker.add_scores(ScoreTable.read(catalog))
     answer = ranker.recommend(
@@ -122,42 +109,6 @@ def recommend(
                 show(Text(f"{row['rank']}. {row['model_id']}", style="bold"))
                 for reason in row["reasons"]:
                     show(Padding(Text(reason), (0, 0, 0, 3)))
-
-
-def _seen(
-    card: TaskCard,
-    images: Path | None,
-    names: str | None,
-    source: str,
-    max_images: int,
-    ranker: Ranker,
-) -> TaskCard:
-    """The card with what the proxy sees in the images and names.
-
-    Raises
-    ------
-    DataError
-        The ranker's tasks were looked at by another proxy, or by none.
-    """
-    known = ranker.proxy
-    if known is None:
-        raise DataError(
-            "the ranker knows nothing of its tasks' images or class names; put them on their "
-            "cards (recsys-ms embed images PATH --task T --out CATALOG) and train again"
-        )
-    classes = None if names is None else [each.strip() for each in names.split(",")]
-    with progress_bars() as progress:
-        seen = Proxy(source, cache=DEFAULT_CACHE / "proxy").task_embedding(
-            images, classes, max_images, progress=progress
-        )
-    if seen.source != known:
-        raise DataError(
-            f"--proxy {source} is {seen.source}, and the ranker's tasks were looked at by {known}; "
-            "name that one, or embed the tasks anew and train again"
-        )
-    for path in seen.left_out:
-        warn(f"{path}: left out, it cannot be read as an image")
-    return seen.on(replace(card, class_names=card.class_names or tuple(classes or ()) or None))
 
 
 def _table(answer: pd.DataFrame, task: str, *, coverage: float, is_known: bool) -> Table:

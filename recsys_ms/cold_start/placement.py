@@ -1,6 +1,6 @@
 """Where a task without runs stands in the transfer space: proxy embedding → task factors.
 
-Fennec (Bao et al. 2024, §3.3) fits one regressor from CLIP embeddings to the factors of known
+Fennec (Bai et al. 2024, §3.3) fits one regressor from CLIP embeddings to the factors of known
 tasks. Here the regressor of each view, and how much the view counts, are chosen in a nested
 back-test: the history is factorised again without some of its tasks, which are then ranked by where
 each candidate places them.

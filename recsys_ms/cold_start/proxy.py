@@ -1,6 +1,6 @@
 """The proxy: a CLIP that describes a task nobody has fine-tuned on, by its images and class names.
 
-As in Fennec (Bao et al. 2024, §3.3) a task is what a foundation model sees in a few hundred of its
+As in Fennec (Bai et al. 2024, §3.3) a task is what a foundation model sees in a few hundred of its
 images. Any model of open_clip serves; a small one that the laboratory trained ships with the
 package. It runs when a task enters the catalog, so ranking needs no torch (extra ``embed``).
 """

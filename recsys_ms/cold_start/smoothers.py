@@ -1,7 +1,7 @@
 """Regressors from vectors to factor rows, all of them linear smoothers.
 
 A cold task is placed in the transfer space by a weighted mean of the known tasks' factor rows
-(Fennec, Bao et al. 2024, §3.3, regresses CLIP embeddings on factors). Ridge, kernel ridge, a
+(Fennec, Bai et al. 2024, §3.3, regresses CLIP embeddings on factors). Ridge, kernel ridge, a
 Gaussian process and a mean of the nearest are all such means, ``y(x) = s(x)ᵀ Y`` with weights that
 add up to 1, so that one form serves prediction, explanation (which tasks, with what weight) and
 leaving a task out.

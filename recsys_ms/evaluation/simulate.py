@@ -78,21 +78,28 @@ class Simulation:
             rows, columns=[*names, "difference", "difference_low", "difference_high"]
         )
 
-    def markdown(self, after: Sequence[int] = (1, 3, 5, 10)) -> str:
-        """:meth:`table` as Markdown, a row a policy."""
+    def lines(self, after: Sequence[int] = (1, 3, 5, 10)) -> list[list[str]]:
+        """:meth:`table` for people: a heading, then a row a policy.
+
+        ``+`` and ``−`` say better and worse than popularity, where the interval of the paired
+        difference leaves out 0.
+        """
         table = self.table(after)
-        shown = list(dict.fromkeys(table["n_runs"]))
-        lines = [
-            "| policy | " + " | ".join(f"after {n}" for n in shown) + " |",
-            "|---|" + "---:|" * len(shown),
-        ]
+        found = [["policy", *(f"after {n}" for n in dict.fromkeys(table["n_runs"]))]]
         for policy, own in table.groupby("policy", sort=False):
-            cells = [
-                f"{row.mean_:.4f} [{row.low:.4f}, {row.high:.4f}]"
-                for row in own.rename(columns={"mean": "mean_"}).itertuples()
-            ]
-            lines.append(f"| {policy} | " + " | ".join(cells) + " |")
-        return "\n".join([*lines, ""])
+            cells = [str(policy)]
+            for row in own.to_dict("records"):
+                better, worse = row["difference_high"] < 0, row["difference_low"] > 0
+                mark = " +" if better else " −" if worse else ""
+                cells.append(f"{row['mean']:.4f} [{row['low']:.4f}, {row['high']:.4f}]{mark}")
+            found.append(cells)
+        return found
+
+    def markdown(self, after: Sequence[int] = (1, 3, 5, 10)) -> str:
+        """:meth:`lines` as Markdown."""
+        head, *rows = ("| " + " | ".join(cells) + " |" for cells in self.lines(after))
+        rule = "|---|" + "---:|" * (head.count("|") - 2)
+        return "\n".join([head, rule, *rows, ""])
 
 
 def simulate(

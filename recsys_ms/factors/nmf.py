@@ -1,7 +1,7 @@
 """Masked, weighted, regularised non-negative factorisation of tasks × models outcomes.
 
 Minimises ``‖W∘(P − T Mᵀ)‖² + α_m‖M‖² + α_d‖T‖²`` over T, M ≥ 0, the transfer space of Fennec
-(Bao et al. 2024), where only the observed entries enter: a pair without a run says nothing, whereas
+(Bai et al. 2024), where only the observed entries enter: a pair without a run says nothing, whereas
 ``sklearn.decomposition.NMF`` would read it as an outcome of 0.
 
 The learner is cyclic coordinate descent (HALS: Cichocki & Phan 2009; the mask as in Yu et al.

@@ -1,7 +1,7 @@
 """Ranking in the transfer space: inner products of one task with all models, and the best of them.
 
 Its cost grows with the number of models alone: past runs are in the factors (Fennec's O(1) in the
-size of the history, Bao et al. 2024, §3.4).
+size of the history, Bai et al. 2024, §3.4).
 """
 
 from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import Final, Self
 import pandas as pd
 import pyarrow as pa
 
-from recsys_ms.core.errors import DataError, RefusedError, StorageError, UnknownIdError
+from recsys_ms.core.errors import DataError, RefusedError, StorageError, UnknownIdError, UsageError
 from recsys_ms.core.lock import FileLock
 from recsys_ms.history.curve_store import CurveSpool, CurveStore
 from recsys_ms.history.inbox import INBOX_FOLDER, MARKER_FILE
@@ -79,7 +79,14 @@ class History:
             written by a newer version.
         StorageError
             The folder cannot be created.
+        UsageError
+            A URL.
         """
+        if "://" in str(path):
+            raise UsageError(
+                f"{path}: a history lives in a folder of this machine or of a mounted disk, not at "
+                "a URL; mount it, or copy it there and back (docs/how-to)"
+            )
         folder = Path(path)
         history = cls(folder, version=None, lock_seconds=lock_seconds)
         if not (folder / MARKER_FILE).is_file():

@@ -1,4 +1,4 @@
-"""Fennec: α · transfer score + (1 − α) · meta score (Bao et al. 2024, Eq. 9)."""
+"""Fennec: α · transfer score + (1 − α) · meta score (Bai et al. 2024, Eq. 9)."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Final

@@ -184,15 +184,16 @@ def choose_runs(
         value = base.predict_view(base.view(query), open_to).value
         open_to = [open_to[int(i)] for i in np.argsort(-value, kind="stable")[:MAX_JOINT]]
     said = known.cost_by_model()
-    cost = np.array([said.get(model, np.nan) for model in open_to])
-    if budget.cost is not None and np.isnan(cost).all():
+    known_costs = [value for value in said.values() if np.isfinite(value)]
+    if budget.cost is not None and not known_costs:
         raise DataError(
             "no run of the history says what it cost (cost_gpu_seconds), so that a budget in GPU "
             "seconds cannot be kept; give a number of runs"
         )
     # A model that nobody timed is taken to cost what models do.
-    filled = np.where(np.isnan(cost), np.nanmedian(cost) if np.isfinite(cost).any() else 1.0, cost)
-    filled = np.maximum(filled, 1e-9)
+    usual = float(np.median(known_costs)) if known_costs else 1.0
+    cost = np.array([said.get(model, np.nan) for model in open_to])
+    filled = np.maximum(np.where(np.isnan(cost), usual, cost), 1e-9)
     best = max(query.observed.values(), default=None)
     joint = believed(base, calibration, query, open_to)
     found = next_runs(joint, best, filled, budget, seed=seed)
@@ -201,13 +202,12 @@ def choose_runs(
             f"no run fits into {budget.cost:g} GPU seconds: the cheapest of {len(open_to)} models "
             f"is expected to take {filled.min():.3g}"
         )
-    known_cost = np.isfinite(cost).any()
     return pd.DataFrame(
         {
             "model_id": [open_to[int(i)] for i in found.chosen],
             "gain": found.gain,
             "p_best": found.p_best,
-            "expected_cost": filled[found.chosen] if known_cost else np.nan,
+            "expected_cost": filled[found.chosen] if known_costs else np.nan,
         }
     )
 

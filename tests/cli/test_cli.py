@@ -14,6 +14,7 @@ import pytest
 from nightly_history import logged_history
 
 from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.cli.app import VERBS
 from recsys_ms.history.embedded import embedded_folder
 
 EXECUTABLE = Path(sys.executable).with_name("recsys-ms")
@@ -52,7 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "verb",
-    [None, "ingest", "train", "nightly", "recommend", "evaluate", "score", "embed", "doctor"],
+    [None, *VERBS],
 )
 def test_help_of_every_verb(verb: str | None, tmp_path: Path) -> None:
     done = run(*([verb] if verb else []), "--help", cwd=tmp_path)

@@ -592,3 +592,10 @@ def test_a_lost_table_is_not_replaced_by_an_empty_one(history: History) -> None:
     (history.path / "runs").rename(history.path.parent / "elsewhere")
     with pytest.raises(DataError, match="missing"):
         History.open(history.path)
+
+
+def test_a_url_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"s3://bucket/h: a history lives in a folder"):
+        History.open("s3://bucket/h")
+    assert not list(tmp_path.iterdir())

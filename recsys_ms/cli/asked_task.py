@@ -1,0 +1,77 @@
+"""The task that a verb is asked about: an id, a card, images, names of its classes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from recsys_ms.catalog.cards import TaskCard
+from recsys_ms.cli.console import progress_bars, warn
+from recsys_ms.cli.options import DEFAULT_CACHE, read_task_card
+from recsys_ms.cold_start.proxy import Proxy
+from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.ranker.ranker import Ranker
+
+
+def asked_task(
+    ranker: Ranker,
+    task: str | None,
+    card: Path | None,
+    images: Path | None,
+    names: str | None,
+    proxy: str,
+    max_images: int,
+) -> tuple[str, TaskCard | None]:
+    """Id and card of the task that the options describe.
+
+    Raises
+    ------
+    UsageError
+        No option names a task.
+    DataError
+        Not a card, or the ranker's tasks were looked at by another proxy, or by none.
+    """
+    described = None if card is None else read_task_card(card)
+    name = task or (described.task_id if described else None)
+    if name is None and images is not None:
+        name = images.resolve().stem
+    if name is None:
+        raise UsageError("which task? give --task NAME, --images PATH, or --card FILE")
+    if images is not None or names is not None:
+        start = described or TaskCard(task_id=name)
+        described = _seen(start, images, names, proxy, max_images, ranker)
+    return name, described
+
+
+def _seen(
+    card: TaskCard,
+    images: Path | None,
+    names: str | None,
+    source: str,
+    max_images: int,
+    ranker: Ranker,
+) -> TaskCard:
+    """The card with what the proxy sees in the images and names.
+
+    Raises
+    ------
+    DataError
+        The ranker's tasks were looked at by another proxy, or by none.
+    """
+    known = ranker.proxy
+    if known is None:
+        raise DataError(
+            "the ranker knows nothing of its tasks' images or class names; put them on their "
+            "cards (recsys-ms embed images PATH --task T --out CATALOG) and train again"
+        )
+    classes = None if names is None else [each.strip() for each in names.split(",")]
+    with progress_bars() as progress:
+        seen = Proxy(source, cache=DEFAULT_CACHE / "proxy").task_embedding(
+            images, classes, max_images, progress=progress
+        )
+    if seen.source != known:
+        raise DataError(
+            f"--proxy {source} is {seen.source}, and the ranker's tasks were looked at by {known}; "
+            "name that one, or embed the tasks anew and train again"
+        )
+    for path in seen.left_out:
+        warn(f"{path}: left out, it cannot be read as an image")
+    return seen.on(replace(card, class_names=card.class_names or tuple(classes or ()) or None))

@@ -1,0 +1,127 @@
+"""``recsys-ms suggest``: what to fine-tune next."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from recsys_ms.catalog.score_table import ScoreTable
+from recsys_ms.cli.asked_task import asked_task
+from recsys_ms.cli.console import show, show_json
+from recsys_ms.cli.options import (
+    DEFAULT_REGISTRY,
+    JsonFlag,
+    MetricOption,
+    RegistryOption,
+    parse_observed,
+)
+from recsys_ms.cold_start.pictures import MAX_IMAGES
+from recsys_ms.cold_start.proxy import EMBEDDED
+from recsys_ms.ranker.answer import Constraints
+from recsys_ms.ranker.ranker import Ranker
+from recsys_ms.ranker.registry import Registry
+
+
+def suggest(
+    task: Annotated[
+        str | None, typer.Option("--task", "-t", help="A task of the history, or a new name.")
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Runs that can be made; 5 unless --cost is given.")
+    ] = None,
+    cost: Annotated[
+        float | None,
+        typer.Option(help="GPU seconds that can be spent: gains then count by the second."),
+    ] = None,
+    observed: Annotated[
+        list[str] | None,
+        typer.Option("--observed", help="MODEL=VALUE already reached on the task; repeat it."),
+    ] = None,
+    registry: RegistryOption = DEFAULT_REGISTRY,
+    artifact: Annotated[
+        Path | None, typer.Option(help="A saved ranker, in place of the registry's current one.")
+    ] = None,
+    card: Annotated[
+        Path | None, typer.Option("--card", help="JSON file that describes a new task.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="A folder or Parquet file of images of the task, labelled or not."),
+    ] = None,
+    names: Annotated[
+        str | None, typer.Option(help="Names of the task's classes, separated by commas.")
+    ] = None,
+    proxy: Annotated[
+        str,
+        typer.Option(help="What looks at them: embedded, NAME=TAG of open_clip, or a folder."),
+    ] = EMBEDDED,
+    max_images: Annotated[int, typer.Option(help="Images to look at, at most.")] = MAX_IMAGES,
+    catalog: Annotated[
+        Path | None,
+        typer.Option("--catalog", "-C", help="Folder with scores of the task (recsys-ms score)."),
+    ] = None,
+    metric: MetricOption = None,
+    max_params: Annotated[
+        float | None, typer.Option("--max-params", help="Most parameters, in millions.")
+    ] = None,
+    max_gmacs: Annotated[float | None, typer.Option("--max-gmacs", help="Most GMACs.")] = None,
+    licences: Annotated[
+        list[str] | None, typer.Option("--licence", help="An accepted licence; repeat it.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Suggest the next models to fine-tune on a task, so that the best is found soonest.
+
+    Tell it each outcome by --observed (or log the run) and ask again.
+    """
+    reached = parse_observed(observed or ())
+    ranker = Ranker.load(artifact) if artifact else Registry.open(registry).load_current()
+    name, described = asked_task(ranker, task, card, images, names, proxy, max_images)
+    if catalog is not None:
+        ranker.add_scores(ScoreTable.read(catalog))
+    answer = ranker.suggest(
+        name,
+        budget=budget,
+        cost=cost,
+        observed=reached,
+        card=described,
+        metric=metric,
+        constraints=Constraints(
+            max_params=max_params, max_gmacs=max_gmacs, licences=tuple(licences or ())
+        ),
+    )
+    if as_json:
+        show_json(
+            {
+                "task": name,
+                "known_task": name in ranker.task_ids,
+                "artifact": str(artifact or registry),
+                "history_version": ranker.manifest.get("history_version"),
+                "models": answer.to_dict(orient="records"),
+            }
+        )
+    else:
+        show(_table(answer, name))
+
+
+def _table(answer: pd.DataFrame, task: str) -> Table:
+    shown = Table(title=Text(f"next runs on {task}"))
+    shown.add_column("#", justify="right", no_wrap=True)
+    shown.add_column("model", overflow="fold")
+    for name in ("predicted", "interval", "expected gain", "best of all", "GPU seconds"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for row in answer.to_dict(orient="records"):
+        cost = row["expected_cost"]
+        shown.add_row(
+            str(row["rank"]),
+            Text(row["model_id"]),
+            f"{row['predicted']:.4f}",
+            f"{row['low']:.4f} … {row['high']:.4f}",
+            f"{row['gain']:.4f}",
+            f"{row['p_best']:.0%}",
+            "" if pd.isna(cost) else f"{cost:.3g}",
+        )
+    return shown

@@ -1,0 +1,149 @@
+"""What to run next: greedy gains, budgets, the public answer."""
+
+import numpy as np
+import pytest
+
+from recsys_ms.catalog.cards import ModelCard
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core.errors import DataError, UnknownIdError, UsageError
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.ranker.answer import Constraints
+from recsys_ms.ranker.config import RankerConfig
+from recsys_ms.ranker.joint import Joint, expected_improvement
+from recsys_ms.ranker.ranker import Ranker
+from recsys_ms.ranker.suggest import Budget, next_runs
+
+
+def costed(blocks: Interactions, costs: np.ndarray) -> Interactions:
+    """The same history, each run with the cost of its model."""
+    return Interactions(
+        task_ids=blocks.task_ids,
+        model_ids=blocks.model_ids,
+        task_index=blocks.task_index,
+        model_index=blocks.model_index,
+        values=blocks.values,
+        counts=blocks.counts,
+        costs=costs[blocks.model_index],
+        metrics=blocks.metrics,
+        signs=blocks.signs,
+    )
+
+
+@pytest.fixture(scope="module")
+def ranker(blocks: Interactions, cards: Catalog) -> Ranker:
+    return Ranker(RankerConfig(ranker="gp")).fit(blocks.without_task("t01"), cards)
+
+
+def test_the_first_run_is_the_one_of_most_expected_improvement():
+    joint = Joint(np.array([0.5, 0.45, 0.1]), np.diag([0.01, 0.3, 0.001]) ** 2)
+    found = next_runs(joint, 0.6, np.ones(3), Budget(n_runs=1))
+    wanted = expected_improvement(joint.mean, joint.sd, 0.6)
+    assert found.chosen.tolist() == [1]
+    assert found.gain[0] == wanted.max()
+
+
+def test_before_any_run_the_best_expected_goes_first():
+    joint = Joint(np.array([0.5, 0.45, 0.1]), np.diag([0.01, 0.3, 0.001]) ** 2)
+    assert next_runs(joint, None, np.ones(3), Budget(n_runs=1)).chosen.tolist() == [0]
+
+
+def test_two_models_that_stand_or_fall_together_are_not_worth_two_runs():
+    # 0 and 1 are one and the same; 2 is independent and a little worse.
+    covariance = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    joint = Joint(np.array([0.2, 0.19, 0.1]), covariance)
+    found = next_runs(joint, 0.0, np.ones(3), Budget(n_runs=3))
+    assert found.chosen.tolist() == [0, 2, 1]
+    assert found.gain[2] == pytest.approx(0.0, abs=1e-12)
+    # E max(0, x, y) of two independent normals, by simulation of another kind.
+    x, y = np.random.default_rng(5).normal(size=(2, 400_000))
+    both = np.maximum(np.maximum(x + 0.2, y + 0.1), 0).mean()
+    assert found.gain[:2].sum() == pytest.approx(both, abs=0.03)
+
+
+def test_probability_of_being_the_best():
+    joint = Joint(np.zeros(4), np.eye(4))
+    found = next_runs(joint, None, np.ones(4), Budget(n_runs=4))
+    np.testing.assert_allclose(found.p_best, 0.25, atol=0.03)
+    behind = next_runs(joint, 10.0, np.ones(4), Budget(n_runs=4))
+    np.testing.assert_array_equal(behind.p_best, 0.0)
+
+
+def test_a_cost_makes_gains_count_by_the_second_and_stops_where_nothing_fits():
+    joint = Joint(np.array([0.5, 0.4, 0.4]), np.eye(3) * 0.01)
+    cost = np.array([100.0, 10.0, 30.0])
+    found = next_runs(joint, 0.3, cost, Budget(cost=45.0))
+    assert found.chosen.tolist() == [1, 2]
+    assert next_runs(joint, 0.3, cost, Budget(cost=5.0)).chosen.size == 0
+    assert next_runs(joint, 0.3, cost, Budget(n_runs=1, cost=1000.0)).chosen.tolist() == [1]
+    assert next_runs(joint, 0.3, cost, Budget(n_runs=1)).chosen.tolist() == [0]
+
+
+@pytest.mark.parametrize("bad", [{}, {"n_runs": 0}, {"cost": 0.0}, {"cost": float("nan")}])
+def test_what_is_no_budget(bad):
+    with pytest.raises(UsageError, match="Budget"):
+        Budget(**bad)
+
+
+def test_the_answer(ranker: Ranker):
+    table = ranker.suggest("t01", observed={"m00": 0.62, "m01": 0.81})
+    assert len(table) == 5
+    assert table["rank"].tolist() == [1, 2, 3, 4, 5]
+    assert not {"m00", "m01"} & set(table["model_id"])
+    assert (table["low"] < table["predicted"]).all()
+    assert (table["gain"] >= 0).all()
+    assert table["expected_cost"].isna().all()
+    assert all(table["reasons"])
+    # Models of the task's block, told by its card, come first.
+    assert all(int(model[1:]) % 3 == 1 for model in table["model_id"].iloc[:2] if model[0] == "m")
+    assert ranker.suggest("t01", budget=2)["rank"].tolist() == [1, 2]
+
+
+def test_what_was_run_is_not_suggested_again(blocks: Interactions, cards: Catalog):
+    ranker = Ranker(RankerConfig(ranker="popularity")).fit(blocks, cards)
+    assert ranker.suggest("t01")["model_id"].tolist() == ["new-model"]
+    with pytest.raises(DataError, match="every model that may be suggested for 't01' was run"):
+        ranker.suggest("t01", models=["m00", "m03"])
+
+
+def test_constraints_and_names_are_those_of_recommend(ranker: Ranker):
+    small = ranker.suggest("t01", constraints=Constraints(max_params=2.5))
+    assert (small["n_parameters"] <= 2.5e6).all()
+    with pytest.raises(UnknownIdError, match="did you mean"):
+        ranker.suggest("t01", observed={"m0O": 0.5})
+
+
+def test_cost_aware(blocks: Interactions, cards: Catalog):
+    costs = np.full(blocks.n_models, 100.0)
+    costs[4] = 1.0
+    costs[5] = np.nan
+    ranker = Ranker(RankerConfig(ranker="popularity")).fit(
+        costed(blocks, costs).without_task("t01"), cards
+    )
+    table = ranker.suggest("t01", cost=250.0, observed={"m00": 0.7})
+    assert table["model_id"].iloc[0] == "m04"
+    assert table["expected_cost"].sum() <= 250.0
+    assert ranker.suggest("t01", models=["m05"])["expected_cost"].tolist() == [100.0]
+    with pytest.raises(DataError, match=r"no run fits into 0\.5 GPU seconds: the cheapest of"):
+        ranker.suggest("t01", cost=0.5)
+
+
+def test_without_costs_no_budget_of_seconds(ranker: Ranker):
+    with pytest.raises(DataError, match="no run of the history says what it cost"):
+        ranker.suggest("t01", cost=100.0)
+
+
+def test_more_models_than_are_looked_at_jointly(blocks: Interactions):
+    many = Catalog.from_cards(models=[ModelCard(model_id=f"x{i:04d}") for i in range(900)])
+    ranker = Ranker(RankerConfig(ranker="popularity")).fit(blocks.without_task("t01"), many)
+    assert ranker.suggest("t01", observed={"m00": 0.6})["model_id"].str.startswith("m").all()
+
+
+def test_the_same_question_has_the_same_answer(ranker: Ranker, tmp_path):
+    ranker.save(tmp_path / "a")
+    asked = {"observed": {"m00": 0.62}, "budget": 4}
+    first, again = (
+        ranker.suggest("t01", **asked),
+        Ranker.load(tmp_path / "a").suggest("t01", **asked),
+    )
+    assert first["model_id"].tolist() == again["model_id"].tolist()
+    np.testing.assert_array_equal(first["gain"], again["gain"])
