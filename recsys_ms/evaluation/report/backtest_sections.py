@@ -44,6 +44,11 @@ _NO_INTERVALS: Final = (
     "The back-test kept no predictions; 'recsys-ms evaluate --intervals' does, and the nightly job "
     "with [report] intervals = true."
 )
+#: Columns of the leaderboard: what a bad choice costs comes first.
+_METRICS: Final = (
+    *(metric for metric in QUALITY_METRICS if metric.startswith("regret")),
+    *(metric for metric in QUALITY_METRICS if not metric.startswith("regret")),
+)
 _MARKS: Final = {1: " +", -1: " −", 0: ""}
 #: Tasks in the chart and the filter, points of the scatter, and rows of its table.
 _MAX_TASKS: Final = 150
@@ -61,9 +66,9 @@ def leaderboard_section(data: ReportData) -> Section:
     frame = leaderboard(result, data.focus)
     table = TextTable(
         caption=f"{title(result)}. Mean [95 % bootstrap interval over {result.unit}s]",
-        headings=("ranker", *(_heading(metric) for metric in QUALITY_METRICS), "seconds"),
+        headings=("ranker", *(_heading(metric) for metric in _METRICS), "seconds"),
         rows=tuple(
-            (str(name), *map(_cell, records(own)), number(result.mean(str(name), "seconds"), 2))
+            (str(name), *_cells(own), number(result.mean(str(name), "seconds"), 2))
             for name, own in frame.groupby("ranker", sort=False)
         ),
         numeric=frozenset(range(1, len(QUALITY_METRICS) + 2)),
@@ -79,7 +84,6 @@ def leaderboard_section(data: ReportData) -> Section:
         table=table,
         table_open=True,
     )
-    options = (REGRET_AT_1, *(metric for metric in QUALITY_METRICS if metric != REGRET_AT_1))
     return Section(
         key=key,
         title=heading,
@@ -89,7 +93,7 @@ def leaderboard_section(data: ReportData) -> Section:
         ),
         controls=(
             Control(
-                signal=METRIC, label="Metric", options=tuple((m, _heading(m)) for m in options)
+                signal=METRIC, label="Metric", options=tuple((m, _heading(m)) for m in _METRICS)
             ),
         ),
         tables=_failures(result),
@@ -99,6 +103,11 @@ def leaderboard_section(data: ReportData) -> Section:
 
 def _heading(metric: str) -> str:
     return f"{metric} {'↑' if HIGHER_IS_BETTER[metric] else '↓'}"
+
+
+def _cells(own: pd.DataFrame) -> list[str]:
+    by_metric = {row["metric"]: row for row in records(own)}
+    return [_cell(by_metric[metric]) for metric in _METRICS]
 
 
 def _cell(row: Mapping[str, Any]) -> str:
@@ -280,9 +289,11 @@ def scatter_section(data: ReportData) -> Section:
         tasks=tuple(worst["task"]),
         n_all=len(shown) if len(shown) > len(worst) else 0,
     )
+    cold = not (one["n_observed"].astype("int64") > 0).any()
+    known = "before any run of the task was known" if cold else "with some runs of the task known"
     text = [
-        f"Every tested pair of {data.focus}, in {main or 'the metric of its task'}; what it said "
-        "before anything of the task was known to it, and what fine-tuning reached."
+        f"Every tested pair of {data.focus}, in {main or 'the metric of its task'}: what it said "
+        f"{known}, and what fine-tuning reached."
     ]
     if len(shown) < len(one):
         text.append(f"{count(len(shown))} of {count(len(one))} pairs, drawn at random.")

@@ -143,7 +143,7 @@ def _table(table: TextTable) -> str:
     left_out = f'<p class="note">{count(more)} more rows are left out.</p>' if more > 0 else ""
     return (
         f'<div class="scroll" tabindex="0" role="group" aria-label="{_text(table.caption)}">'
-        f"<table><caption>{_text(table.caption)}</caption><thead><tr>{heads}</tr></thead>"
+        f"<table><caption><span>{_text(table.caption)}</span></caption><thead><tr>{heads}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>{left_out}"
     )
 
