@@ -261,10 +261,14 @@ def _finish_killed_publish(registry: Registry, digest: str, summary: NightlySumm
     if version.is_current:
         summary.outcome = "unchanged"
         summary.reason = "no new run, card or setting since the published ranker"
-    elif version.number == registry.versions()[-1].number:
+    elif version.folder.name == registry.unfinished:
         registry.point_to(version.folder)
         summary.outcome = "published"
         summary.reason = "finished the publication that an earlier job was killed in"
+    elif version.number == registry.versions()[-1].number:
+        # A person put an earlier one back: this job must not undo that.
+        summary.outcome = "unchanged"
+        summary.reason = f"version {version.number} was rolled back, and nothing is new since"
     else:
         return False
     summary.backtest = version.manifest.get("backtest")

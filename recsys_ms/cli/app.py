@@ -13,6 +13,7 @@ VERBS = {
     "ingest": "Take runs into a history, or cards into a catalog.",
     "train": "Train a ranker and save it.",
     "nightly": "Ingest the inbox, train, back-test, publish if not worse.",
+    "rollback": "Put an earlier ranker back into service.",
     "recommend": "Rank pre-trained models for a task.",
     "suggest": "Suggest what to fine-tune next on a task.",
     "evaluate": "Back-test rankers on a history.",

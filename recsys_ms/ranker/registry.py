@@ -6,6 +6,7 @@ Layout::
     current            symbolic link to versions/NNNNNN; a reader follows it once
     versions/NNNNNN/   artifacts (see :mod:`recsys_ms.ranker.artifact`), never changed
     staging/DIGEST/    a finished candidate on which nothing has been decided yet
+    publishing         name of the version that a job is about to point to
 """
 
 import os
@@ -13,12 +14,12 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
 from recsys_ms.core.errors import ArtifactError, DataError, StorageError
-from recsys_ms.core.files import fsync_directory
+from recsys_ms.core.files import fsync_directory, write_atomic
 from recsys_ms.core.lock import FileLock
 from recsys_ms.core.types import JsonDict
 from recsys_ms.ranker.artifact import load_artifact, read_manifest
@@ -27,6 +28,7 @@ from recsys_ms.ranker.ranker import Ranker
 _CURRENT: Final = "current"
 _VERSIONS: Final = "versions"
 _STAGING: Final = "staging"
+_PUBLISHING: Final = "publishing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +167,9 @@ class Registry:
     def publish(self, staged: Path) -> Version:
         """Make a staged artifact the current one; call with the lock held.
 
-        The folder is renamed into ``versions`` first and the pointer swapped second, each atomic:
-        killed between the two, :meth:`find` still knows the artifact and :meth:`point_to` ends it.
+        The intent is noted, the folder is renamed into ``versions``, and the pointer is swapped,
+        each atomic: killed in between, :meth:`find` still knows the artifact, :attr:`unfinished`
+        says so, and :meth:`point_to` ends it.
 
         Raises
         ------
@@ -177,6 +180,7 @@ class Registry:
         number = max((number for number, _ in self._numbered()), default=0) + 1
         folder = self.root / _VERSIONS / f"{number:06d}"
         with self._writing():
+            write_atomic(self.root / _PUBLISHING, folder.name.encode())
             staged.rename(folder)
             fsync_directory(folder.parent)
         self.point_to(folder)
@@ -188,7 +192,47 @@ class Registry:
         with self._writing():
             temporary.symlink_to(Path(_VERSIONS) / folder.name)
             temporary.replace(self.root / _CURRENT)
+            (self.root / _PUBLISHING).unlink(missing_ok=True)
             fsync_directory(self.root)
+
+    @property
+    def unfinished(self) -> str | None:
+        """Name of the version that a killed job was about to put into service."""
+        noted = self.root / _PUBLISHING
+        return noted.read_text(encoding="utf-8") if noted.is_file() else None
+
+    def roll_back(self, number: int | None = None) -> Version:
+        """Put an earlier version back into service; call with the lock held.
+
+        It stays there until a job publishes a ranker of newer runs, cards or settings.
+
+        Parameters
+        ----------
+        number : int, optional
+            The version; default: the newest intact one before the current.
+
+        Raises
+        ------
+        DataError
+            There is no such version, or it is damaged.
+        """
+        versions = self.versions()
+        now = next((each.number for each in versions if each.is_current), None)
+        wanted = [
+            each
+            for each in versions
+            if (each.number == number if number is not None else now and each.number < now)
+        ]
+        whole = [each for each in wanted if self.is_intact(each.folder)]
+        if not whole:
+            what = f"version {number}" if number is not None else f"version before {now}"
+            state = "is damaged" if wanted else "is not there"
+            raise DataError(
+                f"{self.root}: the {what} {state}; there are "
+                f"{', '.join(str(each.number) for each in versions) or 'none'}"
+            )
+        self.point_to(whole[-1].folder)
+        return replace(whole[-1], is_current=True)
 
     def find(self, key: str, value: str) -> Version | None:
         """The newest version whose manifest has ``value`` under ``key``."""
