@@ -3,8 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.integrate import quad
-from scipy.stats import norm
 
 from evaluation.planted import planted, planted_catalog
 from recsys_ms.core.errors import UsageError
@@ -15,7 +13,6 @@ from recsys_ms.evaluation.report.learning import CURVE_COLUMNS, learning_curve
 from recsys_ms.evaluation.report.matrix import run_matrix
 from recsys_ms.evaluation.report.missing import (
     MISSING_COLUMNS,
-    expected_improvement,
     missing_runs,
 )
 from recsys_ms.evaluation.report.space import SPACE_COLUMNS, transfer_map
@@ -143,18 +140,6 @@ def test_a_curve_that_cannot_be_meant(fractions, max_tasks):
         learning_curve(
             planted(4, 6), None, rankers=["popularity"], fractions=fractions, max_tasks=max_tasks
         )
-
-
-@pytest.mark.parametrize(("mean", "sd", "best"), [(0.5, 0.1, 0.6), (0.9, 0.05, 0.6), (0.1, 2, 0)])
-def test_expected_improvement_is_the_integral(mean, sd, best):
-    by_hand, _ = quad(lambda y: (y - best) * norm.pdf(y, mean, sd), best, mean + 12 * sd)
-    found = expected_improvement(np.array([mean]), np.array([sd]), np.array([best]))
-    np.testing.assert_allclose(found, by_hand, rtol=1e-7)
-
-
-def test_without_a_doubt_the_improvement_is_the_difference():
-    found = expected_improvement(np.array([0.7, 0.5]), np.zeros(2), np.array([0.6, 0.6]))
-    np.testing.assert_allclose(found, [0.1, 0.0])
 
 
 def _with_holes(direction="max", costs=None, metrics=("score",)):

@@ -1,17 +1,16 @@
 """What to fine-tune next: the pairs without a run from which most is expected."""
 
-import math
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from recsys_ms.core.errors import DataError
-from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.ranker.base import TaskQuery
+from recsys_ms.ranker.joint import expected_improvement
 from recsys_ms.ranker.ranker import Ranker
 
 MISSING_COLUMNS: Final = (
@@ -31,28 +30,6 @@ _MAX_TASKS: Final = 200
 #: Models of a task that are looked at closely, those of highest predicted outcome.
 _PER_TASK: Final = 50
 _SECONDS_AN_HOUR: Final = 3600.0
-
-
-def expected_improvement(mean: FloatArray, sd: FloatArray, best: FloatArray) -> FloatArray:
-    """Expected amount by which a normal outcome exceeds ``best`` (Jones et al. 1998, Eq. 15).
-
-    Parameters
-    ----------
-    mean, sd : ndarray of shape (n,)
-        Of the outcome, higher is better.
-    best : ndarray of shape (n,)
-        What is to be exceeded.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        At least 0, in the unit of the outcome.
-    """
-    above = mean - best
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = above / sd
-    density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
-    return np.where(sd > 0.0, above * ndtr(z) + sd * density, np.maximum(above, 0.0))
 
 
 def missing_runs(
@@ -152,7 +129,7 @@ def _gains(
     width = float(ndtri(0.5 + ranker.config.coverage / 2.0))
     low, high = (answer[name].to_numpy(dtype=np.float64) for name in ("low", "high"))
     mean = sign * answer["predicted"].to_numpy(dtype=np.float64)
-    gain = expected_improvement(mean, (high - low) / (2.0 * width), np.full(mean.size, best))
+    gain = expected_improvement(mean, (high - low) / (2.0 * width), best)
     return pd.DataFrame(
         {
             "task_id": interactions.task_ids[row],
