@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pages import DOCS
 
-from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.errors import UsageError, UsageError
 from recsys_ms.core.executor import make_executor
 from recsys_ms.history.history import History
 
@@ -21,6 +21,5 @@ def test_a_history_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     page = (DOCS / "how-to" / "object_store.md").read_text(encoding="utf-8")
     assert "is not supported in this version" in page
     monkeypatch.chdir(tmp_path)
-    # One slash: the address of a store is taken for the name of a folder.
-    with pytest.raises(DataError, match=r"^s3:/bucket/history: there is no history"):
-        History.open("s3://bucket/history", create=False)
+    with pytest.raises(UsageError, match=r"^s3://bucket/history: a history lives in a folder"):
+        History.open("s3://bucket/history")
