@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pages import DOCS
 
-from recsys_ms.core.errors import UsageError, UsageError
+from recsys_ms.core.errors import UsageError
 from recsys_ms.core.executor import make_executor
 from recsys_ms.history.history import History
 
