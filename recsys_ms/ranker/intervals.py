@@ -211,8 +211,12 @@ def _half_width(errors: Sequence[FloatArray], coverage: float) -> float:
         others = np.cumsum(np.where(mine, 0.0, weight)) / (len(errors) - 1)
         bounds = [_quantile(value, others, float(level)) for level in levels]
         covered += np.searchsorted(value[mine], bounds, side="right") / mine.sum()
-    # Monotone in the level; between two tasks it jumps, and the nearer side of the jump is taken.
-    level = levels[int(np.argmin(np.abs(covered / len(errors) - coverage)))]
+    # What a level falls short by goes with one over the number of tasks; one task more covers a new
+    # one than covered each of these.
+    n_tasks = len(errors)
+    expected = levels - (levels - covered / n_tasks) * n_tasks / (n_tasks + 1)
+    # Between two tasks it jumps, and the nearer side of the jump is taken.
+    level = levels[int(np.argmin(np.abs(expected - coverage)))]
     return _quantile(value, total, float(level))
 
 
