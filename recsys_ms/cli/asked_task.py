@@ -11,23 +11,17 @@ from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.ranker.ranker import Ranker
 
 
-def asked_task(
-    ranker: Ranker,
-    task: str | None,
-    card: Path | None,
-    images: Path | None,
-    names: str | None,
-    proxy: str,
-    max_images: int,
+def named_task(
+    task: str | None, card: Path | None, images: Path | None
 ) -> tuple[str, TaskCard | None]:
-    """Id and card of the task that the options describe.
+    """Id of the task that the options name, and its card where one is given.
 
     Raises
     ------
     UsageError
         No option names a task.
     DataError
-        Not a card, or the ranker's tasks were looked at by another proxy, or by none.
+        Not a card.
     """
     described = None if card is None else read_task_card(card)
     name = task or (described.task_id if described else None)
@@ -35,10 +29,29 @@ def asked_task(
         name = images.resolve().stem
     if name is None:
         raise UsageError("which task? give --task NAME, --images PATH, or --card FILE")
-    if images is not None or names is not None:
-        start = described or TaskCard(task_id=name)
-        described = _seen(start, images, names, proxy, max_images, ranker)
     return name, described
+
+
+def seen_task(
+    ranker: Ranker,
+    card: TaskCard | None,
+    name: str,
+    *,
+    images: Path | None,
+    names: str | None,
+    proxy: str,
+    max_images: int,
+) -> TaskCard | None:
+    """The card with what the proxy sees in images and names of classes, where they are given.
+
+    Raises
+    ------
+    DataError
+        The ranker's tasks were looked at by another proxy, or by none.
+    """
+    if images is None and names is None:
+        return card
+    return _seen(card or TaskCard(task_id=name), images, names, proxy, max_images, ranker)
 
 
 def _seen(

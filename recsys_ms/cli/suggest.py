@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys_ms.catalog.score_table import ScoreTable
-from recsys_ms.cli.asked_task import asked_task
+from recsys_ms.cli.asked_task import named_task, seen_task
 from recsys_ms.cli.console import show, show_json
 from recsys_ms.cli.options import (
     DEFAULT_REGISTRY,
@@ -77,9 +77,12 @@ def suggest(
 
     Tell it each outcome by --observed (or log the run) and ask again.
     """
+    name, described = named_task(task, card, images)
     reached = parse_observed(observed or ())
     ranker = Ranker.load(artifact) if artifact else Registry.open(registry).load_current()
-    name, described = asked_task(ranker, task, card, images, names, proxy, max_images)
+    described = seen_task(
+        ranker, described, name, images=images, names=names, proxy=proxy, max_images=max_images
+    )
     if catalog is not None:
         ranker.add_scores(ScoreTable.read(catalog))
     answer = ranker.suggest(
