@@ -357,10 +357,15 @@ def test_an_interrupt_ends_without_a_traceback(place: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A job in the background of a shell inherits an interrupt that is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    time.sleep(5)
-    job.send_signal(signal.SIGINT)
-    _, err = job.communicate(timeout=60)
+    try:
+        time.sleep(5)
+        job.send_signal(signal.SIGINT)
+        _, err = job.communicate(timeout=60)
+    finally:
+        job.kill()
     assert job.returncode == 130
     assert "Traceback" not in err
 
