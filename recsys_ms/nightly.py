@@ -29,7 +29,6 @@ from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.registry import make_protocol
 from recsys_ms.evaluation.result import POPULARITY, BacktestResult
 from recsys_ms.history.history import History
-from recsys_ms.history.interactions import Interactions
 from recsys_ms.nightly_config import NightlyConfig
 from recsys_ms.nightly_decision import CANDIDATE, CURRENT, Decision, decide
 from recsys_ms.nightly_report import (
@@ -39,7 +38,6 @@ from recsys_ms.nightly_report import (
     count_runs,
     last_summary,
     measure_growth,
-    read_interactions,
     write_nightly_report,
 )
 from recsys_ms.ranker.artifact import read_manifest
@@ -47,6 +45,7 @@ from recsys_ms.ranker.config import RankerConfig
 from recsys_ms.ranker.names import make_ranker
 from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.registry import Registry
+from recsys_ms.ranker.training_data import interactions_of
 
 _log = logging.getLogger(__name__)
 
@@ -186,7 +185,7 @@ def _report(
     """Write the report; what was decided and published stands without it."""
     known = catalog if config.catalog else None
     try:
-        interactions = read_interactions(history, config.ranker)
+        interactions = interactions_of(history, config.ranker, catalog)
         with _timed(summary, "learning curve"):
             summary.learning_curve = measure_growth(
                 config,
@@ -345,9 +344,7 @@ def _backtest(
     progress: Progress,
 ) -> BacktestResult:
     """Compare procedures on today's history: the candidate's, the published one's, popularity."""
-    interactions = Interactions.from_runs(
-        history.runs(), metric=config.ranker.metric, on_two_metrics=config.ranker.on_two_metrics
-    )
+    interactions = interactions_of(history, config.ranker, catalog)
     rankers = {CANDIDATE: partial(make_ranker, config.ranker.ranker)}
     # The same procedure on the same folds gives the same numbers: nothing to compare.
     if published is not None and published != config.ranker.ranker:

@@ -10,7 +10,6 @@ from typing import Any, Final
 import pandas as pd
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core import columns as c
 from recsys_ms.core.executor import make_executor
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import JsonDict
@@ -30,6 +29,7 @@ from recsys_ms.ranker.artifact import read_manifest
 from recsys_ms.ranker.config import RankerConfig
 from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.registry import Registry
+from recsys_ms.ranker.training_data import interactions_of
 
 _log = logging.getLogger(__name__)
 
@@ -38,15 +38,6 @@ REPORT_FILE: Final = "report.html"
 #: Predictions that a manifest keeps; a back-test of many tasks and models makes millions.
 _MAX_PREDICTIONS: Final = 20_000
 _N_REASONS: Final = 5
-_COLUMNS: Final = (
-    c.TASK_ID,
-    c.MODEL_ID,
-    c.METRIC,
-    c.DIRECTION,
-    c.VALUE,
-    c.STATUS,
-    c.COST_GPU_SECONDS,
-)
 
 
 def last_summary(root: Path) -> JsonDict | None:
@@ -86,13 +77,6 @@ def summary_of_manifest(folder: Path) -> JsonDict:
 def capped(result: BacktestResult) -> BacktestResult:
     """The back-test with as many predictions as a manifest should hold, each task thinned alike."""
     return replace(result, predictions=thinned(result.predictions, _MAX_PREDICTIONS, result.seed))
-
-
-def read_interactions(history: History, settings: RankerConfig) -> Interactions:
-    """Outcomes of the history, as the ranker of these settings sees them."""
-    return Interactions.from_runs(
-        history.runs(_COLUMNS), metric=settings.metric, on_two_metrics=settings.on_two_metrics
-    )
 
 
 def count_runs(history: History) -> int:
@@ -201,7 +185,9 @@ def collect(
         notes["missing"] = "No ranker is in service that could say which run is worth making."
     if history is not None and interactions is None:
         chosen = settings or (ranker.config if ranker else RankerConfig(on_two_metrics="most-runs"))
-        interactions = read_interactions(history, chosen)
+        interactions = interactions_of(
+            history, chosen, catalog if catalog is not None else Catalog.empty()
+        )
     missing = pd.DataFrame()
     if ranker is not None and interactions is not None:
         missing = missing_runs(ranker, interactions)

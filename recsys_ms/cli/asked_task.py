@@ -1,14 +1,60 @@
-"""The task that a verb is asked about: an id, a card, images, names of its classes."""
+"""The task that a verb is asked about, and the options that say it: id, card, images, outcomes."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.cli.console import progress_bars, warn
 from recsys_ms.cli.options import DEFAULT_CACHE, read_task_card
 from recsys_ms.cold_start.proxy import Proxy
 from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.ranker.answer import Constraints
 from recsys_ms.ranker.ranker import Ranker
+
+TaskOption = Annotated[
+    str | None, typer.Option("--task", "-t", help="A task of the history, or a new name.")
+]
+ArtifactOption = Annotated[
+    Path | None,
+    typer.Option("--artifact", help="A saved ranker, in place of the registry's current one."),
+]
+CardOption = Annotated[
+    Path | None, typer.Option("--card", help="JSON file that describes a new task.")
+]
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images", help="A folder or Parquet file of images of the task, labelled or not."
+    ),
+]
+NamesOption = Annotated[
+    str | None, typer.Option("--names", help="Names of the task's classes, separated by commas.")
+]
+ProxyOption = Annotated[
+    str,
+    typer.Option(
+        "--proxy", help="What looks at them: embedded, NAME=TAG of open_clip, or a folder."
+    ),
+]
+MaxImagesOption = Annotated[int, typer.Option("--max-images", help="Images to look at, at most.")]
+ObservedOption = Annotated[
+    list[str] | None,
+    typer.Option("--observed", help="MODEL=VALUE already reached on the task; repeat it."),
+]
+ScoresOption = Annotated[
+    Path | None,
+    typer.Option("--catalog", "-C", help="Folder with scores of the task (recsys-ms score)."),
+]
+MaxParamsOption = Annotated[
+    float | None, typer.Option("--max-params", help="Most parameters, in millions.")
+]
+MaxGmacsOption = Annotated[float | None, typer.Option("--max-gmacs", help="Most GMACs.")]
+LicencesOption = Annotated[
+    list[str] | None, typer.Option("--licence", help="An accepted licence; repeat it.")
+]
 
 
 def named_task(
@@ -88,3 +134,10 @@ def _seen(
     for path in seen.left_out:
         warn(f"{path}: left out, it cannot be read as an image")
     return seen.on(replace(card, class_names=card.class_names or tuple(classes or ()) or None))
+
+
+def asked_constraints(
+    max_params: float | None, max_gmacs: float | None, licences: list[str] | None
+) -> Constraints:
+    """What a recommended model must meet."""
+    return Constraints(max_params=max_params, max_gmacs=max_gmacs, licences=tuple(licences or ()))

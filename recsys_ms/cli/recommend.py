@@ -1,6 +1,5 @@
 """``recsys-ms recommend``: which models to fine-tune on a task."""
 
-from pathlib import Path
 from typing import Annotated, Final
 
 import pandas as pd
@@ -10,7 +9,23 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys_ms.catalog.score_table import ScoreTable
-from recsys_ms.cli.asked_task import named_task, seen_task
+from recsys_ms.cli.asked_task import (
+    ArtifactOption,
+    CardOption,
+    ImagesOption,
+    LicencesOption,
+    MaxGmacsOption,
+    MaxImagesOption,
+    MaxParamsOption,
+    NamesOption,
+    ObservedOption,
+    ProxyOption,
+    ScoresOption,
+    TaskOption,
+    asked_constraints,
+    named_task,
+    seen_task,
+)
 from recsys_ms.cli.console import show, show_json, width
 from recsys_ms.cli.options import (
     DEFAULT_REGISTRY,
@@ -21,7 +36,6 @@ from recsys_ms.cli.options import (
 )
 from recsys_ms.cold_start.pictures import MAX_IMAGES
 from recsys_ms.cold_start.proxy import EMBEDDED
-from recsys_ms.ranker.answer import Constraints
 from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.registry import Registry
 
@@ -30,45 +44,21 @@ _WIDE: Final = 120
 
 
 def recommend(
-    task: Annotated[
-        str | None, typer.Option("--task", "-t", help="A task of the history, or a new name.")
-    ] = None,
+    task: TaskOption = None,
     registry: RegistryOption = DEFAULT_REGISTRY,
-    artifact: Annotated[
-        Path | None, typer.Option(help="A saved ranker, in place of the registry's current one.")
-    ] = None,
-    card: Annotated[
-        Path | None, typer.Option("--card", help="JSON file that describes a new task.")
-    ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(help="A folder or Parquet file of images of the task, labelled or not."),
-    ] = None,
-    names: Annotated[
-        str | None, typer.Option(help="Names of the task's classes, separated by commas.")
-    ] = None,
-    proxy: Annotated[
-        str,
-        typer.Option(help="What looks at them: embedded, NAME=TAG of open_clip, or a folder."),
-    ] = EMBEDDED,
-    max_images: Annotated[int, typer.Option(help="Images to look at, at most.")] = MAX_IMAGES,
-    observed: Annotated[
-        list[str] | None,
-        typer.Option("--observed", help="MODEL=VALUE already reached on the task; repeat it."),
-    ] = None,
-    catalog: Annotated[
-        Path | None,
-        typer.Option("--catalog", "-C", help="Folder with scores of the task (recsys-ms score)."),
-    ] = None,
+    artifact: ArtifactOption = None,
+    card: CardOption = None,
+    images: ImagesOption = None,
+    names: NamesOption = None,
+    proxy: ProxyOption = EMBEDDED,
+    max_images: MaxImagesOption = MAX_IMAGES,
+    observed: ObservedOption = None,
+    catalog: ScoresOption = None,
     metric: MetricOption = None,
     top: Annotated[int, typer.Option(help="Number of models.", min=1)] = 10,
-    max_params: Annotated[
-        float | None, typer.Option("--max-params", help="Most parameters, in millions.")
-    ] = None,
-    max_gmacs: Annotated[float | None, typer.Option("--max-gmacs", help="Most GMACs.")] = None,
-    licences: Annotated[
-        list[str] | None, typer.Option("--licence", help="An accepted licence; repeat it.")
-    ] = None,
+    max_params: MaxParamsOption = None,
+    max_gmacs: MaxGmacsOption = None,
+    licences: LicencesOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Rank models for a task: its id, its images, names of its classes, a card, observed runs."""
@@ -86,9 +76,7 @@ def recommend(
         card=described,
         metric=metric,
         top=top,
-        constraints=Constraints(
-            max_params=max_params, max_gmacs=max_gmacs, licences=tuple(licences or ())
-        ),
+        constraints=asked_constraints(max_params, max_gmacs, licences),
     )
     is_known = name in ranker.task_ids
     if as_json:

@@ -1,6 +1,5 @@
 """``recsys-ms suggest``: what to fine-tune next."""
 
-from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
@@ -9,7 +8,23 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys_ms.catalog.score_table import ScoreTable
-from recsys_ms.cli.asked_task import named_task, seen_task
+from recsys_ms.cli.asked_task import (
+    ArtifactOption,
+    CardOption,
+    ImagesOption,
+    LicencesOption,
+    MaxGmacsOption,
+    MaxImagesOption,
+    MaxParamsOption,
+    NamesOption,
+    ObservedOption,
+    ProxyOption,
+    ScoresOption,
+    TaskOption,
+    asked_constraints,
+    named_task,
+    seen_task,
+)
 from recsys_ms.cli.console import show, show_json
 from recsys_ms.cli.options import (
     DEFAULT_REGISTRY,
@@ -20,15 +35,12 @@ from recsys_ms.cli.options import (
 )
 from recsys_ms.cold_start.pictures import MAX_IMAGES
 from recsys_ms.cold_start.proxy import EMBEDDED
-from recsys_ms.ranker.answer import Constraints
 from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.registry import Registry
 
 
 def suggest(
-    task: Annotated[
-        str | None, typer.Option("--task", "-t", help="A task of the history, or a new name.")
-    ] = None,
+    task: TaskOption = None,
     budget: Annotated[
         int | None, typer.Option(min=1, help="Runs that can be made; 5 unless --cost is given.")
     ] = None,
@@ -36,41 +48,19 @@ def suggest(
         float | None,
         typer.Option(help="GPU seconds that can be spent: gains then count by the second."),
     ] = None,
-    observed: Annotated[
-        list[str] | None,
-        typer.Option("--observed", help="MODEL=VALUE already reached on the task; repeat it."),
-    ] = None,
+    observed: ObservedOption = None,
     registry: RegistryOption = DEFAULT_REGISTRY,
-    artifact: Annotated[
-        Path | None, typer.Option(help="A saved ranker, in place of the registry's current one.")
-    ] = None,
-    card: Annotated[
-        Path | None, typer.Option("--card", help="JSON file that describes a new task.")
-    ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(help="A folder or Parquet file of images of the task, labelled or not."),
-    ] = None,
-    names: Annotated[
-        str | None, typer.Option(help="Names of the task's classes, separated by commas.")
-    ] = None,
-    proxy: Annotated[
-        str,
-        typer.Option(help="What looks at them: embedded, NAME=TAG of open_clip, or a folder."),
-    ] = EMBEDDED,
-    max_images: Annotated[int, typer.Option(help="Images to look at, at most.")] = MAX_IMAGES,
-    catalog: Annotated[
-        Path | None,
-        typer.Option("--catalog", "-C", help="Folder with scores of the task (recsys-ms score)."),
-    ] = None,
+    artifact: ArtifactOption = None,
+    card: CardOption = None,
+    images: ImagesOption = None,
+    names: NamesOption = None,
+    proxy: ProxyOption = EMBEDDED,
+    max_images: MaxImagesOption = MAX_IMAGES,
+    catalog: ScoresOption = None,
     metric: MetricOption = None,
-    max_params: Annotated[
-        float | None, typer.Option("--max-params", help="Most parameters, in millions.")
-    ] = None,
-    max_gmacs: Annotated[float | None, typer.Option("--max-gmacs", help="Most GMACs.")] = None,
-    licences: Annotated[
-        list[str] | None, typer.Option("--licence", help="An accepted licence; repeat it.")
-    ] = None,
+    max_params: MaxParamsOption = None,
+    max_gmacs: MaxGmacsOption = None,
+    licences: LicencesOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Suggest the next models to fine-tune on a task, so that the best is found soonest.
@@ -92,9 +82,7 @@ def suggest(
         observed=reached,
         card=described,
         metric=metric,
-        constraints=Constraints(
-            max_params=max_params, max_gmacs=max_gmacs, licences=tuple(licences or ())
-        ),
+        constraints=asked_constraints(max_params, max_gmacs, licences),
     )
     if as_json:
         show_json(

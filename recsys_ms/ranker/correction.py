@@ -123,13 +123,10 @@ class ResidualCorrection:
         without_task : int
             A past task to leave out (a task must not explain itself), -1 for none.
         """
-        rows = self.residuals
         if observed.size == 0:
-            return np.zeros(rows.shape[1])
-        if without_task >= 0:
-            rows = np.delete(rows, without_task, axis=0)
-        nearest = int(np.searchsorted(_N_SHOWN, observed.size, side="right")) - 1
-        return _condition(rows, observed, residual, float(self.noise[nearest]))
+            return np.zeros(self.residuals.shape[1])
+        rows, noise = self._trusted(observed.size, without_task)
+        return _condition(rows, observed, residual, noise)
 
     def shares(self, asked: IntArray, observed: IntArray, *, without_task: int = -1) -> FloatArray:
         """How much each observed residual counts in :meth:`expected`, (n_asked, n_observed).
@@ -143,13 +140,10 @@ class ResidualCorrection:
         without_task : int
             As in :meth:`expected`.
         """
-        rows = self.residuals
-        if without_task >= 0:
-            rows = np.delete(rows, without_task, axis=0)
         if observed.size == 0:
             return np.zeros((asked.size, 0))
-        nearest = int(np.searchsorted(_N_SHOWN, observed.size, side="right")) - 1
-        return _condition_shares(rows, asked, observed, float(self.noise[nearest]))
+        rows, noise = self._trusted(observed.size, without_task)
+        return _condition_shares(rows, asked, observed, noise)
 
     def covariance(
         self, asked: IntArray, observed: IntArray, *, without_task: int = -1
@@ -168,12 +162,8 @@ class ResidualCorrection:
         without_task : int
             As in :meth:`expected`.
         """
-        rows = self.residuals
-        if without_task >= 0:
-            rows = np.delete(rows, without_task, axis=0)
+        rows, noise = self._trusted(observed.size, without_task)
         variance = max(float(np.mean(rows**2)), 1e-12) if rows.size else 1.0
-        nearest = max(int(np.searchsorted(_N_SHOWN, observed.size, side="right")) - 1, 0)
-        noise = float(self.noise[nearest])
         alone = np.eye(asked.size) * variance
         if len(rows) == 0 or not np.isfinite(noise):
             return alone
@@ -184,6 +174,14 @@ class ResidualCorrection:
         together = (kernel + noise * alone) / (1.0 + noise)
         together[asked < 0, asked < 0] = variance
         return (together + together.T) / 2
+
+    def _trusted(self, n_observed: int, without_task: int) -> tuple[FloatArray, float]:
+        """Residuals of the other tasks, and the noise for so many observed outcomes."""
+        rows = self.residuals
+        if without_task >= 0:
+            rows = np.delete(rows, without_task, axis=0)
+        nearest = max(int(np.searchsorted(_N_SHOWN, n_observed, side="right")) - 1, 0)
+        return rows, float(self.noise[nearest])
 
     def state(self) -> State:
         """Both attributes."""
