@@ -102,10 +102,13 @@ def _table(answer: pd.DataFrame, task: str) -> Table:
     shown = Table(title=Text(f"next runs on {task}"))
     shown.add_column("#", justify="right", no_wrap=True)
     shown.add_column("model", overflow="fold")
-    for name in ("predicted", "interval", "expected gain", "best of all", "GPU seconds"):
+    # A column in which nothing is known only takes room.
+    timed = bool(answer["expected_cost"].notna().any())
+    names = ("predicted", "interval", "expected gain", "best of all", "GPU seconds")
+    for name in names if timed else names[:-1]:
         shown.add_column(name, justify="right", no_wrap=True)
     for row in answer.to_dict(orient="records"):
-        cost = row["expected_cost"]
+        cost = [f"{row['expected_cost']:.3g}"] if timed else []
         shown.add_row(
             str(row["rank"]),
             Text(row["model_id"]),
@@ -113,6 +116,6 @@ def _table(answer: pd.DataFrame, task: str) -> Table:
             f"{row['low']:.4f} … {row['high']:.4f}",
             f"{row['gain']:.4f}",
             f"{row['p_best']:.0%}",
-            "" if pd.isna(cost) else f"{cost:.3g}",
+            *cost,
         )
     return shown
