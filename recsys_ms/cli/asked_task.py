@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from recsys_ms.catalog.cards import TaskCard
+from recsys_ms.catalog.score_table import ScoreTable
 from recsys_ms.cli.console import progress_bars, warn
 from recsys_ms.cli.options import DEFAULT_CACHE, read_task_card
 from recsys_ms.cold_start.proxy import Proxy
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.ranker.answer import Constraints
 from recsys_ms.ranker.ranker import Ranker
+from recsys_ms.ranker.registry import Registry
 
 TaskOption = Annotated[
     str | None, typer.Option("--task", "-t", help="A task of the history, or a new name.")
@@ -55,6 +57,14 @@ MaxGmacsOption = Annotated[float | None, typer.Option("--max-gmacs", help="Most 
 LicencesOption = Annotated[
     list[str] | None, typer.Option("--licence", help="An accepted licence; repeat it.")
 ]
+
+
+def asked_ranker(artifact: Path | None, registry: Path, scores: Path | None) -> Ranker:
+    """The saved ranker, or the one in service, with the scores of a catalog where one is named."""
+    ranker = Ranker.load(artifact) if artifact else Registry.open(registry).load_current()
+    if scores is not None:
+        ranker.add_scores(ScoreTable.read(scores))
+    return ranker
 
 
 def named_task(

@@ -8,7 +8,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from recsys_ms.catalog.score_table import ScoreTable
 from recsys_ms.cli.asked_task import (
     ArtifactOption,
     CardOption,
@@ -23,6 +22,7 @@ from recsys_ms.cli.asked_task import (
     ScoresOption,
     TaskOption,
     asked_constraints,
+    asked_ranker,
     named_task,
     seen_task,
 )
@@ -36,8 +36,6 @@ from recsys_ms.cli.options import (
 )
 from recsys_ms.cold_start.pictures import MAX_IMAGES
 from recsys_ms.cold_start.proxy import EMBEDDED
-from recsys_ms.ranker.ranker import Ranker
-from recsys_ms.ranker.registry import Registry
 
 #: Below this many columns the reasons stand under the table.
 _WIDE: Final = 120
@@ -64,12 +62,10 @@ def recommend(
     """Rank models for a task: its id, its images, names of its classes, a card, observed runs."""
     name, described = named_task(task, card, images)
     reached = parse_observed(observed or ())
-    ranker = Ranker.load(artifact) if artifact else Registry.open(registry).load_current()
+    ranker = asked_ranker(artifact, registry, catalog)
     described = seen_task(
         ranker, described, name, images=images, names=names, proxy=proxy, max_images=max_images
     )
-    if catalog is not None:
-        ranker.add_scores(ScoreTable.read(catalog))
     answer = ranker.recommend(
         name,
         observed=reached,

@@ -7,7 +7,6 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from recsys_ms.catalog.score_table import ScoreTable
 from recsys_ms.cli.asked_task import (
     ArtifactOption,
     CardOption,
@@ -22,6 +21,7 @@ from recsys_ms.cli.asked_task import (
     ScoresOption,
     TaskOption,
     asked_constraints,
+    asked_ranker,
     named_task,
     seen_task,
 )
@@ -35,8 +35,6 @@ from recsys_ms.cli.options import (
 )
 from recsys_ms.cold_start.pictures import MAX_IMAGES
 from recsys_ms.cold_start.proxy import EMBEDDED
-from recsys_ms.ranker.ranker import Ranker
-from recsys_ms.ranker.registry import Registry
 
 
 def suggest(
@@ -69,12 +67,10 @@ def suggest(
     """
     name, described = named_task(task, card, images)
     reached = parse_observed(observed or ())
-    ranker = Ranker.load(artifact) if artifact else Registry.open(registry).load_current()
+    ranker = asked_ranker(artifact, registry, catalog)
     described = seen_task(
         ranker, described, name, images=images, names=names, proxy=proxy, max_images=max_images
     )
-    if catalog is not None:
-        ranker.add_scores(ScoreTable.read(catalog))
     answer = ranker.suggest(
         name,
         budget=budget,

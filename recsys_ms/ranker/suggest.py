@@ -72,7 +72,7 @@ class Suggestion:
 
 def believed(
     base: BaseRanker,
-    calibration: IntervalCalibration | None,
+    calibration: IntervalCalibration,
     query: TaskQuery,
     model_ids: Sequence[str],
 ) -> Joint:
@@ -85,8 +85,8 @@ def believed(
     ----------
     base : BaseRanker
         Fitted.
-    calibration : IntervalCalibration or None
-        Of its intervals; without, errors are as large as the ranker itself believes.
+    calibration : IntervalCalibration
+        Of its intervals.
     query : TaskQuery
         The task, with what was observed.
     model_ids : sequence of str, n_models of them
@@ -94,11 +94,8 @@ def believed(
     """
     scale = base.scale_of(query)
     joint = base.joint(base.view(query), model_ids)
-    if calibration is None:
-        sd = float(np.hypot(scale.center_sd, scale.scale * np.sqrt(np.mean(joint.sd**2))))
-    else:
-        normal = float(ndtri(0.5 + calibration.coverage / 2))
-        sd = calibration.half_width(scale, len(query.observed)) / normal
+    normal = float(ndtri(0.5 + calibration.coverage / 2))
+    sd = calibration.half_width(scale, len(query.observed)) / normal
     return joint.scaled(scale.center, scale.scale, sd=sd, center_sd=min(scale.center_sd, sd))
 
 
