@@ -167,10 +167,13 @@ def test_captions_are_made_of_source_names_and_of_words_that_name_no_target(
         " ".join(words(name)) for task in study.targets for name in study.book.get(task).class_names
     }
     added = said - own
-    assert added == {
+    expected = {
         *("an", "photo", "of", "the", "small", "cropped", "picture", "drawing", "image", "capital"),
         *("letter", "in", "corner", "pattern", "texture", "with", "shape"),
     } - own  # fmt: skip
+    assert added <= expected
+    # Some wordings are those of a source whose images may not be on this machine.
+    assert added == expected or study != shipped.study
     assert not added & targets
 
 

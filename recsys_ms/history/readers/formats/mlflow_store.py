@@ -234,10 +234,10 @@ def sqlite_store(path: Path) -> Iterator[TrackingStore]:
     StoreProblem
         The database is damaged, or of another version of MLflow.
     """
-    # MLflow keeps connections by address: one of its own for a file that may be replaced.
-    address = (
-        f"sqlite:///file:{quote(str(path.resolve()))}?mode=ro&uri=true&n={secrets.token_hex(4)}"
-    )
+    # MLflow keeps connections by address: one of its own for a file that may be replaced. With the
+    # driver named, it makes no folder after the address in the working directory.
+    place = quote(str(path.resolve()))
+    address = f"sqlite+pysqlite:///file:{place}?mode=ro&uri=true&n={secrets.token_hex(4)}"
     failures = _failures()
     try:
         client = require("mlflow", extra="mlflow", purpose=_PURPOSE).MlflowClient(address)

@@ -152,7 +152,11 @@ def test_best_and_last_through_the_history(stored: Path, tmp_path: Path) -> None
     assert (again.n_new, again.n_updated, again.n_duplicate) == (0, 0, 7)
 
 
-def test_a_store_is_only_read(stored: Path) -> None:
+def test_a_store_is_only_read(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
     def state() -> dict[str, tuple[int, int]]:
         return {
             str(path.relative_to(stored)): (path.stat().st_mtime_ns, path.stat().st_size)
@@ -165,6 +169,7 @@ def test_a_store_is_only_read(stored: Path) -> None:
     runs_of(stored)
     assert state() == before
     assert dict(os.environ) == environment
+    assert list(tmp_path.iterdir()) == []
 
 
 def grow(folder: Path, run_id: str) -> None:
