@@ -26,8 +26,9 @@ class BacktestSettings:
     max_tasks : int
         Tasks held out at most, drawn at random. Default 30.
     executor : str
-        ``serial``, ``processes`` or ``processes:N``. Default ``serial``; processes need a script
-        that guards its entry by ``if __name__ == "__main__"``, as the command line does.
+        ``serial``, ``processes``, ``processes:N`` or ``dask://host:port``. Default ``serial``;
+        processes need a script that guards its entry by ``if __name__ == "__main__"``, as the
+        command line does.
     """
 
     n_observed: int = 0

@@ -17,7 +17,7 @@ from recsys_ms.cold_start.pictures import IMAGE_COLUMN, MAX_IMAGES
 from recsys_ms.cold_start.proxy import EMBEDDED, HUB_DEFAULT, Proxy
 from recsys_ms.cold_start.proxy_task import TaskEmbedding
 from recsys_ms.core.errors import UsageError
-from recsys_ms.core.executor import make_executor
+from recsys_ms.core.executor import EXECUTORS, make_executor
 
 _N_SHOWN = 10
 #: Stands for the archi2vec that ships with the package.
@@ -46,7 +46,7 @@ def embed(
     ] = None,
     encoder: Annotated[EncoderName, typer.Option(help="Of a new archi2vec.")] = "pv-dbow",
     dims: Annotated[int, typer.Option(help="Length of a new archi2vec's vectors.")] = 64,
-    executor: Annotated[str, typer.Option(help="serial, processes or processes:N.")] = "processes",
+    executor: Annotated[str, typer.Option(help=f"{EXECUTORS}.")] = "processes",
     task: Annotated[
         str | None, typer.Option("--task", "-t", help="Of images: whose card gets the vectors.")
     ] = None,

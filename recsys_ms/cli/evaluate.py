@@ -19,7 +19,7 @@ from recsys_ms.cli.options import (
     open_history,
 )
 from recsys_ms.core.errors import UsageError
-from recsys_ms.core.executor import make_executor
+from recsys_ms.core.executor import EXECUTORS, make_executor
 from recsys_ms.core.files import write_atomic
 from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.coverage import coverage_markdown, coverage_rich, coverage_table
@@ -82,7 +82,7 @@ def evaluate(
     coverage: Annotated[
         float, typer.Option(help="With --intervals: share of outcomes they are made to hold.")
     ] = 0.8,
-    executor: Annotated[str, typer.Option(help="serial, processes or processes:N.")] = "serial",
+    executor: Annotated[str, typer.Option(help=f"{EXECUTORS}.")] = "serial",
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Also write the result as JSON; - for stdout.")
     ] = None,

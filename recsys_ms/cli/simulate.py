@@ -1,6 +1,7 @@
 """``recsys-ms simulate``: replay ways of choosing runs on a history."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from recsys_ms.cli.options import (
     open_history,
 )
 from recsys_ms.core.errors import UsageError
-from recsys_ms.core.executor import make_executor
+from recsys_ms.core.executor import EXECUTORS, make_executor
 from recsys_ms.core.files import write_atomic
 from recsys_ms.evaluation.simulate import Simulation
 from recsys_ms.evaluation.simulate import simulate as replay
@@ -32,10 +33,17 @@ def simulate(
         str,
         typer.Option(
             help="Comma-separated rankers, asked again after each outcome; RANKER+ei follows the "
-            "expected improvement."
+            "expected improvement, RANKER+plan what suggest plans for a budget."
         ),
     ] = "gp,gp+ei,auto,auto+ei",
     runs: Annotated[int, typer.Option(min=1, help="Runs to replay.")] = 10,
+    budgets: Annotated[
+        str | None,
+        typer.Option(
+            help="GPU seconds in place of runs, in units of the task's average run, such as "
+            "1,3,5,10."
+        ),
+    ] = None,
     max_tasks: Annotated[int | None, typer.Option(help="Tasks held out at most.")] = None,
     metric: MetricOption = None,
     on_two_metrics: Annotated[
@@ -43,7 +51,7 @@ def simulate(
         typer.Option(help="A task with several metrics: ask, or take the most frequent."),
     ] = "error",
     seed: SeedOption = 0,
-    executor: Annotated[str, typer.Option(help="serial, processes or processes:N.")] = "serial",
+    executor: Annotated[str, typer.Option(help=f"{EXECUTORS}.")] = "serial",
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Also write every regret as JSON; - for stdout.")
     ] = None,
@@ -56,6 +64,7 @@ def simulate(
     names = [name.strip() for name in policies.split(",") if name.strip()]
     if not names:
         raise UsageError("--policies names none; give rankers, such as gp or gp+ei")
+    amounts = [_amount(text) for text in budgets.split(",")] if budgets is not None else []
     table = open_history(history).runs()
     interactions = Interactions.from_runs(table, metric=metric, on_two_metrics=on_two_metrics)
     with progress_bars() as progress:
@@ -64,24 +73,38 @@ def simulate(
             catalog=open_catalog(catalog),
             policies=names,
             n_runs=runs,
+            budgets=amounts,
             max_tasks=max_tasks,
             seed=seed,
             executor=make_executor(executor),
             progress=progress,
         )
-    document = {"seed": seed, "regret": found.regret.to_dict(orient="records")}
+    document = {
+        "seed": seed,
+        "by_cost": found.by_cost,
+        "regret": found.regret.to_dict(orient="records"),
+    }
     if json_out is not None and str(json_out) == "-":
         show_json(document)
         return
     if json_out is not None:
         write_atomic(json_out, json.dumps(document, indent=1, allow_nan=False).encode())
-    show(found.markdown() if markdown else _table(found))
+    after = tuple(amounts) or (1, 3, 5, 10)
+    show(found.markdown(after) if markdown else _table(found, after))
 
 
-def _table(found: Simulation) -> Table:
-    head, *rows = found.lines()
+def _amount(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"--budgets: {text!r} is no number; give some such as 1,3,5,10") from error
+
+
+def _table(found: Simulation, after: Sequence[float]) -> Table:
+    head, *rows = found.lines(after)
     shown = Table(
-        title="regret on a task nobody has seen",
+        title="regret on a task nobody has seen"
+        + (", by GPU seconds (unit: the task's average run)" if found.by_cost else ""),
         caption="Mean over tasks [95 % bootstrap interval over tasks]; + / − better / worse than "
         "popularity, where the interval of the paired difference leaves out 0.",
         caption_justify="left",

@@ -1,4 +1,4 @@
-"""Where independent jobs run: in this process, or in several.
+"""Where independent jobs run: in this process, in several, or on a cluster.
 
 Standard library only, so that a fresh worker process can set its thread counts before NumPy loads.
 """
@@ -17,6 +17,9 @@ from recsys_ms.core.errors import RecsysError, UsageError
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
+
+#: Spellings that :func:`make_executor` reads, in words.
+EXECUTORS = "serial, processes, processes:N or dask://host:port"
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -106,12 +109,13 @@ def make_executor(text: str) -> Executor:
     Parameters
     ----------
     text : str
-        ``serial``, ``processes`` (one per core) or ``processes:N``.
+        ``serial``, ``processes`` (one per core), ``processes:N``, or ``dask://host:port`` of a
+        scheduler (:class:`recsys_ms.core.dask_executor.DaskExecutor`).
 
     Raises
     ------
     UsageError
-        Anything else. ``dask://host:port`` is refused: no Dask executor exists yet.
+        Anything else.
     """
     kind, _, count = text.partition(":")
     if kind == "serial" and not count:
@@ -119,11 +123,11 @@ def make_executor(text: str) -> Executor:
     if kind == "processes" and (count.isdecimal() or text == kind):
         return ProcessExecutor(int(count) if count else None)
     if kind == "dask":
-        raise UsageError(
-            f"executor {text!r}: there is no Dask executor in this version; "
-            "use 'processes:N' on one machine"
-        )
-    raise UsageError(f"executor {text!r} is unknown; use 'serial', 'processes' or 'processes:N'")
+        # A fresh worker process imports this module before it may load anything else.
+        from recsys_ms.core.dask_executor import DaskExecutor
+
+        return DaskExecutor(text)
+    raise UsageError(f"executor {text!r} is unknown; use {EXECUTORS}")
 
 
 def _one_thread_each() -> None:

@@ -46,6 +46,13 @@ class Joint:
         factor = wanted / spread if spread > 0 else 0.0
         return Joint(center + scale * self.mean, own * factor + center_sd**2)
 
+    def above_mean(self) -> "Joint":
+        """The belief about each outcome less the mean of all."""
+        own = self.covariance
+        mean_with = own.mean(axis=0)
+        centered = own - mean_with[:, None] - mean_with[None, :] + mean_with.mean()
+        return Joint(self.mean - self.mean.mean(), centered)
+
     def draws(self, n_draws: int, rng: np.random.Generator) -> FloatArray:
         """Outcomes drawn from the belief, shape (n_draws, n_models)."""
         values, axes = np.linalg.eigh(self.covariance)

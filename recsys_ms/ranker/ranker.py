@@ -213,15 +213,15 @@ class Ranker:
         budget : int, optional
             Runs that can be made; 5 where neither bound is given.
         cost : float, optional
-            GPU seconds that can be spent: gains are then judged by the second, by what past runs of
-            a model took.
+            GPU seconds that can be spent, by what past runs of a model took: of two plans that fit,
+            by gain and by gain per second, the one that is expected to reach more.
 
         Returns
         -------
         DataFrame
             The columns of :meth:`recommend` for the suggested models, in the order to run them, and
-            ``gain`` (expected improvement in the task's metric; before the first run, what is
-            expected above the mean of all models), ``p_best`` (probability that it is the best of
+            ``gain`` (expected improvement in the task's metric on the best so far; before the first
+            run, on the mean of the models), ``p_best`` (probability that it is the best of
             all) and ``expected_cost`` (GPU seconds).
 
         Raises

@@ -7,6 +7,7 @@ not worth two. Both follow from a joint normal belief about all outcomes of the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -17,12 +18,15 @@ from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
+from recsys_ms.ranker.costs import expected_costs
 from recsys_ms.ranker.intervals import IntervalCalibration
 from recsys_ms.ranker.joint import Joint, expected_improvement
 from recsys_ms.ranker.known import KnownOutcomes
 
 #: Draws behind what depends on several outcomes at once.
 _N_DRAWS: Final = 4096
+#: Runs of a plan that only a cost bounds: a hundredth adds nothing any more.
+MAX_PLAN: Final = 100
 #: Models that are looked at jointly, best first; the others are too far behind to be the next run.
 MAX_JOINT: Final = 400
 
@@ -36,7 +40,7 @@ class Budget:
     n_runs : int or None
         Runs; ``None`` for as many as the cost allows.
     cost : float or None
-        GPU seconds; ``None`` for no bound. Gains are then judged by the second.
+        GPU seconds; ``None`` for no bound.
     """
 
     n_runs: int | None = None
@@ -60,7 +64,8 @@ class Suggestion:
     chosen : ndarray of shape (n_runs,)
         Positions among the candidates.
     gain : ndarray of shape (n_runs,)
-        Expected improvement by this run on the best of the observed ones and of those before it.
+        Expected improvement by this run on the best of the observed ones and of those before it;
+        where none was observed, on the mean of the task's models.
     p_best : ndarray of shape (n_runs,)
         Probability that it is the best of all candidates and better than all observed ones.
     """
@@ -100,53 +105,107 @@ def believed(
 
 
 def next_runs(
-    joint: Joint, best: float | None, cost: FloatArray, budget: Budget, *, seed: int = 0
+    joint: Joint,
+    best: float | None,
+    cost: FloatArray,
+    budget: Budget,
+    *,
+    order: FloatArray,
+    seed: int = 0,
 ) -> Suggestion:
     """Choose runs one after the other, each the one that is expected to add most to the best.
 
-    The first is by expected improvement in closed form; each further one by what it adds to the
-    best of all before it (a greedy choice, within 1 - 1/e of the best set since the expected
-    maximum is submodular), over draws from the joint belief.
+    The first is by expected improvement in closed form, each further one by what it adds to the
+    best of all before it, over draws from the joint belief: a greedy choice, within 1 - 1/e of the
+    best set since the expected maximum is submodular. Before any outcome, the improvement is that
+    on the mean of the task's models, and the ranker's own first choice goes first: its order is
+    made for finding a good model among the first few.
+
+    A bound on the cost makes two plans of runs that fit into it: by gain, and by gain per second
+    (Snoek, Larochelle & Adams 2012, section 3.2). By the second, many cheap runs of poor models may
+    crowd out the one that counts; by gain, one dear run may leave nothing for others. The plan that
+    is expected to reach more is taken, which is within (1 - 1/e) / 2 of the best (Leskovec et al.
+    2007, section 3.2).
 
     Parameters
     ----------
     joint : Joint
         Belief about the candidates, higher is better.
     best : float or None
-        Best observed outcome; ``None`` before the first run, which then is judged by the mean.
+        Best observed outcome; ``None`` before the first run.
     cost : ndarray of shape (n_models,)
         Expected cost of a run in GPU seconds, positive.
     budget : Budget
-        Where it bounds the cost, gains count by the second and a run that does not fit is left out.
+    order : ndarray of shape (n_models,)
+        The ranker's sort key, higher first.
     seed : int
         Of the draws.
     """
     n_models = joint.mean.size
-    drawn = joint.draws(_N_DRAWS, named_stream(seed, "suggest"))
-    reached = np.full(_N_DRAWS, -np.inf if best is None else best)
+    drawn = np.ascontiguousarray(joint.draws(_N_DRAWS, named_stream(seed, "suggest")).T)
+    floor = np.full(_N_DRAWS, -np.inf if best is None else best)
     is_best = np.bincount(
-        drawn.argmax(axis=1)[drawn.max(axis=1) > reached], minlength=n_models
+        drawn.argmax(axis=0)[drawn.max(axis=0) > floor], minlength=n_models
     ) / float(_N_DRAWS)
+    if best is None:
+        floor = drawn.mean(axis=0)
+        above = joint.above_mean()
+        first_gain = expected_improvement(above.mean, above.sd, 0.0)
+    else:
+        first_gain = expected_improvement(joint.mean, joint.sd, best)
+    first_key = order if best is None else first_gain
+    search = partial(_planned, drawn, floor, first_gain, cost, budget, joint.mean)
+    found = search(first_key=first_key)
+    if budget.cost is not None:
+        by_second = search(first_key=first_gain / cost, per=cost)
+        found = max(found, by_second, key=lambda plan: plan[1].sum())
+    return Suggestion(*found, is_best[found[0]])
+
+
+def _planned(
+    drawn: FloatArray,
+    floor: FloatArray,
+    first_gain: FloatArray,
+    cost: FloatArray,
+    budget: Budget,
+    mean: FloatArray,
+    *,
+    first_key: FloatArray,
+    per: FloatArray | None = None,
+) -> tuple[IntArray, FloatArray]:
+    """Greedy choice: positions and gains of the runs, by gain, or by gain per something.
+
+    ``drawn`` has shape (n_models, n_draws), ``floor`` (n_draws,).
+    """
+    n_models = mean.size
+    unit = np.ones(n_models) if per is None else per
     left = np.inf if budget.cost is None else budget.cost
     open_to = np.ones(n_models, dtype=bool)
     chosen: list[int] = []
     gains: list[float] = []
-    while open_to.any() and len(chosen) < (budget.n_runs or n_models):
+    gain, reached = first_gain, floor
+    while len(chosen) < min(n_models, budget.n_runs or MAX_PLAN):
         open_to &= cost <= left
         if not open_to.any():
             break
-        gain = _gains(joint, best, drawn, reached, first=not chosen)
-        worth = gain / cost if budget.cost is not None else gain
-        # Where nothing is expected of any, the likeliest go first.
-        key = np.where(open_to, worth, -np.inf)
-        at = int(np.lexsort((-joint.mean, -key))[0])
+        if len(chosen) == 1:
+            gain = np.maximum(drawn - reached, 0.0).mean(axis=1)
+        is_fresh = np.full(n_models, len(chosen) <= 1)
+        while True:
+            key = first_key if not chosen else gain / unit
+            # Where nothing is expected of any, the likeliest go first.
+            at = int(np.lexsort((-mean, -np.where(open_to, key, -np.inf)))[0])
+            if is_fresh[at]:
+                break
+            # What a run adds never grows as others are made: gains of before bound those of now.
+            gain[at] = np.maximum(drawn[at] - reached, 0.0).mean()
+            is_fresh[at] = True
         chosen.append(at)
         gains.append(float(gain[at]))
-        reached = np.maximum(reached, drawn[:, at])
+        reached = np.maximum(reached, drawn[at])
         open_to[at] = False
         left -= float(cost[at])
-    picked = np.array(chosen, dtype=np.int64)
-    return Suggestion(picked, np.array(gains), is_best[picked])
+    return np.array(chosen, dtype=np.int64), np.array(gains)
 
 
 def choose_runs(
@@ -177,23 +236,21 @@ def choose_runs(
     open_to = [model for model in candidates if model not in query.observed]
     if not open_to:
         raise DataError(f"every model that may be suggested for {query.task_id!r} was run already")
+    prediction = base.predict(query, open_to)
+    order = prediction.order
     if len(open_to) > MAX_JOINT:
-        value = base.predict_view(base.view(query), open_to).value
-        open_to = [open_to[int(i)] for i in np.argsort(-value, kind="stable")[:MAX_JOINT]]
-    said = known.cost_by_model()
-    known_costs = [value for value in said.values() if np.isfinite(value)]
-    if budget.cost is not None and not known_costs:
+        ahead = np.argsort(-prediction.value, kind="stable")[:MAX_JOINT]
+        open_to, order = [open_to[int(i)] for i in ahead], order[ahead]
+    cost = expected_costs(known.interactions, query.task_id, open_to)
+    if budget.cost is not None and cost is None:
         raise DataError(
             "no run of the history says what it cost (cost_gpu_seconds), so that a budget in GPU "
             "seconds cannot be kept; give a number of runs"
         )
-    # A model that nobody timed is taken to cost what models do.
-    usual = float(np.median(known_costs)) if known_costs else 1.0
-    cost = np.array([said.get(model, np.nan) for model in open_to])
-    filled = np.maximum(np.where(np.isnan(cost), usual, cost), 1e-9)
+    filled = np.ones(len(open_to)) if cost is None else cost
     best = max(query.observed.values(), default=None)
     joint = believed(base, calibration, query, open_to)
-    found = next_runs(joint, best, filled, budget, seed=seed)
+    found = next_runs(joint, best, filled, budget, order=order, seed=seed)
     if not found.chosen.size:
         raise DataError(
             f"no run fits into {budget.cost:g} GPU seconds: the cheapest of {len(open_to)} models "
@@ -204,20 +261,6 @@ def choose_runs(
             "model_id": [open_to[int(i)] for i in found.chosen],
             "gain": found.gain,
             "p_best": found.p_best,
-            "expected_cost": filled[found.chosen] if known_costs else np.nan,
+            "expected_cost": np.nan if cost is None else cost[found.chosen],
         }
     )
-
-
-def _gains(
-    joint: Joint, best: float | None, drawn: FloatArray, reached: FloatArray, *, first: bool
-) -> FloatArray:
-    """Expected improvement of every candidate on what is reached."""
-    if not first:
-        gained: FloatArray = np.maximum(drawn - reached[:, None], 0.0).mean(axis=0)
-        return gained
-    if best is None:
-        # There is nothing to improve on yet: what a run is expected to reach above the mean of all.
-        above: FloatArray = np.maximum(joint.mean - joint.mean.mean(), 0.0)
-        return above
-    return expected_improvement(joint.mean, joint.sd, best)

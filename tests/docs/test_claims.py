@@ -6,15 +6,7 @@ import pytest
 from pages import DOCS
 
 from recsys_ms.core.errors import UsageError
-from recsys_ms.core.executor import make_executor
 from recsys_ms.history.history import History
-
-
-def test_there_is_no_dask_executor() -> None:
-    page = (DOCS / "how-to" / "executors.md").read_text(encoding="utf-8")
-    assert "There is no Dask executor" in page
-    with pytest.raises(UsageError, match="no Dask executor"):
-        make_executor("dask://scheduler:8786")
 
 
 def test_a_history_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Replay of policies on held-out tasks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,71 @@ def test_tables_for_people():
     lines = run(blocks(), ("gp+ei",), n_runs=3, max_tasks=4).markdown().splitlines()
     assert lines[0] == "| policy | after 1 | after 3 |"
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["random", "popularity", "gp+ei"]
+
+
+def timed(costs):
+    """``blocks()`` whose runs take ``costs`` of shape (n_tasks, n_models)."""
+    history = blocks(*costs.shape)
+    return replace(history, costs=costs[history.task_index, history.model_index])
+
+
+def test_budgets_of_gpu_seconds_by_hand():
+    # Half of the models take three seconds, the others one: an average run takes two.
+    history = timed(np.where(np.arange(12) % 2 == 0, 3.0, 1.0) * np.ones((9, 1)))
+    regret = run(history, ("popularity",), budgets=(0.25, 1.0, 2.0)).regret
+    own = regret[regret["policy"] == "popularity"].pivot(
+        index="task_id", columns="n_runs", values="regret"
+    )
+    _, outcomes = history.of_task("t4")
+    others = history.without_task("t4")
+    key = np.nanmean(others.dense(standardize(others, "zscore").scores), axis=0)
+    cost = np.where(np.arange(12) % 2 == 0, 1.5, 0.5)
+
+    def reached(budget):
+        best = outcomes.min()
+        for model in np.argsort(-key):
+            if cost[model] <= budget:
+                best, budget = max(best, outcomes[model]), budget - cost[model]
+        return outcomes.max() - best
+
+    assert own.loc["t4"].tolist() == pytest.approx([reached(b) for b in (0.25, 1.0, 2.0)])
+    assert own.loc["t4", 0.25] == outcomes.max() - outcomes.min()
+
+
+def test_a_plan_knows_what_runs_take():
+    # All models of the block are as good; one of them takes a hundredth of the others.
+    costs = np.full((9, 12), 100.0)
+    costs[:, 9:] = 1.0
+    table = run(timed(costs), ("popularity", "popularity+plan"), budgets=(0.5,)).table((0.5,))
+    mean = table.set_index("policy")["mean"]
+    assert mean["popularity+plan"] < 0.06
+    assert (
+        run(timed(costs), ("nmf",), budgets=(0.5, 2))
+        .markdown((0.5, 2))
+        .startswith("| policy | cost of 0.5 | cost of 2 |")
+    )
+
+
+def test_a_run_that_takes_more_than_was_left_does_not_count():
+    costs = np.ones((9, 12))
+    costs[2] = 0.01
+    costs[2, 0] = 50.0
+    history = timed(costs)
+    regret = run(history, ("popularity",), budgets=(1.5,)).regret
+    # On t2 an average run takes about four; the first of the order takes 50.
+    own = regret[(regret["task_id"] == "t2") & (regret["policy"] == "popularity")]
+    _, outcomes = history.of_task("t2")
+    assert own["regret"].iloc[0] >= 0.0
+    assert own["regret"].iloc[0] <= outcomes.max() - outcomes.min()
+
+
+def test_what_cannot_be_meant_of_costs():
+    with pytest.raises(DataError, match="no run of the history says what it cost"):
+        run(budgets=(1.0,))
+    with pytest.raises(UsageError, match="plan for GPU seconds"):
+        run(policies=("nmf+plan",))
+    with pytest.raises(UsageError, match="wanted positive"):
+        run(timed(np.ones((9, 12))), budgets=(1.0, 0.0))
 
 
 def test_what_cannot_be_meant():

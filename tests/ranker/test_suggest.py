@@ -7,11 +7,12 @@ from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, UnknownIdError, UsageError
 from recsys_ms.history.interactions import Interactions
+from recsys_ms.ranker import suggest
 from recsys_ms.ranker.answer import Constraints
 from recsys_ms.ranker.config import RankerConfig
 from recsys_ms.ranker.joint import Joint, expected_improvement
 from recsys_ms.ranker.ranker import Ranker
-from recsys_ms.ranker.suggest import Budget, next_runs
+from recsys_ms.ranker.suggest import Budget
 
 
 def costed(blocks: Interactions, costs: np.ndarray) -> Interactions:
@@ -29,6 +30,10 @@ def costed(blocks: Interactions, costs: np.ndarray) -> Interactions:
     )
 
 
+def next_runs(joint: Joint, best: float | None, cost: np.ndarray, budget: Budget, **options):
+    return suggest.next_runs(joint, best, cost, budget, **{"order": joint.mean} | options)
+
+
 @pytest.fixture(scope="module")
 def ranker(blocks: Interactions, cards: Catalog) -> Ranker:
     return Ranker(RankerConfig(ranker="gp")).fit(blocks.without_task("t01"), cards)
@@ -42,9 +47,39 @@ def test_the_first_run_is_the_one_of_most_expected_improvement():
     assert found.gain[0] == wanted.max()
 
 
-def test_before_any_run_the_best_expected_goes_first():
+def test_before_any_run_the_first_of_the_rankers_order_goes_first():
     joint = Joint(np.array([0.5, 0.45, 0.1]), np.diag([0.01, 0.3, 0.001]) ** 2)
-    assert next_runs(joint, None, np.ones(3), Budget(n_runs=1)).chosen.tolist() == [0]
+    found = next_runs(joint, None, np.ones(3), Budget(n_runs=1))
+    assert found.chosen.tolist() == [0]
+    order = np.array([0.0, 0.0, 1.0])
+    assert next_runs(joint, None, np.ones(3), Budget(n_runs=1), order=order).chosen.tolist() == [2]
+    # What it is expected to reach above the mean of the three, which is as uncertain as they are.
+    drawn = np.random.default_rng(2).multivariate_normal(joint.mean, joint.covariance, 400_000)
+    above = np.maximum(drawn[:, 0] - drawn.mean(axis=1), 0.0).mean()
+    assert found.gain[0] == pytest.approx(above, abs=1e-3)
+
+
+def test_what_all_models_share_is_no_reason_to_run_any():
+    # The location of a task that nobody has run is hardly known; no gain comes from that.
+    alone = Joint(np.array([0.5, 0.45, 0.1]), np.eye(3) * 0.01)
+    shared = Joint(alone.mean, alone.covariance + 100.0)
+    first, second = (next_runs(j, None, np.ones(3), Budget(n_runs=3)) for j in (alone, shared))
+    assert first.chosen.tolist() == second.chosen.tolist()
+    np.testing.assert_allclose(first.gain, second.gain, atol=0.01)
+
+
+def test_greedy_gains_are_those_of_an_exhaustive_search():
+    rng = np.random.default_rng(7)
+    root = rng.normal(size=(12, 12))
+    joint = Joint(rng.normal(size=12), root @ root.T / 12)
+    found = next_runs(joint, 0.2, np.ones(12), Budget(n_runs=6), seed=3)
+    drawn = joint.draws(4096, suggest.named_stream(3, "suggest"))
+    reached = np.maximum(0.2, drawn[:, found.chosen[0]])
+    for chosen, gain in zip(found.chosen[1:], found.gain[1:], strict=True):
+        every = np.maximum(drawn - reached[:, None], 0.0).mean(axis=0)
+        assert chosen == every.argmax()
+        assert gain == pytest.approx(every.max())
+        reached = np.maximum(reached, drawn[:, chosen])
 
 
 def test_two_models_that_stand_or_fall_together_are_not_worth_two_runs():
@@ -68,14 +103,29 @@ def test_probability_of_being_the_best():
     np.testing.assert_array_equal(behind.p_best, 0.0)
 
 
-def test_a_cost_makes_gains_count_by_the_second_and_stops_where_nothing_fits():
-    joint = Joint(np.array([0.5, 0.4, 0.4]), np.eye(3) * 0.01)
-    cost = np.array([100.0, 10.0, 30.0])
-    found = next_runs(joint, 0.3, cost, Budget(cost=45.0))
-    assert found.chosen.tolist() == [1, 2]
-    assert next_runs(joint, 0.3, cost, Budget(cost=5.0)).chosen.size == 0
-    assert next_runs(joint, 0.3, cost, Budget(n_runs=1, cost=1000.0)).chosen.tolist() == [1]
+def test_within_a_cost_cheap_runs_go_before_a_dear_one_of_the_same_worth():
+    joint = Joint(np.array([0.42, 0.4, 0.4]), np.eye(3) * 0.01)
+    cost = np.array([40.0, 10.0, 30.0])
+    assert next_runs(joint, 0.3, cost, Budget(cost=45.0)).chosen.tolist() == [1, 2]
+    assert next_runs(joint, 0.3, cost, Budget(n_runs=1, cost=1000.0)).chosen.tolist() == [0]
     assert next_runs(joint, 0.3, cost, Budget(n_runs=1)).chosen.tolist() == [0]
+    assert next_runs(joint, 0.3, cost, Budget(cost=5.0)).chosen.size == 0
+
+
+def test_within_a_cost_one_good_dear_run_goes_before_many_poor_cheap_ones():
+    # By the second, the poor one is worth twice as much, and leaves no room for the good one.
+    joint = Joint(np.array([0.31, 0.9]), np.eye(2) * 1e-6)
+    cost = np.array([1.0, 100.0])
+    found = next_runs(joint, 0.3, cost, Budget(cost=100.0))
+    assert found.chosen.tolist() == [1]
+    assert next_runs(joint, 0.3, cost, Budget(cost=101.0)).chosen.tolist() == [0, 1]
+    assert next_runs(joint, 0.3, cost, Budget(cost=99.0)).chosen.tolist() == [0]
+
+
+def test_a_plan_without_a_number_of_runs_ends():
+    joint = Joint(np.zeros(300), np.eye(300))
+    found = next_runs(joint, 0.0, np.ones(300), Budget(cost=1e9))
+    assert found.chosen.size == suggest.MAX_PLAN
 
 
 @pytest.mark.parametrize("bad", [{}, {"n_runs": 0}, {"cost": 0.0}, {"cost": float("nan")}])
@@ -120,9 +170,12 @@ def test_cost_aware(blocks: Interactions, cards: Catalog):
         costed(blocks, costs).without_task("t01"), cards
     )
     table = ranker.suggest("t01", cost=250.0, observed={"m00": 0.7})
-    assert table["model_id"].iloc[0] == "m04"
+    # Two of the good ones, and what is left pays for the cheap one.
+    assert len(table) == 3
+    assert "m04" in table["model_id"].tolist()
     assert table["expected_cost"].sum() <= 250.0
-    assert ranker.suggest("t01", models=["m05"])["expected_cost"].tolist() == [100.0]
+    assert ranker.suggest("t01", cost=50.0)["model_id"].tolist() == ["m04"]
+    assert ranker.suggest("t01", models=["m05"])["expected_cost"].tolist() == pytest.approx([100.0])
     with pytest.raises(DataError, match=r"no run fits into 0\.5 GPU seconds: the cheapest of"):
         ranker.suggest("t01", cost=0.5)
 

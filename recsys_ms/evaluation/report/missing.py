@@ -1,16 +1,12 @@
 """What to fine-tune next: the pairs without a run from which most is expected."""
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from recsys_ms.core.errors import DataError
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.base import TaskQuery
-from recsys_ms.ranker.joint import expected_improvement
 from recsys_ms.ranker.ranker import Ranker
 
 MISSING_COLUMNS: Final = (
@@ -26,9 +22,9 @@ MISSING_COLUMNS: Final = (
     "value",
 )
 _TOP: Final = 20
-_MAX_TASKS: Final = 200
-#: Models of a task that are looked at closely, those of highest predicted outcome.
-_PER_TASK: Final = 50
+_MAX_TASKS: Final = 100
+#: Runs of one task that are listed at most.
+_PER_TASK: Final = 5
 _SECONDS_AN_HOUR: Final = 3600.0
 
 
@@ -41,10 +37,10 @@ def missing_runs(
 ) -> pd.DataFrame:
     """Pairs without a run, by expected improvement on the task's best known outcome.
 
-    The outcome is taken as normal around its prediction, with the standard deviation of the stated
-    interval. Where costs were logged, pairs are sorted by improvement per GPU hour; a model without
-    a logged cost is expected to cost the median. Where tasks have several metrics, improvements
-    are sorted in units of the spread of the task's outcomes.
+    They are what :meth:`recsys_ms.Ranker.suggest` answers for each task: the improvement that a run
+    adds to those of its task above it. Where costs were logged, pairs are sorted by improvement per
+    GPU hour. Where tasks have several metrics, improvements are sorted in units of the spread of
+    the task's outcomes.
 
     Parameters
     ----------
@@ -66,21 +62,18 @@ def missing_runs(
         ``attrs["order"]`` says in words what ``value``, the key they are sorted by, is.
     """
     counts = np.bincount(interactions.task_index, minlength=interactions.n_tasks)
-    models = ranker.model_ids
+    models = set(ranker.model_ids)
     found = []
     n_missing = n_tasks = 0
-    for row in np.argsort(counts, kind="stable"):
-        task_id = interactions.task_ids[int(row)]
-        columns, outcomes = interactions.of_task(task_id)
-        tried = {interactions.model_ids[int(i)] for i in columns}
-        untried = [model for model in models if model not in tried]
-        n_missing += len(untried)
-        if untried and n_tasks < max_tasks:
+    for row in np.argsort(counts, kind="stable").tolist():
+        columns, _ = interactions.of_task(interactions.task_ids[row])
+        n_untried = len(models - {interactions.model_ids[int(i)] for i in columns})
+        n_missing += n_untried
+        if n_untried and n_tasks < max_tasks:
             n_tasks += 1
-            answer = _task_answer(ranker, interactions, int(row), untried)
-            if answer is not None:
-                best, spread = float(outcomes.max()), float(outcomes.std())
-                found.append(_gains(answer, ranker, interactions, int(row), best, spread))
+            own = _suggested(ranker, interactions, row)
+            if own is not None:
+                found.append(own)
     frame = (
         _ordered(pd.concat(found, ignore_index=True), interactions).head(top)
         if found
@@ -90,57 +83,27 @@ def missing_runs(
     return frame
 
 
-def _task_answer(
-    ranker: Ranker, interactions: Interactions, row: int, untried: Sequence[str]
-) -> pd.DataFrame | None:
+def _suggested(ranker: Ranker, interactions: Interactions, row: int) -> pd.DataFrame | None:
     task_id, metric = interactions.task_ids[row], interactions.metrics[row]
-    observed: dict[str, float] = {}
-    if task_id not in ranker.task_ids:
-        # A task that is newer than the ranker: what it has is told.
-        columns, outcomes = interactions.of_task(task_id)
-        values = outcomes * interactions.signs[row]
-        ids = [interactions.model_ids[int(i)] for i in columns]
-        known = set(ranker.model_ids)
-        pairs = zip(ids, values, strict=True)
-        observed = {model: float(value) for model, value in pairs if model in known}
+    columns, outcomes = interactions.of_task(task_id)
+    known = set(ranker.model_ids)
+    ids = [interactions.model_ids[int(i)] for i in columns]
+    # Runs that are newer than the ranker are told; the others it has.
+    values = zip(ids, outcomes * interactions.signs[row], strict=True)
+    observed = {model: float(value) for model, value in values if model in known}
     try:
-        if len(untried) > _PER_TASK:
-            value, _ = ranker.predict(TaskQuery(task_id=task_id, metric=metric), untried)
-            best = np.argsort(-value, kind="stable")[:_PER_TASK]
-            untried = [untried[int(i)] for i in best]
-        answer = ranker.recommend(
-            task_id, observed=observed, metric=metric, models=untried, top=None
-        )
+        answer = ranker.suggest(task_id, budget=_PER_TASK, observed=observed, metric=metric)
     except DataError:
         # No task that the ranker knows is measured in this metric.
         return None
-    return answer[answer["predicted"].notna()]
-
-
-def _gains(
-    answer: pd.DataFrame,
-    ranker: Ranker,
-    interactions: Interactions,
-    row: int,
-    best: float,
-    spread: float,
-) -> pd.DataFrame:
-    sign = float(interactions.signs[row])
-    width = float(ndtri(0.5 + ranker.config.coverage / 2.0))
-    low, high = (answer[name].to_numpy(dtype=np.float64) for name in ("low", "high"))
-    mean = sign * answer["predicted"].to_numpy(dtype=np.float64)
-    gain = expected_improvement(mean, (high - low) / (2.0 * width), best)
+    spread = float(outcomes.std())
     return pd.DataFrame(
         {
-            "task_id": interactions.task_ids[row],
-            "model_id": answer["model_id"].to_numpy(),
-            "metric": interactions.metrics[row],
-            "predicted": sign * mean,
-            "low": low,
-            "high": high,
-            "best_known": sign * best,
-            "gain": gain,
-            "gpu_hours": answer["cost_gpu_seconds"].to_numpy(dtype=np.float64) / _SECONDS_AN_HOUR,
+            "task_id": task_id,
+            "metric": metric,
+            **{name: answer[name] for name in ("model_id", "predicted", "low", "high", "gain")},
+            "best_known": float(outcomes.max() * interactions.signs[row]),
+            "gpu_hours": answer["expected_cost"] / _SECONDS_AN_HOUR,
             "spread": spread if spread > 0.0 else np.nan,
         }
     )
@@ -148,7 +111,7 @@ def _gains(
 
 def _order_of(interactions: Interactions) -> str:
     unit = " in units of the spread of the task's outcomes" if _is_mixed(interactions) else ""
-    hourly = " per GPU hour" if _median_hours(interactions) > 0.0 else ""
+    hourly = " per GPU hour" if _is_timed(interactions) else ""
     return f"expected improvement{unit}{hourly}"
 
 
@@ -156,21 +119,17 @@ def _is_mixed(interactions: Interactions) -> bool:
     return len(set(interactions.metrics)) > 1
 
 
-def _median_hours(interactions: Interactions) -> float:
+def _is_timed(interactions: Interactions) -> bool:
     # Costs of 0 are those of a log that did not measure them.
-    costs = interactions.costs[interactions.costs > 0.0]
-    return float(np.median(costs)) / _SECONDS_AN_HOUR if costs.size else 0.0
+    return bool((interactions.costs > 0.0).any())
 
 
 def _ordered(frame: pd.DataFrame, interactions: Interactions) -> pd.DataFrame:
     value = frame["gain"]
     if _is_mixed(interactions):
         value = value / frame["spread"]
-    usual = _median_hours(interactions)
-    hours = frame["gpu_hours"].where(frame["gpu_hours"] > 0.0, usual if usual > 0.0 else np.nan)
-    if usual > 0.0:
-        value = value / hours
-    frame = frame.assign(gpu_hours=hours)
+    if _is_timed(interactions):
+        value = value / frame["gpu_hours"]
     ordered = frame.assign(value=value).sort_values(
         ["value", "task_id", "model_id"], ascending=[False, True, True], ignore_index=True
     )
