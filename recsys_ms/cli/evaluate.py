@@ -24,6 +24,7 @@ from recsys_ms.core.files import write_atomic
 from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.coverage import coverage_markdown, coverage_rich, coverage_table
 from recsys_ms.evaluation.registry import PROTOCOL_NAMES, make_protocol
+from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM
 from recsys_ms.evaluation.table import comparison_markdown, comparison_table
 from recsys_ms.history.interactions import Interactions, OnTwoMetrics
 from recsys_ms.ranker.names import RANKER_NAMES, SPEC_HELP
@@ -82,6 +83,9 @@ def evaluate(
     coverage: Annotated[
         float, typer.Option(help="With --intervals: share of outcomes they are made to hold.")
     ] = 0.8,
+    against: Annotated[
+        str, typer.Option(help="The ranker that + and − compare with, task by task paired.")
+    ] = POPULARITY,
     executor: Annotated[str, typer.Option(help=f"{EXECUTORS}.")] = "serial",
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Also write the result as JSON; - for stdout.")
@@ -92,6 +96,9 @@ def evaluate(
     names = [name.strip() for name in rankers.split(",") if name.strip()]
     if not names:
         raise UsageError(f"--rankers names none; choose from {', '.join(RANKER_NAMES)}")
+    rows = (POPULARITY, RANDOM, *names, ORACLE)
+    if against not in rows:
+        raise UsageError(f"--against {against}: no such row; there are {', '.join(rows)}")
     opened = open_history(history)
     runs = opened.runs()
     split = make_protocol(
@@ -120,6 +127,7 @@ def evaluate(
             keep=names if intervals else (),
             coverage=coverage,
         )
+    result = result.against(against)
     document = result.to_json()
     if json_out is not None and str(json_out) == "-":
         show_json(document)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
@@ -90,8 +90,8 @@ class BacktestResult:
     A task's score is the mean over the folds that test it; a ranker's ``mean`` is the mean over
     tasks (over folds when a single task is tested). Undefined scores (NaN) are left out of both;
     ``n_defined`` of the summary says how many units remain. ``interval`` is the 95 % percentile
-    bootstrap over the same units, ``difference`` that of ranker minus popularity on the units where
-    both are defined.
+    bootstrap over the same units, ``difference`` that of ranker minus ``reference`` on the units
+    where both are defined.
 
     Attributes
     ----------
@@ -123,6 +123,8 @@ class BacktestResult:
         no training task has that metric.
     coverage : float or None
         Share of outcomes that those intervals are made to hold.
+    reference : str
+        The ranker that differences are taken from, popularity unless :meth:`against` another.
     """
 
     protocol: str
@@ -139,6 +141,7 @@ class BacktestResult:
     scenarios: Mapping[TaskWarmth, Mapping[str, RankerSummary]]
     predictions: pd.DataFrame
     coverage: float | None
+    reference: str = POPULARITY
 
     @classmethod
     def from_cells(
@@ -155,6 +158,7 @@ class BacktestResult:
         n_draws: int = N_DRAWS,
         predictions: pd.DataFrame | None = None,
         coverage: float | None = None,
+        reference: str = POPULARITY,
     ) -> Self:
         """Summarise measured cells; equal cells and seed give equal intervals, in any order."""
         kept = tuple(sorted(cells, key=lambda cell: (cell.fold, cell.task_id, cell.ranker)))
@@ -164,7 +168,7 @@ class BacktestResult:
             units = sorted({getattr(cell, _UNIT_FIELD[unit]) for cell in of})
             return summarise(
                 {name: _unit_scores(of, name, unit, units) for name in rankers},
-                reference=POPULARITY,
+                reference=reference,
                 seed=seed,
                 label=label,
                 n_draws=n_draws,
@@ -190,7 +194,43 @@ class BacktestResult:
             },
             predictions=no_predictions() if predictions is None else predictions,
             coverage=coverage,
+            reference=reference,
         )
+
+    def against(self, ranker: str) -> Self:
+        """The same result with differences from another ranker, task by task paired.
+
+        Raises
+        ------
+        UnknownIdError
+            No such ranker in this result.
+        """
+        if ranker not in self.rankers:
+            raise UnknownIdError(
+                f"no ranker {ranker!r} to compare with: there are {', '.join(self.rankers)}"
+            )
+        rest = {field.name: getattr(self, field.name) for field in fields(self)}
+        del rest["summaries"], rest["scenarios"], rest["unit"]
+        return type(self).from_cells(**{**rest, "reference": ranker})
+
+    def differences(self) -> pd.DataFrame:
+        """Every ranker minus ``reference``, task by task paired, with 95 % bootstrap intervals.
+
+        Returns
+        -------
+        DataFrame
+            One row a ranker and metric: ``ranker``, ``metric``, ``difference`` (the mean), ``low``,
+            ``high``, ``n`` (units where both are defined) and ``verdict`` (1 better, -1 worse, 0
+            where the interval holds 0).
+        """
+        rows = [
+            (name, metric, own.mean, *own.interval, own.n, own.verdict(metric))
+            for name in self.rankers
+            if name != self.reference
+            for metric, own in self.summaries[name].difference.items()
+        ]
+        names = ["ranker", "metric", "difference", "low", "high", "n", "verdict"]
+        return pd.DataFrame(rows, columns=names)
 
     @property
     def failures(self) -> tuple[Cell, ...]:
@@ -244,8 +284,8 @@ class BacktestResult:
         """Plain JSON values in the layout of DESIGN §6 and more; NaN is ``None``.
 
         Besides ``mean``, ``per_task`` and ``interval``, a ranker has ``n_defined``, ``n_failures``
-        and ``difference_to_popularity``. ``cells`` holds everything measured, and
-        :meth:`from_json` restores the result from it.
+        and ``difference_to_popularity`` (or to another ``reference``). ``cells`` holds everything
+        measured, and :meth:`from_json` restores the result from it.
         """
         failed = [cell.ranker for cell in self.failures]
         document: JsonDict = {
@@ -257,12 +297,13 @@ class BacktestResult:
             "n_tasks": len(self.tasks),
             "n_folds": self.n_folds,
             "interval_over": self.unit,
+            "reference": self.reference,
             "task_metrics": dict(self.task_metrics),
             "rankers": {
                 name: {
                     "mean": dict(self.summaries[name].mean),
                     "per_task": self.per_task(name),
-                    **_extra_json(self.summaries[name]),
+                    **_extra_json(self.summaries[name], self.reference),
                     "n_failures": failed.count(name),
                 }
                 for name in self.rankers
@@ -271,7 +312,10 @@ class BacktestResult:
                 warmth: {
                     "n_tasks": len({x.task_id for x in self.cells if x.warmth == warmth}),
                     "rankers": {
-                        name: {"mean": dict(summary.mean), **_extra_json(summary)}
+                        name: {
+                            "mean": dict(summary.mean),
+                            **_extra_json(summary, self.reference),
+                        }
                         for name, summary in summaries.items()
                     },
                 }
@@ -318,6 +362,7 @@ class BacktestResult:
                     data.get("predictions", {}), columns=list(PREDICTION_COLUMNS)
                 ),
                 coverage=data.get("coverage"),
+                reference=data.get("reference", POPULARITY),
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise DataError(
@@ -348,11 +393,11 @@ def _unit_scores(
     return means
 
 
-def _extra_json(summary: RankerSummary) -> JsonDict:
+def _extra_json(summary: RankerSummary, reference: str) -> JsonDict:
     return {
         "interval": {metric: list(ends) for metric, ends in summary.interval.items()},
         "n_defined": dict(summary.n_defined),
-        "difference_to_popularity": {
+        f"difference_to_{reference}": {
             metric: {"mean": part.mean, "interval": list(part.interval), "n": part.n}
             for metric, part in summary.difference.items()
         },

@@ -13,7 +13,7 @@ from recsys_ms.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Ranker minus popularity, unit by unit.
+    """Ranker minus reference, unit by unit.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Difference:
     n: int
 
     def verdict(self, metric: str) -> int:
-        """1 better than popularity, -1 worse, 0 when the interval holds 0 or is not defined."""
+        """1 better than the reference, -1 worse, 0 when the interval holds 0 or is not defined."""
         low, high = self.interval
         sign = 1 if HIGHER_IS_BETTER[metric] else -1
         return sign * (int(low > 0.0) - int(high < 0.0))
@@ -51,7 +51,7 @@ class RankerSummary:
     n_units : int
         Units tested.
     difference : mapping of metric to Difference
-        Paired difference against popularity.
+        Paired difference from the reference, popularity unless another was asked for.
     """
 
     mean: Mapping[str, float]

@@ -94,8 +94,8 @@ def notes(result: BacktestResult) -> list[str]:
     """What a reader must know to read the numbers, one sentence a line."""
     said = [
         f"Mean over {result.unit}s [95 % bootstrap interval over {result.unit}s]; "
-        "+ / − better / worse than popularity, where the interval of the paired difference "
-        "leaves out 0."
+        f"+ / − better / worse than {result.reference}, where the interval of the paired "
+        "difference leaves out 0."
     ]
     units = sorted(set(result.task_metrics.values()))
     if len(units) > 1:

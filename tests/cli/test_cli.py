@@ -232,6 +232,19 @@ def test_evaluate_writes_the_documented_json(place: Path) -> None:
     assert json.loads(piped.stdout)["rankers"]["oracle"]["mean"]["regret@1"] == 0
 
 
+def test_evaluate_compares_with_any_row(place: Path) -> None:
+    asked = ("evaluate", "-H", "h", "--rankers", "nmf,lr", "--against")
+    done = run(*asked, "nmf", "--markdown", "--json", "against.json", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "better / worse than nmf" in done.stdout
+    document = json.loads((place / "against.json").read_text())
+    assert document["reference"] == "nmf"
+    assert document["rankers"]["nmf"]["difference_to_nmf"]["pearson"]["mean"] == 0
+    refused = run(*asked, "gbdt", cwd=place)
+    assert refused.returncode == 2
+    assert "there are popularity, random, nmf, lr, oracle" in refused.stderr
+
+
 def test_train_then_recommend_from_the_artifact(place: Path) -> None:
     done = run("train", "-H", "h", "--ranker", "popularity", "--out", "art", cwd=place)
     assert done.returncode == 0, done.stderr

@@ -71,4 +71,3 @@ def test_spellings():
 def test_bad_spellings(text):
     with pytest.raises(UsageError):
         make_executor(text)
-

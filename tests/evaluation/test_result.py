@@ -64,6 +64,30 @@ def test_differences_are_paired(result):
     assert result.summaries["popularity"].difference["spearman"].verdict("spearman") == 0
 
 
+def test_differences_from_another_ranker(result):
+    turned = result.against("mine")
+    assert turned.reference == "mine"
+    assert turned.summaries["popularity"].difference["spearman"].mean == pytest.approx(-0.3)
+    assert turned.summaries["popularity"].difference["spearman"].verdict("spearman") == -1
+    # Means and their intervals are what they were.
+    assert turned.summaries["mine"].interval == result.summaries["mine"].interval
+    assert turned.against("popularity").summaries == result.summaries
+    document = turned.to_json()
+    assert document["rankers"]["popularity"]["difference_to_mine"]["spearman"]["n"] == 3
+    assert BacktestResult.from_json(document).summaries == turned.summaries
+    with pytest.raises(UnknownIdError, match="no ranker 'other' to compare with: there are"):
+        result.against("other")
+
+
+def test_differences_as_a_table(result):
+    table = result.differences().set_index(["ranker", "metric"])
+    assert set(table.index.get_level_values("ranker")) == set(result.rankers) - {"popularity"}
+    row = table.loc[("mine", "spearman")]
+    assert [row["difference"], row["low"], row["high"]] == pytest.approx([0.3, 0.3, 0.3])
+    assert (row["n"], row["verdict"]) == (3, 1)
+    assert table.loc[("mine", "regret@1"), "verdict"] == -1
+
+
 def test_warmth_is_reported_apart(result):
     assert list(result.scenarios) == ["cold", "hot"]
     assert result.scenarios["cold"]["mine"].mean["spearman"] == pytest.approx(0.6)
