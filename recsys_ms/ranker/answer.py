@@ -100,7 +100,9 @@ def answer_table(
     tried = ~np.isnan(logged)
     for column in (predicted, low, high):
         column[tried] = logged[tried]
-    key = np.where(tried.any(), predicted, prediction.order)
+    # Among models that are predicted at the best possible value, the better one goes first.
+    expected = np.where(tried, logged, scale.center + scale.scale * prediction.value)
+    key = np.where(tried.any(), expected, prediction.order)
     by_id = np.argsort(np.array(candidates, dtype=object), kind="stable")
     order = by_id[np.argsort(-key[by_id], kind="stable")][: len(candidates) if top is None else top]
     chosen = [candidates[int(i)] for i in order]

@@ -135,11 +135,16 @@ class IntervalCalibration:
         Returns
         -------
         predicted, low, high : ndarray of shape (n_models,)
-            In the task's metric, higher is better.
+            In the task's metric, higher is better, and cut to the values that it can take, which
+            leaves no outcome out.
         """
         predicted = scale.center + scale.scale * value
         half = self.half_width(scale, n_observed)
-        return predicted, predicted - half, predicted + half
+        return (
+            np.clip(predicted, *scale.range),
+            np.clip(predicted - half, *scale.range),
+            np.clip(predicted + half, *scale.range),
+        )
 
     def state(self) -> State:
         """All attributes."""

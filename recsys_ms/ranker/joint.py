@@ -16,10 +16,13 @@ class Joint:
     ----------
     mean : ndarray of shape (n_models,)
     covariance : ndarray of shape (n_models, n_models)
+    highest : float
+        The best outcome there can be: what the normal distribution has above it is at it.
     """
 
     mean: FloatArray
     covariance: FloatArray
+    highest: float = float("inf")
 
     @property
     def sd(self) -> FloatArray:
@@ -27,7 +30,15 @@ class Joint:
         found: FloatArray = np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
         return found
 
-    def scaled(self, center: float, scale: float, *, sd: float, center_sd: float) -> "Joint":
+    def scaled(
+        self,
+        center: float,
+        scale: float,
+        *,
+        sd: float,
+        center_sd: float,
+        highest: float = float("inf"),
+    ) -> "Joint":
         """The belief on a task's own scale.
 
         Parameters
@@ -39,22 +50,25 @@ class Joint:
             tasks say of the error. The covariance says how it is shared among the models.
         center_sd : float
             The part of it that is the location's, the same for all models; below ``sd``.
+        highest : float
+            The best outcome there can be.
         """
         own = self.covariance * scale**2
         wanted = max(sd**2 - center_sd**2, (0.1 * sd) ** 2)
         spread = float(np.mean(np.diag(own)))
         factor = wanted / spread if spread > 0 else 0.0
-        return Joint(center + scale * self.mean, own * factor + center_sd**2)
+        return Joint(center + scale * self.mean, own * factor + center_sd**2, highest)
 
-    def above_mean(self) -> "Joint":
-        """The belief about each outcome less the mean of all."""
-        own = self.covariance
-        mean_with = own.mean(axis=0)
-        centered = own - mean_with[:, None] - mean_with[None, :] + mean_with.mean()
-        return Joint(self.mean - self.mean.mean(), centered)
+    def improvement(self, best: float) -> FloatArray:
+        """Expected gain over ``best`` of trying each model, shape (n_models,)."""
+        gain = expected_improvement(self.mean, self.sd, best)
+        if np.isfinite(self.highest):
+            gain = gain - expected_improvement(self.mean, self.sd, self.highest)
+        found: FloatArray = np.clip(gain, 0.0, max(self.highest - best, 0.0))
+        return found
 
     def draws(self, n_draws: int, rng: np.random.Generator) -> FloatArray:
-        """Outcomes drawn from the belief, shape (n_draws, n_models)."""
+        """Outcomes drawn from the belief, shape (n_draws, n_models), not cut at ``highest``."""
         values, axes = np.linalg.eigh(self.covariance)
         root = axes * np.sqrt(np.maximum(values, 0.0))
         drawn: FloatArray = self.mean + rng.standard_normal((n_draws, self.mean.size)) @ root.T

@@ -156,7 +156,8 @@ class Ranker:
         -------
         DataFrame
             One row a model, in the order to try: ``rank``, ``model_id``, ``predicted`` (the task's
-            metric and unit), ``low``, ``high`` (interval of the stated coverage), ``observed``
+            metric and unit), ``low``, ``high`` (interval of the stated coverage; all three are cut
+            to what the metric can be, such as 0 to 1 for an accuracy), ``observed``
             (what the history holds for this pair, NaN if none), ``transfer_score``, ``meta_score``
             (standardised, higher is better, NaN if the ranker has no such part), ``n_tasks`` (tasks
             the model was run on), ``n_parameters``, ``gmacs``, ``cost_gpu_seconds`` (mean of past
@@ -271,8 +272,8 @@ class Ranker:
             ``run``, ``factor``, ``observed``, ``part``; see :mod:`recsys_ms.ranker.contributions`),
             ``name``, ``task_id``, ``model_id`` and ``run_id`` of what is a task or a run, and
             ``amount`` in standard deviations over the task's models. ``attrs["center"] +
-            attrs["scale"] * amount.sum()`` is the predicted value in ``attrs["metric"]``; where
-            lower is better the scale is negative.
+            attrs["scale"] * amount.sum()`` is the predicted value in ``attrs["metric"]``, before it
+            is cut to what that metric can be; where lower is better the scale is negative.
         """
         return explanation(
             base=self._require_base(),

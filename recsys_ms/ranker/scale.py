@@ -6,12 +6,14 @@ metric is taken as one hypothesis of it, weighed by how well it explains the obs
 task's own.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
 
 from recsys_ms.core.errors import DataError
+from recsys_ms.core.metric_range import UNBOUNDED, Range, natural_range
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.history.interactions import Interactions
@@ -35,11 +37,14 @@ class TaskScale:
         Standard deviation of the outcomes over models, positive.
     center_sd : float
         Standard deviation of what is believed of ``center``.
+    range : (float, float)
+        Values that the metric can take, higher is better; infinite where no bound is known.
     """
 
     center: float
     scale: float
     center_sd: float
+    range: Range = UNBOUNDED
 
 
 class ScalePrior:
@@ -57,9 +62,12 @@ class ScalePrior:
         signs: dict[str, float],
         main_metric: str,
         owners: dict[str, IntArray] | None = None,
+        ranges: dict[str, Range] | None = None,
     ) -> None:
         self._hypotheses = hypotheses
         self._signs = signs
+        #: By metric, higher is better.
+        self._ranges = ranges or {}
         self.main_metric = main_metric
         #: Training task of each hypothesis; known right after ``fit`` only.
         self._owners = owners or {}
@@ -72,10 +80,14 @@ class ScalePrior:
         hypotheses: dict[str, FloatArray] = {}
         signs: dict[str, float] = {}
         owners: dict[str, IntArray] = {}
+        ranges: dict[str, Range] = {}
         metrics = np.array(interactions.metrics)
         for metric in sorted(set(interactions.metrics)):
             own = np.flatnonzero(metrics == metric)
             signs[metric] = float(interactions.signs[own[0]])
+            values = interactions.values[np.isin(interactions.task_index, own)]
+            low, high = natural_range(metric, float(values.min()), float(values.max()))
+            ranges[metric] = (low, high) if signs[metric] > 0 else (-high, -low)
             spread = own[(n_models[own] >= _MIN_MODELS_FOR_SPREAD)]
             chosen = spread if spread.size else own
             if chosen.size > _MAX_HYPOTHESES:
@@ -86,7 +98,7 @@ class ScalePrior:
                 [standardized.center[chosen], standardized.scale[chosen]]
             )
         names, n_tasks = np.unique(metrics, return_counts=True)
-        return cls(hypotheses, signs, str(names[int(np.argmax(n_tasks))]), owners)
+        return cls(hypotheses, signs, str(names[int(np.argmax(n_tasks))]), owners, ranges)
 
     def excluding(self, task: int) -> "ScalePrior":
         """What is known without one training task (its index), as if it were new."""
@@ -97,6 +109,7 @@ class ScalePrior:
             {metric: rows for metric, rows in kept.items() if rows.size},
             self._signs,
             self.main_metric,
+            ranges=self._ranges,
         )
 
     @property
@@ -159,6 +172,7 @@ class ScalePrior:
         """
         if metric not in self._hypotheses:
             return self._from_outcomes_alone(metric, predicted, outcomes)
+        possible = self._ranges.get(metric, UNBOUNDED)
         centers, scales = self._hypotheses[metric].T
         prior_mean = float(centers.mean())
         # One training task: nothing is known of how centers vary, so its own spread stands in.
@@ -168,7 +182,8 @@ class ScalePrior:
         prior_var = max(prior_var, 1e-12)
         n = outcomes.size
         if n == 0:
-            return TaskScale(prior_mean, float(np.exp(np.log(scales).mean())), prior_var**0.5)
+            spread = float(np.exp(np.log(scales).mean()))
+            return TaskScale(prior_mean, spread, prior_var**0.5, possible)
         noise_var = np.maximum((scales * residual_sd) ** 2, 1e-18)
         residual = outcomes[None, :] - scales[:, None] * predicted[None, :]
         mean_residual = residual.mean(axis=1)
@@ -186,7 +201,8 @@ class ScalePrior:
         center_h = prior_mean + gain * (mean_residual - prior_mean)
         center = float(weight @ center_h)
         center_var = float(weight @ (prior_var * (1.0 - gain) + (center_h - center) ** 2))
-        return TaskScale(center, float(np.exp(weight @ np.log(scales))), center_var**0.5)
+        spread = float(np.exp(weight @ np.log(scales)))
+        return TaskScale(center, spread, center_var**0.5, possible)
 
     def _from_outcomes_alone(
         self, metric: str, predicted: FloatArray, outcomes: FloatArray
@@ -204,13 +220,16 @@ class ScalePrior:
         return TaskScale(float(residual.mean()), scale, max(error, 1e-12))
 
     def state(self) -> State:
-        """Hypotheses and signs by metric."""
+        """Hypotheses, signs and ranges by metric."""
         names = sorted(self._hypotheses)
+        ranges = [self._ranges.get(m, UNBOUNDED) for m in names]
         return State(
             values={
                 "metrics": names,
                 "signs": [self._signs[m] for m in names],
                 "main_metric": self.main_metric,
+                # JSON has no infinity.
+                "ranges": [[v if math.isfinite(v) else None for v in ends] for ends in ranges],
             },
             arrays={f"metric{i}": self._hypotheses[m] for i, m in enumerate(names)},
         )
@@ -219,8 +238,13 @@ class ScalePrior:
     def from_state(cls, state: State) -> Self:
         """Restore from :meth:`state`."""
         names: list[str] = state.values["metrics"]
+        ranges: list[list[float | None]] = state.values.get("ranges", [[None, None]] * len(names))
         return cls(
             {m: np.asarray(state.arrays[f"metric{i}"]) for i, m in enumerate(names)},
             dict(zip(names, state.values["signs"], strict=True)),
             state.values["main_metric"],
+            ranges={
+                m: (-math.inf if low is None else low, math.inf if high is None else high)
+                for m, (low, high) in zip(names, ranges, strict=True)
+            },
         )

@@ -20,7 +20,7 @@ from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
 from recsys_ms.ranker.costs import expected_costs
 from recsys_ms.ranker.intervals import IntervalCalibration
-from recsys_ms.ranker.joint import Joint, expected_improvement
+from recsys_ms.ranker.joint import Joint
 from recsys_ms.ranker.known import KnownOutcomes
 
 #: Draws behind what depends on several outcomes at once.
@@ -101,7 +101,13 @@ def believed(
     joint = base.joint(base.view(query), model_ids)
     normal = float(ndtri(0.5 + calibration.coverage / 2))
     sd = calibration.half_width(scale, len(query.observed)) / normal
-    return joint.scaled(scale.center, scale.scale, sd=sd, center_sd=min(scale.center_sd, sd))
+    return joint.scaled(
+        scale.center,
+        scale.scale,
+        sd=sd,
+        center_sd=min(scale.center_sd, sd),
+        highest=scale.range[1],
+    )
 
 
 def next_runs(
@@ -147,12 +153,13 @@ def next_runs(
     is_best = np.bincount(
         drawn.argmax(axis=0)[drawn.max(axis=0) > floor], minlength=n_models
     ) / float(_N_DRAWS)
+    # Among models drawn above the best possible value, the one drawn highest counts as the best.
+    drawn = np.minimum(drawn, joint.highest)
     if best is None:
         floor = drawn.mean(axis=0)
-        above = joint.above_mean()
-        first_gain = expected_improvement(above.mean, above.sd, 0.0)
+        first_gain = np.maximum(drawn - floor, 0.0).mean(axis=1)
     else:
-        first_gain = expected_improvement(joint.mean, joint.sd, best)
+        first_gain = joint.improvement(best)
     first_key = order if best is None else first_gain
     search = partial(_planned, drawn, floor, first_gain, cost, budget, joint.mean)
     found = search(first_key=first_key)

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from recsys_ms.core.state import State
 from recsys_ms.history.interactions import Interactions
+from recsys_ms.ranker.config import RankerConfig
+from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.scale import ScalePrior
 
 
@@ -72,3 +75,76 @@ def test_state_round_trip_is_exact() -> None:
         "residual_sd": 0.6,
     }
     assert prior.posterior("accuracy", **kwargs) == again.posterior("accuracy", **kwargs)
+
+
+def _near_the_top(metric: str = "accuracy", unit: float = 1.0, direction: str = "max"):
+    rng = np.random.default_rng(1)
+    i, j = np.indices((8, 10)).reshape(2, -1)
+    value = np.clip(0.9 + 0.012 * j + 0.05 * rng.normal(size=i.size), 0.2, 0.999)
+    value = value if direction == "max" else 1.0 - value
+    return Interactions.from_triplets(
+        [f"t{k}" for k in i],
+        [f"m{k}" for k in j],
+        value * unit,
+        metric=metric,
+        direction=direction,
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "direction", "lowest", "highest"),
+    [
+        ("accuracy", 1.0, "max", 0.0, 1.0),
+        ("accuracy", 100.0, "max", 0.0, np.inf),
+        ("goodness", 1.0, "max", -np.inf, np.inf),
+        ("top1_error", 1.0, "min", 0.0, np.inf),
+    ],
+)
+def test_answers_are_what_the_metric_can_be(metric, unit, direction, lowest, highest, tmp_path):
+    ranker = Ranker(RankerConfig(ranker="popularity")).fit(_near_the_top(metric, unit, direction))
+    answer = ranker.recommend("new", top=None)
+    worst, best = ("low", "high") if direction == "max" else ("high", "low")
+    values = answer[["low", "predicted", "high"]].to_numpy()
+    assert values.min() >= lowest
+    assert values.max() <= highest
+    assert (np.diff(values, axis=1) >= 0).all()
+    # A bound cuts the interval of the best model, and only where there is one.
+    bound = highest if direction == "max" else lowest
+    assert (answer[best].iloc[0] == bound) == bool(np.isfinite(bound))
+    assert answer[worst].iloc[0] != bound
+    ranker.save(tmp_path / "a")
+    again = Ranker.load(tmp_path / "a").recommend("new", top=None)
+    np.testing.assert_array_equal(again[["low", "predicted", "high"]].to_numpy(), values)
+
+
+def test_no_gain_is_promised_above_the_best_there_can_be():
+    ranker = Ranker(RankerConfig(ranker="popularity")).fit(_near_the_top())
+    suggested = ranker.suggest("new", observed={"m0": 0.97}, budget=9)
+    assert 0.0 < suggested["gain"].sum() <= 0.03
+
+
+def test_models_at_the_best_there_can_be_keep_their_order():
+    # Each model is .03 better than the one before; on t0 the best two were not run.
+    rows = [(i, j, 0.55 + 0.05 * i + 0.03 * j) for i in range(5) for j in range(9)]
+    rows += [(5, j, 0.8 + 0.03 * j) for j in range(7)]
+    history = Interactions.from_triplets(
+        [f"t{i}" for i, _, _ in rows],
+        [f"m{j}" for _, j, _ in rows],
+        [value for *_, value in rows],
+        metric="accuracy",
+    )
+    ranker = Ranker(RankerConfig(ranker="popularity")).fit(history)
+    told = ranker.recommend("t5", top=3)
+    assert told["model_id"].tolist() == ["m8", "m7", "m6"]
+    assert told["predicted"].tolist() == pytest.approx([1.0, 1.0, 0.98])
+
+
+def test_a_state_of_before_has_no_bounds():
+    prior = ScalePrior.fit(_near_the_top())
+    state = prior.state()
+    old = State(
+        values={k: v for k, v in state.values.items() if k != "ranges"}, arrays=state.arrays
+    )
+    asked = {"predicted": np.empty(0), "outcomes": np.empty(0), "residual_sd": 1.0}
+    assert ScalePrior.from_state(state).posterior("accuracy", **asked).range == (0.0, 1.0)
+    assert ScalePrior.from_state(old).posterior("accuracy", **asked).range == (-np.inf, np.inf)

@@ -1,0 +1,87 @@
+"""Which values a metric can take, by its name: no accuracy is above 1."""
+
+import re
+from typing import Final, TypeAlias
+
+#: Lowest and highest value; infinite where there is no bound.
+Range: TypeAlias = tuple[float, float]
+
+UNBOUNDED: Final[Range] = (-float("inf"), float("inf"))
+_FRACTION: Final[Range] = (0.0, 1.0)
+_CORRELATION: Final[Range] = (-1.0, 1.0)
+_AT_LEAST_0: Final[Range] = (0.0, float("inf"))
+_AT_MOST_1: Final[Range] = (-float("inf"), 1.0)
+
+#: Words of a name, in the order in which they decide.
+_WORDS: Final[tuple[tuple[Range, frozenset[str]], ...]] = (
+    (
+        _AT_LEAST_0,
+        frozenset(
+            {"loss", "error", "err", "mae", "mse", "rmse", "mape", "perplexity", "ppl", "wer"}
+            | {"cer", "fid", "brier", "ece", "entropy"}
+        ),
+    ),
+    (
+        _CORRELATION,
+        frozenset({"mcc", "matthews", "kappa", "pearson", "pearsonr", "spearman", "spearmanr"})
+        | frozenset({"kendall", "correlation", "corr"}),
+    ),
+    (_AT_MOST_1, frozenset({"r2"})),
+    (
+        _FRACTION,
+        frozenset(
+            {
+                "accuracy",
+                "acc",
+                "acc1",
+                "acc5",
+                "top1",
+                "top5",
+                "precision",
+                "recall",
+                "f1",
+                "fbeta",
+            }
+            | {"auc", "auroc", "auprc", "rocauc", "map", "map50", "ap", "ap50", "iou", "miou"}
+            | {"dice", "jaccard", "sensitivity", "specificity", "rouge", "rougel", "ndcg", "mrr"}
+        ),
+    ),
+)
+_SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
+
+
+def natural_range(metric: str, lowest: float, highest: float) -> Range:
+    """Values that a metric can take.
+
+    A bound that logged values break is none: the metric is a percentage, or another than its name
+    says.
+
+    Parameters
+    ----------
+    metric : str
+        Its name, such as ``"val_accuracy"`` or ``"eval/f1-macro"``.
+    lowest, highest : float
+        Of its logged values.
+
+    Returns
+    -------
+    tuple of float
+        Lowest and highest possible value; infinite where the name says nothing.
+
+    Examples
+    --------
+    >>> natural_range("eval/top-1_accuracy", 0.2, 0.9)
+    (0.0, 1.0)
+    >>> natural_range("accuracy", 20.0, 90.0)
+    (0.0, inf)
+    >>> natural_range("images per second", 20.0, 90.0)
+    (-inf, inf)
+    """
+    words = set(_SEPARATORS.split(metric.lower()))
+    for (low, high), names in _WORDS:
+        if words & names:
+            return (
+                low if lowest >= low else -float("inf"),
+                high if highest <= high else float("inf"),
+            )
+    return UNBOUNDED
