@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from recsys_ms.catalog.catalog import Catalog as Catalog
     from recsys_ms.catalog.importer import import_cards as import_cards
     from recsys_ms.core.errors import RecsysError as RecsysError
+    from recsys_ms.core.executor import make_executor as make_executor
     from recsys_ms.evaluation.backtest import backtest as backtest
     from recsys_ms.evaluation.registry import make_protocol as make_protocol
+    from recsys_ms.evaluation.simulate import simulate as simulate
     from recsys_ms.history.history import History as History
     from recsys_ms.history.inbox import record_run as record_run
     from recsys_ms.history.interactions import Interactions as Interactions
@@ -28,13 +30,17 @@ if TYPE_CHECKING:
     from recsys_ms.history.recording import recording as recording
     from recsys_ms.history.run import Run as Run
     from recsys_ms.nightly import run_nightly as run_nightly
+    from recsys_ms.nightly_config import BacktestSettings as BacktestSettings
     from recsys_ms.nightly_config import NightlyConfig as NightlyConfig
+    from recsys_ms.nightly_config import PublishSettings as PublishSettings
+    from recsys_ms.nightly_config import ReportSettings as ReportSettings
     from recsys_ms.ranker.answer import Constraints as Constraints
     from recsys_ms.ranker.config import RankerConfig as RankerConfig
     from recsys_ms.ranker.ranker import Ranker as Ranker
     from recsys_ms.ranker.registry import Registry as Registry
 
 _HOME = {
+    "BacktestSettings": "recsys_ms.nightly_config",
     "Catalog": "recsys_ms.catalog.catalog",
     "Constraints": "recsys_ms.ranker.answer",
     "FieldMapping": "recsys_ms.history.readers.mapping",
@@ -42,22 +48,26 @@ _HOME = {
     "Interactions": "recsys_ms.history.interactions",
     "ModelCard": "recsys_ms.catalog.cards",
     "NightlyConfig": "recsys_ms.nightly_config",
+    "PublishSettings": "recsys_ms.nightly_config",
     "Ranker": "recsys_ms.ranker.ranker",
     "RankerConfig": "recsys_ms.ranker.config",
     "RecsysError": "recsys_ms.core.errors",
     "Registry": "recsys_ms.ranker.registry",
+    "ReportSettings": "recsys_ms.nightly_config",
     "Run": "recsys_ms.history.run",
     "TaskCard": "recsys_ms.catalog.cards",
     "backtest": "recsys_ms.evaluation.backtest",
     "get_preset": "recsys_ms.history.readers.presets",
     "import_cards": "recsys_ms.catalog.importer",
     "inspect_logs": "recsys_ms.history.readers.inspection",
+    "make_executor": "recsys_ms.core.executor",
     "make_protocol": "recsys_ms.evaluation.registry",
     "read_log": "recsys_ms.history.readers.logs",
     "read_table": "recsys_ms.history.readers.table",
     "record_run": "recsys_ms.history.inbox",
     "recording": "recsys_ms.history.recording",
     "run_nightly": "recsys_ms.nightly",
+    "simulate": "recsys_ms.evaluation.simulate",
 }
 
 _PACKAGES = ("callbacks", "scores")

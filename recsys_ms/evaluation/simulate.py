@@ -256,7 +256,7 @@ def _replayed(
         purses = [_Purse.of_costs(expected, logged, budget) for budget in budgets]
         for policy in policies:
             name = _name_of(policy)
-            if name != RANDOM and name not in players:
+            if policy != RANDOM and name not in players:
                 players[name] = _Player(name, fold, catalog, seed)
             for purse in purses or [_Purse.of_runs(len(models), n_runs)]:
                 if policy == RANDOM:

@@ -77,6 +77,10 @@ def test_processes_replay_the_same():
     assert alone.equals(together)
 
 
+def test_improvement_under_the_belief_of_a_ranker_that_knows_nothing():
+    assert "random+ei" in set(run(blocks(4, 6), ("random+ei",)).regret["policy"])
+
+
 def test_tables_for_people():
     lines = run(blocks(), ("gp+ei",), n_runs=3, max_tasks=4).markdown().splitlines()
     assert lines[0] == "| policy | after 1 | after 3 |"
