@@ -81,6 +81,28 @@ def test_stated_level_of_the_curve_is_the_observed_coverage():
     assert at["low"] <= at["observed"] <= at["high"]
 
 
+def test_intervals_that_are_cut_where_the_metric_ends_calibrate_the_same():
+    # Predictions within .3 of 1, half a width of .2: uncut and cut say the same of every level.
+    n = 4000
+    rng = np.random.default_rng(0)
+    predicted = rng.uniform(0.7, 1.0, size=n)
+    outcome = predicted - np.abs(rng.normal(0.0, 0.15, size=n))
+    whole = pd.DataFrame(
+        {
+            "task_id": np.where(np.arange(n) % 2 == 0, "a", "b"),
+            "outcome": outcome,
+            "predicted": predicted,
+            "low": predicted - 0.2,
+            "high": predicted + 0.2,
+        }
+    )
+    cut = whole.assign(high=np.minimum(whole["high"], 1.0))
+    curves = [calibration_curve(frame, 0.8, seed=0) for frame in (whole, cut)]
+    np.testing.assert_allclose(curves[0]["observed"], curves[1]["observed"])
+    inside = task_coverage(cut)["inside"].mean()
+    assert curves[1].loc[curves[1]["stated"], "observed"].tolist() == pytest.approx([inside])
+
+
 def test_kept_predictions_are_those_with_an_interval():
     both = predictions()
     both.loc[3, ["low", "high", "predicted"]] = np.nan

@@ -103,8 +103,13 @@ def calibration_curve(predictions: pd.DataFrame, stated: float, seed: int) -> pd
         ``level, observed, low, high`` (95 % bootstrap over tasks), and ``stated``, whether the
         level is the ranker's own.
     """
-    half = (predictions["high"] - predictions["low"]).to_numpy(dtype=np.float64) / 2.0
-    error = np.abs((predictions["outcome"] - predictions["predicted"]).to_numpy(dtype=np.float64))
+    value, predicted, low, high = (
+        predictions[name].to_numpy(dtype=np.float64)
+        for name in ("outcome", "predicted", "low", "high")
+    )
+    error = np.abs(value - predicted)
+    # An interval may be cut on one side, where the metric ends; the other side says how wide it is.
+    half = np.maximum(high - predicted, predicted - low)
     levels = sorted({*_LEVELS, stated})
     unit = float(ndtri(0.5 + stated / 2.0))
     inside = pd.DataFrame(

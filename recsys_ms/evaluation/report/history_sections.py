@@ -1,6 +1,7 @@
 """The sections that the history fills: learning curve, map, coverage, missing runs."""
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from recsys_ms.evaluation.metrics import REGRET_AT_1
 from recsys_ms.evaluation.report.blocks import (
@@ -26,6 +27,8 @@ from recsys_ms.evaluation.report.matrix import RunMatrix
 from recsys_ms.evaluation.result import POPULARITY
 
 _N_NAMED: Final = 30
+#: Columns of the missing runs that are read from the left.
+_TEXTS: Final = frozenset({"task", "model", "metric"})
 
 
 def learning_section(data: ReportData) -> Section:
@@ -182,32 +185,21 @@ def missing_section(data: ReportData) -> Section:
         return Section(key=key, title=title, text=(note or "No missing run was looked at.",))
     costly = frame["gpu_hours"].notna().all()
     n_missing = frame.attrs.get("n_missing")
+    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+        ("task", lambda row: str(row["task_id"])),
+        ("model", lambda row: str(row["model_id"])),
+        ("gain", lambda row: number(row["gain"], 5)),
+        *([("GPU hours", lambda row: number(row["gpu_hours"], 3))] if costly else []),
+        ("best so far", lambda row: number(row["best_known"])),
+        ("predicted", lambda row: number(row["predicted"])),
+        ("interval", lambda row: f"{number(row['low'])} … {number(row['high'])}"),
+        *([("metric", lambda row: str(row["metric"]))] if frame["metric"].nunique() > 1 else []),
+    ]
     table = TextTable(
-        caption="Most valuable missing runs, best first",
-        headings=(
-            "task",
-            "model",
-            "metric",
-            "predicted",
-            "interval",
-            "best so far",
-            "expected improvement",
-            "GPU hours",
-        ),
-        rows=tuple(
-            (
-                row["task_id"],
-                row["model_id"],
-                row["metric"],
-                number(row["predicted"]),
-                f"{number(row['low'])} … {number(row['high'])}",
-                number(row["best_known"]),
-                number(row["gain"], 5),
-                number(row["gpu_hours"], 3),
-            )
-            for row in records(frame)
-        ),
-        numeric=frozenset({3, 4, 5, 6, 7}),
+        caption="Most valuable missing runs, best first; gain is the expected improvement",
+        headings=tuple(name for name, _ in columns),
+        rows=tuple(tuple(text(row) for _, text in columns) for row in records(frame)),
+        numeric=frozenset(i for i, (name, _) in enumerate(columns) if name not in _TEXTS),
     )
     order = frame.attrs.get("order", "expected improvement")
     best = frame.iloc[0]
@@ -223,7 +215,9 @@ def missing_section(data: ReportData) -> Section:
     )
     text = (
         "Runs that nobody has made, by how much the task's best outcome is expected to improve: "
-        "the outcome is taken as normal around its prediction, as wide as the ranker's interval. "
+        "the outcome is taken as normal around its prediction, as wide as the ranker's interval, "
+        "and never better than the metric can be; a run counts for what it adds to those of its "
+        "task above it. "
         f"Sorted by {order}{'' if costly else '; no run logged its cost'}.",
         *([f"{count(n_missing)} pairs have no run."] if n_missing else []),
         *([note] if note else []),
