@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 
 SCHEME: Final = "dask"
 _PURPOSE: Final = "run jobs on a Dask cluster"
-#: Packages whose version changes numbers.
+#: Packages whose version changes numbers; what is not installed here is not needed there.
 _PACKAGES: Final = (
     "recsys-ms",
     "numpy",
@@ -25,6 +25,8 @@ _PACKAGES: Final = (
     "lightgbm",
     "implicit",
     "numba",
+    "torch",
+    "timm",
 )
 #: Seconds between looks for workers that came while everybody waits for an answer.
 _POLL: Final = 5.0
@@ -156,7 +158,7 @@ class _Workers:
                 differing = [
                     f"{name} {there[name] or 'absent'} (here {here[name]})"
                     for name in here
-                    if there[name] != here[name]
+                    if here[name] is not None and there[name] != here[name]
                 ]
                 if differing:
                     raise RefusedError(
