@@ -44,7 +44,7 @@ def suggest(
     ] = None,
     cost: Annotated[
         float | None,
-        typer.Option(help="GPU seconds that can be spent: gains then count by the second."),
+        typer.Option(help="GPU seconds that can be spent: runs are planned to fit into them."),
     ] = None,
     observed: ObservedOption = None,
     registry: RegistryOption = DEFAULT_REGISTRY,
