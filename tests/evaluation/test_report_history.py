@@ -15,7 +15,7 @@ from recsys_ms.evaluation.report.missing import (
     MISSING_COLUMNS,
     missing_runs,
 )
-from recsys_ms.evaluation.report.space import SPACE_COLUMNS, transfer_map
+from recsys_ms.evaluation.report.space import SPACE_COLUMNS, names_below, transfer_map
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.ranker.config import RankerConfig
 from recsys_ms.ranker.ranker import Ranker
@@ -89,6 +89,15 @@ def test_tasks_stand_near_the_models_they_want():
     assert 0.9 < frame.attrs["explained"] <= 1.0 + 1e-12
     own = frame[frame["kind"] == "task"].set_index("name")["best"]
     assert all(best[1] == task[1] for task, best in own.items())
+
+
+def test_names_that_would_overlap_stand_above_and_below():
+    places = [("task", 0.5, 0.52), ("task", 0.52, 0.5), ("task", 0.0, 0.0), ("task", 1.0, 0.01)]
+    frame = pd.DataFrame([*places, ("model", 0.5, 0.51), ("model", 0.2, 1.0)])
+    frame.columns = ["kind", "x", "y"]
+    assert names_below(frame) == [False, True, False, False, False, False]
+    assert names_below(frame.iloc[:0]) == []
+    assert names_below(frame.iloc[:1]) == [False]
 
 
 def test_the_map_is_the_same_again_and_can_be_cut():

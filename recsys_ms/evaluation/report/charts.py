@@ -15,6 +15,7 @@ from recsys_ms.evaluation.report.encodings import (
     ranker_shape,
     tip,
 )
+from recsys_ms.evaluation.report.space import names_below
 from recsys_ms.evaluation.result import ORACLE
 
 #: Parameters that the controls of the page set.
@@ -283,15 +284,18 @@ def space_chart(frame: pd.DataFrame, *, with_names: bool) -> JsonDict:
             ],
         },
     }
-    names = {
-        "transform": [{"filter": "datum.kind == 'task'"}],
-        "mark": {"type": "text", "dy": -11, "fontSize": 10, "limit": 110},
-        "encoding": {"x": x, "y": y, "text": {"field": "name"}},
-    }
+    names = [
+        {
+            "transform": [{"filter": f"datum.kind == 'task' && {test}"}],
+            "mark": {"type": "text", "dy": dy, "fontSize": 10, "limit": 110},
+            "encoding": {"x": x, "y": y, "text": {"field": "name"}},
+        }
+        for test, dy in (("!datum.below", -11), ("datum.below", 12))
+    ]
     return {
-        **inline(frame),
+        **inline(frame.assign(below=names_below(frame))),
         "height": 420,
-        "layer": [points, names] if with_names else [points],
+        "layer": [points, *names] if with_names else [points],
     }
 
 

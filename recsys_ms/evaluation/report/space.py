@@ -12,6 +12,9 @@ from recsys_ms.ranker.base import TaskQuery
 from recsys_ms.ranker.transfer import NMFRanker
 
 _MAX_POINTS: Final = 1500
+#: Width and height of a name, and how far it stands from its point, in shares of the map.
+_NAME_SIZE: Final = (0.2, 0.03)
+_NAME_AWAY: Final = 0.027
 SPACE_COLUMNS: Final = ("kind", "name", "x", "y", "n_pairs", "best")
 
 
@@ -72,6 +75,35 @@ def transfer_map(
     n_all = interactions.n_tasks + interactions.n_models
     frame.attrs["n_left_out"] = n_all - len(frame)
     return frame
+
+
+def names_below(frame: pd.DataFrame) -> list[bool]:
+    """Whether a name is written below its point, since another one is in its place above.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        What :func:`transfer_map` gave; tasks are named, models are not.
+
+    Returns
+    -------
+    list of bool, one a row
+    """
+    places = frame[["x", "y"]].to_numpy(dtype=np.float64)
+    spread = np.ptp(places, axis=0) if len(places) else np.ones(2)
+    places = places / np.where(spread > 0.0, spread, 1.0)
+    taken: list[FloatArray] = []
+    found = [False] * len(frame)
+    rows = np.flatnonzero(frame["kind"].to_numpy() == "task")
+    for row in rows[np.argsort(-places[rows, 1], kind="stable")].tolist():
+        above, below = (places[row] + (0.0, side * _NAME_AWAY) for side in (1.0, -1.0))
+        is_free = [
+            not any((np.abs(place - other) < _NAME_SIZE).all() for other in taken)
+            for place in (above, below)
+        ]
+        found[row] = not is_free[0] and is_free[1]
+        taken.append(below if found[row] else above)
+    return found
 
 
 def _fullest(index: IntArray, n: int, most: int) -> IntArray:
