@@ -35,7 +35,7 @@ from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
 from recsys_ms.ranker.registry import Registry
 
 _PACKAGES = ("numpy", "pandas", "scipy", "lightgbm", "implicit", "deltalake", "duckdb", "numba")
-_EXTRAS = {"embed": ("torch", "timm"), "mlflow": ("mlflow",)}
+_EXTRAS = {"embed": ("torch", "timm"), "mlflow": ("mlflow",), "cluster": ("distributed",)}
 _N_NAMES = 24
 
 
