@@ -13,38 +13,20 @@ _AT_LEAST_0: Final[Range] = (0.0, float("inf"))
 _AT_MOST_1: Final[Range] = (-float("inf"), 1.0)
 
 #: Words of a name, in the order in which they decide.
-_WORDS: Final[tuple[tuple[Range, frozenset[str]], ...]] = (
+_WORDS: Final[tuple[tuple[Range, str], ...]] = (
     (
         _AT_LEAST_0,
-        frozenset(
-            {"loss", "error", "err", "mae", "mse", "rmse", "mape", "perplexity", "ppl", "wer"}
-            | {"cer", "fid", "brier", "ece", "entropy"}
-        ),
+        "loss error err mae mse rmse mape perplexity ppl wer cer fid brier ece entropy",
     ),
     (
         _CORRELATION,
-        frozenset({"mcc", "matthews", "kappa", "pearson", "pearsonr", "spearman", "spearmanr"})
-        | frozenset({"kendall", "correlation", "corr"}),
+        "mcc matthews kappa pearson pearsonr spearman spearmanr kendall correlation corr",
     ),
-    (_AT_MOST_1, frozenset({"r2"})),
+    (_AT_MOST_1, "r2"),
     (
         _FRACTION,
-        frozenset(
-            {
-                "accuracy",
-                "acc",
-                "acc1",
-                "acc5",
-                "top1",
-                "top5",
-                "precision",
-                "recall",
-                "f1",
-                "fbeta",
-            }
-            | {"auc", "auroc", "auprc", "rocauc", "map", "map50", "ap", "ap50", "iou", "miou"}
-            | {"dice", "jaccard", "sensitivity", "specificity", "rouge", "rougel", "ndcg", "mrr"}
-        ),
+        "accuracy acc acc1 acc5 top1 top5 precision recall f1 fbeta auc auroc auprc rocauc map "
+        "map50 ap ap50 iou miou dice jaccard sensitivity specificity rouge rougel ndcg mrr",
     ),
 )
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
@@ -79,7 +61,7 @@ def natural_range(metric: str, lowest: float, highest: float) -> Range:
     """
     words = set(_SEPARATORS.split(metric.lower()))
     for (low, high), names in _WORDS:
-        if words & names:
+        if not words.isdisjoint(names.split()):
             return (
                 low if lowest >= low else -float("inf"),
                 high if highest <= high else float("inf"),

@@ -209,6 +209,8 @@ class BacktestResult:
             raise UnknownIdError(
                 f"no ranker {ranker!r} to compare with: there are {', '.join(self.rankers)}"
             )
+        if ranker == self.reference:
+            return self
         rest = {field.name: getattr(self, field.name) for field in fields(self)}
         del rest["summaries"], rest["scenarios"], rest["unit"]
         return type(self).from_cells(**{**rest, "reference": ranker})

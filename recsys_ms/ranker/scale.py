@@ -85,7 +85,7 @@ class ScalePrior:
         for metric in sorted(set(interactions.metrics)):
             own = np.flatnonzero(metrics == metric)
             signs[metric] = float(interactions.signs[own[0]])
-            values = interactions.values[np.isin(interactions.task_index, own)]
+            values = interactions.values[(metrics == metric)[interactions.task_index]]
             low, high = natural_range(metric, float(values.min()), float(values.max()))
             ranges[metric] = (low, high) if signs[metric] > 0 else (-high, -low)
             spread = own[(n_models[own] >= _MIN_MODELS_FOR_SPREAD)]

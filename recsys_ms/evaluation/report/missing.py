@@ -1,11 +1,13 @@
 """What to fine-tune next: the pairs without a run from which most is expected."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from recsys_ms.core.errors import DataError
+from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.ranker.ranker import Ranker
 
@@ -66,12 +68,14 @@ def missing_runs(
     found = []
     n_missing = n_tasks = 0
     for row in np.argsort(counts, kind="stable").tolist():
-        columns, _ = interactions.of_task(interactions.task_ids[row])
-        n_untried = len(models - {interactions.model_ids[int(i)] for i in columns})
-        n_missing += n_untried
-        if n_untried and n_tasks < max_tasks:
+        columns, outcomes = interactions.of_task(interactions.task_ids[row])
+        values = (outcomes * interactions.signs[row]).tolist()
+        ids = [interactions.model_ids[int(i)] for i in columns]
+        reached = {m: v for m, v in zip(ids, values, strict=True) if m in models}
+        n_missing += len(models) - len(reached)
+        if len(reached) < len(models) and n_tasks < max_tasks:
             n_tasks += 1
-            own = _suggested(ranker, interactions, row)
+            own = _suggested(ranker, interactions, row, outcomes, reached)
             if own is not None:
                 found.append(own)
     frame = (
@@ -83,16 +87,18 @@ def missing_runs(
     return frame
 
 
-def _suggested(ranker: Ranker, interactions: Interactions, row: int) -> pd.DataFrame | None:
+def _suggested(
+    ranker: Ranker,
+    interactions: Interactions,
+    row: int,
+    outcomes: FloatArray,
+    reached: Mapping[str, float],
+) -> pd.DataFrame | None:
+    """What to run next on one task, given all its outcomes and those of models the ranker knows."""
     task_id, metric = interactions.task_ids[row], interactions.metrics[row]
-    columns, outcomes = interactions.of_task(task_id)
-    known = set(ranker.model_ids)
-    ids = [interactions.model_ids[int(i)] for i in columns]
-    # Runs that are newer than the ranker are told; the others it has.
-    values = zip(ids, outcomes * interactions.signs[row], strict=True)
-    observed = {model: float(value) for model, value in values if model in known}
+    # Runs that are newer than the ranker are told with the others.
     try:
-        answer = ranker.suggest(task_id, budget=_PER_TASK, observed=observed, metric=metric)
+        answer = ranker.suggest(task_id, budget=_PER_TASK, observed=reached, metric=metric)
     except DataError:
         # No task that the ranker knows is measured in this metric.
         return None
