@@ -1,7 +1,7 @@
 """Which values a metric can take, by its name: no accuracy is above 1."""
 
 import re
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 #: Lowest and highest value; infinite where there is no bound.
 Range: TypeAlias = tuple[float, float]
@@ -16,7 +16,7 @@ _AT_MOST_1: Final[Range] = (-float("inf"), 1.0)
 _WORDS: Final[tuple[tuple[Range, str], ...]] = (
     (
         _AT_LEAST_0,
-        "loss error err mae mse rmse mape perplexity ppl wer cer fid brier ece entropy",
+        "loss error err mae mse rmse mase smape mape nll perplexity ppl wer cer fid brier ece entropy",
     ),
     (
         _CORRELATION,
@@ -29,6 +29,8 @@ _WORDS: Final[tuple[tuple[Range, str], ...]] = (
         "map50 ap ap50 iou miou dice jaccard sensitivity specificity rouge rougel ndcg mrr",
     ),
 )
+#: Where outcomes of a task are compared: as they are, or by their logarithm.
+Link: TypeAlias = Literal["identity", "log"]
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
 
 
@@ -67,3 +69,21 @@ def natural_range(metric: str, lowest: float, highest: float) -> Range:
                 high if highest <= high else float("inf"),
             )
     return UNBOUNDED
+
+
+def link_of(metric: str, lowest: float, highest: float) -> Link:
+    """Scale on which outcomes in a metric are compared.
+
+    A metric that is positive and has no upper bound (a loss, an RMSE, a perplexity) is compared by
+    ratios: one model that diverged would otherwise be all that a task says.
+
+    Examples
+    --------
+    >>> link_of("rmse", 0.1, 1e6), link_of("accuracy", 0.1, 0.9), link_of("score", 0.1, 9.0)
+    ('log', 'identity', 'identity')
+    """
+    low, high = natural_range(metric, lowest, highest)
+    # A percentage has no upper bound here either, and is no ratio.
+    named = not set(_SEPARATORS.split(metric.lower())).isdisjoint(_WORDS[0][1].split())
+    positive = low == 0.0 and lowest > 0.0 and high == float("inf")
+    return "log" if named and positive else "identity"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Self, TypeAlias
 
 import numpy as np
@@ -10,13 +11,14 @@ import scipy.sparse as sp
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UnknownIdError
+from recsys_ms.core.metric_range import Link, link_of
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 
 MetricChoice: TypeAlias = str | Mapping[str, str] | None
 OnTwoMetrics: TypeAlias = Literal["error", "most-runs"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Interactions:
     """The (task, model) pairs with at least one finished run, and the best value each reached.
 
@@ -84,6 +86,27 @@ class Interactions:
     def outcomes(self) -> FloatArray:
         """``values`` with the sign that makes higher better, shape (n_interactions,)."""
         return self.values * self.signs[self.task_index]
+
+    @cached_property
+    def links(self) -> tuple[Link, ...]:
+        """Scale on which each task's outcomes are compared, shape (n_tasks,)."""
+        lowest: dict[str, float] = {}
+        highest: dict[str, float] = {}
+        named = np.array(self.metrics, dtype=object)[self.task_index]
+        for metric in set(self.metrics):
+            values = self.values[named == metric]
+            lowest[metric], highest[metric] = float(values.min()), float(values.max())
+        found = {metric: link_of(metric, lowest[metric], highest[metric]) for metric in lowest}
+        return tuple(found[metric] for metric in self.metrics)
+
+    @cached_property
+    def comparable(self) -> FloatArray:
+        """Outcomes, higher is better, on the scale of their task's link; (n_interactions,)."""
+        is_log = (np.array(self.links) == "log")[self.task_index]
+        compared = np.where(is_log, np.log(np.where(is_log, self.values, 1.0)), self.values)
+        found: FloatArray = compared * self.signs[self.task_index]
+        found.setflags(write=False)
+        return found
 
     @classmethod
     def from_runs(

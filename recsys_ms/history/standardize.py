@@ -34,7 +34,7 @@ class StandardizedOutcomes:
         Standardised outcomes, higher is better.
     center, scale : ndarray of shape (n_tasks,)
         Location and spread of each task on the scale the method works on (logits for ``logit``,
-        outcomes otherwise). ``scale`` is 1 where a task has a single model or no spread.
+        comparable outcomes otherwise: those of a metric such as RMSE by their logarithm). ``scale`` is 1 where a task has a single model or no spread.
     """
 
     method: Standardization
@@ -68,14 +68,14 @@ def standardize(interactions: Interactions, method: Standardization) -> Standard
             f"standardisation {method!r} is unknown; "
             f"choose one of {', '.join(get_args(Standardization))}"
         )
-    outcomes = interactions.outcomes
+    outcomes = interactions.comparable
     starts = np.searchsorted(interactions.task_index, np.arange(interactions.n_tasks + 1))
     center = np.zeros(interactions.n_tasks)
     scale = np.ones(interactions.n_tasks)
     if method == "none":
-        return StandardizedOutcomes(method=method, scores=outcomes, center=center, scale=scale)
+        return StandardizedOutcomes(method=method, scores=interactions.outcomes, center=center, scale=scale)
     if method == "logit":
-        outcomes = _logit(interactions, outcomes)
+        outcomes = _logit(interactions, interactions.outcomes)
     scores = np.zeros_like(outcomes)
     for task in range(interactions.n_tasks):
         own = slice(starts[task], starts[task + 1])
@@ -94,9 +94,9 @@ def standardize(interactions: Interactions, method: Standardization) -> Standard
 def normal_scores(x: FloatArray) -> FloatArray:
     """Normal score of each value's average rank: ``ndtri((rank - 0.5) / n)``, shape (n,)."""
     # scipy.stats takes a second to import, and answering from a saved ranker needs none of it.
-    from scipy.stats import rankdata
-
-    scores: FloatArray = ndtri((rankdata(x) - 0.5) / x.size)
+    _, at, counts = np.unique(x, return_inverse=True, return_counts=True)
+    rank = np.cumsum(counts) - (counts - 1) / 2.0
+    scores: FloatArray = ndtri((rank[at] - 0.5) / x.size)
     return scores
 
 

@@ -1,6 +1,6 @@
-"""The default ranker: popularity, transfer and meta scores, blended by nested back-test."""
+"""The default ranker: one Gaussian posterior over a task's models (docs/explanation/ranker.md)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -10,391 +10,444 @@ from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cold_start.placement import Placed
 from recsys_ms.core.rng import named_stream, seed_from
 from recsys_ms.core.state import State
-from recsys_ms.core.types import BoolArray, FloatArray, IntArray, JsonDict
+from recsys_ms.core.types import FloatArray, IntArray, JsonDict
+from recsys_ms.factors.bayes import FactorModelConfig
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
-from recsys_ms.ranker.base import PLAIN_TASK, BaseRanker, Prediction, TaskView
-from recsys_ms.ranker.cards import CardRanker
-from recsys_ms.ranker.choice import choose_blend, choose_order, order_loss
-from recsys_ms.ranker.contributions import Contributions, Source
-from recsys_ms.ranker.correction import ResidualCorrection
-from recsys_ms.ranker.folds import (
-    HeldOutPredictions,
-    held_out_models,
-    held_out_tasks,
-    predict_held_out,
-)
-from recsys_ms.ranker.gp import PairProcessRanker
-from recsys_ms.ranker.joint import Joint
-from recsys_ms.ranker.meta import FactorizationMachineRanker, LightGBMRanker, LinearRanker
-from recsys_ms.ranker.popularity import PopularityRanker, positions
-from recsys_ms.ranker.portfolio import portfolio_order
-from recsys_ms.ranker.scenarios import columns_of_models, largest_tasks, rows_of_tasks
-from recsys_ms.ranker.transfer import NMFRanker
+from recsys_ms.ranker.base import BaseRanker, Prediction, TaskQuery, TaskView
+from recsys_ms.ranker.belief import Belief
+from recsys_ms.ranker.contributions import POPULARITY, Contributions, Source
+from recsys_ms.ranker.folds import held_out_models, held_out_tasks
+from recsys_ms.ranker.meta import LightGBMRanker, LinearRanker
+from recsys_ms.ranker.outcome_shape import OutcomeShape
+from recsys_ms.ranker.popularity import positions
+from recsys_ms.ranker.posterior import TaskPosterior, TaskPrior, condition
+from recsys_ms.ranker.stack import Stack, fit_stack
+from recsys_ms.ranker.strengths import HeldOutTask, Strengths, fit_strengths
+from recsys_ms.ranker.task_scale import ScalePrior, TaskScale, to_link
+from recsys_ms.ranker.transfer_model import ModelRows, TransferModel
 
-#: Parts of the blend. For models with runs ``cards`` is popularity itself.
-CANDIDATES: Final[dict[str, type[BaseRanker]]] = {
-    ranker.name: ranker
-    for ranker in (
-        CardRanker,
-        NMFRanker,
-        LinearRanker,
-        FactorizationMachineRanker,
-        LightGBMRanker,
-        PairProcessRanker,
-    )
+#: Learners on features of pairs that the stack may use beside popularity and the transfer score.
+PARTS: Final[dict[str, type[BaseRanker]]] = {
+    ranker.name: ranker for ranker in (LinearRanker, LightGBMRanker)
 }
-#: Part of the prediction that outcomes observed on the task itself make.
+#: Parts of a prediction, beside those: what a model is worth anywhere; what tasks that look alike
+#: say; outcomes observed on the task itself; what the shape of outcomes makes of it all.
+POPULARITY_PART: Final = "popularity"
+TRANSFER_PART: Final = "transfer"
 OBSERVED_PART: Final = "observed runs"
-_DEFAULT: Final = CardRanker.name
-_POPULARITY_ORDER: Final = PopularityRanker.name
-_MAX_TASK_FOLDS: Final = 8
-_N_MODEL_FOLDS: Final = 4
+SHAPE_PART: Final = "shape of outcomes"
+"""Held-out evidence: tasks that are left out, in how many folds, and rows of each that are judged.
+More than this changes no strength or weight on the public histories by more than its own error."""
+_N_FOLDS: Final = 5
+_N_MODEL_FOLDS: Final = 3
+_MAX_HELD_OUT: Final = 100
+_MAX_ROWS: Final = 300
 _MIN_TASKS: Final = 3
 _MIN_MODELS: Final = 10
-#: Smoothing of the greedy portfolio; 1 is no portfolio.
-_SMOOTHING: Final = {"portfolio": 0.5, "portfolio, smoother": 0.7, "robust mean": 1.0}
-_DEFAULT_ORDER: Final = "portfolio"
-#: Observed outcomes at which half of the portfolio's caution is gone: the task itself is known.
-_HALF_OBSERVED: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Surprises:
-    """Observed models with runs, their positions and residuals, and the task's own scenario."""
+class _Fold:
+    """A transfer model and parts that did not see some tasks, with what is needed to ask them."""
 
-    ids: tuple[str, ...]
-    at: IntArray
-    residual: FloatArray
-    own: int
+    model: TransferModel
+    parts: tuple[BaseRanker, ...]
+    scale: ScalePrior
+    shape: OutcomeShape
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Question:
+    """A held-out task: some of its models, what was expected of them and what they reached."""
+
+    fold: _Fold
+    task: int
+    rows: IntArray
+    columns: FloatArray
+    placed: tuple[FloatArray, float]
+    known: ModelRows
 
 
 class AutoRanker(BaseRanker):
-    """Blend and order chosen on tasks and models that were held out from the candidates.
+    """Popularity, what tasks and models that look alike share, and what the task itself shows.
 
-    *Value.* Candidates are popularity (of models without runs, predicted from their cards), NMF
-    (transfer score), LR and LightGBM on features (meta scores), and a Gaussian process over pairs
-    where tasks have cards, a factorization machine where none has. For models with runs their
-    weights are chosen on held-out tasks; for models without runs on held-out models, where
-    popularity itself says nothing. Outcomes observed on the task itself then move the prediction
-    (:class:`ResidualCorrection`).
-
-    *Order.* The mean normal score of ranks instead of z-scores is robust to failed runs, and a
-    greedy portfolio over past tasks finds a good model among the first few; both move by what the
-    blend makes of this task's card and observed outcomes. Which of them orders the answer is
-    chosen on the same held-out tasks by regret, popularity among them.
-
-    The ``choices`` say what was chosen, and on what evidence.
+    The standardised outcome of a model is, in normal scores, a linear stack of popularity, transfer
+    score (factors of tasks and models, placed by cards) and heads on features of the pair, plus
+    factors that the task's own runs tell, plus noise. Weights and variances are estimated on tasks
+    that were held out. Observed runs condition one Gaussian posterior, from which expected value,
+    interval, order and the next run are read.
     """
 
     name: ClassVar[str] = "auto"
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         seed = seed_from(rng)
-        score = standardize(interactions, "zscore").scores
+        self._config = FactorModelConfig()
         normal = standardize(interactions, "rank").scores
-        self._model_ids = interactions.model_ids
-        self._hot = frozenset(interactions.task_ids)
-        self._names = self._candidates(interactions)
-        held_out = self._held_out(interactions, "task", seed)
-        cold = self._held_out(interactions, "model", seed)
-        self.choices: JsonDict = {}
-        self._weights = self._chosen_weights(held_out, score, interactions, "blend")
-        self._cold_weights = self._chosen_weights(cold, score, interactions, "blend_cold_models")
-        self._held_out_value: FloatArray | None = None
-        if held_out is not None:
-            self._held_out_value = held_out.value @ self._weights
-        self._scenario_tasks = largest_tasks(interactions)
-        self._scenarios = rows_of_tasks(interactions, normal, self._scenario_tasks)
-        self._correction: ResidualCorrection | None = None
-        if self._held_out_value is not None:
-            kept = [interactions.task_position(task) for task in self._scenario_tasks]
-            self._correction = ResidualCorrection.fit(
-                interactions, self._held_out_value, np.array(kept), seed=seed
-            )
-        self._order = self._choose_order(interactions, held_out)
-        self._children = {
-            name: CANDIDATES[name]().fit(
-                interactions, self._catalog, rng=named_stream(seed, "child", name)
-            )
-            for name in self._names
+        standard = standardize(interactions, "zscore").scores
+        self._shape = OutcomeShape.fit(interactions, normal, standard)
+        self._training = interactions
+        questions = list(self._questions(interactions, normal, standard, seed))
+        self._stack = self._stacked(questions, interactions, normal)
+        self._cold_stack = self._stacked_models(interactions, normal, seed)
+        held_out = [self._held_out_task(each, interactions, normal) for each in questions]
+        self._strengths = fit_strengths(held_out, seed=seed)
+        self._errors = self._strayed(questions, held_out, interactions, seed)
+        self._model = TransferModel().fit(interactions, normal, self._catalog, self._config)
+        used = (self._stack.weights + self._cold_stack.weights)[2:] > 0.0
+        self._parts = {
+            name: make().fit(interactions, self._catalog, rng=named_stream(seed, "part", name))
+            for (name, make), is_used in zip(PARTS.items(), used, strict=True)
+            if is_used
+        }
+        self.choices: JsonDict = self._choices()
+
+    def _choices(self) -> JsonDict:
+        names = (POPULARITY_PART, TRANSFER_PART, *PARTS)
+        return {
+            "stack": dict(zip(names, self._stack.weights.tolist(), strict=True)),
+            "stack_strength": self._stack.strength,
+            "stack_cold_models": dict(zip(names, self._cold_stack.weights.tolist(), strict=True)),
+            "strengths": {
+                "factors": self._strengths.factors,
+                "directions": self._strengths.directions,
+                "noise": self._strengths.noise,
+            },
+            "factor_sizes": np.sqrt((self._model.loadings**2).mean(axis=0)).tolist(),
         }
 
-    def _candidates(self, interactions: Interactions) -> tuple[str, ...]:
-        """Candidates of this history.
-
-        Products of task and model are learned by the Gaussian process where tasks have cards, and
-        by the factorization machine where none has: either costs more than all others together.
-        """
-        described = any(
-            self._catalog.find_task_card(task_id) is not None for task_id in interactions.task_ids
-        )
-        left_out = FactorizationMachineRanker if described else PairProcessRanker
-        return tuple(name for name in CANDIDATES if name != left_out.name)
-
-    def held_out_value(self) -> FloatArray | None:
-        """Predictions of the training outcomes by blends that did not see their task."""
-        return self._held_out_value
-
-    def use_catalog(self, catalog: Catalog) -> None:
-        """Use a catalog that has grown since training, in all parts."""
-        super().use_catalog(catalog)
-        for child in self._children.values():
-            child.use_catalog(catalog)
-
-    def place(self, task: TaskView) -> Placed | None:
-        """Where the transfer space has a task without runs."""
-        return self._children[NMFRanker.name].place(task)
-
-    def feature_names(self) -> list[str]:
-        """Columns of the design matrix of the linear head."""
-        return self._children["lr"].feature_names()
-
-    def parts(
-        self, task: TaskView, model_ids: Sequence[str]
-    ) -> dict[str, tuple[FloatArray, FloatArray]]:
-        """Weight and value of each candidate, and of the correction by observed outcomes."""
-        at = positions(self._model_ids, model_ids)
-        values = self._child_values(task, model_ids)
-        weights = self._weights_of(at)
-        found = {name: (weights[:, i], values[:, i]) for i, name in enumerate(self._names)}
-        correction = self._corrections(task, at)
-        found[OBSERVED_PART] = (np.ones(at.size), correction)
-        return found
-
-    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
-        """What is inside each candidate, by its weight, and what each observed outcome moved."""
-        at = positions(self._model_ids, model_ids)
-        weights = self._weights_of(at)
-        described = TaskView(task_id=task.task_id, card=task.card)
-        found = [
-            each.weighted(weights[:, i])
-            for i, name in enumerate(self._names)
-            if weights[:, i].any()
-            for each in self._children[name].explain(described, model_ids)
-        ]
-        seen = self._surprises(task)
-        if self._correction is not None and seen.ids:
-            shares = self._correction.shares(at, seen.at, without_task=seen.own)
-            amounts = np.where((at >= 0)[:, None], shares * seen.residual, 0.0)
-            sources = tuple(Source.observed(model_id) for model_id in seen.ids)
-            found.append(Contributions(OBSERVED_PART, sources, amounts))
-        return tuple(found)
-
-    def joint(self, task: TaskView, model_ids: Sequence[str]) -> Joint:
-        """The blend, and how past tasks strayed from it together, given the observed outcomes."""
-        belief = super().joint(task, model_ids)
-        if self._correction is None:
-            return belief
-        seen = self._surprises(task)
-        at = positions(self._model_ids, model_ids)
-        spread = self._correction.covariance(at, seen.at, without_task=seen.own)
-        return Joint(belief.mean, spread)
-
-    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
-        at = positions(self._model_ids, model_ids)
-        parts = self.parts(task, model_ids)
-        value = np.sum([weight * part for weight, part in parts.values()], axis=0)
-        key = _order_key(
-            self._order,
-            value=value,
-            deviation=value - self._plain_value(task, model_ids, value),
-            popularity=parts[_DEFAULT][1],
-            scenarios=columns_of_models(self._scenarios, at),
-            smoothing=self._smoothing(len(task.observed_ids)),
-        )
-        return Prediction(value=value, order=key)
-
-    def _plain_value(
-        self, task: TaskView, model_ids: Sequence[str], value: FloatArray
-    ) -> FloatArray:
-        """What would be predicted for a task of which nothing is known."""
-        is_plain = task.card is None and not task.observed_ids and task.task_id not in self._hot
-        if is_plain:
-            return value
-        weights = self._weights_of(positions(self._model_ids, model_ids))
-        plain: FloatArray = (weights * self._child_values(PLAIN_TASK, model_ids)).sum(axis=1)
-        return plain
-
-    def _smoothing(self, n_observed: int) -> float:
-        # The more of the task itself is known, the less past tasks have to stand in for it.
-        caution = 1.0 - _SMOOTHING.get(self._order, 1.0)
-        return 1.0 - caution * _HALF_OBSERVED / (_HALF_OBSERVED + n_observed)
-
-    def _child_values(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
-        # Candidates see the task as it was described, not the outcomes: those enter once, below.
-        described = TaskView(task_id=task.task_id, card=task.card)
-        return np.column_stack(
-            [child.predict_view(described, model_ids).value for child in self._children.values()]
+    def _fold(
+        self, train: Interactions, normal: FloatArray, standard: FloatArray, seed: int, name: str
+    ) -> _Fold:
+        return _Fold(
+            model=TransferModel().fit(train, normal, self._catalog, self._config),
+            parts=tuple(
+                make().fit(train, self._catalog, rng=named_stream(seed, "fold", name, part))
+                for part, make in PARTS.items()
+            ),
+            scale=ScalePrior.fit(train),
+            shape=OutcomeShape.fit(train, normal, standard),
         )
 
-    def _corrections(self, task: TaskView, at: IntArray) -> FloatArray:
-        seen = self._surprises(task)
-        if self._correction is None or not seen.ids:
-            return np.zeros(at.size)
-        moved = self._correction.expected(seen.at, seen.residual, without_task=seen.own)
-        return np.where(at >= 0, moved[at], 0.0)
-
-    def _surprises(self, task: TaskView) -> "_Surprises":
-        """Observed outcomes of models with runs, and by how much the blend was off."""
-        at = positions(self._model_ids, task.observed_ids)
-        seen = np.flatnonzero(at >= 0)
-        ids = tuple(task.observed_ids[int(i)] for i in seen)
-        residual = np.empty(0)
-        if ids:
-            residual = task.observed_scores[seen] - self._child_values(task, ids) @ self._weights
-        own = np.flatnonzero(self._scenario_tasks == task.task_id)
-        return _Surprises(ids, at[seen], residual, int(own[0]) if own.size else -1)
-
-    def _weights_of(self, at: IntArray) -> FloatArray:
-        """Weights of the candidates for models with runs and without, (n_models, n_candidates)."""
-        return np.where((at >= 0)[:, None], self._weights, self._cold_weights)
-
-    def _held_out(
-        self, interactions: Interactions, axis: str, seed: int
-    ) -> HeldOutPredictions | None:
-        """Held-out predictions of every candidate, (n_interactions, n_candidates)."""
-        stand_ins = {name: CANDIDATES[name] for name in self._names}
-        if axis == "task":
-            if interactions.n_tasks < _MIN_TASKS:
-                return None
-            folds = held_out_tasks(interactions, _MAX_TASK_FOLDS, seed)
-            # No model is cold when tasks are held out: the cards need not be learned from.
-            stand_ins[CardRanker.name] = PopularityRanker
-        else:
-            if interactions.n_models < _MIN_MODELS:
-                return None
-            families = [self._family(model_id) for model_id in interactions.model_ids]
-            folds = held_out_models(interactions, families, _N_MODEL_FOLDS, seed)
-        columns = [
-            predict_held_out(
-                make,
-                interactions,
-                self._catalog,
-                folds,
-                axis=axis,
-                seed=seed,
-                progress=self.progress,
-                description=f"inner back-test, {axis}s held out: {name}",
+    def _questions(
+        self, interactions: Interactions, normal: FloatArray, standard: FloatArray, seed: int
+    ) -> Iterator[_Question]:
+        """Held-out tasks, each asked of a fold that did not see it."""
+        if interactions.n_tasks < _MIN_TASKS:
+            return
+        folds = held_out_tasks(interactions, _N_FOLDS, seed)
+        share = -(-_MAX_HELD_OUT // len(folds))
+        track = self.progress.track(folds, total=len(folds), description="held-out tasks")
+        for number, tasks in enumerate(track):
+            chosen = np.sort(
+                named_stream(seed, "held out", str(number)).permutation(tasks)[:share]
             )
-            for name, make in stand_ins.items()
-        ]
-        return HeldOutPredictions(
-            np.column_stack([each.value for each in columns]),
-            np.column_stack([each.plain for each in columns]),
-        )
+            inside = np.isin(interactions.task_index, chosen)
+            if inside.all():
+                continue
+            train = interactions.select(~inside)
+            fold = self._fold(train, normal[~inside], standard[~inside], seed, f"task {number}")
+            for task in chosen:
+                yield self._question(fold, interactions, int(task), seed)
+
+    def _question(
+        self, fold: _Fold, interactions: Interactions, task: int, seed: int
+    ) -> _Question:
+        task_id = interactions.task_ids[task]
+        begin, end = np.searchsorted(interactions.task_index, [task, task + 1])
+        rows = np.arange(begin, end)
+        ids = [interactions.model_ids[int(j)] for j in interactions.model_index[rows]]
+        known = positions(fold.model.model_ids, ids) >= 0
+        rows = rows[known]
+        if rows.size > _MAX_ROWS:
+            drawn = named_stream(seed, "rows", task_id).permutation(rows.size)[:_MAX_ROWS]
+            rows = rows[np.sort(drawn)]
+        ids = [interactions.model_ids[int(j)] for j in interactions.model_index[rows]]
+        described = TaskView(task_id=task_id, card=self._catalog.find_task_card(task_id))
+        placed = fold.model.place(task_id, described.card)
+        models = fold.model.rows(self._catalog, ids)
+        columns = [models.level, models.level + models.loadings @ placed[0]]
+        columns += [part.predict_view(described, ids).value for part in fold.parts]
+        return _Question(fold, task, rows, np.column_stack(columns), placed, models)
+
+    def _stacked(
+        self, questions: Sequence[_Question], interactions: Interactions, normal: FloatArray
+    ) -> Stack:
+        if not questions:
+            return Stack.prior(2 + len(PARTS))
+        rows = np.concatenate([each.rows for each in questions])
+        predicted = np.vstack([each.columns for each in questions])
+        return fit_stack(predicted, normal[rows], interactions.task_index[rows])
+
+    def _stacked_models(
+        self, interactions: Interactions, normal: FloatArray, seed: int
+    ) -> Stack:
+        """Weights for models without runs, from models that were held out of all tasks."""
+        prior = Stack.prior(2 + len(PARTS))
+        if interactions.n_models < _MIN_MODELS or interactions.n_interactions > 100_000:
+            return prior
+        families = [self._family(model_id) for model_id in interactions.model_ids]
+        standard = standardize(interactions, "zscore").scores
+        predicted = np.full((interactions.n_interactions, 2 + len(PARTS)), np.nan)
+        folds = held_out_models(interactions, families, _N_MODEL_FOLDS, seed)
+        for number, models in enumerate(folds):
+            inside = np.isin(interactions.model_index, models)
+            if inside.all() or not inside.any():
+                continue
+            train = interactions.select(~inside)
+            fold = self._fold(train, normal[~inside], standard[~inside], seed, f"model {number}")
+            for task in np.unique(interactions.task_index[inside]):
+                rows = np.flatnonzero(inside & (interactions.task_index == task))
+                ids = [interactions.model_ids[int(j)] for j in interactions.model_index[rows]]
+                task_id = interactions.task_ids[int(task)]
+                described = TaskView(task_id=task_id, card=self._catalog.find_task_card(task_id))
+                own = fold.model.rows(self._catalog, ids)
+                at = positions(fold.model.task_ids, [task_id])[0]
+                factors = fold.model.factors[at] if at >= 0 else 0.0 * fold.model.factors[0]
+                columns = [own.level, own.level + own.loadings @ factors]
+                columns += [part.predict_view(described, ids).value for part in fold.parts]
+                predicted[rows] = np.column_stack(columns)
+        return fit_stack(predicted, normal, interactions.task_index)
 
     def _family(self, model_id: str) -> str | None:
         card = self._catalog.find_model_card(model_id)
         return card.family if card is not None else None
 
-    def _chosen_weights(
-        self,
-        held_out: HeldOutPredictions | None,
-        score: FloatArray,
-        interactions: Interactions,
-        label: str,
-    ) -> FloatArray:
-        names = self._names
-        if held_out is None or np.isnan(held_out.value).any(axis=1).all():
-            self.choices[label] = {_DEFAULT: 1.0}
-            alone: FloatArray = np.eye(len(names))[names.index(_DEFAULT)]
-            return alone
-        weights, table = choose_blend(
-            names, held_out.value, score, interactions.task_index, default=_DEFAULT
+    def _held_out_task(
+        self, question: _Question, interactions: Interactions, normal: FloatArray
+    ) -> HeldOutTask:
+        variance = question.placed[1]
+        return HeldOutTask(
+            name=interactions.task_ids[question.task],
+            mean=question.columns @ self._stack.weights,
+            level=float(np.sqrt(question.fold.model.level_variance)),
+            factors=question.known.loadings * np.sqrt(variance),
+            directions=question.known.directions,
+            noise=question.known.noise,
+            normal=normal[question.rows],
         )
-        self.choices[label] = {n: float(w) for n, w in zip(names, weights, strict=True) if w > 0}
-        self.choices[f"{label}_pearson"] = table
-        return weights
 
-    def _choose_order(self, interactions: Interactions, held_out: HeldOutPredictions | None) -> str:
-        if held_out is None:
-            return _DEFAULT_ORDER
-        popularity = held_out.value[:, self._names.index(_DEFAULT)]
-        value = held_out.value @ self._weights
-        deviation = value - held_out.plain @ self._weights
-        losses: dict[str, list[float]] = {}
-        for row, task_id in enumerate(self._scenario_tasks):
-            own = interactions.task_index == interactions.task_ids.index(task_id)
-            usable: BoolArray = own & ~np.isnan(value)
-            if usable.sum() < _MIN_TASKS:
+    def _strayed(
+        self,
+        questions: Sequence[_Question],
+        held_out: Sequence[HeldOutTask],
+        interactions: Interactions,
+        seed: int,
+    ) -> dict[int, list[FloatArray]]:
+        """How far held-out outcomes strayed, by the number of observed runs, an array a task."""
+        from recsys_ms.ranker.calibrate import N_OBSERVED, shown_and_rest
+
+        found: dict[int, list[FloatArray]] = {n: [] for n in N_OBSERVED}
+        for question, task in zip(questions, held_out, strict=True):
+            metric = interactions.metrics[question.task]
+            if metric not in question.fold.scale.metrics:
                 continue
-            columns = interactions.model_index[usable]
-            scenarios = np.delete(self._scenarios, row, axis=0)[:, columns]
-            for name in (_POPULARITY_ORDER, "value", *_SMOOTHING):
-                key = _order_key(
-                    name,
-                    value=value[usable],
-                    deviation=deviation[usable],
-                    popularity=popularity[usable],
-                    scenarios=scenarios,
-                    smoothing=_SMOOTHING.get(name, 1.0),
-                )
-                losses.setdefault(name, []).append(order_loss(key, interactions.outcomes[usable]))
-        if not losses:
-            return _DEFAULT_ORDER
-        chosen = choose_order(losses, default=_DEFAULT_ORDER)
-        self.choices["order"] = chosen
-        self.choices["order_loss"] = {n: float(np.mean(v)) for n, v in losses.items()}
-        return chosen
+            prior = self._strengths.prior(
+                task.mean, task.level, task.factors, task.directions, task.noise
+            )
+            scale = question.fold.scale.of_metric(metric, np.empty(0))
+            outcomes = interactions.outcomes[question.rows]
+            compared = interactions.comparable[question.rows]
+            for n, own in found.items():
+                errors = []
+                for seen, rest in shown_and_rest(outcomes.size, n, task.name, seed):
+                    posterior = condition(
+                        prior.take(seen), compared[seen], scale, question.fold.shape
+                    )
+                    belief = posterior.believe(prior.take(rest))
+                    errors.append(belief.strayed(outcomes[rest]))
+                if errors:
+                    own.append(np.concatenate(errors))
+        return found
+
+    def strayed(self) -> dict[int, list[FloatArray]] | None:
+        """What the fit itself measured on held-out tasks, for the intervals."""
+        return self._errors if any(self._errors.values()) else None
+
+    def use_catalog(self, catalog: Catalog) -> None:
+        """Use a catalog that has grown since training, in all parts."""
+        super().use_catalog(catalog)
+        for part in self._parts.values():
+            part.use_catalog(catalog)
+
+    def place(self, task: TaskView) -> Placed | None:
+        """Which known tasks tell where a task without runs stands."""
+        return None if task.task_id in self._model.task_ids else self._model.placed(task.card)
+
+    def feature_names(self) -> list[str]:
+        """Columns of the design matrix of the linear part."""
+        return [name for part in self._parts.values() for name in part.feature_names()]
+
+    def believe(self, query: TaskQuery, model_ids: Sequence[str]) -> Belief:
+        """The posterior over some models, given all outcomes that are known of the task."""
+        posterior = self._posterior(query)
+        return posterior.believe(self._prior(self._described(query), model_ids))
+
+    def _described(self, query: TaskQuery) -> TaskView:
+        return TaskView(task_id=query.task_id, card=self._card_of(query))
+
+    def observed(self, query: TaskQuery) -> dict[str, float]:
+        """Outcomes, higher is better: those of training and those of the query."""
+        found: dict[str, float] = {}
+        if self._training is not None and query.task_id in self._training.task_ids:
+            columns, outcomes = self._training.of_task(query.task_id)
+            ids = self._training.model_ids
+            found = {ids[int(j)]: float(v) for j, v in zip(columns, outcomes, strict=True)}
+        return {**found, **query.observed}
+
+    def _posterior(self, query: TaskQuery) -> TaskPosterior:
+        seen = self.observed(query)
+        ids = sorted(seen)
+        outcomes = np.array([seen[i] for i in ids])
+        metric = self.metric_of(query)
+        if not self._scale_prior.can_place(metric, outcomes):
+            # One or two outcomes in a metric that no task has cannot be compared with anything.
+            ids, outcomes = [], np.empty(0)
+            metric = self._scale_prior.main_metric
+        scale = self._scale_prior.of_metric(metric, outcomes)
+        prior = self._prior(self._described(query), ids)
+        compared = to_link(outcomes, scale.link, scale.sign)
+        return condition(prior, compared, scale, self._shape, names=tuple(ids))
+
+    def _prior(self, task: TaskView, model_ids: Sequence[str]) -> TaskPrior:
+        columns, weights, rows, variance = self._expected(task, model_ids)
+        return self._strengths.prior(
+            (columns * weights).sum(axis=1),
+            float(np.sqrt(self._model.level_variance)),
+            rows.loadings * np.sqrt(variance),
+            rows.directions,
+            rows.noise,
+        )
+
+    def _expected(
+        self, task: TaskView, model_ids: Sequence[str]
+    ) -> tuple[FloatArray, FloatArray, ModelRows, float]:
+        """Columns of the stack and their weights, (n_models, n_parts) each, and what else is known."""
+        rows = self._model.rows(self._catalog, model_ids)
+        if task.task_id in self._model.task_ids:
+            factors, variance = self._model.place_known(task.task_id)
+        else:
+            factors, variance = self._model.place(task.task_id, task.card)
+        columns = [rows.level, rows.level + rows.loadings @ factors]
+        for name in PARTS:
+            part = self._parts.get(name)
+            columns.append(
+                np.zeros(len(model_ids))
+                if part is None or not model_ids
+                else part.predict_view(task, model_ids).value
+            )
+        has_runs = positions(self._model.model_ids, model_ids) >= 0
+        weights = np.where(has_runs[:, None], self._stack.weights, self._cold_stack.weights)
+        return np.column_stack(columns), weights, rows, variance
+
+    def parts(
+        self, task: TaskView, model_ids: Sequence[str]
+    ) -> dict[str, tuple[FloatArray, FloatArray]]:
+        """Weight and value of each column of the stack, then what observed runs and shape add."""
+        columns, weights, _, _ = self._expected(task, model_ids)
+        names = (POPULARITY_PART, TRANSFER_PART, *PARTS)
+        found = {name: (weights[:, i], columns[:, i]) for i, name in enumerate(names)}
+        belief = self.believe(_query_of(task), model_ids)
+        ones = np.ones(len(model_ids))
+        expected = (columns * weights).sum(axis=1)
+        found[OBSERVED_PART] = (ones, belief.mean - expected)
+        found[SHAPE_PART] = (ones, belief.value - belief.mean)
+        return found
+
+    def scale_of(self, query: TaskQuery) -> TaskScale:
+        """What is believed of the task's location and spread, given its outcomes."""
+        return self._posterior(query).scale
+
+    def _answer(self, query: TaskQuery, model_ids: Sequence[str]) -> Prediction:
+        belief = self.believe(query, model_ids)
+        best = max(self.observed(query).values(), default=None)
+        return Prediction(value=belief.value, order=belief.order(best))
+
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
+        return self._answer(_query_of(task), model_ids)
+
+    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
+        """Popularity, the known tasks behind the transfer score, fields, and observed outcomes.
+
+        The place of a task is a weighted sum of known tasks' factors, and what observed outcomes
+        move is linear in how far each was from what was expected: each adds its share. Where the
+        location and spread of the task are uncertain, shares are averaged over what they may be.
+        """
+        query = _query_of(task)
+        described = self._described(query)
+        columns, weights, rows, variance = self._expected(described, model_ids)
+        popularity = (weights[:, 0] + weights[:, 1]) * rows.level
+        found = [Contributions.whole(POPULARITY_PART, popularity, POPULARITY)]
+        if weights[:, 1].any():
+            found.append(self._transfer_sources(described, columns, weights[:, 1], rows))
+        for at, name in enumerate(PARTS, start=2):
+            if name in self._parts and weights[:, at].any():
+                pieces = self._parts[name].explain(described, model_ids)
+                found += [piece.weighted(weights[:, at]) for piece in pieces]
+        belief = self.believe(query, model_ids)
+        ids, moved = self._moved(query, model_ids)
+        if ids:
+            sources = tuple(Source.observed(model_id) for model_id in ids)
+            found.append(Contributions(OBSERVED_PART, sources, moved))
+        shape = Source("base", "shape of outcomes")
+        found.append(Contributions.whole(SHAPE_PART, belief.value - belief.mean, shape))
+        return tuple(found)
+
+    def _transfer_sources(
+        self, task: TaskView, columns: FloatArray, weight: FloatArray, rows: ModelRows
+    ) -> Contributions:
+        placed = self.place(task)
+        amount = weight * (columns[:, 1] - columns[:, 0])
+        if placed is None:
+            return Contributions.whole(TRANSFER_PART, amount)
+        share = np.array([placed.weights[known] for known in self._model.task_ids])
+        scores = rows.loadings @ self._model.factors.T
+        sources = tuple(Source.task(known) for known in self._model.task_ids)
+        return Contributions(TRANSFER_PART, sources, weight[:, None] * scores * share)
+
+    def _moved(
+        self, query: TaskQuery, model_ids: Sequence[str]
+    ) -> tuple[tuple[str, ...], FloatArray]:
+        """Observed models, and what each moves the normal scores by, (n_models, n_observed)."""
+        posterior = self._posterior(query)
+        ids, told = posterior.told
+        prior = self._prior(self._described(query), model_ids)
+        return ids, prior.loadings @ told
 
     def _state(self) -> State:
-        children = {name: child.state() for name, child in self._children.items()}
-        if self._correction is not None:
-            children["correction"] = self._correction.state()
         return State(
             values={
-                "model_ids": list(self._model_ids),
-                "task_ids": sorted(self._hot),
-                "candidates": list(self._names),
-                "scenario_tasks": self._scenario_tasks.tolist(),
-                "order": self._order,
+                "stack": self._stack.weights.tolist(),
+                "cold_stack": self._cold_stack.weights.tolist(),
+                "strengths": [
+                    self._strengths.factors, self._strengths.directions, self._strengths.noise
+                ],
                 "choices": self.choices,
             },
-            arrays={
-                "weights": self._weights,
-                "cold_weights": self._cold_weights,
-                "scenarios": self._scenarios,
+            arrays={"shape": self._shape.values},
+            children={
+                "model": self._model.state(),
+                **{f"part_{name}": part.state() for name, part in self._parts.items()},
             },
-            children=children,
-        )
+        )  # fmt: skip
 
     def _restore(self, state: State) -> None:
-        self._model_ids = tuple(state.values["model_ids"])
-        self._hot = frozenset(state.values["task_ids"])
-        self._scenario_tasks = np.array(state.values["scenario_tasks"], dtype=object)
-        self._order = state.values["order"]
-        self.choices = state.values["choices"]
-        self._weights = np.asarray(state.arrays["weights"], dtype=np.float64)
-        self._cold_weights = np.asarray(state.arrays["cold_weights"], dtype=np.float64)
-        self._scenarios = np.asarray(state.arrays["scenarios"], dtype=np.float64)
-        self._held_out_value = None
-        correction = state.children.get("correction")
-        self._correction = None if correction is None else ResidualCorrection.from_state(correction)
-        self._names = tuple(state.values["candidates"])
-        self._children = {
-            name: CANDIDATES[name].from_state(state.children[name], self._catalog)
-            for name in self._names
+        values = state.values
+        self._stack = Stack(np.array(values["stack"]), float("nan"), float("nan"))
+        self._cold_stack = Stack(np.array(values["cold_stack"]), float("nan"), float("nan"))
+        self._strengths = Strengths(*values["strengths"])
+        self.choices = values["choices"]
+        self._shape = OutcomeShape(np.asarray(state.arrays["shape"], dtype=np.float64))
+        self._model = TransferModel.from_state(state.children["model"])
+        self._parts = {
+            name: PARTS[name].from_state(state.children[f"part_{name}"], self._catalog)
+            for name in PARTS
+            if f"part_{name}" in state.children
         }
+        self._training = None
+        self._errors = {}
 
 
-def _order_key(
-    order: str,
-    *,
-    value: FloatArray,
-    deviation: FloatArray,
-    popularity: FloatArray,
-    scenarios: FloatArray,
-    smoothing: float,
-) -> FloatArray:
-    if order == _POPULARITY_ORDER:
-        return popularity
-    if order == "value":
-        return value
-    run = ~np.isnan(scenarios)
-    n_tasks = run.sum(axis=0)
-    mean = np.where(run, scenarios, 0.0).sum(axis=0) / np.maximum(n_tasks, 1)
-    # Robust mean of past ranks, moved by what is known of this task in particular.
-    robust = np.where(n_tasks > 0, mean + deviation, value)
-    # Past tasks stand for how a task strays from what is expected of it, this one included.
-    return portfolio_order(robust, scenarios + deviation, smoothing=smoothing)
+def _query_of(task: TaskView) -> TaskQuery:
+    return task.query or TaskQuery(task_id=task.task_id, card=task.card)

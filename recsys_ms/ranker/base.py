@@ -18,8 +18,10 @@ from recsys_ms.core.types import FloatArray, RngLike
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.contributions import Contributions
-from recsys_ms.ranker.joint import Joint
-from recsys_ms.ranker.scale import ScalePrior, TaskScale
+from recsys_ms.ranker.belief import Belief
+from recsys_ms.ranker.outcome_shape import OutcomeShape
+from recsys_ms.ranker.posterior import TaskPosterior, TaskPrior, condition
+from recsys_ms.ranker.task_scale import ScalePrior, TaskScale, to_link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +84,15 @@ class TaskView:
         Models with an observed outcome.
     observed_scores : ndarray of shape (n_observed,)
         Their standardised outcomes, by what is believed of the task's location and spread.
+    query : TaskQuery or None
+        The question itself, where there is one.
     """
 
     task_id: str
     card: TaskCard | None
     observed_ids: tuple[str, ...] = ()
     observed_scores: FloatArray = field(default_factory=lambda: np.empty(0))
+    query: TaskQuery | None = None
 
 
 #: A task of which nothing is known: no id of the history, no card, no outcome.
@@ -147,12 +152,17 @@ class BaseRanker(ABC):
         NotFittedError
             Before ``fit``.
         """
-        return self.predict_view(self.view(query), model_ids)
+        return self._checked(self._answer(query, model_ids), model_ids)
+
+    def _answer(self, query: TaskQuery, model_ids: Sequence[str]) -> Prediction:
+        return self._predict(self.view(query), model_ids)
 
     @final
     def predict_view(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         """The same for a task that is on the standardised scale already."""
-        prediction = self._predict(task, model_ids)
+        return self._checked(self._predict(task, model_ids), model_ids)
+
+    def _checked(self, prediction: Prediction, model_ids: Sequence[str]) -> Prediction:
         for part in (prediction.value, prediction.order):
             if part.shape != (len(model_ids),) or not np.isfinite(part).all():
                 raise RuntimeError(
@@ -176,32 +186,58 @@ class BaseRanker(ABC):
         are left out.
         """
         card = self._card_of(query)
-        metric = self.metric_of(query)
-        if not query.observed or not self._scale_prior.can_place(
-            metric, np.array(list(query.observed.values()))
-        ):
-            return TaskView(task_id=query.task_id, card=card)
-        ids = tuple(sorted(query.observed))
-        outcomes = np.array([query.observed[i] for i in ids])
+        ids, outcomes = self._comparable(query)
+        if not ids:
+            return TaskView(task_id=query.task_id, card=card, query=query)
         scale = self.scale_of(query)
         return TaskView(
             task_id=query.task_id,
             card=card,
             observed_ids=ids,
             observed_scores=(outcomes - scale.center) / scale.scale,
+            query=query,
         )
 
-    @final
     def scale_of(self, query: TaskQuery) -> TaskScale:
         """What is believed of the task's location and spread, given its observed outcomes."""
+        return self._scaled(query).scale
+
+    def _scaled(self, query: TaskQuery) -> TaskPosterior:
+        """The task's location and spread by its outcomes and what was expected of them."""
+        ids, outcomes = self._comparable(query)
         cold = TaskView(task_id=query.task_id, card=self._card_of(query))
-        ids = tuple(sorted(query.observed))
-        return self._scale_prior.posterior(
-            self.metric_of(query),
-            predicted=self._predict(cold, ids).value if ids else np.empty(0),
-            outcomes=np.array([query.observed[i] for i in ids]),
-            residual_sd=self._residual_sd,
+        expected = self._predict(cold, ids).value if ids else np.empty(0)
+        metric = self.metric_of(query)
+        if not self._scale_prior.can_place(metric, outcomes):
+            metric = self._scale_prior.main_metric
+        return condition(
+            TaskPrior(expected, np.zeros((len(ids), 0)), self._noise(len(ids))),
+            outcomes,
+            self._scale_prior.of_metric(metric, outcomes),
+            OutcomeShape.normal(),
         )
+
+    def _comparable(self, query: TaskQuery) -> tuple[tuple[str, ...], FloatArray]:
+        """Observed models and outcomes on the scale of the link; none where it is unknown."""
+        ids = tuple(sorted(query.observed))
+        outcomes = np.array([query.observed[i] for i in ids])
+        metric = self.metric_of(query)
+        if not ids or not self._scale_prior.can_place(metric, outcomes):
+            return (), np.empty(0)
+        scale = self._scale_prior.of_metric(metric, outcomes)
+        return ids, to_link(outcomes, scale.link, scale.sign)
+
+    def _noise(self, n_models: int) -> FloatArray:
+        return np.full(n_models, self._residual_sd**2)
+
+    def believe(self, query: TaskQuery, model_ids: Sequence[str]) -> Belief:
+        """What is believed of all these outcomes at once: every answer is read from it.
+
+        Unless a ranker knows better, its errors are independent and alike.
+        """
+        value = self.predict(query, model_ids).value
+        prior = TaskPrior(value, np.zeros((value.size, 0)), self._noise(value.size))
+        return self._scaled(query).believe(prior)
 
     @final
     def metric_of(self, query: TaskQuery) -> str:
@@ -236,20 +272,16 @@ class BaseRanker(ABC):
             for name, (weight, value) in self.parts(task, model_ids).items()
         )
 
-    def joint(self, task: TaskView, model_ids: Sequence[str]) -> Joint:
-        """What is believed of all these standardised outcomes at once.
-
-        Unless a ranker knows better, its errors are independent and alike.
-        """
-        value = self.predict_view(task, model_ids).value
-        return Joint(value, np.eye(value.size) * self._residual_sd**2)
-
     def place(self, task: TaskView) -> Placed | None:
         """Where a task without runs was placed among the known ones, if this ranker does so."""
         return None
 
-    def held_out_value(self) -> FloatArray | None:
-        """Predictions of the training outcomes made without their task, where ``fit`` made any."""
+    def strayed(self) -> dict[int, list[FloatArray]] | None:
+        """How far held-out outcomes strayed from beliefs, where ``fit`` itself measured it.
+
+        By the number of observed runs; one array a held-out task, in standard deviations
+        (:meth:`Belief.strayed`).
+        """
         return None
 
     def feature_names(self) -> list[str]:

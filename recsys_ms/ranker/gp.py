@@ -23,7 +23,6 @@ from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
 from recsys_ms.ranker.contributions import POPULARITY, Contributions, Source
-from recsys_ms.ranker.joint import Joint
 from recsys_ms.ranker.popularity import positions
 
 #: Most training pairs: time grows with their cube, memory with their square.
@@ -115,23 +114,6 @@ class PairProcessRanker(BaseRanker):
             sources += [Source.observed(model_id) for model_id in task.observed_ids]
         amounts = [training * self._target, observed * outcome, self._offset(model_ids)[:, None]]
         return (Contributions(self.name, (*sources, POPULARITY), np.hstack(amounts)),)
-
-    def joint(self, task: TaskView, model_ids: Sequence[str]) -> Joint:
-        """Posterior of the process, noise included."""
-        process = self._process
-        asked = self._pairs_of(task, model_ids)
-        seen, _ = self._seen(task)
-        training, observed = process.shares(asked, seen)
-
-        def prior(rows: Pairs) -> FloatArray:
-            return process.kernel.covariance(process.log, rows, asked)
-
-        spread = prior(asked) - training @ prior(process.rows)
-        if seen is not None:
-            spread -= observed @ prior(seen)
-        noise = float(np.exp(process.log[-1]))
-        value = self.predict_view(task, model_ids).value
-        return Joint(value, (spread + spread.T) / 2 + noise * np.eye(value.size))
 
     def _seen(self, task: TaskView) -> tuple[Pairs | None, FloatArray]:
         """Pairs to condition on besides the training's, and what they left over."""

@@ -1,160 +1,77 @@
-"""Intervals with stated coverage: split-conformal on outcomes of tasks that were held out.
+"""Intervals with stated coverage: conformal quantiles of how far held-out outcomes strayed.
 
-The half-width of an interval is a quantile of |outcome - prediction| in units of what the model
-itself believes of its error (Lei et al. 2018, locally weighted conformal prediction), taken over
-held-out tasks and for several numbers of observed runs. Outcomes of one task are not exchangeable
-with those of another, so every task weighs the same, whatever its number of models.
-
-The level of that quantile is chosen such that each task, covered by the quantile of the others,
-holds the stated share on average. The level that is safe for any two-layer distribution, (1 + 1/n)
-times the stated coverage (Dunn, Wasserman & Ramdas 2022), held 95 % of the outcomes of six tasks
-where 80 % were stated.
+A belief says by how many standard deviations an outcome is off (:meth:`Belief.strayed`). How many
+hold the stated share of outcomes is measured on tasks that were held out from the very predictor that
+is served, for several numbers of observed runs (Lei et al. 2018, locally weighted conformal
+prediction). Outcomes of one task are not exchangeable with those of another, so every task weighs the
+same, whatever its number of models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
+from scipy.special import ndtri
 
-from recsys_ms.core.rng import named_stream
 from recsys_ms.core.state import State
-from recsys_ms.core.types import BoolArray, FloatArray
-from recsys_ms.history.interactions import Interactions
-from recsys_ms.history.standardize import standardize
-from recsys_ms.ranker.scale import ScalePrior, TaskScale
+from recsys_ms.core.types import FloatArray
 
-#: Numbers of observed runs for which quantiles are measured; a task uses the nearest from below.
-_N_OBSERVED: Final = (0, 1, 3, 10)
 #: Levels that are tried: from a part of the stated coverage below it up to the largest error.
 _LEVEL_REACH: Final = 0.25
 _N_LEVELS: Final = 60
-#: Choices of observed outcomes for each task: with one, few tasks leave much to chance.
-_N_DRAWS: Final = 8
-#: Without a back-test (a single task), the normal error a model of mean skill makes.
-_DEFAULT_RESIDUAL_SD: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class IntervalCalibration:
-    """Half-widths in units of the predicted standard error.
+    """Standard deviations that an interval spans on either side.
 
     Attributes
     ----------
     coverage : float
         Share of outcomes that the interval is made to hold.
-    residual_sd : float
-        Root mean square of (standardised outcome - prediction) over held-out tasks.
-    quantiles : ndarray of shape (len(_N_OBSERVED),)
-        Half-width for 0, 1, 3 and 10 observed runs.
+    n_observed : ndarray of shape (n_measured,)
+        Numbers of observed runs at which it was measured, increasing, the first 0.
+    widening : ndarray of shape (n_measured,)
+        Half-width for each.
     n_tasks : int
-        Held-out tasks behind them; 0 means the normal approximation stands in.
+        Held-out tasks behind them; 0 means the normal distribution stands in.
     """
 
     coverage: float
-    residual_sd: float
-    quantiles: FloatArray
+    n_observed: FloatArray
+    widening: FloatArray
     n_tasks: int
 
     @classmethod
-    def fit(
-        cls, interactions: Interactions, held_out_value: FloatArray, *, coverage: float, seed: int
-    ) -> Self:
-        """Measure quantiles from predictions of held-out tasks.
+    def fit(cls, strayed: Mapping[int, Sequence[FloatArray]], *, coverage: float) -> Self:
+        """Measure from held-out tasks.
 
         Parameters
         ----------
-        interactions : Interactions
-            Training interactions.
-        held_out_value : ndarray of shape (n_interactions,)
-            Predicted standardised outcome by a ranker that did not see the task; NaN where none.
+        strayed : mapping of int to sequence of ndarray
+            By the number of observed runs, one array a task.
         coverage : float
             In (0, 1).
-        seed : int
-            Chooses which outcomes play the observed ones.
         """
-        score = standardize(interactions, "zscore").scores
-        usable = ~np.isnan(held_out_value)
-        tasks = np.unique(interactions.task_index[usable])
-        if tasks.size < 2:
-            from scipy.special import ndtri
+        numbers = sorted(n for n, tasks in strayed.items() if len(tasks) > 1)
+        if not numbers:
+            normal = float(ndtri(0.5 + coverage / 2.0))
+            return cls(coverage, np.zeros(1), np.array([normal]), 0)
+        widening = [_half_width(strayed[n], coverage) for n in numbers]
+        n_tasks = len(strayed[numbers[0]])
+        return cls(coverage, np.array(numbers, dtype=np.float64), np.array(widening), n_tasks)
 
-            normal = float(ndtri(0.5 + coverage / 2))
-            return cls(coverage, _DEFAULT_RESIDUAL_SD, np.full(len(_N_OBSERVED), normal), 0)
-        residual_sd = float(np.sqrt(np.mean((score[usable] - held_out_value[usable]) ** 2)))
-        residual_sd = max(residual_sd, 1e-6)
-        quantiles = np.empty(len(_N_OBSERVED))
-        prior = ScalePrior.fit(interactions)
-        priors = {int(task): prior.excluding(int(task)) for task in tasks}
-        for position, n_observed in enumerate(_N_OBSERVED):
-            errors = []
-            for task in tasks:
-                rows = np.flatnonzero(usable & (interactions.task_index == task))
-                error = np.concatenate(
-                    [
-                        _task_errors(
-                            interactions,
-                            priors[int(task)],
-                            rows,
-                            held_out_value,
-                            residual_sd=residual_sd,
-                            n_observed=n_observed,
-                            rng=named_stream(
-                                seed, "interval", interactions.task_ids[task], str(draw)
-                            ),
-                        )
-                        for draw in range(_N_DRAWS if n_observed else 1)
-                    ]
-                )
-                if error.size:
-                    errors.append(error)
-            quantiles[position] = (
-                _half_width(errors, coverage) if errors else quantiles[max(position - 1, 0)]
-            )
-        return cls(coverage, residual_sd, quantiles, int(tasks.size))
-
-    def half_width(self, scale: TaskScale, n_observed: int) -> float:
-        """Half-width of the interval around a prediction, in the task's metric."""
-        below = [i for i, n in enumerate(_N_OBSERVED) if n <= n_observed][-1]
-        return float(self.quantiles[below]) * predicted_sd(scale, self.residual_sd)
-
-    def around(
-        self, scale: TaskScale, value: FloatArray, n_observed: int
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Predicted outcomes and both ends of their intervals, each (n_models,).
-
-        Parameters
-        ----------
-        scale : TaskScale
-            What is believed of the task's location and spread.
-        value : ndarray of shape (n_models,)
-            Predicted standardised outcomes.
-        n_observed : int
-            Outcomes of the task that are known.
-
-        Returns
-        -------
-        predicted, low, high : ndarray of shape (n_models,)
-            In the task's metric, higher is better, and cut to the values that it can take, which
-            leaves no outcome out.
-        """
-        predicted = scale.center + scale.scale * value
-        half = self.half_width(scale, n_observed)
-        return (
-            np.clip(predicted, *scale.range),
-            np.clip(predicted - half, *scale.range),
-            np.clip(predicted + half, *scale.range),
-        )
+    def at(self, n_observed: int) -> float:
+        """Standard deviations for a number of observed runs, between the measured ones by its log."""
+        asked = np.log1p(n_observed)
+        return float(np.interp(asked, np.log1p(self.n_observed), self.widening))
 
     def state(self) -> State:
         """All attributes."""
         return State(
-            values={
-                "coverage": self.coverage,
-                "residual_sd": self.residual_sd,
-                "n_tasks": self.n_tasks,
-            },
-            arrays={"quantiles": self.quantiles},
+            values={"coverage": self.coverage, "n_tasks": self.n_tasks},
+            arrays={"n_observed": self.n_observed, "widening": self.widening},
         )
 
     @classmethod
@@ -162,41 +79,10 @@ class IntervalCalibration:
         """Restore from :meth:`state`."""
         return cls(
             state.values["coverage"],
-            state.values["residual_sd"],
-            np.asarray(state.arrays["quantiles"], dtype=np.float64),
+            np.asarray(state.arrays["n_observed"], dtype=np.float64),
+            np.asarray(state.arrays["widening"], dtype=np.float64),
             state.values["n_tasks"],
         )
-
-
-def predicted_sd(scale: TaskScale, residual_sd: float) -> float:
-    """Standard error of a predicted outcome: of the task's location, and of the model's score."""
-    return float(np.hypot(scale.center_sd, scale.scale * residual_sd))
-
-
-def _task_errors(
-    interactions: Interactions,
-    prior: ScalePrior,
-    rows: np.ndarray,
-    held_out_value: FloatArray,
-    *,
-    residual_sd: float,
-    n_observed: int,
-    rng: np.random.Generator,
-) -> FloatArray:
-    task = int(interactions.task_index[rows[0]])
-    metric = interactions.metrics[task]
-    # A task without a comparable one cannot be put on its metric's scale from the others.
-    if metric not in prior.metrics or rows.size <= n_observed:
-        return np.empty(0)
-    shown: BoolArray = np.zeros(rows.size, dtype=bool)
-    shown[rng.permutation(rows.size)[:n_observed]] = True
-    outcome, value = interactions.outcomes[rows], held_out_value[rows]
-    scale = prior.posterior(
-        metric, predicted=value[shown], outcomes=outcome[shown], residual_sd=residual_sd
-    )
-    predicted = scale.center + scale.scale * value[~shown]
-    errors: FloatArray = np.abs(outcome[~shown] - predicted) / predicted_sd(scale, residual_sd)
-    return errors
 
 
 def _half_width(errors: Sequence[FloatArray], coverage: float) -> float:
@@ -207,25 +93,18 @@ def _half_width(errors: Sequence[FloatArray], coverage: float) -> float:
     order = np.argsort(value, kind="stable")
     value, task, weight = value[order], task[order], weight[order]
     total = np.cumsum(weight) / len(errors)
-    if len(errors) < 2:
-        return _quantile(value, total, coverage)
     levels = np.linspace(coverage - _LEVEL_REACH * coverage, 1.0, _N_LEVELS)
     covered = np.zeros(_N_LEVELS)
     for own in range(len(errors)):
         mine = task == own
         others = np.cumsum(np.where(mine, 0.0, weight)) / (len(errors) - 1)
-        bounds = [_quantile(value, others, float(level)) for level in levels]
-        covered += np.searchsorted(value[mine], bounds, side="right") / mine.sum()
+        at = np.minimum(np.searchsorted(others, levels - 1e-12), value.size - 1)
+        covered += np.searchsorted(value[mine], value[at], side="right") / mine.sum()
     # What a level falls short by goes with one over the number of tasks; one task more covers a new
     # one than covered each of these.
     n_tasks = len(errors)
     expected = levels - (levels - covered / n_tasks) * n_tasks / (n_tasks + 1)
     # Between two tasks it jumps, and the nearer side of the jump is taken.
     level = levels[int(np.argmin(np.abs(expected - coverage)))]
-    return _quantile(value, total, float(level))
-
-
-def _quantile(value: FloatArray, cumulative: FloatArray, level: float) -> float:
-    """Smallest of sorted values whose cumulative weight reaches a level."""
-    at = int(np.searchsorted(cumulative, level - 1e-12))
+    at = int(np.searchsorted(total, level - 1e-12))
     return float(value[min(at, value.size - 1)])

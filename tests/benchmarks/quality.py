@@ -88,8 +88,8 @@ def _covered(ranker, intervals, query, ids, truth, spread) -> dict[str, float]:
         ranker.metric_of(query), np.array(list(query.observed.values()))
     ):
         return {}
-    value = ranker.predict(query, ids).value
-    _, low, high = intervals.around(ranker.scale_of(query), value, len(query.observed))
+    belief = ranker.believe(query, ids)
+    low, high = belief.interval(intervals.at(len(query.observed)))
     inside = (truth >= low) & (truth <= high)
     return {"coverage": float(inside.mean()), "width": float((high - low).mean() / spread)}
 

@@ -1,0 +1,210 @@
+"""What is believed of models' outcomes on one task: every answer is read from it.
+
+Expected values, intervals, the order to try models in, and what a further run is worth are all
+properties of one belief, so that they cannot contradict each other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from recsys_ms.core.rng import named_stream
+from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.ranker.outcome_shape import OutcomeShape
+from recsys_ms.ranker.task_scale import TaskScale
+
+#: Draws from the belief behind what depends on several outcomes at once.
+N_DRAWS: Final = 1024
+#: Models that compete for the next runs, by expected value plus one standard deviation; the others
+#: are too far behind.
+N_CANDIDATES: Final = 200
+#: First places of an order that are filled as a set; the others follow the expected value.
+N_GREEDY: Final = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Belief:
+    """A joint belief about the outcomes of some models on one task.
+
+    ``outcome = c + s g(n)`` on the scale of the metric's link, with
+    ``n = mean + root · z + noise``, ``z ~ N(0, I)``.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_models,)
+        Of the normal score.
+    root : ndarray of shape (n_models, n_loadings)
+        What moves models together.
+    noise : ndarray of shape (n_models,)
+        Variance of what moves each alone.
+    between_sd : ndarray of shape (n_models,)
+        Standard deviation of the outcome that is due to the task's unknown location and spread, on
+        the link's scale.
+    scale : TaskScale
+        ``c`` and ``s``.
+    shape : OutcomeShape
+        ``g``.
+    """
+
+    mean: FloatArray
+    root: FloatArray
+    noise: FloatArray
+    between_sd: FloatArray
+    scale: TaskScale
+    shape: OutcomeShape
+
+    @cached_property
+    def sd(self) -> FloatArray:
+        """Standard deviation of each normal score, (n_models,)."""
+        found: FloatArray = np.sqrt((self.root**2).sum(axis=1) + self.noise)
+        return found
+
+    @cached_property
+    def value(self) -> FloatArray:
+        """Expected standardised outcome, (n_models,)."""
+        return self.shape.expected(self.mean, self.sd)
+
+    @property
+    def predicted(self) -> FloatArray:
+        """Expected outcome in the metric's unit, higher is better, (n_models,)."""
+        return self.scale.outcome(self.scale.center + self.scale.scale * self.value)
+
+    def interval(self, widening: float) -> tuple[FloatArray, FloatArray]:
+        """Ends of the interval of so many standard deviations, in the metric's unit, (n_models,).
+
+        Outcomes may stray further below than above: each side has its own standard deviation.
+        """
+        below, above = self._sides()
+        middle = self.scale.center + self.scale.scale * self.value
+        return (
+            self.scale.outcome(middle - widening * below),
+            self.scale.outcome(middle + widening * above),
+        )
+
+    def strayed(self, outcomes: FloatArray) -> FloatArray:
+        """How many standard deviations outcomes are from what was expected, at least 0.
+
+        Parameters
+        ----------
+        outcomes : ndarray of shape (n_models,)
+            In the metric's unit, higher is better.
+        """
+        below, above = self._sides()
+        left = self.scale.compared(outcomes) - (self.scale.center + self.scale.scale * self.value)
+        found: FloatArray = np.where(left < 0.0, -left / below, left / above)
+        return found
+
+    def _sides(self) -> tuple[FloatArray, FloatArray]:
+        spread = self.scale.scale
+        below = spread * np.maximum(self.value - self.shape(self.mean - self.sd), 1e-9)
+        above = spread * np.maximum(self.shape(self.mean + self.sd) - self.value, 1e-9)
+        return np.hypot(below, self.between_sd), np.hypot(above, self.between_sd)
+
+    def take(self, at: IntArray) -> "Belief":
+        """The belief about the models at some positions."""
+        return Belief(
+            self.mean[at],
+            self.root[at],
+            self.noise[at],
+            self.between_sd[at],
+            self.scale,
+            self.shape,
+        )
+
+    def draws(self, n_draws: int = N_DRAWS, *, seed: int = 0) -> FloatArray:
+        """Outcomes drawn from the belief, in the metric's unit, shape (n_models, n_draws)."""
+        rng = named_stream(seed, "belief")
+        together = rng.standard_normal((self.root.shape[1], n_draws))
+        alone = rng.standard_normal((self.mean.size, n_draws))
+        normal = self.mean[:, None] + self.root @ together
+        normal += np.sqrt(self.noise)[:, None] * alone
+        return self.scale.outcome(self.scale.center + self.scale.scale * self.shape(normal))
+
+    def candidates(self, n: int = N_CANDIDATES) -> IntArray:
+        """Positions of the models that may be the next run, by what they may reach."""
+        reach = self.value + self.sd
+        if reach.size <= n:
+            return np.arange(reach.size)
+        found: IntArray = np.sort(np.argpartition(-reach, n)[:n])
+        return found
+
+    def order(self, best: float | None = None, *, seed: int = 0) -> FloatArray:
+        """Sort key of the models in the order to try them, higher first, (n_models,).
+
+        The first few are chosen one after the other, each the one that is expected to add most to
+        the best of those before it and of ``best``; the others follow by expected value.
+
+        Parameters
+        ----------
+        best : float, optional
+            Best outcome observed so far, higher is better.
+        seed : int
+            Of the draws.
+        """
+        key = self.value.copy()
+        at = self.candidates()
+        part = self.take(at)
+        drawn = part.draws(seed=seed)
+        chosen = greedy_maximum(drawn, part.value, N_GREEDY, best=best)
+        top = float(key.max(initial=0.0))
+        key[at[chosen]] = top + np.arange(chosen.size, 0, -1)
+        return key
+
+
+def greedy_maximum(
+    drawn: FloatArray,
+    value: FloatArray,
+    n_chosen: int,
+    *,
+    best: float | None = None,
+    allowed: Callable[[IntArray], FloatArray] | None = None,
+) -> IntArray:
+    """Choose rows one after the other, each adding most to the expected maximum.
+
+    The expected maximum of a set is submodular: the choice is within 1 - 1/e of the best set
+    (Nemhauser, Wolsey & Fisher 1978). Without ``best`` the first choice is that of the largest
+    expected value, in closed form.
+
+    Parameters
+    ----------
+    drawn : ndarray of shape (n_models, n_draws)
+    value : ndarray of shape (n_models,)
+        Expected value, which decides where draws tell no difference.
+    n_chosen : int
+    best : float, optional
+        What was reached before.
+
+    Returns
+    -------
+    ndarray of shape (n_chosen,)
+        Positions, the first choice first.
+    """
+    n_models, n_draws = drawn.shape
+    chosen: list[int] = []
+    reached = np.full(n_draws, -np.inf if best is None else best)
+    free = np.ones(n_models, dtype=bool)
+    bound = np.full(n_models, np.inf)
+    for _ in range(min(n_chosen, n_models)):
+        if best is None and not chosen:
+            pick = int(np.argmax(value))
+        else:
+            if not np.isfinite(bound).any():
+                bound = np.maximum(drawn - reached, 0.0).mean(axis=1)
+                fresh = np.ones(n_models, dtype=bool)
+            else:
+                fresh = np.zeros(n_models, dtype=bool)
+            while True:
+                gain = np.where(free, bound, -1.0)
+                pick = int(np.lexsort((-value, -gain))[0])
+                if fresh[pick]:
+                    break
+                # A gain never grows as others are chosen: old gains bound new ones (Minoux 1978).
+                bound[pick] = np.maximum(drawn[pick] - reached, 0.0).mean()
+                fresh[pick] = True
+        chosen.append(pick)
+        free[pick] = False
+        reached = np.maximum(reached, drawn[pick])
+    return np.array(chosen, dtype=np.int64)

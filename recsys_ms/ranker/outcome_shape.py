@@ -1,0 +1,110 @@
+"""The shape of outcomes: from normal scores, in which rankers think, to standardised outcomes.
+
+Within a task, outcomes are rarely normal: some runs collapse, many models crowd below the best. The
+normal scores of their ranks are, by construction (a Gaussian copula, Liu, Lafferty & Wasserman 2009).
+``g`` maps a normal score to the standardised outcome that tasks of this history have there on
+average; it is increasing, so that it can be turned around for outcomes that are observed.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+
+from recsys_ms.core.types import FloatArray
+from recsys_ms.history.interactions import Interactions
+
+_KNOTS: Final = np.linspace(-2.5, 2.5, 41)
+#: A task with fewer models says little of the shape.
+_MIN_MODELS: Final = 5
+#: Least slope, so that the map can be turned around where many models reached the same value.
+_LEAST_SLOPE: Final = 0.05
+#: Gauss-Hermite rule for expectations over a normal belief.
+_NODES, _raw = np.polynomial.hermite_e.hermegauss(7)
+_WEIGHTS: Final = _raw / _raw.sum()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutcomeShape:
+    """``g``, piecewise linear; beyond its knots it goes on straight.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_knots,)
+        Standardised outcome at each knot, increasing.
+    """
+
+    values: FloatArray
+
+    @classmethod
+    def normal(cls) -> Self:
+        """Outcomes are normal: ``g(n) = n``."""
+        return cls(_KNOTS.copy())
+
+    @classmethod
+    def fit(cls, interactions: Interactions, normal: FloatArray, standard: FloatArray) -> Self:
+        """Mean over tasks of the standardised outcome at each normal score.
+
+        Parameters
+        ----------
+        interactions : Interactions
+        normal, standard : ndarray of shape (n_interactions,)
+            Normal scores and z-scores of the outcomes within their tasks.
+        """
+        bounds = np.searchsorted(interactions.task_index, np.arange(interactions.n_tasks + 1))
+        total, n_tasks = np.zeros(_KNOTS.size), 0
+        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+            if end - begin < _MIN_MODELS:
+                continue
+            order = np.argsort(normal[begin:end], kind="stable")
+            total += np.interp(_KNOTS, normal[begin:end][order], standard[begin:end][order])
+            n_tasks += 1
+        if n_tasks == 0:
+            return cls.normal()
+        step = np.maximum(np.diff(total / n_tasks), _LEAST_SLOPE * np.diff(_KNOTS))
+        # The slopes may have grown: keep the mean where it was.
+        values = np.concatenate([[0.0], np.cumsum(step)])
+        middle = _KNOTS.size // 2
+        return cls(values - values[middle] + total[middle] / n_tasks)
+
+    def __call__(self, normal: FloatArray) -> FloatArray:
+        """Standardised outcomes at normal scores, any shape."""
+        low, high = self._ends()
+        inside = np.interp(normal, _KNOTS, self.values)
+        below = np.minimum(normal - _KNOTS[0], 0.0) * low
+        above = np.maximum(normal - _KNOTS[-1], 0.0) * high
+        found: FloatArray = inside + below + above
+        return found
+
+    def inverse(self, standard: FloatArray) -> FloatArray:
+        """Normal scores of standardised outcomes, any shape."""
+        low, high = self._ends()
+        inside = np.interp(standard, self.values, _KNOTS)
+        below = np.minimum(standard - self.values[0], 0.0) / low
+        above = np.maximum(standard - self.values[-1], 0.0) / high
+        found: FloatArray = inside + below + above
+        return found
+
+    def slope(self, normal: FloatArray) -> FloatArray:
+        """``g'`` at normal scores, any shape."""
+        steps = np.diff(self.values) / np.diff(_KNOTS)
+        at = np.clip(np.searchsorted(_KNOTS, normal) - 1, 0, steps.size - 1)
+        low, high = self._ends()
+        inside = steps[at]
+        found: FloatArray = np.where(
+            normal < _KNOTS[0], low, np.where(normal > _KNOTS[-1], high, inside)
+        )
+        return found
+
+    def expected(self, mean: FloatArray, sd: FloatArray) -> FloatArray:
+        """``E[g(n)]`` for normal beliefs of n, shape (n_models,)."""
+        found: FloatArray = self(mean[:, None] + sd[:, None] * _NODES) @ _WEIGHTS
+        return found
+
+    def _ends(self) -> tuple[float, float]:
+        """Slopes beyond the knots: those of the outermost tenth."""
+        n = 4
+        span = _KNOTS[n] - _KNOTS[0]
+        low = float(self.values[n] - self.values[0]) / span
+        high = float(self.values[-1] - self.values[-1 - n]) / span
+        return low, high

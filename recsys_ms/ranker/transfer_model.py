@@ -1,0 +1,270 @@
+"""What a model is worth anywhere, and what tasks that look alike share with models that look alike.
+
+The two halves of Fennec's transfer space (Bai et al. 2024, §3.1) as one Gaussian model: factors of
+tasks and models from the outcomes (:mod:`recsys_ms.factors.bayes`), and a Gaussian process from cards
+to factors on either side (:mod:`recsys_ms.cold_start.card_process`), for tasks and models without
+runs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+
+from recsys_ms.catalog.cards import TaskCard
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.cold_start.card_process import CardProcess
+from recsys_ms.cold_start.model_vectors import ModelVectors
+from recsys_ms.cold_start.placement import Placed
+from recsys_ms.cold_start.views import TaskVectors
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.factors.bayes import FactorModel, FactorModelConfig, fit_factor_model
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.ranker.popularity import positions
+
+#: Leading directions of the models' cards that outcomes of one task may follow on their own.
+_N_DIRECTIONS: Final = 32
+#: With fewer training rows, cards are not learned from.
+_MIN_ROWS: Final = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelRows:
+    """What is believed of some models, whatever the task.
+
+    Attributes
+    ----------
+    level : ndarray of shape (n_models,)
+        Popularity, in normal scores.
+    loadings : ndarray of shape (n_models, n_factors)
+    directions : ndarray of shape (n_models, n_directions)
+        Cards: inner products are likenesses, at most 1.
+    noise : ndarray of shape (n_models,)
+        Variance that is left open.
+    """
+
+    level: FloatArray
+    loadings: FloatArray
+    directions: FloatArray
+    noise: FloatArray
+
+    def take(self, at: IntArray) -> "ModelRows":
+        """The rows at some positions."""
+        return ModelRows(self.level[at], self.loadings[at], self.directions[at], self.noise[at])
+
+
+class TransferModel:
+    """Factors of tasks and models, and where cards place those without runs."""
+
+    def fit(
+        self,
+        interactions: Interactions,
+        normal: FloatArray,
+        catalog: Catalog,
+        config: FactorModelConfig,
+        start: "TransferModel | None" = None,
+    ) -> Self:
+        """Learn from normal scores (n_interactions,) of the training interactions.
+
+        ``start`` is an earlier model of a part of these tasks and models, to begin from.
+        """
+        self.task_ids, self.model_ids = interactions.task_ids, interactions.model_ids
+        found = fit_factor_model(
+            interactions.task_index,
+            interactions.model_index,
+            normal,
+            n_tasks=interactions.n_tasks,
+            n_models=interactions.n_models,
+            config=config,
+            start=None if start is None else start.aligned(self.task_ids, self.model_ids),
+        )
+        self.level, self.level_variance = found.level, found.level_variance
+        self.loadings, self.noise = _single(found.loadings), _single(found.noise)
+        self.factors = _single(found.factors)
+        self.n_rounds = found.n_rounds
+        self._fit_tasks(catalog)
+        self._fit_models(catalog)
+        return self
+
+    def _fit_tasks(self, catalog: Catalog) -> None:
+        cards = [_task_card(catalog, task_id) for task_id in self.task_ids]
+        self._task_vectors = TaskVectors().fit(cards)
+        self._task_process: CardProcess | None = None
+        n_factors = self.factors.shape[1]
+        if self._task_vectors.views and n_factors and len(cards) >= _MIN_ROWS:
+            self._task_views = self._task_vectors(cards)
+            self._task_process = CardProcess.fit(self._task_views, self.factors)
+
+    def _fit_models(self, catalog: Catalog) -> None:
+        self._model_vectors = ModelVectors().fit(catalog, self.model_ids)
+        self._model_process: CardProcess | None = None
+        self._directions = np.zeros((0, 0))
+        self._known_directions = np.zeros((len(self.model_ids), 0))
+        if not self._model_vectors.views or len(self.model_ids) < _MIN_ROWS:
+            return
+        views = self._model_vectors(catalog, self.model_ids)
+        target = np.column_stack([self.level, self.loadings])
+        self._target_scale = np.maximum(target.std(axis=0), 1e-6)
+        self._target_center = target.mean(axis=0)
+        # Popularity spreads over models more than factors do, and counts by that.
+        weighted = (target - self._target_center) / self._target_scale.max()
+        self._target_unit = float(self._target_scale.max())
+        self._model_process = CardProcess.fit(views, weighted)
+        features = self._model_process.features(views)
+        total = sum(self._model_process.variances.values())
+        total -= self._model_process.variances["noise"]
+        if total > 0.0:
+            _, size, axes = np.linalg.svd(features / np.sqrt(total), full_matrices=False)
+            kept = min(_N_DIRECTIONS, int((size > 1e-6).sum()))
+            self._directions = axes[:kept].T / np.sqrt(total)
+            self._known_directions = _single(features @ self._directions)
+
+    def aligned(self, task_ids: Sequence[str], model_ids: Sequence[str]) -> FactorModel:
+        """The factors of other tasks and models, those that are new here at 0."""
+        tasks, models = positions(self.task_ids, task_ids), positions(self.model_ids, model_ids)
+        known, at = models >= 0, np.maximum(models, 0)
+        return FactorModel(
+            level=np.where(known, self.level[at], 0.0),
+            loadings=np.where(known[:, None], self.loadings[at], 0.0),
+            noise=np.where(known, self.noise[at], 0.5),
+            factors=np.where((tasks >= 0)[:, None], self.factors[np.maximum(tasks, 0)], 0.0),
+            factor_variance=np.ones(len(task_ids)),
+            level_variance=self.level_variance,
+            n_rounds=0,
+        )
+
+    def place(self, task_id: str, card: TaskCard | None) -> tuple[FloatArray, float]:
+        """Mean (n_factors,) and variance of a task's factors before any outcome of it is known."""
+        n_factors = self.factors.shape[1]
+        if self._task_process is None or card is None:
+            return np.zeros(n_factors), 1.0
+        views = self._task_vectors([card])
+        mean, variance = self._task_process.predict(views)
+        return mean[0], float(variance[0])
+
+    def place_known(self, task_id: str) -> tuple[FloatArray, float]:
+        """The same for a training task, as if its own outcomes were not known."""
+        if self._task_process is None:
+            return np.zeros(self.factors.shape[1]), 1.0
+        mean, variance = self._task_process.predict_left_out(self._task_views, self.factors)
+        at = self.task_ids.index(task_id)
+        return mean[at], float(variance[at])
+
+    def placed(self, card: TaskCard | None) -> Placed | None:
+        """Which known tasks place a task, and how alike they are; ``None`` where no card does."""
+        if self._task_process is None or card is None:
+            return None
+        known = self._task_process.features(self._task_views)
+        own = self._task_process.features(self._task_vectors([card]))[0]
+        weight = self._task_process.weights(own[None], known)[0]
+        length = np.sqrt((known**2).sum(axis=1) * (own @ own))
+        alike = (known @ own) / np.maximum(length, 1e-12)
+        if not own.any():
+            return None
+        return Placed(
+            factors=weight @ self.factors,
+            weights=dict(zip(self.task_ids, weight.tolist(), strict=True)),
+            similarity=dict(zip(self.task_ids, alike.tolist(), strict=True)),
+            shares={},
+        )
+
+    def known_rows(self) -> ModelRows:
+        """All models with runs."""
+        return ModelRows(self.level, self.loadings, self._known_directions, self.noise)
+
+    def rows(self, catalog: Catalog, model_ids: Sequence[str]) -> ModelRows:
+        """Models with runs, and models that are known by their card or name alone."""
+        at = positions(self.model_ids, model_ids)
+        found = self.known_rows().take(np.maximum(at, 0))
+        new = np.flatnonzero(at < 0)
+        if new.size == 0:
+            return found
+        ids = [model_ids[int(i)] for i in new]
+        level, loadings, directions, noise = self._from_cards(catalog, ids)
+        merged = (found.level.copy(), found.loadings.copy(), found.directions.copy(),
+                  found.noise.copy())  # fmt: skip
+        for whole, part in zip(merged, (level, loadings, directions, noise), strict=True):
+            whole[new] = part
+        return ModelRows(*merged)
+
+    def _from_cards(
+        self, catalog: Catalog, model_ids: Sequence[str]
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        n = len(model_ids)
+        usual = float(np.mean(self.noise))
+        if self._model_process is None:
+            spread = float(self.level.var() + (self.loadings**2).sum(axis=1).mean())
+            return (
+                np.full(n, float(self.level.mean())),
+                np.tile(self.loadings.mean(axis=0), (n, 1)),
+                np.zeros((n, self._known_directions.shape[1])),
+                np.full(n, usual + spread),
+            )
+        views = self._model_vectors(catalog, model_ids)
+        mean, variance = self._model_process.predict(views)
+        told = self._target_center + mean * self._target_unit
+        directions = self._model_process.features(views) @ self._directions
+        open_variance = variance * self._target_unit**2
+        return told[:, 0], told[:, 1:], directions, usual + open_variance
+
+    def state(self) -> State:
+        """Everything that :meth:`from_state` needs."""
+        children = {"task_vectors": self._task_vectors.state(),
+                    "model_vectors": self._model_vectors.state()}  # fmt: skip
+        arrays = {
+            "level": self.level,
+            "loadings": self.loadings.astype(np.float32),
+            "noise": self.noise.astype(np.float32),
+            "factors": self.factors.astype(np.float32),
+            "known_directions": self._known_directions.astype(np.float32),
+        }
+        values = {
+            "task_ids": list(self.task_ids),
+            "model_ids": list(self.model_ids),
+            "level_variance": self.level_variance,
+            "views": [],
+        }
+        if self._task_process is not None:
+            children["task_process"] = self._task_process.state()
+            values["views"] = list(self._task_views)
+            arrays |= {f"task_view{i}": v for i, v in enumerate(self._task_views.values())}
+        if self._model_process is not None:
+            children["model_process"] = self._model_process.state()
+            arrays |= {"directions": self._directions, "target_center": self._target_center}
+            values["target_unit"] = self._target_unit
+        return State(values=values, arrays=arrays, children=children)
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Restore from :meth:`state`."""
+        model, values = cls(), state.values
+        arrays = {n: np.asarray(a, dtype=np.float64) for n, a in state.arrays.items()}
+        model.task_ids, model.model_ids = tuple(values["task_ids"]), tuple(values["model_ids"])
+        model.level, model.loadings = arrays["level"], arrays["loadings"]
+        model.noise, model.factors = arrays["noise"], arrays["factors"]
+        model.level_variance = float(values["level_variance"])
+        model._known_directions = arrays["known_directions"]
+        model._task_vectors = TaskVectors.from_state(state.children["task_vectors"])
+        model._model_vectors = ModelVectors.from_state(state.children["model_vectors"])
+        model._task_process = model._model_process = None
+        model._directions = arrays.get("directions", np.zeros((0, 0)))
+        if "task_process" in state.children:
+            model._task_process = CardProcess.from_state(state.children["task_process"])
+            names = values["views"]
+            model._task_views = {name: arrays[f"task_view{i}"] for i, name in enumerate(names)}
+        if "model_process" in state.children:
+            model._model_process = CardProcess.from_state(state.children["model_process"])
+            model._target_center = arrays["target_center"]
+            model._target_unit = float(values["target_unit"])
+        return model
+
+
+def _single(array: FloatArray) -> FloatArray:
+    """What single precision keeps of an array: an artifact holds no more."""
+    return array.astype(np.float32).astype(np.float64)
+
+
+def _task_card(catalog: Catalog, task_id: str) -> TaskCard:
+    return catalog.find_task_card(task_id) or TaskCard(task_id=task_id)
