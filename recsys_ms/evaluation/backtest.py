@@ -247,7 +247,7 @@ def _run_ranker(
             prediction = ranker.predict(held_out.query, held_out.model_ids)
             seconds = fit_seconds + time.perf_counter() - started
             if calibration is not None:
-                kept.append(_kept(ranker, name, fold, held_out, prediction, calibration))
+                kept.append(_kept(ranker, name, fold, held_out, calibration))
         except _RANKER_ERRORS as error:
             task_id = held_out.query.task_id
             _log.warning("ranker %s failed on %s of fold %s: %s", name, task_id, fold.name, error)
@@ -265,7 +265,6 @@ def _kept(
     name: str,
     fold: Fold,
     held_out: HeldOut,
-    prediction: Prediction,
     calibration: IntervalCalibration,
 ) -> pd.DataFrame:
     """Predictions of one task with their intervals, in the task's own metric."""
@@ -279,8 +278,9 @@ def _kept(
         n_known = len(query.observed)
     metric = ranker.metric_of(query)
     if ranker.scale_prior.can_place(metric, np.array(list(query.observed.values()))):
-        value = np.asarray(prediction.value)
-        predicted, low, high = calibration.around(ranker.scale_of(query), value, n_known)
+        belief = ranker.believe(query, held_out.model_ids)
+        predicted = belief.predicted
+        low, high = belief.interval(calibration.at(n_known))
     else:
         # No other task is measured in it: an order is all that can be predicted.
         predicted = low = high = np.full(len(held_out.model_ids), np.nan)

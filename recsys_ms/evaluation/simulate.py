@@ -28,16 +28,14 @@ from recsys_ms.evaluation.protocols import LeaveOneTaskOut
 from recsys_ms.evaluation.result import POPULARITY, RANDOM
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
-from recsys_ms.ranker.calibrate import calibrate
 from recsys_ms.ranker.costs import expected_costs
 from recsys_ms.ranker.names import make_ranker
-from recsys_ms.ranker.suggest import Budget, believed, next_runs
+from recsys_ms.ranker.suggest import Budget, next_runs
 
 #: Policy that follows expected improvement under a ranker's belief.
 EI: Final = "+ei"
 #: The same within a budget of GPU seconds.
 PLAN: Final = "+plan"
-_COVERAGE: Final = 0.8
 _N_RANDOM: Final = 50
 
 
@@ -278,13 +276,9 @@ class _Player:
     """A ranker that was trained without the task, and chooses runs on it."""
 
     def __init__(self, name: str, fold: Fold, catalog: Catalog | None, seed: int) -> None:
-        make = partial(make_ranker, name)
         catalog = catalog if catalog is not None else Catalog.empty()
         stream = named_stream(seed, "simulate", fold.name, name)
-        self._ranker: BaseRanker = make().fit(fold.train, catalog, rng=stream)
-        self._calibration = calibrate(
-            self._ranker, make, fold.train, catalog, coverage=_COVERAGE, seed=seed
-        )
+        self._ranker: BaseRanker = make_ranker(name).fit(fold.train, catalog, rng=stream)
 
     def picks(self, held_out: HeldOut, policy: str, purse: _Purse) -> IntArray:
         """Positions of the models in the order in which they are tried."""
@@ -294,37 +288,20 @@ class _Player:
             seen = {held_out.model_ids[i]: float(outcomes[i]) for i in tried}
             now = replace(asked, observed=seen)
             names = [held_out.model_ids[i] for i in left]
-            order = self._ranker.predict(now, names).order
             if policy == _name_of(policy) or not self._can_place(now):
-                at = int(np.argmax(order))
+                at = int(np.argmax(self._ranker.predict(now, names).order))
             else:
                 is_plan = policy.endswith(PLAN)
                 budget = Budget(cost=purse.left(tried)) if is_plan else Budget(n_runs=1)
-                at = self._most_improving(now, names, order, purse.expected[left], budget)
+                best = max(seen.values(), default=None)
+                belief = self._ranker.believe(now, names)
+                at = int(next_runs(belief, best, purse.expected[left], budget).chosen[0])
             tried.append(left[at])
         return np.array(tried, dtype=np.int64)
 
     def _can_place(self, query: TaskQuery) -> bool:
         metric = self._ranker.metric_of(query)
         return self._ranker.scale_prior.can_place(metric, np.array(list(query.observed.values())))
-
-    def _most_improving(
-        self,
-        query: TaskQuery,
-        names: Sequence[str],
-        order: FloatArray,
-        cost: FloatArray,
-        budget: Budget,
-    ) -> int:
-        """Position of the run that :func:`recsys_ms.ranker.suggest.next_runs` begins with."""
-        found = next_runs(
-            believed(self._ranker, self._calibration, query, names),
-            max(query.observed.values(), default=None),
-            cost,
-            budget,
-            order=order,
-        )
-        return int(found.chosen[0])
 
 
 def _name_of(policy: str) -> str:

@@ -11,13 +11,14 @@ import pandas as pd
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, UnknownIdError, UsageError
-from recsys_ms.core.types import BoolArray, FloatArray
+from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
+from recsys_ms.ranker.belief import Belief
 from recsys_ms.ranker.intervals import IntervalCalibration
 from recsys_ms.ranker.known import KnownOutcomes
 from recsys_ms.ranker.reasons import explanation_table, nearest_tasks, reasons_of
 
-_TRANSFER_PARTS: Final = frozenset({"nmf", "als"})
+_TRANSFER_PARTS: Final = frozenset({"nmf", "als", "transfer"})
 _META_PARTS: Final = frozenset({"lr", "fm", "gbdt"})
 
 
@@ -91,21 +92,18 @@ def answer_table(
     candidates = candidates_of(
         all_models if models is None else models, observed, catalog, constraints
     )
-    view = base.view(query)
-    scale = base.scale_of(query)
-    prediction = base.predict_view(view, candidates)
+    belief = base.believe(query, candidates)
     logged = np.array([history.get(model, np.nan) for model in candidates])
-    predicted, low, high = calibration.around(scale, prediction.value, len(query.observed))
+    order = _order_to_try(belief, logged, max(query.observed.values(), default=None))
+    order = order[: len(candidates) if top is None else top]
+    chosen, told = [candidates[int(i)] for i in order], belief.take(order)
+    logged, predicted = logged[order], told.predicted
+    low, high = told.interval(calibration.at(len(query.observed)))
     # What was reached is known: no prediction is better than the log.
     tried = ~np.isnan(logged)
     for column in (predicted, low, high):
         column[tried] = logged[tried]
-    # Among models that are predicted at the best possible value, the better one goes first.
-    expected = np.where(tried, logged, scale.center + scale.scale * prediction.value)
-    key = np.where(tried.any(), expected, prediction.order)
-    by_id = np.argsort(np.array(candidates, dtype=object), kind="stable")
-    order = by_id[np.argsort(-key[by_id], kind="stable")][: len(candidates) if top is None else top]
-    chosen = [candidates[int(i)] for i in order]
+    view = base.view(query)
     parts = base.parts(view, chosen)
     table = pd.DataFrame({"rank": np.arange(1, order.size + 1), "model_id": chosen})
     worst, best = (low, high) if sign > 0 else (high, low)
@@ -116,10 +114,10 @@ def answer_table(
         ("observed", logged),
     ):
         # Back to the metric's own direction; adding 0 turns a -0.0 into 0.
-        table[name] = outcome[order] * sign + 0.0
+        table[name] = outcome * sign + 0.0
     table["transfer_score"] = _mean_part(parts, _TRANSFER_PARTS, order.size)
     table["meta_score"] = _mean_part(parts, _META_PARTS, order.size)
-    counts, costs = known.n_tasks_by_model(), known.cost_by_model()
+    counts, costs = known.n_tasks_by_model, known.cost_by_model
     table["n_tasks"] = [counts.get(model, 0) for model in chosen]
     cards = catalog.models.reindex(chosen)
     for name in ("n_parameters", "gmacs"):
@@ -129,6 +127,24 @@ def answer_table(
     table["reasons"] = reasons_of(base, view, chosen, known=known, catalog=catalog, near=near)
     table.attrs["nearest_tasks"] = [asdict(task) for task in near]
     return table
+
+
+def _order_to_try(belief: Belief, logged: FloatArray, best: float | None) -> IntArray:
+    """Positions of models in the order to try them.
+
+    Models that were run already stand where what they reached is: before the first model that is not
+    expected to reach more.
+    """
+    tried = np.flatnonzero(~np.isnan(logged))
+    tried = tried[np.argsort(-logged[tried], kind="stable")]
+    rest = np.flatnonzero(np.isnan(logged))
+    rest = rest[np.argsort(-belief.take(rest).order(best), kind="stable")]
+    expected = np.where(np.isnan(logged), belief.predicted, logged)
+    # The most that is still expected, from each place of the order on.
+    ahead = np.maximum.accumulate(expected[rest][::-1])[::-1]
+    place = np.searchsorted(-ahead, -logged[tried], side="left")
+    found: IntArray = np.insert(rest, place, tried)
+    return found
 
 
 def explanation(

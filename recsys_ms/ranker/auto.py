@@ -294,7 +294,12 @@ class AutoRanker(BaseRanker):
             columns, outcomes = self._training.of_task(query.task_id)
             ids = self._training.model_ids
             found = {ids[int(j)]: float(v) for j, v in zip(columns, outcomes, strict=True)}
-        return {**found, **query.observed}
+        found |= query.observed
+        can_place = self._scale_prior.can_place(
+            self.metric_of(query), np.array(list(found.values()))
+        )
+        # One or two outcomes in a metric that no task has cannot be compared with anything.
+        return found if can_place else {}
 
     def _posterior(self, query: TaskQuery) -> TaskPosterior:
         seen = self.observed(query)
@@ -302,8 +307,6 @@ class AutoRanker(BaseRanker):
         outcomes = np.array([seen[i] for i in ids])
         metric = self.metric_of(query)
         if not self._scale_prior.can_place(metric, outcomes):
-            # One or two outcomes in a metric that no task has cannot be compared with anything.
-            ids, outcomes = [], np.empty(0)
             metric = self._scale_prior.main_metric
         scale = self._scale_prior.of_metric(metric, outcomes)
         prior = self._prior(self._described(query), ids)

@@ -4,7 +4,6 @@ Expected values, intervals, the order to try models in, and what a further run i
 properties of one belief, so that they cannot contradict each other.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -160,7 +159,9 @@ def greedy_maximum(
     n_chosen: int,
     *,
     best: float | None = None,
-    allowed: Callable[[IntArray], FloatArray] | None = None,
+    cost: FloatArray | None = None,
+    budget: float = float("inf"),
+    per_cost: bool = False,
 ) -> IntArray:
     """Choose rows one after the other, each adding most to the expected maximum.
 
@@ -174,8 +175,14 @@ def greedy_maximum(
     value : ndarray of shape (n_models,)
         Expected value, which decides where draws tell no difference.
     n_chosen : int
+        Rows at most.
     best : float, optional
         What was reached before.
+    cost : ndarray of shape (n_models,), optional
+        Of each row; a row is open as long as it fits into what is left of ``budget``.
+    budget : float
+    per_cost : bool
+        Choose by what a row adds per cost.
 
     Returns
     -------
@@ -183,28 +190,28 @@ def greedy_maximum(
         Positions, the first choice first.
     """
     n_models, n_draws = drawn.shape
-    chosen: list[int] = []
-    reached = np.full(n_draws, -np.inf if best is None else best)
+    spent = np.zeros(n_models) if cost is None else cost
+    unit = spent if per_cost else np.ones(n_models)
+    reached = np.full(n_draws, drawn.min(initial=0.0) if best is None else best)
+    gain = np.maximum(drawn - reached, 0.0).mean(axis=1)
+    closed_form = best is None and not per_cost
     free = np.ones(n_models, dtype=bool)
-    bound = np.full(n_models, np.inf)
-    for _ in range(min(n_chosen, n_models)):
-        if best is None and not chosen:
-            pick = int(np.argmax(value))
-        else:
-            if not np.isfinite(bound).any():
-                bound = np.maximum(drawn - reached, 0.0).mean(axis=1)
-                fresh = np.ones(n_models, dtype=bool)
-            else:
-                fresh = np.zeros(n_models, dtype=bool)
-            while True:
-                gain = np.where(free, bound, -1.0)
-                pick = int(np.lexsort((-value, -gain))[0])
-                if fresh[pick]:
-                    break
-                # A gain never grows as others are chosen: old gains bound new ones (Minoux 1978).
-                bound[pick] = np.maximum(drawn[pick] - reached, 0.0).mean()
-                fresh[pick] = True
+    chosen: list[int] = []
+    while len(chosen) < n_chosen:
+        free &= spent <= budget
+        if not free.any():
+            break
+        fresh = np.full(n_models, not chosen)
+        while True:
+            key = value if closed_form and not chosen else gain / unit
+            pick = int(np.lexsort((-value, -np.where(free, key, -np.inf)))[0])
+            if fresh[pick]:
+                break
+            # A gain never grows as others are chosen: old gains bound new ones (Minoux 1978).
+            gain[pick] = np.maximum(drawn[pick] - reached, 0.0).mean()
+            fresh[pick] = True
         chosen.append(pick)
         free[pick] = False
+        budget -= float(spent[pick])
         reached = np.maximum(reached, drawn[pick])
     return np.array(chosen, dtype=np.int64)

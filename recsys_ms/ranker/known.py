@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -13,7 +14,7 @@ from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class KnownOutcomes:
     """Outcomes of the training history, and of tasks added since.
 
@@ -50,11 +51,13 @@ class KnownOutcomes:
             known = {ids[int(j)]: float(v) for j, v in zip(columns, outcomes, strict=True)}
         return {**known, **self.added.get(task_id, {})}
 
+    @cached_property
     def n_tasks_by_model(self) -> dict[str, int]:
         """Number of training tasks that each model was run on."""
         counts = np.bincount(self.interactions.model_index, minlength=self.interactions.n_models)
         return dict(zip(self.interactions.model_ids, counts.tolist(), strict=True))
 
+    @cached_property
     def cost_by_model(self) -> dict[str, float]:
         """Mean GPU seconds of a run of each model, NaN where no run said."""
         costs = self.interactions.costs

@@ -31,6 +31,7 @@ from recsys_ms.ranker.intervals import IntervalCalibration
 from recsys_ms.ranker.known import KnownOutcomes
 from recsys_ms.ranker.manifest import trained_manifest
 from recsys_ms.ranker.names import RANKERS, make_ranker
+from recsys_ms.ranker.suggest import Budget, choose_runs
 
 from recsys_ms.ranker.training_data import interactions_of
 
@@ -241,9 +242,7 @@ class Ranker:
             constraints or Constraints(),
         )
         bounds = Budget(n_runs=5 if budget is None and cost is None else budget, cost=cost)
-        runs = choose_runs(
-            base, self._calibration, known, query, allowed, bounds, seed=self.config.seed
-        )
+        runs = choose_runs(base, known, query, allowed, bounds, seed=self.config.seed)
         chosen = runs["model_id"].tolist()
         answer = self.recommend(
             task, observed=observed, card=card, metric=metric, models=chosen, top=None

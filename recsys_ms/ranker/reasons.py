@@ -25,7 +25,8 @@ _PART_NAMES: Final = {
     "gbdt": "features (gbdt)",
     "gp": "Gaussian process (gp)",
     "fennec": "transfer and meta score",
-    "auto": "blend",
+    "transfer": "tasks and models that look alike",
+    "shape of outcomes": "how outcomes spread on past tasks",
 }
 #: Known tasks that the place of a cold task is told by.
 _N_NEAREST: Final = 3
@@ -78,7 +79,7 @@ def reasons_of(
 ) -> list[tuple[str, ...]]:
     """Exact contributions to each model's predicted value, then the runs and traits behind them."""
     parts = [_Told(each, known) for each in base.explain(view, models)]
-    counts = known.n_tasks_by_model()
+    counts = known.n_tasks_by_model
     return [
         (
             *_contributions(row, model, parts, view, is_cold=not counts.get(model, 0)),

@@ -1,34 +1,27 @@
-"""What to fine-tune next: the models that are expected to improve most on the best so far.
+"""What to fine-tune next: the models that are expected to add most to the best so far.
 
-Recommending orders models by what is expected of them. Suggesting also asks what is *not* known: a
-model that may turn out far better is worth a run, and two models that stand or fall together are
-not worth two. Both follow from a joint normal belief about all outcomes of the task.
+The same acquisition that orders a recommendation (:meth:`Belief.order`): runs are chosen one after
+the other, each the one that raises the expected maximum most, over draws from the joint belief. A
+model that may turn out far better is worth a run, and two models that stand or fall together are not
+worth two.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from recsys_ms.core.errors import DataError, UsageError
-from recsys_ms.core.rng import named_stream
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
+from recsys_ms.ranker.belief import Belief, greedy_maximum
 from recsys_ms.ranker.costs import expected_costs
-from recsys_ms.ranker.intervals import IntervalCalibration
-from recsys_ms.ranker.joint import Joint
 from recsys_ms.ranker.known import KnownOutcomes
 
-#: Draws behind what depends on several outcomes at once.
-_N_DRAWS: Final = 4096
 #: Runs of a plan that only a cost bounds: a hundredth adds nothing any more.
 MAX_PLAN: Final = 100
-#: Models that are looked at jointly, best first; the others are too far behind to be the next run.
-MAX_JOINT: Final = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,57 +68,15 @@ class Suggestion:
     p_best: FloatArray
 
 
-def believed(
-    base: BaseRanker,
-    calibration: IntervalCalibration,
-    query: TaskQuery,
-    model_ids: Sequence[str],
-) -> Joint:
-    """Joint belief about the outcomes of models, higher is better, in the task's metric.
-
-    How far outcomes stray from what is expected is what held-out tasks said, so that the belief
-    agrees with the intervals; how they do so together is the ranker's own.
-
-    Parameters
-    ----------
-    base : BaseRanker
-        Fitted.
-    calibration : IntervalCalibration
-        Of its intervals.
-    query : TaskQuery
-        The task, with what was observed.
-    model_ids : sequence of str, n_models of them
-        Models to ask about.
-    """
-    scale = base.scale_of(query)
-    joint = base.joint(base.view(query), model_ids)
-    normal = float(ndtri(0.5 + calibration.coverage / 2))
-    sd = calibration.half_width(scale, len(query.observed)) / normal
-    return joint.scaled(
-        scale.center,
-        scale.scale,
-        sd=sd,
-        center_sd=min(scale.center_sd, sd),
-        highest=scale.range[1],
-    )
-
-
 def next_runs(
-    joint: Joint,
+    belief: Belief,
     best: float | None,
     cost: FloatArray,
     budget: Budget,
     *,
-    order: FloatArray,
     seed: int = 0,
 ) -> Suggestion:
     """Choose runs one after the other, each the one that is expected to add most to the best.
-
-    The first is by expected improvement in closed form, each further one by what it adds to the
-    best of all before it, over draws from the joint belief: a greedy choice, within 1 - 1/e of the
-    best set since the expected maximum is submodular. Before any outcome, the improvement is that
-    on the mean of the task's models, and the ranker's own first choice goes first: its order is
-    made for finding a good model among the first few.
 
     A bound on the cost makes two plans of runs that fit into it: by gain, and by gain per second
     (Snoek, Larochelle & Adams 2012, section 3.2). By the second, many cheap runs of poor models may
@@ -135,89 +86,43 @@ def next_runs(
 
     Parameters
     ----------
-    joint : Joint
-        Belief about the candidates, higher is better.
+    belief : Belief
+        About the candidates.
     best : float or None
-        Best observed outcome; ``None`` before the first run.
+        Best observed outcome, higher is better; ``None`` before the first run.
     cost : ndarray of shape (n_models,)
         Expected cost of a run in GPU seconds, positive.
     budget : Budget
-    order : ndarray of shape (n_models,)
-        The ranker's sort key, higher first.
     seed : int
         Of the draws.
     """
-    n_models = joint.mean.size
-    drawn = np.ascontiguousarray(joint.draws(_N_DRAWS, named_stream(seed, "suggest")).T)
-    floor = np.full(_N_DRAWS, -np.inf if best is None else best)
-    is_best = np.bincount(
-        drawn.argmax(axis=0)[drawn.max(axis=0) > floor], minlength=n_models
-    ) / float(_N_DRAWS)
-    # Among models drawn above the best possible value, the one drawn highest counts as the best.
-    drawn = np.minimum(drawn, joint.highest)
-    if best is None:
-        floor = drawn.mean(axis=0)
-        first_gain = np.maximum(drawn - floor, 0.0).mean(axis=1)
-    else:
-        first_gain = joint.improvement(best)
-    first_key = order if best is None else first_gain
-    search = partial(_planned, drawn, floor, first_gain, cost, budget, joint.mean)
-    found = search(first_key=first_key)
+    fits = np.arange(cost.size) if budget.cost is None else np.flatnonzero(cost <= budget.cost)
+    at = fits[belief.take(fits).candidates()]
+    part, price = belief.take(at), cost[at]
+    drawn = part.draws(seed=seed)
+    limit = float("inf") if budget.cost is None else budget.cost
+    n_runs = min(at.size, budget.n_runs or MAX_PLAN)
+    floor = float(belief.predicted.mean()) if best is None else best
+
+    def plan(*, per_cost: bool) -> tuple[IntArray, FloatArray]:
+        chosen = greedy_maximum(
+            drawn, part.value, n_runs, best=best, cost=price, budget=limit, per_cost=per_cost
+        )
+        reached = np.maximum.accumulate(np.maximum(drawn[chosen], floor), axis=0)
+        before = np.vstack([np.full((1, drawn.shape[1]), floor), reached[:-1]])
+        return chosen, (reached - before).mean(axis=1) if chosen.size else np.empty(0)
+
+    found = plan(per_cost=False)
     if budget.cost is not None:
-        by_second = search(first_key=first_gain / cost, per=cost)
-        found = max(found, by_second, key=lambda plan: plan[1].sum())
-    return Suggestion(*found, is_best[found[0]])
-
-
-def _planned(
-    drawn: FloatArray,
-    floor: FloatArray,
-    first_gain: FloatArray,
-    cost: FloatArray,
-    budget: Budget,
-    mean: FloatArray,
-    *,
-    first_key: FloatArray,
-    per: FloatArray | None = None,
-) -> tuple[IntArray, FloatArray]:
-    """Greedy choice: positions and gains of the runs, by gain, or by gain per something.
-
-    ``drawn`` has shape (n_models, n_draws), ``floor`` (n_draws,).
-    """
-    n_models = mean.size
-    unit = np.ones(n_models) if per is None else per
-    left = np.inf if budget.cost is None else budget.cost
-    open_to = np.ones(n_models, dtype=bool)
-    chosen: list[int] = []
-    gains: list[float] = []
-    gain, reached = first_gain, floor
-    while len(chosen) < min(n_models, budget.n_runs or MAX_PLAN):
-        open_to &= cost <= left
-        if not open_to.any():
-            break
-        if len(chosen) == 1:
-            gain = np.maximum(drawn - reached, 0.0).mean(axis=1)
-        is_fresh = np.full(n_models, len(chosen) <= 1)
-        while True:
-            key = first_key if not chosen else gain / unit
-            # Where nothing is expected of any, the likeliest go first.
-            at = int(np.lexsort((-mean, -np.where(open_to, key, -np.inf)))[0])
-            if is_fresh[at]:
-                break
-            # What a run adds never grows as others are made: gains of before bound those of now.
-            gain[at] = np.maximum(drawn[at] - reached, 0.0).mean()
-            is_fresh[at] = True
-        chosen.append(at)
-        gains.append(float(gain[at]))
-        reached = np.maximum(reached, drawn[at])
-        open_to[at] = False
-        left -= float(cost[at])
-    return np.array(chosen, dtype=np.int64), np.array(gains)
+        found = max(found, plan(per_cost=True), key=lambda each: each[1].sum())
+    winner = drawn.argmax(axis=0)
+    beats = drawn.max(axis=0) > (-np.inf if best is None else best)
+    p_best = np.bincount(winner[beats], minlength=at.size) / float(drawn.shape[1])
+    return Suggestion(at[found[0]], found[1], p_best[found[0]])
 
 
 def choose_runs(
     base: BaseRanker,
-    calibration: IntervalCalibration,
     known: KnownOutcomes,
     query: TaskQuery,
     candidates: Sequence[str],
@@ -243,11 +148,6 @@ def choose_runs(
     open_to = [model for model in candidates if model not in query.observed]
     if not open_to:
         raise DataError(f"every model that may be suggested for {query.task_id!r} was run already")
-    prediction = base.predict(query, open_to)
-    order = prediction.order
-    if len(open_to) > MAX_JOINT:
-        ahead = np.argsort(-prediction.value, kind="stable")[:MAX_JOINT]
-        open_to, order = [open_to[int(i)] for i in ahead], order[ahead]
     cost = expected_costs(known.interactions, query.task_id, open_to)
     if budget.cost is not None and cost is None:
         raise DataError(
@@ -256,8 +156,7 @@ def choose_runs(
         )
     filled = np.ones(len(open_to)) if cost is None else cost
     best = max(query.observed.values(), default=None)
-    joint = believed(base, calibration, query, open_to)
-    found = next_runs(joint, best, filled, budget, order=order, seed=seed)
+    found = next_runs(base.believe(query, open_to), best, filled, budget, seed=seed)
     if not found.chosen.size:
         raise DataError(
             f"no run fits into {budget.cost:g} GPU seconds: the cheapest of {len(open_to)} models "
