@@ -1,11 +1,12 @@
 """The default ranker: one Gaussian posterior over a task's models (docs/explanation/ranker.md)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
 
+from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cold_start.placement import Placed
 from recsys_ms.core.rng import named_stream, seed_from
@@ -37,11 +38,13 @@ POPULARITY_PART: Final = "popularity"
 TRANSFER_PART: Final = "transfer"
 OBSERVED_PART: Final = "observed runs"
 SHAPE_PART: Final = "shape of outcomes"
-"""Held-out evidence: tasks that are left out, in how many folds, and rows of each that are judged.
-More than this changes no strength or weight on the public histories by more than its own error."""
+#: Evidence: folds of held-out tasks and of held-out models, tasks that are held out or asked at most,
+#: and models of each that are judged. It bounds the cost; weights and strengths are a dozen numbers,
+#: which a hundred tasks tell well.
 _N_FOLDS: Final = 5
 _N_MODEL_FOLDS: Final = 3
 _MAX_HELD_OUT: Final = 100
+_MAX_ASKED: Final = 8
 _MAX_ROWS: Final = 300
 _MIN_TASKS: Final = 3
 _MIN_MODELS: Final = 10
@@ -52,7 +55,7 @@ class _Fold:
     """A transfer model and parts that did not see some tasks, with what is needed to ask them."""
 
     model: TransferModel
-    parts: tuple[BaseRanker, ...]
+    parts: dict[str, BaseRanker]
     scale: ScalePrior
     shape: OutcomeShape
 
@@ -67,6 +70,27 @@ class _Question:
     columns: FloatArray
     placed: tuple[FloatArray, float]
     known: ModelRows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _KnownModels:
+    """All models that may be asked about: what is known of them, and their weights in the stack."""
+
+    ids: tuple[str, ...]
+    at: dict[str, int]
+    rows: ModelRows
+    weights: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ToldOfTask:
+    """What was worked out of the task that was asked about last, for all known models."""
+
+    task_id: str
+    card: TaskCard | None
+    columns: FloatArray
+    factors: FloatArray
+    variance: float
 
 
 class AutoRanker(BaseRanker):
@@ -88,6 +112,8 @@ class AutoRanker(BaseRanker):
         standard = standardize(interactions, "zscore").scores
         self._shape = OutcomeShape.fit(interactions, normal, standard)
         self._training = interactions
+        self._forget()
+        self._candidates = self._candidate_parts(interactions)
         questions = list(self._questions(interactions, normal, standard, seed))
         self._stack = self._stacked(questions, interactions, normal)
         self._cold_stack = self._stacked_models(interactions, normal, seed)
@@ -96,12 +122,26 @@ class AutoRanker(BaseRanker):
         self._errors = self._strayed(questions, held_out, interactions, seed)
         self._model = TransferModel().fit(interactions, normal, self._catalog, self._config)
         used = (self._stack.weights + self._cold_stack.weights)[2:] > 0.0
+        del self._candidates
         self._parts = {
             name: make().fit(interactions, self._catalog, rng=named_stream(seed, "part", name))
             for (name, make), is_used in zip(PARTS.items(), used, strict=True)
             if is_used
         }
         self.choices: JsonDict = self._choices()
+
+    def _candidate_parts(self, interactions: Interactions) -> dict[str, tuple[str, ...]]:
+        """Heads that may enter the stack for models with runs, and for models without.
+
+        Of two models with runs a head tells more than popularity only by what is known of the task
+        or of the pair; of models without runs by their cards.
+        """
+        scored = bool(self._catalog.scores.names)
+        tasks = scored or any(
+            self._catalog.find_task_card(task_id) is not None for task_id in interactions.task_ids
+        )
+        models = scored or not self._catalog.models.empty
+        return {"task": tuple(PARTS) if tasks else (), "model": tuple(PARTS) if models else ()}
 
     def _choices(self) -> JsonDict:
         names = (POPULARITY_PART, TRANSFER_PART, *PARTS)
@@ -120,12 +160,15 @@ class AutoRanker(BaseRanker):
     def _fold(
         self, train: Interactions, normal: FloatArray, standard: FloatArray, seed: int, name: str
     ) -> _Fold:
+        axis, _, _ = name.partition(" ")
         return _Fold(
             model=TransferModel().fit(train, normal, self._catalog, self._config),
-            parts=tuple(
-                make().fit(train, self._catalog, rng=named_stream(seed, "fold", name, part))
-                for part, make in PARTS.items()
-            ),
+            parts={
+                part: PARTS[part]().fit(
+                    train, self._catalog, rng=named_stream(seed, "fold", name, part)
+                )
+                for part in self._candidates[axis]
+            },
             scale=ScalePrior.fit(train),
             shape=OutcomeShape.fit(train, normal, standard),
         )
@@ -167,9 +210,8 @@ class AutoRanker(BaseRanker):
         described = TaskView(task_id=task_id, card=self._catalog.find_task_card(task_id))
         placed = fold.model.place(task_id, described.card)
         models = fold.model.rows(self._catalog, ids)
-        columns = [models.level, models.level + models.loadings @ placed[0]]
-        columns += [part.predict_view(described, ids).value for part in fold.parts]
-        return _Question(fold, task, rows, np.column_stack(columns), placed, models)
+        columns = _columns(models, placed[0], fold.parts, described, ids)
+        return _Question(fold, task, rows, columns, placed, models)
 
     def _stacked(
         self, questions: Sequence[_Question], interactions: Interactions, normal: FloatArray
@@ -185,7 +227,7 @@ class AutoRanker(BaseRanker):
     ) -> Stack:
         """Weights for models without runs, from models that were held out of all tasks."""
         prior = Stack.prior(2 + len(PARTS))
-        if interactions.n_models < _MIN_MODELS or interactions.n_interactions > 100_000:
+        if interactions.n_models < _MIN_MODELS or not self._candidates["model"]:
             return prior
         families = [self._family(model_id) for model_id in interactions.model_ids]
         standard = standardize(interactions, "zscore").scores
@@ -197,7 +239,8 @@ class AutoRanker(BaseRanker):
                 continue
             train = interactions.select(~inside)
             fold = self._fold(train, normal[~inside], standard[~inside], seed, f"model {number}")
-            for task in np.unique(interactions.task_index[inside]):
+            tasks = np.unique(interactions.task_index[inside])
+            for task in named_stream(seed, "asked", str(number)).permutation(tasks)[:_MAX_ASKED]:
                 rows = np.flatnonzero(inside & (interactions.task_index == task))
                 ids = [interactions.model_ids[int(j)] for j in interactions.model_index[rows]]
                 task_id = interactions.task_ids[int(task)]
@@ -205,9 +248,7 @@ class AutoRanker(BaseRanker):
                 own = fold.model.rows(self._catalog, ids)
                 at = positions(fold.model.task_ids, [task_id])[0]
                 factors = fold.model.factors[at] if at >= 0 else 0.0 * fold.model.factors[0]
-                columns = [own.level, own.level + own.loadings @ factors]
-                columns += [part.predict_view(described, ids).value for part in fold.parts]
-                predicted[rows] = np.column_stack(columns)
+                predicted[rows] = _columns(own, factors, fold.parts, described, ids)
         return fit_stack(predicted, normal, interactions.task_index)
 
     def _family(self, model_id: str) -> str | None:
@@ -268,6 +309,7 @@ class AutoRanker(BaseRanker):
     def use_catalog(self, catalog: Catalog) -> None:
         """Use a catalog that has grown since training, in all parts."""
         super().use_catalog(catalog)
+        self._forget()
         for part in self._parts.values():
             part.use_catalog(catalog)
 
@@ -302,6 +344,11 @@ class AutoRanker(BaseRanker):
         return found if can_place else {}
 
     def _posterior(self, query: TaskQuery) -> TaskPosterior:
+        if self._answered is None or self._answered[0] is not query:
+            self._answered = query, self._conditioned(query)
+        return self._answered[1]
+
+    def _conditioned(self, query: TaskQuery) -> TaskPosterior:
         seen = self.observed(query)
         ids = sorted(seen)
         outcomes = np.array([seen[i] for i in ids])
@@ -326,23 +373,61 @@ class AutoRanker(BaseRanker):
     def _expected(
         self, task: TaskView, model_ids: Sequence[str]
     ) -> tuple[FloatArray, FloatArray, ModelRows, float]:
-        """Columns of the stack and their weights, (n_models, n_parts) each, and what else is known."""
+        """Columns of the stack and their weights, (n_models, n_parts) each, and what else is known.
+
+        Everything about a task is worked out once for all models: a request asks many times.
+        """
+        known = self._known_models()
+        told = self._told_of(task)
+        at = np.array([known.at.get(model_id, -1) for model_id in model_ids], dtype=np.int64)
+        if (at >= 0).all():
+            return told.columns[at], known.weights[at], known.rows.take(at), told.variance
+        # A model that neither the history nor the catalog has, known by its name alone.
         rows = self._model.rows(self._catalog, model_ids)
-        if task.task_id in self._model.task_ids:
-            factors, variance = self._model.place_known(task.task_id)
-        else:
-            factors, variance = self._model.place(task.task_id, task.card)
-        columns = [rows.level, rows.level + rows.loadings @ factors]
-        for name in PARTS:
-            part = self._parts.get(name)
-            columns.append(
-                np.zeros(len(model_ids))
-                if part is None or not model_ids
-                else part.predict_view(task, model_ids).value
+        weights = np.where((at >= 0)[:, None], known.weights[at], self._cold_stack.weights)
+        columns = _columns(rows, told.factors, self._parts, task, model_ids)
+        return columns, weights, rows, told.variance
+
+    def _known_models(self) -> "_KnownModels":
+        """All models of the history and of the catalog."""
+        if self._all_models is None:
+            cold = self._catalog.models.index.difference(list(self._model.model_ids))
+            ids = (*self._model.model_ids, *cold)
+            has_runs = np.arange(len(ids)) < len(self._model.model_ids)
+            self._all_models = _KnownModels(
+                ids=ids,
+                at={model_id: i for i, model_id in enumerate(ids)},
+                rows=self._model.rows(self._catalog, ids) if len(cold) else self._model.known_rows(),
+                weights=np.where(
+                    has_runs[:, None], self._stack.weights, self._cold_stack.weights
+                ),
             )
-        has_runs = positions(self._model.model_ids, model_ids) >= 0
-        weights = np.where(has_runs[:, None], self._stack.weights, self._cold_stack.weights)
-        return np.column_stack(columns), weights, rows, variance
+        return self._all_models
+
+    def _told_of(self, task: TaskView) -> "_ToldOfTask":
+        if self._told is None or self._told.task_id != task.task_id or self._told.card != task.card:
+            known = self._known_models()
+            if task.task_id in self._model.task_ids:
+                factors, variance = self._model.place_known(task.task_id)
+            else:
+                factors, variance = self._model.place(task.task_id, task.card)
+            used = known.weights[:, 2:] > 0.0
+            columns = np.zeros((len(known.ids), 2 + len(PARTS)))
+            columns[:, :2] = _columns(known.rows, factors, {}, task, known.ids)[:, :2]
+            described = TaskView(task_id=task.task_id, card=task.card)
+            for i, name in enumerate(PARTS):
+                rows = np.flatnonzero(used[:, i])
+                if rows.size:
+                    ids = [known.ids[int(j)] for j in rows]
+                    columns[rows, 2 + i] = self._parts[name].predict_view(described, ids).value
+            self._told = _ToldOfTask(task.task_id, task.card, columns, factors, variance)
+        return self._told
+
+    def _forget(self) -> None:
+        """Nothing is worked out of any task: the model or the catalog is another."""
+        self._all_models: _KnownModels | None = None
+        self._told: _ToldOfTask | None = None
+        self._answered: tuple[TaskQuery, TaskPosterior] | None = None
 
     def parts(
         self, task: TaskView, model_ids: Sequence[str]
@@ -450,7 +535,26 @@ class AutoRanker(BaseRanker):
         }
         self._training = None
         self._errors = {}
+        self._forget()
 
 
 def _query_of(task: TaskView) -> TaskQuery:
     return task.query or TaskQuery(task_id=task.task_id, card=task.card)
+
+
+def _columns(
+    rows: ModelRows,
+    factors: FloatArray,
+    parts: Mapping[str, BaseRanker],
+    task: TaskView,
+    model_ids: Sequence[str],
+) -> FloatArray:
+    """Popularity, transfer score and heads of some models on one task, (n_models, n_parts)."""
+    found = np.zeros((len(model_ids), 2 + len(PARTS)))
+    found[:, 0] = rows.level
+    found[:, 1] = rows.level + rows.loadings @ factors
+    if model_ids:
+        for at, name in enumerate(PARTS, start=2):
+            if name in parts:
+                found[:, at] = parts[name].predict_view(task, model_ids).value
+    return found

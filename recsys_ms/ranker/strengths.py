@@ -19,7 +19,7 @@ from recsys_ms.core.types import FloatArray
 from recsys_ms.ranker.posterior import TaskPrior
 
 #: Numbers of observed runs that the strengths are to serve.
-N_OBSERVED: Final = (0, 1, 3, 5, 10, 20)
+N_OBSERVED: Final = (0, 1, 3, 10)
 #: Bounds of the logarithms of the three strengths.
 _BOUNDS: Final = ((-5.0, 1.0), (-7.0, 1.0), (-1.5, 1.5))
 _START: Final = (-0.3, -3.0, 0.1)
