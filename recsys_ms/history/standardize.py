@@ -73,7 +73,9 @@ def standardize(interactions: Interactions, method: Standardization) -> Standard
     center = np.zeros(interactions.n_tasks)
     scale = np.ones(interactions.n_tasks)
     if method == "none":
-        return StandardizedOutcomes(method=method, scores=interactions.outcomes, center=center, scale=scale)
+        return StandardizedOutcomes(
+            method=method, scores=interactions.outcomes, center=center, scale=scale
+        )
     if method == "logit":
         outcomes = _logit(interactions, interactions.outcomes)
     scores = np.zeros_like(outcomes)

@@ -1,7 +1,7 @@
 """The default ranker: one Gaussian posterior over a task's models (docs/explanation/ranker.md)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import ClassVar, Final
 
 import numpy as np
@@ -24,7 +24,7 @@ from recsys_ms.ranker.outcome_shape import OutcomeShape
 from recsys_ms.ranker.popularity import positions
 from recsys_ms.ranker.posterior import TaskPosterior, TaskPrior, condition
 from recsys_ms.ranker.stack import Stack, fit_stack
-from recsys_ms.ranker.strengths import HeldOutTask, Strengths, fit_strengths
+from recsys_ms.ranker.strengths import HeldOutTask, Strengths, fit_bend, fit_strengths
 from recsys_ms.ranker.task_scale import ScalePrior, TaskScale, to_link
 from recsys_ms.ranker.transfer_model import ModelRows, TransferModel
 
@@ -118,9 +118,14 @@ class AutoRanker(BaseRanker):
         self._stack = self._stacked(questions, interactions, normal)
         self._cold_stack = self._stacked_models(interactions, normal, seed)
         held_out = [self._held_out_task(each, interactions, normal) for each in questions]
-        self._strengths = fit_strengths(held_out, seed=seed)
+        strengths = fit_strengths(held_out, seed=seed)
+        reached = [standard[each.rows] for each in questions]
+        shapes = [each.fold.shape for each in questions]
+        self._strengths = fit_bend(held_out, reached, shapes, strengths)
         self._errors = self._strayed(questions, held_out, interactions, seed)
-        self._model = TransferModel().fit(interactions, normal, self._catalog, self._config)
+        self._model = TransferModel().fit(
+            interactions, normal, standard, self._shape, self._catalog, self._config
+        )
         used = (self._stack.weights + self._cold_stack.weights)[2:] > 0.0
         del self._candidates
         self._parts = {
@@ -149,11 +154,7 @@ class AutoRanker(BaseRanker):
             "stack": dict(zip(names, self._stack.weights.tolist(), strict=True)),
             "stack_strength": self._stack.strength,
             "stack_cold_models": dict(zip(names, self._cold_stack.weights.tolist(), strict=True)),
-            "strengths": {
-                "factors": self._strengths.factors,
-                "directions": self._strengths.directions,
-                "noise": self._strengths.noise,
-            },
+            "strengths": asdict(self._strengths),
             "factor_sizes": np.sqrt((self._model.loadings**2).mean(axis=0)).tolist(),
         }
 
@@ -161,8 +162,9 @@ class AutoRanker(BaseRanker):
         self, train: Interactions, normal: FloatArray, standard: FloatArray, seed: int, name: str
     ) -> _Fold:
         axis, _, _ = name.partition(" ")
+        shape = OutcomeShape.fit(train, normal, standard)
         return _Fold(
-            model=TransferModel().fit(train, normal, self._catalog, self._config),
+            model=TransferModel().fit(train, normal, standard, shape, self._catalog, self._config),
             parts={
                 part: PARTS[part]().fit(
                     train, self._catalog, rng=named_stream(seed, "fold", name, part)
@@ -170,7 +172,7 @@ class AutoRanker(BaseRanker):
                 for part in self._candidates[axis]
             },
             scale=ScalePrior.fit(train),
-            shape=OutcomeShape.fit(train, normal, standard),
+            shape=shape,
         )
 
     def _questions(
@@ -183,9 +185,7 @@ class AutoRanker(BaseRanker):
         share = -(-_MAX_HELD_OUT // len(folds))
         track = self.progress.track(folds, total=len(folds), description="held-out tasks")
         for number, tasks in enumerate(track):
-            chosen = np.sort(
-                named_stream(seed, "held out", str(number)).permutation(tasks)[:share]
-            )
+            chosen = np.sort(named_stream(seed, "held out", str(number)).permutation(tasks)[:share])
             inside = np.isin(interactions.task_index, chosen)
             if inside.all():
                 continue
@@ -194,9 +194,7 @@ class AutoRanker(BaseRanker):
             for task in chosen:
                 yield self._question(fold, interactions, int(task), seed)
 
-    def _question(
-        self, fold: _Fold, interactions: Interactions, task: int, seed: int
-    ) -> _Question:
+    def _question(self, fold: _Fold, interactions: Interactions, task: int, seed: int) -> _Question:
         task_id = interactions.task_ids[task]
         begin, end = np.searchsorted(interactions.task_index, [task, task + 1])
         rows = np.arange(begin, end)
@@ -222,9 +220,7 @@ class AutoRanker(BaseRanker):
         predicted = np.vstack([each.columns for each in questions])
         return fit_stack(predicted, normal[rows], interactions.task_index[rows])
 
-    def _stacked_models(
-        self, interactions: Interactions, normal: FloatArray, seed: int
-    ) -> Stack:
+    def _stacked_models(self, interactions: Interactions, normal: FloatArray, seed: int) -> Stack:
         """Weights for models without runs, from models that were held out of all tasks."""
         prior = Stack.prior(2 + len(PARTS))
         if interactions.n_models < _MIN_MODELS or not self._candidates["model"]:
@@ -266,6 +262,7 @@ class AutoRanker(BaseRanker):
             factors=question.known.loadings * np.sqrt(variance),
             directions=question.known.directions,
             noise=question.known.noise,
+            bend=question.known.bend,
             normal=normal[question.rows],
         )
 
@@ -284,9 +281,7 @@ class AutoRanker(BaseRanker):
             metric = interactions.metrics[question.task]
             if metric not in question.fold.scale.metrics:
                 continue
-            prior = self._strengths.prior(
-                task.mean, task.level, task.factors, task.directions, task.noise
-            )
+            prior = task.prior(self._strengths)
             scale = question.fold.scale.of_metric(metric, np.empty(0))
             outcomes = interactions.outcomes[question.rows]
             compared = interactions.comparable[question.rows]
@@ -368,6 +363,7 @@ class AutoRanker(BaseRanker):
             rows.loadings * np.sqrt(variance),
             rows.directions,
             rows.noise,
+            rows.bend,
         )
 
     def _expected(
@@ -397,10 +393,10 @@ class AutoRanker(BaseRanker):
             self._all_models = _KnownModels(
                 ids=ids,
                 at={model_id: i for i, model_id in enumerate(ids)},
-                rows=self._model.rows(self._catalog, ids) if len(cold) else self._model.known_rows(),
-                weights=np.where(
-                    has_runs[:, None], self._stack.weights, self._cold_stack.weights
-                ),
+                rows=self._model.rows(self._catalog, ids)
+                if len(cold)
+                else self._model.known_rows(),
+                weights=np.where(has_runs[:, None], self._stack.weights, self._cold_stack.weights),
             )
         return self._all_models
 
@@ -508,9 +504,7 @@ class AutoRanker(BaseRanker):
             values={
                 "stack": self._stack.weights.tolist(),
                 "cold_stack": self._cold_stack.weights.tolist(),
-                "strengths": [
-                    self._strengths.factors, self._strengths.directions, self._strengths.noise
-                ],
+                "strengths": asdict(self._strengths),
                 "choices": self.choices,
             },
             arrays={"shape": self._shape.values},
@@ -518,13 +512,13 @@ class AutoRanker(BaseRanker):
                 "model": self._model.state(),
                 **{f"part_{name}": part.state() for name, part in self._parts.items()},
             },
-        )  # fmt: skip
+        )
 
     def _restore(self, state: State) -> None:
         values = state.values
         self._stack = Stack(np.array(values["stack"]), float("nan"), float("nan"))
         self._cold_stack = Stack(np.array(values["cold_stack"]), float("nan"), float("nan"))
-        self._strengths = Strengths(*values["strengths"])
+        self._strengths = Strengths(**values["strengths"])
         self.choices = values["choices"]
         self._shape = OutcomeShape(np.asarray(state.arrays["shape"], dtype=np.float64))
         self._model = TransferModel.from_state(state.children["model"])

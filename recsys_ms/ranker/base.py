@@ -211,7 +211,7 @@ class BaseRanker(ABC):
         if not self._scale_prior.can_place(metric, outcomes):
             metric = self._scale_prior.main_metric
         return condition(
-            TaskPrior(expected, np.zeros((len(ids), 0)), self._noise(len(ids))),
+            TaskPrior.independent(expected, self._noise(len(ids))),
             outcomes,
             self._scale_prior.of_metric(metric, outcomes),
             OutcomeShape.normal(),
@@ -236,7 +236,7 @@ class BaseRanker(ABC):
         Unless a ranker knows better, its errors are independent and alike.
         """
         value = self.predict(query, model_ids).value
-        prior = TaskPrior(value, np.zeros((value.size, 0)), self._noise(value.size))
+        prior = TaskPrior.independent(value, self._noise(value.size))
         return self._scaled(query).believe(prior)
 
     @final

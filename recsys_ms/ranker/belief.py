@@ -28,7 +28,7 @@ N_GREEDY: Final = 5
 class Belief:
     """A joint belief about the outcomes of some models on one task.
 
-    ``outcome = c + s g(n)`` on the scale of the metric's link, with
+    ``outcome = c + s (g(n) + bend)`` on the scale of the metric's link, with
     ``n = mean + root · z + noise``, ``z ~ N(0, I)``.
 
     Attributes
@@ -39,6 +39,8 @@ class Belief:
         What moves models together.
     noise : ndarray of shape (n_models,)
         Variance of what moves each alone.
+    bend : ndarray of shape (n_models,)
+        See :class:`recsys_ms.ranker.posterior.TaskPrior`.
     between_sd : ndarray of shape (n_models,)
         Standard deviation of the outcome that is due to the task's unknown location and spread, on
         the link's scale.
@@ -51,6 +53,7 @@ class Belief:
     mean: FloatArray
     root: FloatArray
     noise: FloatArray
+    bend: FloatArray
     between_sd: FloatArray
     scale: TaskScale
     shape: OutcomeShape
@@ -64,6 +67,10 @@ class Belief:
     @cached_property
     def value(self) -> FloatArray:
         """Expected standardised outcome, (n_models,)."""
+        return self._shaped + self.bend
+
+    @cached_property
+    def _shaped(self) -> FloatArray:
         return self.shape.expected(self.mean, self.sd)
 
     @property
@@ -98,8 +105,8 @@ class Belief:
 
     def _sides(self) -> tuple[FloatArray, FloatArray]:
         spread = self.scale.scale
-        below = spread * np.maximum(self.value - self.shape(self.mean - self.sd), 1e-9)
-        above = spread * np.maximum(self.shape(self.mean + self.sd) - self.value, 1e-9)
+        below = spread * np.maximum(self._shaped - self.shape(self.mean - self.sd), 1e-9)
+        above = spread * np.maximum(self.shape(self.mean + self.sd) - self._shaped, 1e-9)
         return np.hypot(below, self.between_sd), np.hypot(above, self.between_sd)
 
     def take(self, at: IntArray) -> "Belief":
@@ -108,6 +115,7 @@ class Belief:
             self.mean[at],
             self.root[at],
             self.noise[at],
+            self.bend[at],
             self.between_sd[at],
             self.scale,
             self.shape,
@@ -120,7 +128,8 @@ class Belief:
         alone = rng.standard_normal((self.mean.size, n_draws))
         normal = self.mean[:, None] + self.root @ together
         normal += np.sqrt(self.noise)[:, None] * alone
-        return self.scale.outcome(self.scale.center + self.scale.scale * self.shape(normal))
+        standard = self.shape(normal) + self.bend[:, None]
+        return self.scale.outcome(self.scale.center + self.scale.scale * standard)
 
     def candidates(self, n: int = N_CANDIDATES) -> IntArray:
         """Positions of the models that may be the next run, by what they may reach."""

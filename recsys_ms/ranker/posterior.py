@@ -35,15 +35,24 @@ class TaskPrior:
         Their inner products are the covariance of what moves models together.
     noise : ndarray of shape (n_models,)
         Variance of what moves each alone, positive.
+    bend : ndarray of shape (n_models,)
+        By how much a model's standardised outcomes differ from what the common shape makes of its
+        normal scores, on average: a model that collapses now and then has a negative one.
     """
 
     mean: FloatArray
     loadings: FloatArray
     noise: FloatArray
+    bend: FloatArray
+
+    @classmethod
+    def independent(cls, mean: FloatArray, noise: FloatArray) -> "TaskPrior":
+        """Models that nothing moves together, each with the common shape."""
+        return cls(mean, np.zeros((mean.size, 0)), noise, np.zeros(mean.size))
 
     def take(self, at: IntArray) -> "TaskPrior":
         """The rows at some positions."""
-        return TaskPrior(self.mean[at], self.loadings[at], self.noise[at])
+        return TaskPrior(self.mean[at], self.loadings[at], self.noise[at], self.bend[at])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +91,8 @@ class TaskPosterior:
         # Location, spread and shift of one hypothesis go together: what they leave open of an
         # outcome is less than the sum of what each leaves open.
         sd = np.sqrt((root**2).sum(axis=1) + prior.noise)
-        middle, slope = self.shape.expected(mean, sd), self.shape.slope(mean)
+        middle = self.shape.expected(mean, sd) + prior.bend
+        slope = self.shape.slope(mean)
         moved = (self.shift - mean_shift) @ prior.loadings.T
         told = self.center[:, None] + self.spread[:, None] * (middle + slope * moved)
         apart = told - self.weight @ told
@@ -93,6 +103,7 @@ class TaskPosterior:
             mean=mean,
             root=root,
             noise=prior.noise,
+            bend=prior.bend,
             between_sd=np.sqrt(np.maximum(between, 0.0)),
             scale=self.scale,
             shape=self.shape,
@@ -135,7 +146,7 @@ def condition(
         )
     center, spread, log_weight = _grid(prior, outcomes, metric, shape)
     standard = (outcomes - center[:, None]) / spread[:, None]
-    normal = shape.inverse(standard)
+    normal = shape.inverse(standard - prior.bend)
     # Density of the outcome from that of its normal score.
     log_weight -= np.log(shape.slope(normal)).sum(axis=1) + outcomes.size * np.log(spread)
     left = normal - prior.mean
@@ -167,13 +178,11 @@ def _grid(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Hypotheses: locations around what the outcomes say, for each spread; their log prior."""
     tried = hypotheses(metric)
-    expected = shape(prior.mean)
+    expected = shape(prior.mean) + prior.bend
     variance = float(np.mean((prior.loadings**2).sum(axis=1) + prior.noise))
     precision = 1.0 / tried.center_sd**2 + outcomes.size / (tried.spread**2 * variance)
     told = (outcomes - tried.spread[:, None] * expected).sum(axis=1)
-    around = (
-        tried.center / tried.center_sd**2 + told / (tried.spread**2 * variance)
-    ) / precision
+    around = (tried.center / tried.center_sd**2 + told / (tried.spread**2 * variance)) / precision
     step = 1.0 / np.sqrt(precision)
     center = around[:, None] + step[:, None] * _LOCATIONS
     distance = (center - tried.center[:, None]) / tried.center_sd[:, None]

@@ -8,7 +8,7 @@ and observed runs move nothing but the level.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.types import FloatArray
+from recsys_ms.ranker.outcome_shape import OutcomeShape
 from recsys_ms.ranker.posterior import TaskPrior
 
 #: Numbers of observed runs that the strengths are to serve.
@@ -40,6 +41,7 @@ class HeldOutTask:
         Loadings times the standard deviation of the factors.
     directions : ndarray of shape (n_models, n_directions)
     noise : ndarray of shape (n_models,)
+    bend : ndarray of shape (n_models,)
     normal : ndarray of shape (n_models,)
         Normal scores that were reached.
     """
@@ -50,7 +52,14 @@ class HeldOutTask:
     factors: FloatArray
     directions: FloatArray
     noise: FloatArray
+    bend: FloatArray
     normal: FloatArray
+
+    def prior(self, strengths: "Strengths") -> TaskPrior:
+        """What is believed of the task under some strengths."""
+        return strengths.prior(
+            self.mean, self.level, self.factors, self.directions, self.noise, self.bend
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +70,14 @@ class Strengths:
     ----------
     factors, directions, noise : float
         Of the factors, of the directions of cards, of the noise; at least 0.
+    bend : float
+        Share of a model's bend that new tasks have, in [0, 1].
     """
 
     factors: float = 0.75
     directions: float = 0.05
     noise: float = 1.1
+    bend: float = 0.0
 
     def prior(
         self,
@@ -74,6 +86,7 @@ class Strengths:
         factors: FloatArray,
         directions: FloatArray,
         noise: FloatArray,
+        bend: FloatArray,
     ) -> TaskPrior:
         """Belief about a task's normal scores before any is observed; see :class:`HeldOutTask`."""
         loadings = np.column_stack(
@@ -83,7 +96,7 @@ class Strengths:
                 np.sqrt(self.directions) * directions,
             ]
         )
-        return TaskPrior(mean, loadings, self.noise * noise)
+        return TaskPrior(mean, loadings, self.noise * noise, self.bend * bend)
 
 
 def fit_strengths(tasks: Sequence[HeldOutTask], *, seed: int) -> Strengths:
@@ -117,7 +130,7 @@ def _of_log(log: FloatArray, *, use_directions: bool) -> Strengths:
 
 def _surprise(strengths: Strengths, task: HeldOutTask, order: np.ndarray) -> float:
     """Mean negative log density of the outcomes that were not shown, over numbers of shown ones."""
-    prior = strengths.prior(task.mean, task.level, task.factors, task.directions, task.noise)
+    prior = task.prior(strengths)
     left = task.normal - prior.mean
     found = []
     for n in N_OBSERVED:
@@ -133,3 +146,21 @@ def _surprise(strengths: Strengths, task: HeldOutTask, order: np.ndarray) -> flo
         error = left[rest] - asked @ shift
         found.append(float(np.mean(error**2 / variance + np.log(variance))))
     return float(np.mean(found))
+
+
+def fit_bend(
+    tasks: Sequence[HeldOutTask],
+    standard: Sequence[FloatArray],
+    shapes: Sequence[OutcomeShape],
+    strengths: Strengths,
+) -> Strengths:
+    """Add the share of the models' bend that predicts held-out z-scores best (least squares)."""
+    above, below = 0.0, 1e-9
+    for task, reached, shape in zip(tasks, standard, shapes, strict=True):
+        prior = task.prior(strengths)
+        sd = np.sqrt((prior.loadings**2).sum(axis=1) + prior.noise)
+        left = reached - shape.expected(prior.mean, sd)
+        bend = task.bend - task.bend.mean()
+        above += float(np.mean(bend * (left - left.mean())))
+        below += float(np.mean(bend**2))
+    return replace(strengths, bend=float(np.clip(above / below, 0.0, 1.0)))

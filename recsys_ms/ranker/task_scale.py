@@ -239,9 +239,7 @@ class ScalePrior:
         bounds = {"low": -math.inf, "high": math.inf}
         return cls(
             {
-                name: MetricScale(
-                    **{k: bounds[k] if v is None else v for k, v in fields.items()}
-                )
+                name: MetricScale(**{k: bounds[k] if v is None else v for k, v in fields.items()})
                 for name, fields in state.values["metrics"].items()
             },
             state.values["main_metric"],

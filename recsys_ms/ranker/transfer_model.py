@@ -22,7 +22,8 @@ from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.factors.bayes import FactorModel, FactorModelConfig, fit_factor_model
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.popularity import positions
+from recsys_ms.ranker.outcome_shape import OutcomeShape
+from recsys_ms.ranker.popularity import mean_by_model, positions
 
 #: Leading directions of the models' cards that outcomes of one task may follow on their own.
 _N_DIRECTIONS: Final = 32
@@ -43,16 +44,30 @@ class ModelRows:
         Cards: inner products are likenesses, at most 1.
     noise : ndarray of shape (n_models,)
         Variance that is left open.
+    bend : ndarray of shape (n_models,)
+        Mean z-score less what the common shape makes of the level; 0 without runs.
     """
 
     level: FloatArray
     loadings: FloatArray
     directions: FloatArray
     noise: FloatArray
+    bend: FloatArray
 
     def take(self, at: IntArray) -> "ModelRows":
         """The rows at some positions."""
-        return ModelRows(self.level[at], self.loadings[at], self.directions[at], self.noise[at])
+        return ModelRows(
+            self.level[at],
+            self.loadings[at],
+            self.directions[at],
+            self.noise[at],
+            self.bend[at],
+        )
+
+    @property
+    def arrays(self) -> tuple[FloatArray, ...]:
+        """All attributes, in order."""
+        return self.level, self.loadings, self.directions, self.noise, self.bend
 
 
 class TransferModel:
@@ -62,11 +77,15 @@ class TransferModel:
         self,
         interactions: Interactions,
         normal: FloatArray,
+        standard: FloatArray,
+        shape: OutcomeShape,
         catalog: Catalog,
         config: FactorModelConfig,
         start: "TransferModel | None" = None,
     ) -> Self:
-        """Learn from normal scores (n_interactions,) of the training interactions.
+        """Learn from the training interactions: their normal scores and z-scores (n_interactions,).
+
+        ``shape`` is what turns the ones into the others on average.
 
         ``start`` is an earlier model of a part of these tasks and models, to begin from.
         """
@@ -84,6 +103,8 @@ class TransferModel:
         self.loadings, self.noise = _single(found.loadings), _single(found.noise)
         self.factors = _single(found.factors)
         self.n_rounds = found.n_rounds
+        sd = np.sqrt((self.loadings**2).sum(axis=1) + self.noise)
+        self.bend = _single(mean_by_model(interactions, standard) - shape.expected(self.level, sd))
         self._fit_tasks(catalog)
         self._fit_models(catalog)
         return self
@@ -172,7 +193,7 @@ class TransferModel:
 
     def known_rows(self) -> ModelRows:
         """All models with runs."""
-        return ModelRows(self.level, self.loadings, self._known_directions, self.noise)
+        return ModelRows(self.level, self.loadings, self._known_directions, self.noise, self.bend)
 
     def rows(self, catalog: Catalog, model_ids: Sequence[str]) -> ModelRows:
         """Models with runs, and models that are known by their card or name alone."""
@@ -182,32 +203,28 @@ class TransferModel:
         if new.size == 0:
             return found
         ids = [model_ids[int(i)] for i in new]
-        level, loadings, directions, noise = self._from_cards(catalog, ids)
-        merged = (found.level.copy(), found.loadings.copy(), found.directions.copy(),
-                  found.noise.copy())  # fmt: skip
-        for whole, part in zip(merged, (level, loadings, directions, noise), strict=True):
+        for whole, part in zip(found.arrays, self._from_cards(catalog, ids).arrays, strict=True):
             whole[new] = part
-        return ModelRows(*merged)
+        return found
 
-    def _from_cards(
-        self, catalog: Catalog, model_ids: Sequence[str]
-    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    def _from_cards(self, catalog: Catalog, model_ids: Sequence[str]) -> ModelRows:
         n = len(model_ids)
         usual = float(np.mean(self.noise))
         if self._model_process is None:
             spread = float(self.level.var() + (self.loadings**2).sum(axis=1).mean())
-            return (
+            return ModelRows(
                 np.full(n, float(self.level.mean())),
                 np.tile(self.loadings.mean(axis=0), (n, 1)),
                 np.zeros((n, self._known_directions.shape[1])),
                 np.full(n, usual + spread),
+                np.zeros(n),
             )
         views = self._model_vectors(catalog, model_ids)
         mean, variance = self._model_process.predict(views)
         told = self._target_center + mean * self._target_unit
         directions = self._model_process.features(views) @ self._directions
         open_variance = variance * self._target_unit**2
-        return told[:, 0], told[:, 1:], directions, usual + open_variance
+        return ModelRows(told[:, 0], told[:, 1:], directions, usual + open_variance, np.zeros(n))
 
     def state(self) -> State:
         """Everything that :meth:`from_state` needs."""
@@ -217,6 +234,7 @@ class TransferModel:
             "level": self.level,
             "loadings": self.loadings.astype(np.float32),
             "noise": self.noise.astype(np.float32),
+            "bend": self.bend.astype(np.float32),
             "factors": self.factors.astype(np.float32),
             "known_directions": self._known_directions.astype(np.float32),
         }
@@ -244,6 +262,7 @@ class TransferModel:
         model.task_ids, model.model_ids = tuple(values["task_ids"]), tuple(values["model_ids"])
         model.level, model.loadings = arrays["level"], arrays["loadings"]
         model.noise, model.factors = arrays["noise"], arrays["factors"]
+        model.bend = arrays["bend"]
         model.level_variance = float(values["level_variance"])
         model._known_directions = arrays["known_directions"]
         model._task_vectors = TaskVectors.from_state(state.children["task_vectors"])

@@ -33,7 +33,14 @@ _TASK_FIELDS: Final = {
     "n_samples": "n_samples", "num_training_inst": "n_samples", "n_labels": "n_classes",
     "n_classes": "n_classes", "num_classes": "n_classes", "domain": "domain", "category": "domain",
 }  # fmt: skip
-_COUNTS: Final = {"n_parameters", "n_layers", "hidden_width", "input_size", "n_samples", "n_classes"}
+_COUNTS: Final = {
+    "n_parameters",
+    "n_layers",
+    "hidden_width",
+    "input_size",
+    "n_samples",
+    "n_classes",
+}
 #: Names, addresses and long texts: they tell single rows apart and describe nothing.
 _LEFT_OUT: Final = {
     "name", "link", "url", "model_uuid", "tokenizer", "base_id", "description", "classnames",

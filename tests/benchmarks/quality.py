@@ -78,9 +78,7 @@ def cells(
 def _intervals(ranker, name, train, catalog):
     if name in ("random",):
         return None
-    return calibrate(
-        ranker, lambda: make_ranker(name), train, catalog, coverage=COVERAGE, seed=0
-    )
+    return calibrate(ranker, lambda: make_ranker(name), train, catalog, coverage=COVERAGE, seed=0)
 
 
 def _covered(ranker, intervals, query, ids, truth, spread) -> dict[str, float]:
