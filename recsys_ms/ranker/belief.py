@@ -124,10 +124,12 @@ class Belief:
     def draws(self, n_draws: int = N_DRAWS, *, seed: int = 0) -> FloatArray:
         """Outcomes drawn from the belief, in the metric's unit, shape (n_models, n_draws)."""
         rng = named_stream(seed, "belief")
-        together = rng.standard_normal((self.root.shape[1], n_draws))
-        alone = rng.standard_normal((self.mean.size, n_draws))
-        normal = self.mean[:, None] + self.root @ together
-        normal += np.sqrt(self.noise)[:, None] * alone
+        half = -(-n_draws // 2)
+        together = rng.standard_normal((self.root.shape[1], half))
+        alone = rng.standard_normal((self.mean.size, half))
+        strayed = self.root @ together + np.sqrt(self.noise)[:, None] * alone
+        # Each draw and its mirror image: the means are exact.
+        normal = self.mean[:, None] + np.hstack([strayed, -strayed])[:, :n_draws]
         standard = self.shape(normal) + self.bend[:, None]
         return self.scale.outcome(self.scale.center + self.scale.scale * standard)
 
