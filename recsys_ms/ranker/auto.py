@@ -154,7 +154,7 @@ class AutoRanker(BaseRanker):
         names = (POPULARITY_PART, TRANSFER_PART, *PARTS)
         return {
             "stack": dict(zip(names, self._stack.weights.tolist(), strict=True)),
-            "stack_strength": self._stack.strength,
+            "stack_gain": self._stack.gain,
             "stack_cold_models": dict(zip(names, self._cold_stack.weights.tolist(), strict=True)),
             "strengths": asdict(self._strengths),
             "factor_sizes": np.sqrt((self._model.loadings**2).mean(axis=0)).tolist(),
@@ -529,8 +529,8 @@ class AutoRanker(BaseRanker):
 
     def _restore(self, state: State) -> None:
         values = state.values
-        self._stack = Stack(np.array(values["stack"]), float("nan"), float("nan"))
-        self._cold_stack = Stack(np.array(values["cold_stack"]), float("nan"), float("nan"))
+        self._stack = Stack(np.array(values["stack"]))
+        self._cold_stack = Stack(np.array(values["cold_stack"]))
         self._strengths = Strengths(**values["strengths"])
         self.choices = values["choices"]
         self._shape = OutcomeShape(np.asarray(state.arrays["shape"], dtype=np.float64))

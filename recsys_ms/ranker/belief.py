@@ -16,10 +16,10 @@ from recsys_ms.ranker.outcome_shape import OutcomeShape
 from recsys_ms.ranker.task_scale import TaskScale
 
 #: Draws from the belief behind what depends on several outcomes at once.
-N_DRAWS: Final = 1024
+N_DRAWS: Final = 512
 #: Models that compete for the next runs, by expected value plus one standard deviation; the others
 #: are too far behind.
-N_CANDIDATES: Final = 200
+N_CANDIDATES: Final = 150
 #: First places of an order that are filled as a set; the others follow the expected value.
 N_GREEDY: Final = 5
 
@@ -215,7 +215,9 @@ def greedy_maximum(
         fresh = np.full(n_models, not chosen)
         while True:
             key = value if closed_form and not chosen else gain / unit
-            pick = int(np.lexsort((-value, -np.where(free, key, -np.inf)))[0])
+            key = np.where(free, key, -np.inf)
+            best_key = np.flatnonzero(key == key.max())
+            pick = int(best_key[np.argmax(value[best_key])])
             if fresh[pick]:
                 break
             # A gain never grows as others are chosen: old gains bound new ones (Minoux 1978).

@@ -34,13 +34,13 @@ class Stack:
     """
 
     weights: FloatArray
-    strength: float
-    gain: float
+    strength: float = float("inf")
+    gain: float = 0.0
 
     @classmethod
     def prior(cls, n_parts: int) -> "Stack":
         """Popularity alone."""
-        return cls(np.eye(n_parts)[0], float("inf"), 0.0)
+        return cls(np.eye(n_parts)[0])
 
 
 def fit_stack(predicted: FloatArray, target: FloatArray, group: IntArray) -> Stack:
