@@ -22,6 +22,7 @@ from recsys_ms.evaluation.result import (
     ORACLE,
     POPULARITY,
     RANDOM,
+    STATIC,
     BacktestResult,
     Cell,
     LeftOut,
@@ -80,7 +81,8 @@ def backtest(
 ) -> BacktestResult:
     """Compare rankers on the folds of a protocol.
 
-    Rows ``popularity`` and ``random`` are always there, and ``oracle``, which answers the truth.
+    Rows ``popularity``, ``random`` and ``static`` (the order by size) are always there, and
+    ``oracle``, which answers the truth.
     The result depends on the arguments and ``seed`` only: neither on the executor, nor on the order
     of rankers or folds (``seconds`` excepted).
 
@@ -94,7 +96,7 @@ def backtest(
         How to split, see :func:`recsys_ms.evaluation.registry.make_protocol`.
     rankers : sequence of str, or mapping of str to callable
         Names known to ``make_ranker``, or name → function without arguments that makes an unfitted
-        ranker. A mapping may bring its own ``popularity`` and ``random``.
+        ranker. A mapping may bring its own ``popularity``, ``random`` and ``static``.
     seed : int
         Of splits, rankers and bootstrap.
     executor : Executor, optional
@@ -178,7 +180,7 @@ def _joined(predictions: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def _resolved(
     rankers: Sequence[str] | Mapping[str, RankerFactory],
 ) -> tuple[tuple[str, RankerFactory | None], ...]:
-    chosen: dict[str, RankerFactory | None] = dict.fromkeys((POPULARITY, RANDOM))
+    chosen: dict[str, RankerFactory | None] = dict.fromkeys((POPULARITY, RANDOM, STATIC))
     if isinstance(rankers, str):
         raise UsageError(f"rankers must be a sequence of names, got the text {rankers!r}")
     if isinstance(rankers, Mapping):

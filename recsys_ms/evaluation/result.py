@@ -18,6 +18,7 @@ from recsys_ms.evaluation.summary import RankerSummary, summarise
 
 POPULARITY: Final = "popularity"
 RANDOM: Final = "random"
+STATIC: Final = "static"
 ORACLE: Final = "oracle"
 
 #: What the bootstrap resamples: tasks, or folds where there is one task only.
@@ -100,7 +101,7 @@ class BacktestResult:
     settings : dict
         Its configuration.
     rankers : tuple of str
-        Rows in order: popularity, random, the compared ones, oracle.
+        Rows in order: popularity, random, static, the compared ones, oracle.
     cells : tuple of Cell
         Everything measured.
     left_out : tuple of LeftOut
