@@ -15,7 +15,7 @@ from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, STATIC
 
 
 def colour_domain(rankers: Sequence[str], focus: str) -> list[str]:
-    """Rankers in the order of the theme's colours: focus, popularity, random, oracle, static, others."""
+    """Rankers in the order of the theme's colours: focus, the rows always there, others."""
     fixed = [focus, *(name for name in (POPULARITY, RANDOM, ORACLE, STATIC) if name != focus)]
     return [*fixed, *sorted(set(rankers) - set(fixed))]
 

@@ -41,7 +41,7 @@ def leaderboard(result: BacktestResult, focus: str) -> pd.DataFrame:
                 summary.mean[metric],
                 *summary.interval[metric],
                 summary.n_defined[metric],
-                summary.difference[metric].verdict(metric),
+                summary.difference[metric].verdict,
             )
             for metric in QUALITY_METRICS
         ]
