@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from scipy.stats import rankdata, weightedtau
@@ -112,15 +112,16 @@ def more_metrics(metrics: OwnMetrics, k: int | Iterable[int] | None) -> tuple[Me
     """
     found = [metric for size in _sizes(k) for metric in _at(size)]
     own: list[object] = []
-    if isinstance(metrics, Mapping):
-        own.extend(_named(name, function) for name, function in metrics.items())
-    elif isinstance(metrics, str) or not isinstance(metrics, Iterable):
+    given: object = metrics
+    if isinstance(given, Mapping):
+        own.extend(_named(name, function) for name, function in given.items())
+    elif isinstance(given, str) or not isinstance(given, Iterable):
         raise UsageError(
             f"metrics is {_kind(metrics)}; wanted a mapping of name to function, or a list of "
             f"functions. {', '.join(METRICS)} are always there; k= adds ndcg@k and regret@k"
         )
     else:
-        own.extend(metrics)
+        own.extend(given)
     for one in own:
         metric = one if isinstance(one, Metric) else _named(getattr(one, "__name__", ""), one)
         if metric.name == "<lambda>":
@@ -142,12 +143,12 @@ def _named(name: object, function: object) -> Metric:
     return Metric(name, function)  # type: ignore[arg-type]
 
 
-def _sizes(k: int | Iterable[int] | None) -> list[int]:
+def _sizes(k: object) -> list[int]:
     if k is None:
         return []
-    given = list(k) if isinstance(k, Iterable) and not isinstance(k, str) else [k]
+    given: list[Any] = list(k) if isinstance(k, Iterable) and not isinstance(k, str) else [k]
     try:
-        sizes = [operator.index(size) for size in given]  # type: ignore[arg-type]
+        sizes = [operator.index(size) for size in given]
     except TypeError:
         sizes = []
     if not sizes or min(sizes) < 1 or any(isinstance(size, bool) for size in given):
