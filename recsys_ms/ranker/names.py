@@ -17,6 +17,7 @@ from recsys_ms.ranker.meta import (
     LinearRanker,
 )
 from recsys_ms.ranker.popularity import PopularityRanker, RandomRanker
+from recsys_ms.ranker.static import StaticRanker
 from recsys_ms.ranker.transfer import ALSRanker, NMFRanker
 
 Number = TypeVar("Number", int, float)
@@ -26,6 +27,7 @@ RANKERS: Final[dict[str, type[BaseRanker]]] = {
     for ranker in (
         RandomRanker,
         PopularityRanker,
+        StaticRanker,
         CardRanker,
         NMFRanker,
         ALSRanker,
