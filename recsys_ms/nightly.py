@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,6 @@ from recsys_ms.nightly_report import (
     write_nightly_report,
 )
 from recsys_ms.ranker.artifact import read_manifest
-from recsys_ms.ranker.config import RankerConfig
 from recsys_ms.ranker.names import make_ranker
 from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.registry import Registry
@@ -300,7 +299,7 @@ def _train_and_decide(
             # Nothing is published yet, and no ranker at all helps nobody: popularity is never
             # worse than itself.
             with _timed(summary, "train"):
-                simple = RankerConfig(**{**asdict(config.ranker), "ranker": POPULARITY, "params": {}})
+                simple = replace(config.ranker, ranker=POPULARITY, params={})
                 ranker = Ranker(simple).fit(history, catalog, progress=progress)
         ranker.save(
             staged,

@@ -43,6 +43,7 @@ def train(
     else:
         told = trained.manifest
         show(
-            f"{config.spec} trained on {told['n_interactions']} interactions of {told['n_tasks']} tasks "
-            f"and {told['n_models']} models (history version {told['history_version']}): {out}"
+            f"{config.spec} trained on {told['n_interactions']} interactions of "
+            f"{told['n_tasks']} tasks and {told['n_models']} models "
+            f"(history version {told['history_version']}): {out}"
         )

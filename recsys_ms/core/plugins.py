@@ -132,7 +132,8 @@ class PluginTable(Mapping[str, Thing], Generic[Thing]):
         [point] = added.points
         try:
             return self._check(name, point.load())
-        except Exception as error:  # noqa: BLE001  (whatever a stranger's module does on import)
+        # Whatever a stranger's module does when it is imported.
+        except Exception as error:
             raise PluginError(
                 f"{self.group}: {name!r} of the package {added.packages} cannot be used "
                 f"({type(error).__name__}: {error}); upgrade or uninstall it"

@@ -146,7 +146,9 @@ def _bool(value: object) -> bool:
 
 
 def _int(value: object) -> int:
-    if isinstance(value, Integral) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        raise TypeError(value)
+    if isinstance(value, Integral):
         return int(value)
     if isinstance(value, str):
         return int(value)
@@ -154,7 +156,9 @@ def _int(value: object) -> int:
 
 
 def _float(value: object) -> float:
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        raise TypeError(value)
+    if isinstance(value, Real):
         return float(value)
     if isinstance(value, str):
         return float(value)
