@@ -164,7 +164,7 @@ def score_all(
     start = time.perf_counter()
     _share(probe, chosen)
     shared = time.perf_counter() - start
-    found = {method.name: _score(method, probe) for method in chosen}
+    found = {method.name: score_one(method, probe) for method in chosen}
     return _report(probe, found, shared)
 
 
@@ -187,7 +187,8 @@ def _share(probe: Probe, methods: Sequence[Method]) -> None:
         _LOG.debug("no decomposition: %s", error)
 
 
-def _score(method: Method, probe: Probe) -> Score:
+def score_one(method: Method, probe: Probe) -> Score:
+    """Compute one score of a probe set; whatever stops it is told in the reason."""
     lacking = method.lacking(probe)
     if lacking:
         return Score(value=float("nan"), status="not_applicable", reason=lacking, unit=method.unit)
