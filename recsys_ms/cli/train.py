@@ -17,7 +17,7 @@ from recsys_ms.cli.options import (
     open_history,
 )
 from recsys_ms.ranker.config import RankerConfig
-from recsys_ms.ranker.names import SPEC_HELP
+from recsys_ms.ranker.names import SPEC_HELP, ranker_class
 from recsys_ms.ranker.ranker import Ranker
 
 
@@ -33,6 +33,7 @@ def train(
 ) -> None:
     """Train a ranker and save it. ``nightly`` also judges it and publishes."""
     config = RankerConfig(ranker=ranker, metric=metric, coverage=coverage, seed=seed)
+    ranker_class(config.ranker).require_savable()
     with progress_bars() as progress:
         trained = Ranker(config).fit(
             open_history(history), open_catalog(catalog), progress=progress
