@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,6 @@ from recsys_ms.nightly_report import (
     write_nightly_report,
 )
 from recsys_ms.ranker.artifact import read_manifest
-from recsys_ms.ranker.config import RankerConfig
 from recsys_ms.ranker.names import make_ranker
 from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.registry import Registry
@@ -300,7 +299,7 @@ def _train_and_decide(
             # Nothing is published yet, and no ranker at all helps nobody: popularity is never
             # worse than itself.
             with _timed(summary, "train"):
-                simple = RankerConfig(**{**asdict(config.ranker), "ranker": POPULARITY})
+                simple = replace(config.ranker, ranker=POPULARITY, params={})
                 ranker = Ranker(simple).fit(history, catalog, progress=progress)
         ranker.save(
             staged,
@@ -345,9 +344,9 @@ def _backtest(
 ) -> BacktestResult:
     """Compare procedures on today's history: the candidate's, the published one's, popularity."""
     interactions = interactions_of(history, config.ranker, catalog)
-    rankers = {CANDIDATE: partial(make_ranker, config.ranker.ranker)}
+    rankers = {CANDIDATE: config.ranker.make}
     # The same procedure on the same folds gives the same numbers: nothing to compare.
-    if published is not None and published != config.ranker.ranker:
+    if published is not None and published != config.ranker.spec:
         rankers[CURRENT] = partial(make_ranker, published)
     settings = config.backtest
     return backtest(
@@ -367,7 +366,7 @@ def _backtest(
 
 
 def _published_ranker(registry: Registry, summary: NightlySummary) -> str | None:
-    """Name of the ranker in service; ``None`` where there is none, or its artifact is damaged."""
+    """Spec of the ranker in service; ``None`` where there is none, or its artifact is damaged."""
     current = registry.current_folder()
     if current is None:
         return None
