@@ -25,6 +25,7 @@ from recsys_ms.core.executor import make_executor
 from recsys_ms.core.files import write_atomic
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import JsonDict
+from recsys_ms.core.version import package_version
 from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.registry import make_protocol
 from recsys_ms.evaluation.result import POPULARITY, BacktestResult
@@ -61,7 +62,8 @@ class NightlySummary:
     Attributes
     ----------
     outcome : {"published", "kept", "unchanged"}
-        ``unchanged``: neither runs, cards nor settings changed since the published ranker.
+        ``unchanged``: neither runs, cards, settings nor the version of this package changed since
+        the published ranker.
     reason : str
         Why.
     started_at : str
@@ -247,7 +249,9 @@ def _look_over(history: History, config: NightlyConfig) -> list[str]:
 
 def _digest(config: NightlyConfig, history_version: int, catalog: Catalog) -> str:
     known = [*catalog.to_jsonl(), catalog.scores.to_json()]
-    text = json.dumps([config.procedure(), history_version, *known], sort_keys=True)
+    # Another version of this package may learn otherwise from the same runs.
+    learned_by = ["recsys-ms", package_version()]
+    text = json.dumps([learned_by, config.procedure(), history_version, *known], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -259,7 +263,7 @@ def _finish_killed_publish(registry: Registry, digest: str, summary: NightlySumm
         return False
     if version.is_current:
         summary.outcome = "unchanged"
-        summary.reason = "no new run, card or setting since the published ranker"
+        summary.reason = "no new run, card, setting or version of recsys-ms since the published ranker"
     elif version.folder.name == registry.unfinished:
         registry.point_to(version.folder)
         summary.outcome = "published"

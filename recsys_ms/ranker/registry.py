@@ -204,7 +204,8 @@ class Registry:
     def roll_back(self, number: int | None = None) -> Version:
         """Put an earlier version back into service; call with the lock held.
 
-        It stays there until a job publishes a ranker of newer runs, cards or settings.
+        It stays there until a job publishes a ranker of newer runs, cards or settings, or one that
+        another version of this package has trained.
 
         Parameters
         ----------
