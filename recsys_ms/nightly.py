@@ -263,7 +263,7 @@ def _finish_killed_publish(registry: Registry, digest: str, summary: NightlySumm
         return False
     if version.is_current:
         summary.outcome = "unchanged"
-        summary.reason = "no new run, card, setting or version of recsys-ms since the published ranker"
+        summary.reason = "nothing is new since the published ranker: run, card, setting, recsys-ms"
     elif version.folder.name == registry.unfinished:
         registry.point_to(version.folder)
         summary.outcome = "published"
