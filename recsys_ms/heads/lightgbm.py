@@ -1,9 +1,8 @@
 """Gradient-boosted trees: LightGBM for regression, or for ranking within tasks (LambdaRank)."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
 
-import lightgbm as lgb
 import numpy as np
 import scipy.sparse as sp
 
@@ -14,6 +13,9 @@ from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.heads.base import Head
 from recsys_ms.heads.contributions import HeadContributions, tree_fields
 from recsys_ms.heads.design import Design, FeatureDesign, check_columns, check_fit_input
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
 
 Objective: TypeAlias = Literal["regression", "lambdarank"]
 
@@ -140,6 +142,8 @@ class LightGBMHead(Head):
         if self._n_columns == 0 or np.ptp(target) == 0.0:
             self._constant = float(target.mean())
             return self
+        import lightgbm as lgb
+
         if self.objective_ == "lambdarank" and groups is not None:
             queries = _queries(groups)
             order = np.argsort(queries, kind="stable")
@@ -218,6 +222,8 @@ class LightGBMHead(Head):
         head._constant = None if values["constant"] is None else float(values["constant"])
         head._line = (float(values["line"][0]), float(values["line"][1]))
         if "booster" in state.texts:
+            import lightgbm as lgb
+
             head._booster = lgb.Booster(model_str=state.texts["booster"])
         return head
 
