@@ -1,7 +1,7 @@
 """Gradient-boosted trees: LightGBM for regression, or for ranking within tasks (LambdaRank)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,11 +11,9 @@ from recsys_ms.core.rng import as_generator, seed_from
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.heads.base import Head
+from recsys_ms.heads.booster import Trees, load_trees
 from recsys_ms.heads.contributions import HeadContributions, tree_fields
 from recsys_ms.heads.design import Design, FeatureDesign, check_columns, check_fit_input
-
-if TYPE_CHECKING:
-    import lightgbm as lgb
 
 Objective: TypeAlias = Literal["regression", "lambdarank"]
 
@@ -113,7 +111,7 @@ class LightGBMHead(Head):
     def __init__(self, config: LightGBMConfig | None = None) -> None:
         self.config = config or LightGBMConfig()
         self.objective_: Objective = self.config.objective
-        self._booster: lgb.Booster | None = None
+        self._booster: Trees | None = None
         self._constant: float | None = None
         self._n_columns = -1
         self._line = (0.0, 1.0)
@@ -222,9 +220,7 @@ class LightGBMHead(Head):
         head._constant = None if values["constant"] is None else float(values["constant"])
         head._line = (float(values["line"][0]), float(values["line"][1]))
         if "booster" in state.texts:
-            import lightgbm as lgb
-
-            head._booster = lgb.Booster(model_str=state.texts["booster"])
+            head._booster = load_trees(state.texts["booster"])
         return head
 
     def _fitting_objective(self, target: FloatArray, groups: IntArray | None) -> Objective:
