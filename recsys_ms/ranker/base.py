@@ -17,8 +17,8 @@ from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, RngLike
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
-from recsys_ms.ranker.contributions import Contributions
 from recsys_ms.ranker.belief import Belief
+from recsys_ms.ranker.contributions import Contributions
 from recsys_ms.ranker.outcome_shape import OutcomeShape
 from recsys_ms.ranker.posterior import TaskPosterior, TaskPrior, condition
 from recsys_ms.ranker.task_scale import ScalePrior, TaskScale, to_link

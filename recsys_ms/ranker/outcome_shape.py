@@ -20,7 +20,7 @@ _MIN_MODELS: Final = 5
 #: Least slope, so that the map can be turned around where many models reached the same value.
 _LEAST_SLOPE: Final = 0.05
 #: Gauss-Hermite rule for expectations over a normal belief.
-_NODES, _raw = np.polynomial.hermite_e.hermegauss(7)
+_NODES, _raw = np.polynomial.hermite_e.hermegauss(16)
 _WEIGHTS: Final = _raw / _raw.sum()
 
 

@@ -32,7 +32,6 @@ from recsys_ms.ranker.known import KnownOutcomes
 from recsys_ms.ranker.manifest import trained_manifest
 from recsys_ms.ranker.names import RANKERS, make_ranker
 from recsys_ms.ranker.suggest import Budget, choose_runs
-
 from recsys_ms.ranker.training_data import interactions_of
 
 

@@ -24,6 +24,7 @@ N_OBSERVED: Final = (0, 1, 3, 10)
 #: Bounds of the logarithms of the three strengths.
 _BOUNDS: Final = ((-5.0, 1.0), (-7.0, 1.0), (-1.5, 1.5))
 _START: Final = (-0.3, -3.0, 0.1)
+_STEPS: Final = (-1.0, 1.5, 0.4)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +119,12 @@ def fit_strengths(tasks: Sequence[HeldOutTask], *, seed: int) -> Strengths:
         np.array(_START),
         method="Nelder-Mead",
         bounds=_BOUNDS,
-        options={"maxfev": 70, "xatol": 0.1, "fatol": 1e-4},
+        options={
+            "maxfev": 60,
+            "xatol": 0.05,
+            "fatol": 1e-4,
+            "initial_simplex": np.array(_START) + np.vstack([np.zeros(3), np.diag(_STEPS)]),
+        },
     )
     return _of_log(found.x, use_directions=use_directions)
 

@@ -13,7 +13,6 @@ from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.ranker.base import PLAIN_TASK, TaskQuery, TaskView
 from recsys_ms.ranker.contributions import POPULARITY, Contributions, Source
-from recsys_ms.ranker.correction import ResidualCorrection
 from recsys_ms.ranker.gp import PairProcessRanker
 from recsys_ms.ranker.names import RANKER_NAMES, make_ranker
 
@@ -178,20 +177,6 @@ def test_models_without_runs_are_told_by_their_card(blocks: Interactions, cards:
     by_card = found.amounts[:, 1:]
     assert not by_card[~is_cold].any()
     assert by_card[is_cold].any(axis=1).all()
-
-
-def test_shares_of_observed_residuals_are_the_matrix_of_the_correction() -> None:
-    rng = np.random.default_rng(0)
-    residuals = rng.normal(size=(7, 9))
-    for noise in (0.5, np.inf):
-        correction = ResidualCorrection(residuals, np.full(4, noise))
-        for observed in (np.array([4, 1]), rng.permutation(9)[:8], np.empty(0, dtype=np.int64)):
-            for without in (-1, 3):
-                asked = np.array([0, 4, 8])
-                shares = correction.shares(asked, observed, without_task=without)
-                values = rng.normal(size=observed.size)
-                expected = correction.expected(observed, values, without_task=without)[asked]
-                np.testing.assert_allclose(shares @ values, expected, rtol=0, atol=1e-12)
 
 
 def test_scores_say_their_name(blocks: Interactions, cards: Catalog) -> None:

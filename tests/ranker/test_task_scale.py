@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from recsys_ms.core.state import State
+from recsys_ms.core.errors import DataError
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.ranker.config import RankerConfig
+from recsys_ms.ranker.outcome_shape import OutcomeShape
+from recsys_ms.ranker.posterior import TaskPrior, condition
 from recsys_ms.ranker.ranker import Ranker
-from recsys_ms.ranker.scale import ScalePrior
+from recsys_ms.ranker.task_scale import ScalePrior, TaskScale, usual_scale
 
 
 def history(centers: list[float], scales: list[float], n_models: int = 40) -> Interactions:
@@ -20,39 +22,47 @@ def history(centers: list[float], scales: list[float], n_models: int = 40) -> In
     return Interactions.from_triplets(tasks, models, values, metric="accuracy")
 
 
+def believed(
+    prior: ScalePrior, expected: np.ndarray, outcomes: np.ndarray, noise: float
+) -> TaskScale:
+    """Location and spread by outcomes of models that nothing moves together."""
+    own = TaskPrior.independent(expected, np.full(expected.size, noise**2))
+    metric = prior.of_metric("accuracy", outcomes)
+    return condition(own, outcomes, metric, OutcomeShape.normal()).scale
+
+
 def test_without_observations_it_is_the_average_training_task() -> None:
     prior = ScalePrior.fit(history([0.5, 0.7, 0.9], [0.1, 0.1, 0.1]))
-    scale = prior.posterior(
-        "accuracy", predicted=np.empty(0), outcomes=np.empty(0), residual_sd=0.7
-    )
+    scale = believed(prior, np.empty(0), np.empty(0), 0.7)
     assert scale.center == pytest.approx(0.7)
     assert scale.scale == pytest.approx(0.1)
     # Predictive: how centers vary, and how well three of them tell their mean.
     assert scale.center_sd == pytest.approx(np.std([0.5, 0.7, 0.9], ddof=1) * np.sqrt(4 / 3))
 
 
-def test_many_observations_find_the_true_center_and_the_nearest_spread() -> None:
-    prior = ScalePrior.fit(history([0.5, 0.6, 0.7], [0.02, 0.1, 0.3]))
+def test_many_observations_find_the_true_center_and_spread() -> None:
+    prior = ScalePrior.fit(history([0.5, 0.6, 0.7, 0.65], [0.02, 0.1, 0.3, 0.1]))
     rng = np.random.default_rng(1)
     z = rng.normal(size=200)
     outcomes = 0.8 + 0.1 * (z + 0.3 * rng.normal(size=200))
-    scale = prior.posterior("accuracy", predicted=z, outcomes=outcomes, residual_sd=0.3)
+    scale = believed(prior, z, outcomes, 0.3)
     # 0.1 * 0.3 / sqrt(200) is the standard error of the center.
-    assert scale.center == pytest.approx(0.8, abs=4 * 0.1 * 0.3 / np.sqrt(200))
-    assert scale.scale == pytest.approx(0.1, rel=1e-3)
+    assert scale.center == pytest.approx(0.8, abs=6 * 0.1 * 0.3 / np.sqrt(200))
+    assert scale.scale == pytest.approx(0.1, rel=0.3)
     assert scale.center_sd < 0.01
 
 
 def test_one_observation_matches_the_gaussian_posterior_in_closed_form() -> None:
-    prior = ScalePrior.fit(history([0.4, 0.8], [0.1, 0.1]))
-    got = prior.posterior(
-        "accuracy", predicted=np.array([1.0]), outcomes=np.array([0.9]), residual_sd=0.5
-    )
-    # Two centers .4 apart: unbiased variance, times 1 + 1/2 for the mean of two.
-    prior_var, noise_var = 0.5 * 0.4**2 * 1.5, (0.1 * 0.5) ** 2
-    gain = prior_var / (prior_var + noise_var)
-    assert got.center == pytest.approx(0.6 + gain * (0.9 - 0.1 - 0.6))
-    assert got.center_sd == pytest.approx(np.sqrt(prior_var * (1 - gain)))
+    rng = np.random.default_rng(0)
+    centers = 0.6 + 0.1 * rng.normal(size=30)
+    prior = ScalePrior.fit(history(centers.tolist(), [0.1] * 30))
+    got = believed(prior, np.array([1.0]), np.array([0.9]), 0.5)
+    variance, noise = centers.var(ddof=1) * (1 + 1 / 30), (0.1 * 0.5) ** 2
+    gain = variance / (variance + noise)
+    # Spreads of a tenth more or less are thought possible.
+    wanted = centers.mean() + gain * (0.9 - 0.1 - centers.mean())
+    assert got.center == pytest.approx(wanted, abs=0.01)
+    assert got.center_sd == pytest.approx(np.sqrt(variance * (1 - gain)), rel=0.15)
 
 
 def test_minimised_metrics_are_kept_apart_with_their_sign() -> None:
@@ -62,19 +72,44 @@ def test_minimised_metrics_are_kept_apart_with_their_sign() -> None:
     prior = ScalePrior.fit(loss)
     assert prior.metrics == ("loss",)
     assert prior.sign("loss") == -1.0
-    scale = prior.posterior("loss", predicted=np.empty(0), outcomes=np.empty(0), residual_sd=1.0)
-    assert scale.center == pytest.approx(-2.0)
+    scale = usual_scale(prior.of_metric("loss", np.empty(0)))
+    # A loss is compared by its logarithm: the geometric mean, lower is better.
+    assert scale.link == "log"
+    assert scale.outcome(np.array([scale.center]))[0] == pytest.approx(-(6.0 ** (1 / 3)))
+
+
+def test_one_task_that_diverged_does_not_hide_the_others() -> None:
+    """RMSE on any scale: what popularity says does not hang on the largest values."""
+    rows = [(t, m, 10.0**t * (1.0 + 0.1 * m + 50.0 * (t == 3 and m == 0)))
+            for t in range(6) for m in range(5)]  # fmt: skip
+    inter = Interactions.from_triplets(
+        [f"t{t}" for t, _, _ in rows],
+        [f"m{m}" for _, m, _ in rows],
+        [value for *_, value in rows],
+        metric="rmse",
+        direction="min",
+    )
+    told = Ranker(RankerConfig(ranker="popularity")).fit(inter).recommend("new", top=None)
+    assert told["model_id"].tolist()[-1] == "m4"
+    assert (told["low"] <= told["predicted"]).all()
+    assert (told["predicted"] <= told["high"]).all()
+    assert (told["low"] > 0).all()
+
+
+def test_a_value_that_has_no_logarithm_is_refused() -> None:
+    inter = Interactions.from_triplets(
+        ["a", "a", "b", "b"], ["x", "y"] * 2, [3.0, 2.0, 1.0, 4.0], metric="loss", direction="min"
+    )
+    ranker = Ranker(RankerConfig(ranker="popularity")).fit(inter)
+    with pytest.raises(DataError, match="compared by its logarithm"):
+        ranker.recommend("new", observed={"x": 0.0})
 
 
 def test_state_round_trip_is_exact() -> None:
     prior = ScalePrior.fit(history([0.5, 0.6, 0.7], [0.02, 0.1, 0.3]))
     again = ScalePrior.from_state(prior.state())
-    kwargs = {
-        "predicted": np.array([0.3, -1.0]),
-        "outcomes": np.array([0.6, 0.5]),
-        "residual_sd": 0.6,
-    }
-    assert prior.posterior("accuracy", **kwargs) == again.posterior("accuracy", **kwargs)
+    asked = (np.array([0.3, -1.0]), np.array([0.6, 0.5]), 0.6)
+    assert believed(prior, *asked) == believed(again, *asked)
 
 
 def _near_the_top(metric: str = "accuracy", unit: float = 1.0, direction: str = "max"):
@@ -137,14 +172,3 @@ def test_models_at_the_best_there_can_be_keep_their_order():
     told = ranker.recommend("t5", top=3)
     assert told["model_id"].tolist() == ["m8", "m7", "m6"]
     assert told["predicted"].tolist() == pytest.approx([1.0, 1.0, 0.98])
-
-
-def test_a_state_of_before_has_no_bounds():
-    prior = ScalePrior.fit(_near_the_top())
-    state = prior.state()
-    old = State(
-        values={k: v for k, v in state.values.items() if k != "ranges"}, arrays=state.arrays
-    )
-    asked = {"predicted": np.empty(0), "outcomes": np.empty(0), "residual_sd": 1.0}
-    assert ScalePrior.from_state(state).posterior("accuracy", **asked).range == (0.0, 1.0)
-    assert ScalePrior.from_state(old).posterior("accuracy", **asked).range == (-np.inf, np.inf)
