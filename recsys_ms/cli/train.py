@@ -16,8 +16,6 @@ from recsys_ms.cli.options import (
     open_catalog,
     open_history,
 )
-from recsys_ms.ranker.config import RankerConfig
-from recsys_ms.ranker.ranker import Ranker
 
 
 def train(
@@ -31,6 +29,9 @@ def train(
     as_json: JsonFlag = False,
 ) -> None:
     """Train a ranker and save it. ``nightly`` also judges it and publishes."""
+    from recsys_ms.ranker.config import RankerConfig
+    from recsys_ms.ranker.ranker import Ranker
+
     config = RankerConfig(ranker=ranker, metric=metric, coverage=coverage, seed=seed)
     with progress_bars() as progress:
         trained = Ranker(config).fit(
