@@ -11,7 +11,7 @@ import logging
 import resource
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -130,7 +130,12 @@ class NightlySummary:
     peak_mib: float = 0.0
 
 
-def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> NightlySummary:
+def run_nightly(
+    config: NightlyConfig,
+    *,
+    progress: Progress = NO_PROGRESS,
+    on_decided: Callable[[NightlySummary], None] | None = None,
+) -> NightlySummary:
     """Bring the published ranker up to date with the history.
 
     Parameters
@@ -138,6 +143,9 @@ def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> N
     config : NightlyConfig
     progress : Progress
         Told about training and back-test.
+    on_decided : callable, optional
+        Called with the summary as it is once it is known which ranker is in service: the report
+        takes its time, and the ranker answers already.
 
     Returns
     -------
@@ -178,6 +186,8 @@ def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> N
         current = registry.current_folder()
         summary.version = int(current.name) if current else None
         summary.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        if on_decided is not None:
+            on_decided(summary)
         if config.report.html:
             _report(config, registry, history, catalog, digest, summary, previous, progress)
         write_atomic(registry.root / SUMMARY_FILE, json.dumps(asdict(summary), indent=1).encode())
