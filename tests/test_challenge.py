@@ -205,7 +205,7 @@ def test_the_answer_is_told_before_the_report(
 ) -> None:
     logged_history(tmp_path / "h")
     (tmp_path / "n.toml").write_text(
-        'history = "h"\nregistry = "r"\n[ranker]\nranker = "popularity"\n[backtest]\nmax_tasks = 3\n'
+        'history = "h"\nregistry = "r"\n[ranker]\nranker = "popularity"\n'
     )
     steps: list[str] = []
     monkeypatch.setattr("recsys_ms.nightly._report", lambda *_: steps.append("report"))
