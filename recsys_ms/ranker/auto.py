@@ -104,10 +104,12 @@ class AutoRanker(BaseRanker):
     """
 
     name: ClassVar[str] = "auto"
+    default_config: ClassVar[FactorModelConfig] = FactorModelConfig()
+    short_forms: ClassVar[Mapping[str, str]] = {":": "n_factors"}
+    config: FactorModelConfig
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         seed = seed_from(rng)
-        self._config = FactorModelConfig()
         normal = standardize(interactions, "rank").scores
         standard = standardize(interactions, "zscore").scores
         self._shape = OutcomeShape.fit(interactions, normal, standard)
@@ -172,7 +174,7 @@ class AutoRanker(BaseRanker):
         axis, _, _ = name.partition(" ")
         shape = OutcomeShape.fit(train, normal, standard)
         return _Fold(
-            model=TransferModel().fit(train, normal, standard, shape, self._catalog, self._config),
+            model=TransferModel().fit(train, normal, standard, shape, self._catalog, self.config),
             parts={
                 part: PARTS[part]().fit(
                     train, self._catalog, rng=named_stream(seed, "fold", name, part)
