@@ -259,7 +259,9 @@ def _run_ranker(
     for held_out in fold.held_out:
         started = time.perf_counter()
         try:
-            said = ranker.predict(held_out.query, held_out.model_ids)
+            # A copy: what a ranker does to its question must not reach the next one.
+            query = replace(held_out.query, observed=dict(held_out.query.observed))
+            said = ranker.predict(query, held_out.model_ids)
             answer = as_prediction(said, held_out.model_ids)
             seconds = fit_seconds + time.perf_counter() - started
             if calibration is not None:

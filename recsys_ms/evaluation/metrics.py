@@ -4,6 +4,7 @@ A ranker answers two things (:class:`~recsys_ms.ranker.base.Prediction`): ``valu
 ``pearson``; ``order``, the answer's sort key, by all the others.
 """
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ class Metric:
         Heading of its column.
     function : callable
         ``function(prediction, outcomes)`` gives a number, NaN where it is not defined.
-        ``prediction.value`` and ``prediction.order`` belong to the same models as ``outcomes``.
+        ``prediction.value`` and ``prediction.order`` belong to the same models as ``outcomes``. All
+        three are read-only: other metrics and other rankers are scored on them.
     higher_is_better : bool
         Direction, for marks and for bold figures.
     """
@@ -66,7 +68,9 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
-            raise UsageError(f"a metric needs a name, got {self.name!r}; wanted a text")
+            raise UsageError(
+                f"a metric needs a name, got {self.name!r}; wanted a text: metrics={{'name': ...}}"
+            )
         if not callable(self.function):
             raise UsageError(
                 f"metric {self.name!r} is {_kind(self.function)}; wanted a function of "
@@ -79,16 +83,23 @@ class Metric:
         Raises
         ------
         UsageError
-            The function raised, or gave something else than a number.
+            The function raised, or gave something else than a finite number or NaN.
         """
+        seen = Prediction(_read_only(prediction.value), _read_only(prediction.order))
         try:
-            got = self.function(prediction, outcomes)
-            return float(got)
+            got = float(self.function(seen, _read_only(outcomes)))
         except Exception as error:
             raise UsageError(
                 f"metric {self.name!r} failed on task {task_id!r}: "
                 f"{type(error).__name__}: {error}; wanted one number, NaN where it is not defined"
             ) from error
+        if math.isinf(got):
+            # No mean, no interval and no JSON number could be made of it.
+            raise UsageError(
+                f"metric {self.name!r} gave {got} on task {task_id!r}; wanted a finite number, NaN "
+                "where it is not defined"
+            )
+        return got
 
 
 #: What a person may give as own metrics.
@@ -170,6 +181,13 @@ def _ndcg_at(k: int, prediction: Prediction, outcomes: FloatArray) -> float:
 
 def _regret_at(k: int, prediction: Prediction, outcomes: FloatArray) -> float:
     return regret_at_k(prediction.order, outcomes, k)
+
+
+def _read_only(array: FloatArray) -> FloatArray:
+    """The same numbers, which cannot be written to through this view."""
+    view = array.view()
+    view.setflags(write=False)
+    return view
 
 
 def _kind(value: object) -> str:

@@ -143,6 +143,30 @@ def test_beliefs_of_a_plain_ranker_cannot_be_kept():
         run({"mine": Mine}, keep=["theirs"])
 
 
+class Meddler(Mine):
+    """Adds to what it is told was observed."""
+
+    def predict(self, query, model_ids):
+        query.observed["model-99"] = 99.0
+        return self.values(model_ids)
+
+
+class Counts(Mine):
+    """Fails unless two runs are observed, as the protocol says."""
+
+    def predict(self, query, model_ids):
+        if len(query.observed) != 2:
+            raise ValueError(f"{len(query.observed)} observed")
+        return super().predict(query, model_ids)
+
+
+def test_a_ranker_cannot_change_the_question_of_the_next():
+    protocol = LeaveOneTaskOut(n_observed=2)
+    result = run({"first": Meddler, "second": Counts}, protocol=protocol)
+    assert not result.failures
+    assert {cell.n_observed for cell in result.cells} == {2}
+
+
 # Processes
 
 
@@ -419,3 +443,33 @@ def test_a_metric_that_fails_is_named_with_its_task():
         run([], metrics=[broken])
     with pytest.raises(UsageError, match=r"metric 'words' failed .*wanted one number"):
         run([], metrics={"words": lambda p, y: "good"})
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf")])
+def test_an_infinite_metric_is_refused_before_it_spoils_a_mean(value):
+    with pytest.raises(UsageError, match=r"metric 'ratio' gave -?inf on task 'task-0'; wanted"):
+        run([], metrics={"ratio": lambda p, y: value})
+
+
+@pytest.mark.parametrize("part", ["value", "order", "outcomes"])
+def test_a_metric_cannot_change_what_others_are_scored_on(part):
+    def spoil(prediction, outcomes):
+        array = outcomes if part == "outcomes" else getattr(prediction, part)
+        array[:] = 0.0
+        return 0.0
+
+    with pytest.raises(UsageError, match="'spoil' failed on task 'task-0': ValueError: .*read-on"):
+        run({"mine": ByArray}, metrics=[spoil])
+
+
+def test_a_ranker_may_go_on_writing_to_the_array_it_answered_with():
+    class Reuses(Mine):
+        def predict(self, query, model_ids):
+            if not hasattr(self, "buffer"):
+                self.buffer = np.zeros(100)
+            self.buffer[: len(model_ids)] = self.values(model_ids)
+            return self.buffer[: len(model_ids)]
+
+    result = run({"mine": Mine, "reuses": Reuses}, protocol="unseen-models", metrics=[top_is_best])
+    assert not result.failures
+    np.testing.assert_array_equal(scores(result, "reuses"), scores(result, "mine"))
