@@ -12,7 +12,7 @@ import pandas as pd
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, RecsysError
-from recsys_ms.core.executor import Executor, SerialExecutor, make_executor
+from recsys_ms.core.executor import Executor
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
 from recsys_ms.evaluation.bootstrap import N_DRAWS
@@ -24,7 +24,13 @@ from recsys_ms.evaluation.contestants import (
     refuse_what_stays,
 )
 from recsys_ms.evaluation.folds import Fold, HeldOut, Protocol
-from recsys_ms.evaluation.inputs import HistoryLike, read_history, read_protocol
+from recsys_ms.evaluation.inputs import (
+    HistoryLike,
+    read_catalog,
+    read_executor,
+    read_history,
+    read_protocol,
+)
 from recsys_ms.evaluation.metrics import (
     SECONDS,
     Metric,
@@ -164,7 +170,8 @@ def backtest(
     read = read_history(history)
     interactions = read.interactions
     split = read_protocol(protocol, read.runs)
-    place = make_executor(executor) if isinstance(executor, str) else executor or SerialExecutor()
+    catalog = read_catalog(catalog)
+    place = read_executor(executor)
     chosen = contestants(rankers, keep=keep)
     more = more_metrics(metrics, k)
     refuse_what_stays(chosen, place, "ranker")

@@ -1,4 +1,4 @@
-"""The history and the protocol of a back-test, in every form that a person would try."""
+"""What a back-test works on and where, in every form that a person would try."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,8 +7,10 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import pandas as pd
 
+from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.executor import EXECUTORS, Executor, SerialExecutor, make_executor
 from recsys_ms.core.types import FloatArray
 from recsys_ms.evaluation.folds import Protocol
 from recsys_ms.evaluation.registry import PROTOCOL_NAMES, make_protocol
@@ -100,6 +102,41 @@ def read_protocol(protocol: str | Protocol, runs: pd.DataFrame | None) -> Protoc
             "that has it, in place of interactions or triplets"
         )
     return make_protocol(given, runs=runs)
+
+
+def read_catalog(catalog: Catalog | None) -> Catalog | None:
+    """The catalog as it is.
+
+    Raises
+    ------
+    UsageError
+        Something else.
+    """
+    given: object = catalog
+    if given is None or isinstance(given, Catalog):
+        return catalog
+    raise UsageError(
+        f"catalog is {_kind(given)}; wanted a Catalog, such as Catalog.from_cards(models=..., "
+        "tasks=...), or None"
+    )
+
+
+def read_executor(executor: Executor | str | None) -> Executor:
+    """An executor, or the one of that spelling; the serial one where nothing is given.
+
+    Raises
+    ------
+    UsageError
+        No such spelling, or something that runs no jobs.
+    """
+    given: object = executor
+    if executor is None:
+        return SerialExecutor()
+    if isinstance(executor, str):
+        return make_executor(executor)
+    if isinstance(given, type) or not callable(getattr(given, "map", None)):
+        raise UsageError(f"executor is {_kind(given)}; wanted an Executor, or {EXECUTORS}")
+    return executor
 
 
 def _reduced(runs: pd.DataFrame) -> Interactions:

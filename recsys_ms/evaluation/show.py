@@ -65,7 +65,8 @@ def as_text(result: "BacktestResult") -> str:
 def as_html(result: "BacktestResult") -> str:
     """About ten lines: a heading, eight rankers at most, and where the rest is."""
     metrics = _few_metrics(result)[: len(_FEW_METRICS) + _N_OWN_SHOWN]
-    heads = "".join(f"<th>{html.escape(heading(result, metric))}</th>" for metric in metrics)
+    headings = [html.escape(_one_line(heading(result, metric))) for metric in metrics]
+    heads = "".join(f"<th>{text}</th>" for text in headings)
     lines = [
         f"<table><caption>{html.escape(title(result))}</caption>",
         f"<tr><th>ranker</th>{heads}</tr>",
@@ -75,7 +76,7 @@ def as_html(result: "BacktestResult") -> str:
         cells = "".join(
             f"<td>{_number(result.mean(name, metric), metric)}</td>" for metric in metrics
         )
-        lines.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
+        lines.append(f"<tr><td>{html.escape(_one_line(name))}</td>{cells}</tr>")
     rest = len(result.rankers) - len(rankers)
     more = f"{rest} more rankers: " if rest else ""
     lines.append(f"</table><small>{more}.means() has intervals, .frame() every number.</small>")

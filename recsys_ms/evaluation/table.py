@@ -1,5 +1,6 @@
 """The comparison of rankers as a table: for a terminal (rich) and for a README (Markdown)."""
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
@@ -70,12 +71,14 @@ def comparison_markdown(
     for label, summaries in _sections(result):
         lines += ["", f"*{label}*", ""] if label else []
         lines.append(
-            "| ranker | " + " | ".join(heading(result, metric) for metric in metrics) + " |"
+            "| ranker | "
+            + " | ".join(_cell_text(heading(result, metric)) for metric in metrics)
+            + " |"
         )
         lines.append("|---|" + "---:|" * len(metrics))
         for name in result.rankers:
             cells = [_cell(summaries[name], metric, intervals=intervals) for metric in metrics]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+            lines.append(f"| {_cell_text(name)} | " + " | ".join(cells) + " |")
     return "\n".join([f"**{title(result)}**", "", *lines, "", *notes(result), ""])
 
 
@@ -152,6 +155,12 @@ def _n_short(result: "BacktestResult", name: str, metric: str) -> bool:
 def heading(result: "BacktestResult", metric: str) -> str:
     """Name of a metric, and an arrow to what is better."""
     return f"{metric} {'↑' if result.higher_is_better[metric] else '↓'}"
+
+
+def _cell_text(name: str) -> str:
+    """A name that neither ends its cell of a Markdown table nor begins HTML."""
+    text = html.escape(" ".join(name.split()), quote=False)
+    return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _few(names: Sequence[str], n_shown: int = 5) -> str:

@@ -21,6 +21,7 @@ from evaluation.own_rankers import (
 )
 from evaluation.planted import ObservedRanker, planted, planted_runs
 from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.executor import SerialExecutor
 from recsys_ms.core.metrics import ndcg_at_k, regret_at_k
 from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.metrics import METRICS, Metric, more_metrics
@@ -261,6 +262,21 @@ def test_what_is_no_protocol(protocol, said):
         run([], protocol=protocol)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"executor": 2}, "executor is 2 of type int; wanted an Executor, or serial, processes"),
+        ({"executor": SerialExecutor}, "executor is .*SerialExecutor.*; wanted an Executor"),
+        ({"executor": "threads"}, "executor 'threads' is unknown"),
+        ({"catalog": {"model": 1}}, "catalog is {'model': 1} of type dict; wanted a Catalog"),
+        ({"catalog": "cards.csv"}, "catalog is 'cards.csv' of type str; wanted a Catalog"),
+    ],
+)
+def test_what_is_no_executor_or_catalog(options, said):
+    with pytest.raises(UsageError, match=said):
+        run([], **options)
+
+
 # Histories
 
 
@@ -458,7 +474,7 @@ def test_a_metric_cannot_change_what_others_are_scored_on(part):
         array[:] = 0.0
         return 0.0
 
-    with pytest.raises(UsageError, match="'spoil' failed on task 'task-0': ValueError: .*read-on"):
+    with pytest.raises(UsageError, match=r"'spoil' failed on task 'task-0': .*read-only"):
         run({"mine": ByArray}, metrics=[spoil])
 
 

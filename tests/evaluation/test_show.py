@@ -8,6 +8,7 @@ from recsys_ms.core import optional
 from recsys_ms.core.errors import MissingExtraError, StorageError, UnknownIdError, UsageError
 from recsys_ms.evaluation.metrics import METRICS, Metric, directions
 from recsys_ms.evaluation.result import FRAME_COLUMNS, MEAN_COLUMNS, BacktestResult, Cell
+from recsys_ms.evaluation.table import comparison_markdown
 
 HOSTILE = "a_b & 50% $x$ #1 {y} ~^\\ <script>alert(1)</script>\nnext"
 NAN = float("nan")
@@ -62,7 +63,8 @@ def test_the_repr_is_one_short_line(result):
 
 
 def test_the_html_has_about_ten_lines(result):
-    assert result._repr_html_().count("\n") < 10
+    # A head, three rankers (the name of one has a line break) and an end.
+    assert len(result._repr_html_().splitlines()) == 6
     text = many(50)._repr_html_()
     assert text.count("\n") < 12
     assert "43 more rankers" in text
@@ -87,6 +89,20 @@ def test_the_html_is_well_formed(result):
         else:
             open_tags.append(tag)
     assert open_tags == []
+
+
+def test_names_are_escaped_in_markdown(result):
+    hostile = "a|b \\ <script>\nnext"
+    own = [Metric("x|y", max)]
+    per_task = {"popularity": [0.5, 0.6], hostile: [0.1, 0.2], "nmf@fda": [0.1, 0.2]}
+    found = result_of(per_task, own=own)
+    table = [x for x in comparison_markdown(found, metrics=["x|y"]).splitlines() if x[:1] == "|"]
+    assert table[0] == "| ranker | x\\|y ↑ |"
+    assert table[3].startswith(r"| a\|b \\ &lt;script&gt; next | 0.150 ")
+    assert table[4].startswith("| nmf@fda | ")
+    assert len(table) == 5
+    # As many cells in each row.
+    assert {line.replace(r"\|", "").count("|") for line in table} == {3}
 
 
 def test_latex_escapes_every_special_character(result):
