@@ -27,7 +27,7 @@ from recsys_ms.evaluation.registry import PROTOCOL_NAMES, make_protocol
 from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, STATIC
 from recsys_ms.evaluation.table import comparison_markdown, comparison_table
 from recsys_ms.history.interactions import Interactions, OnTwoMetrics
-from recsys_ms.ranker.names import RANKER_NAMES, SPEC_HELP
+from recsys_ms.ranker.names import RANKER_NAMES, SPEC_HELP, split_specs
 
 
 def evaluate(
@@ -93,7 +93,7 @@ def evaluate(
     markdown: Annotated[bool, typer.Option("--markdown", help="The table as Markdown.")] = False,
 ) -> None:
     """Back-test rankers; popularity, random, static and oracle rows are always there."""
-    names = [name.strip() for name in rankers.split(",") if name.strip()]
+    names = split_specs(rankers)
     if not names:
         raise UsageError(f"--rankers names none; choose from {', '.join(RANKER_NAMES)}")
     rows = tuple(dict.fromkeys((POPULARITY, RANDOM, STATIC, *names, ORACLE)))

@@ -2,9 +2,9 @@
 
 Three strengths scale the covariance that the transfer model expects of a new task: of its factors,
 of the models' cards (what this task alone shows about models that look alike), and of the noise.
-They maximise the density of held-out outcomes, each given some others of the same task: the question
-a ranker is asked. Where past tasks tell nothing about a new one, the strength of the factors goes to
-0 and observed runs move nothing but the level.
+They maximise the density of held-out outcomes, each given some others of the same task: the
+question a ranker is asked. Where past tasks tell nothing about a new one, the strength of the
+factors goes to 0 and observed runs move nothing but the level.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from scipy.optimize import minimize
 
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.types import FloatArray
@@ -102,6 +101,8 @@ class Strengths:
 
 def fit_strengths(tasks: Sequence[HeldOutTask], *, seed: int) -> Strengths:
     """Choose the strengths that held-out tasks make most likely; the defaults without tasks."""
+    from scipy.optimize import minimize
+
     if len(tasks) < 2:
         return Strengths()
     questions = [
