@@ -2,11 +2,18 @@
 
 import math
 import os
+import sys
+import types
 
 import pytest
 
 from recsys_ms.core.errors import RecsysError, UsageError
-from recsys_ms.core.executor import ProcessExecutor, SerialExecutor, make_executor
+from recsys_ms.core.executor import (
+    ProcessExecutor,
+    SerialExecutor,
+    make_executor,
+    why_not_sent,
+)
 
 
 def _threads(_: int) -> str:
@@ -56,6 +63,22 @@ def test_a_killed_worker_is_explained():
 def test_what_cannot_travel_is_refused_at_once():
     with pytest.raises(UsageError, match="serial executor"):
         list(ProcessExecutor(1).map(lambda job: job, [1]))
+
+
+def test_why_a_value_stays(monkeypatch):
+    assert why_not_sent(_failing) is None
+    assert why_not_sent({"a": [1, "__main__"]}) is None
+    assert "lambda" in why_not_sent(lambda: 0)
+    # At a prompt, main has neither a file nor a name that another process could import.
+    prompt = types.ModuleType("__main__")
+    exec("class Mine: pass\ndef work(): pass", prompt.__dict__)
+    monkeypatch.setitem(sys.modules, "__main__", prompt)
+    for own, name in ((prompt.Mine, "Mine"), (prompt.Mine(), "Mine"), (prompt.work, "work")):
+        assert why_not_sent(own) == f"{name} was defined in a notebook or at a prompt, in no module"
+    assert why_not_sent(_failing) is None
+    # A script has a file: processes import it.
+    prompt.__file__ = "script.py"
+    assert why_not_sent(prompt.Mine) is None
 
 
 def test_spellings():
