@@ -1,11 +1,12 @@
 """Which pre-trained model to fine-tune first, learned from the log of past fine-tuning runs.
 
 The public names below are imported when they are first used: ``import recsys_ms`` itself loads
-neither pandas nor a learner, so that a training job can log a run at no cost.
+neither pandas nor a learner, so that a training job can log a run at no cost. A misspelt name is an
+error for a type checker, and an ``AttributeError`` with the nearest name when it runs.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from recsys_ms import callbacks as callbacks
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
     from recsys_ms.catalog.cards import TaskCard as TaskCard
     from recsys_ms.catalog.catalog import Catalog as Catalog
     from recsys_ms.catalog.importer import import_cards as import_cards
+    from recsys_ms.core.errors import DataError as DataError
+    from recsys_ms.core.errors import NotFittedError as NotFittedError
     from recsys_ms.core.errors import RecsysError as RecsysError
+    from recsys_ms.core.errors import UnknownIdError as UnknownIdError
+    from recsys_ms.core.errors import UsageError as UsageError
     from recsys_ms.core.executor import make_executor as make_executor
     from recsys_ms.evaluation.backtest import backtest as backtest
     from recsys_ms.evaluation.registry import make_protocol as make_protocol
@@ -39,15 +44,19 @@ if TYPE_CHECKING:
     from recsys_ms.ranker.ranker import Ranker as Ranker
     from recsys_ms.ranker.registry import Registry as Registry
 
+    __version__: str
+
 _HOME = {
     "BacktestSettings": "recsys_ms.nightly_config",
     "Catalog": "recsys_ms.catalog.catalog",
     "Constraints": "recsys_ms.ranker.answer",
+    "DataError": "recsys_ms.core.errors",
     "FieldMapping": "recsys_ms.history.readers.mapping",
     "History": "recsys_ms.history.history",
     "Interactions": "recsys_ms.history.interactions",
     "ModelCard": "recsys_ms.catalog.cards",
     "NightlyConfig": "recsys_ms.nightly_config",
+    "NotFittedError": "recsys_ms.core.errors",
     "PublishSettings": "recsys_ms.nightly_config",
     "Ranker": "recsys_ms.ranker.ranker",
     "RankerConfig": "recsys_ms.ranker.config",
@@ -56,6 +65,8 @@ _HOME = {
     "ReportSettings": "recsys_ms.nightly_config",
     "Run": "recsys_ms.history.run",
     "TaskCard": "recsys_ms.catalog.cards",
+    "UnknownIdError": "recsys_ms.core.errors",
+    "UsageError": "recsys_ms.core.errors",
     "backtest": "recsys_ms.evaluation.backtest",
     "get_preset": "recsys_ms.history.readers.presets",
     "import_cards": "recsys_ms.catalog.importer",
@@ -72,17 +83,34 @@ _HOME = {
 
 _PACKAGES = ("callbacks", "scores")
 
-__all__ = sorted([*_HOME, *_PACKAGES])
+__all__ = sorted(["__version__", *_HOME, *_PACKAGES])
+
+# A type checker that saw this function would believe in every name.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in _PACKAGES:
+            return import_module(f"recsys_ms.{name}")
+        if name == "__version__":
+            from recsys_ms.core.version import package_version
+
+            found = package_version()
+        elif name in _HOME:
+            found = getattr(import_module(_HOME[name]), name)
+        else:
+            raise AttributeError(f"module 'recsys_ms' has no attribute {name!r}{_meant(name)}")
+        globals()[name] = found
+        return found
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return import_module(f"recsys_ms.{name}")
-    if name not in _HOME:
-        raise AttributeError(f"module 'recsys_ms' has no attribute {name!r}")
-    found = getattr(import_module(_HOME[name]), name)
-    globals()[name] = found
-    return found
+def _meant(name: str) -> str:
+    # Private names are asked for by machines (copy, doctest, IPython): no guess, and no import.
+    if name.startswith("_"):
+        return ""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, __all__, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def __dir__() -> list[str]:

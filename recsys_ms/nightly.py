@@ -11,24 +11,27 @@ import logging
 import resource
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.errors import DataError, RecsysError, StorageError
+from recsys_ms.core.errors import ArtifactError, DataError, RecsysError, StorageError
 from recsys_ms.core.executor import make_executor
 from recsys_ms.core.files import write_atomic
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import JsonDict
+from recsys_ms.core.version import package_version
 from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.registry import make_protocol
 from recsys_ms.evaluation.result import POPULARITY, BacktestResult
 from recsys_ms.history.history import History
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.nightly_challenge import challenge
 from recsys_ms.nightly_config import NightlyConfig
 from recsys_ms.nightly_decision import CANDIDATE, CURRENT, Decision, decide
 from recsys_ms.nightly_report import (
@@ -49,6 +52,7 @@ from recsys_ms.ranker.training_data import interactions_of
 _log = logging.getLogger(__name__)
 
 _DIGEST: Final = "candidate_digest"
+_RECIPE: Final = "recipe_digest"
 _N_NAMED_TASKS: Final = 10
 Outcome: TypeAlias = Literal["published", "kept", "unchanged"]
 
@@ -60,7 +64,8 @@ class NightlySummary:
     Attributes
     ----------
     outcome : {"published", "kept", "unchanged"}
-        ``unchanged``: neither runs, cards nor settings changed since the published ranker.
+        ``unchanged``: neither runs, cards, settings nor the version of this package changed since
+        the published ranker.
     reason : str
         Why.
     started_at : str
@@ -79,6 +84,12 @@ class NightlySummary:
         Runs more than at the last summary; ``None`` where there is none.
     checks : list of dict
         Each comparison of the decision.
+    decided_by : str
+        ``newer outcomes`` where the published ranker and the candidate's recipe were compared on
+        what was run since the published one was trained, ``back-test`` where there was too little
+        of it: then the procedures are compared on tasks held out of today's history.
+    newer : dict or None
+        The comparison on newer outcomes, ``current`` against ``candidate``, as ``backtest`` is.
     backtest : dict or None
         The whole back-test, as ``evaluate --json`` writes it.
     pruned : list of int
@@ -108,6 +119,8 @@ class NightlySummary:
     n_runs: int = 0
     n_new_runs: int | None = None
     checks: list[JsonDict] = field(default_factory=list)
+    decided_by: str = ""
+    newer: JsonDict | None = None
     backtest: JsonDict | None = None
     pruned: list[int] = field(default_factory=list)
     learning_curve: JsonDict | None = None
@@ -117,7 +130,12 @@ class NightlySummary:
     peak_mib: float = 0.0
 
 
-def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> NightlySummary:
+def run_nightly(
+    config: NightlyConfig,
+    *,
+    progress: Progress = NO_PROGRESS,
+    on_decided: Callable[[NightlySummary], None] | None = None,
+) -> NightlySummary:
     """Bring the published ranker up to date with the history.
 
     Parameters
@@ -125,6 +143,9 @@ def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> N
     config : NightlyConfig
     progress : Progress
         Told about training and back-test.
+    on_decided : callable, optional
+        Called with the summary as it is once it is known which ranker is in service: the report
+        takes its time, and the ranker answers already.
 
     Returns
     -------
@@ -157,16 +178,28 @@ def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> N
             summary.n_runs = count_runs(history)
             if isinstance(previous.get("n_runs"), int):
                 summary.n_new_runs = summary.n_runs - previous["n_runs"]
+
+        @cache
+        def outcomes() -> Interactions:
+            # Read by the first step that needs them: a night without news needs none.
+            return interactions_of(history, config.ranker, catalog)
+
         digest = _digest(config, history.version, catalog)
         registry.sweep(keep_staged=digest)
         if not _finish_killed_publish(registry, digest, summary):
-            _train_and_decide(config, registry, history, catalog, digest, summary, progress)
+            _train_and_decide(
+                config, registry, history, outcomes, catalog, digest, summary, progress
+            )
         summary.pruned = registry.prune(config.publish.keep_versions)
         current = registry.current_folder()
         summary.version = int(current.name) if current else None
         summary.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        if on_decided is not None:
+            on_decided(summary)
         if config.report.html:
-            _report(config, registry, history, catalog, digest, summary, previous, progress)
+            _report(
+                config, registry, history, outcomes, catalog, digest, summary, previous, progress
+            )
         write_atomic(registry.root / SUMMARY_FILE, json.dumps(asdict(summary), indent=1).encode())
     return summary
 
@@ -175,6 +208,7 @@ def _report(
     config: NightlyConfig,
     registry: Registry,
     history: History,
+    outcomes: Callable[[], Interactions],
     catalog: Catalog,
     digest: str,
     summary: NightlySummary,
@@ -184,7 +218,7 @@ def _report(
     """Write the report; what was decided and published stands without it."""
     known = catalog if config.catalog else None
     try:
-        interactions = interactions_of(history, config.ranker, catalog)
+        interactions = outcomes()
         with _timed(summary, "learning curve"):
             summary.learning_curve = measure_growth(
                 config,
@@ -245,8 +279,19 @@ def _look_over(history: History, config: NightlyConfig) -> list[str]:
 
 
 def _digest(config: NightlyConfig, history_version: int, catalog: Catalog) -> str:
+    """Of all that the candidate and the judgement of it follow from."""
+    return _short([_recipe(config.ranker, catalog), config.procedure(), history_version])
+
+
+def _recipe(config: RankerConfig, catalog: Catalog) -> str:
+    """Digest of what a ranker follows from besides its runs."""
     known = [*catalog.to_jsonl(), catalog.scores.to_json()]
-    text = json.dumps([config.procedure(), history_version, *known], sort_keys=True)
+    # Another version of this package may learn otherwise from the same runs.
+    return _short(["recsys-ms", package_version(), asdict(config), *known])
+
+
+def _short(document: object) -> str:
+    text = json.dumps(document, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -258,7 +303,7 @@ def _finish_killed_publish(registry: Registry, digest: str, summary: NightlySumm
         return False
     if version.is_current:
         summary.outcome = "unchanged"
-        summary.reason = "no new run, card or setting since the published ranker"
+        summary.reason = "nothing is new since the published ranker: run, card, setting, recsys-ms"
     elif version.folder.name == registry.unfinished:
         registry.point_to(version.folder)
         summary.outcome = "published"
@@ -269,8 +314,7 @@ def _finish_killed_publish(registry: Registry, digest: str, summary: NightlySumm
         summary.reason = f"version {version.number} was rolled back, and nothing is new since"
     else:
         return False
-    summary.backtest = version.manifest.get("backtest")
-    summary.checks = version.manifest.get("checks", [])
+    _tell_decision(summary, version.manifest)
     for name in ("n_tasks", "n_models", "n_interactions"):
         setattr(summary, name, version.manifest[name])
     return True
@@ -280,6 +324,7 @@ def _train_and_decide(
     config: NightlyConfig,
     registry: Registry,
     history: History,
+    outcomes: Callable[[], Interactions],
     catalog: Catalog,
     digest: str,
     summary: NightlySummary,
@@ -291,22 +336,38 @@ def _train_and_decide(
         if staged.exists():
             shutil.rmtree(staged, ignore_errors=True)
         with _timed(summary, "train"):
-            ranker = Ranker(config.ranker).fit(history, catalog, progress=progress)
+            ranker = Ranker(config.ranker).fit(outcomes(), catalog, progress=progress)
+        newer, has_published = None, published is not None
+        if published is not None:
+            with _timed(summary, "newer outcomes"):
+                newer = challenge(
+                    published,
+                    config.ranker,
+                    history,
+                    catalog,
+                    now=outcomes(),
+                    same_recipe=published.manifest.get(_RECIPE) == _recipe(config.ranker, catalog),
+                )
+        in_service = published.config.spec if published is not None and newer is None else None
+        # Two rankers need not lie in memory while a third is judged.
+        del published
         with _timed(summary, "back-test"):
-            result = capped(_backtest(config, published, history, catalog, progress))
-        decision = decide(result, config.publish, has_published=published is not None)
+            result = capped(_backtest(config, in_service, history, outcomes(), catalog, progress))
+        decision = decide(result, config.publish, has_published=has_published, newer=newer)
         if decision.fall_back_to_popularity:
             # Nothing is published yet, and no ranker at all helps nobody: popularity is never
             # worse than itself.
             with _timed(summary, "train"):
                 simple = replace(config.ranker, ranker=POPULARITY, params={})
-                ranker = Ranker(simple).fit(history, catalog, progress=progress)
+                ranker = Ranker(simple).fit(outcomes(), catalog, progress=progress)
         ranker.save(
             staged,
             manifest={
                 _DIGEST: digest,
+                _RECIPE: _recipe(ranker.config, catalog),
                 "history_version": summary.history_version,
                 "backtest": result.to_json(),
+                "newer": None if newer is None else newer.to_json(),
                 "decision": decision.to_json(),
                 "checks": [asdict(check) for check in decision.checks],
                 "seconds": summary.seconds,
@@ -314,7 +375,7 @@ def _train_and_decide(
         )
     manifest = read_manifest(staged)
     made = Decision.from_json(manifest["decision"], manifest["checks"])
-    summary.backtest, summary.checks = manifest["backtest"], manifest["checks"]
+    _tell_decision(summary, manifest)
     summary.reason = made.reason
     for name in ("n_tasks", "n_models", "n_interactions"):
         setattr(summary, name, manifest[name])
@@ -339,11 +400,11 @@ def _backtest(
     config: NightlyConfig,
     published: str | None,
     history: History,
+    interactions: Interactions,
     catalog: Catalog,
     progress: Progress,
 ) -> BacktestResult:
     """Compare procedures on today's history: the candidate's, the published one's, popularity."""
-    interactions = interactions_of(history, config.ranker, catalog)
     rankers = {CANDIDATE: config.ranker.make}
     # The same procedure on the same folds gives the same numbers: nothing to compare.
     if published is not None and published != config.ranker.spec:
@@ -365,18 +426,26 @@ def _backtest(
     )
 
 
-def _published_ranker(registry: Registry, summary: NightlySummary) -> str | None:
-    """Spec of the ranker in service; ``None`` where there is none, or its artifact is damaged."""
+def _tell_decision(summary: NightlySummary, manifest: JsonDict) -> None:
+    """Put what a manifest says of its decision into the summary."""
+    summary.backtest, summary.newer = manifest.get("backtest"), manifest.get("newer")
+    summary.checks = manifest.get("checks", [])
+    summary.decided_by = manifest.get("decision", {}).get("decided_by", "")
+
+
+def _published_ranker(registry: Registry, summary: NightlySummary) -> Ranker | None:
+    """The ranker in service; ``None`` where there is none, or none that can be read."""
     current = registry.current_folder()
     if current is None:
         return None
-    if not registry.is_intact(current):
-        # A damaged ranker serves nobody: the candidate is compared with popularity alone.
-        text = f"the published ranker {current} is damaged and is replaced"
-        _log.warning(text)
-        summary.warnings.append(text)
+    try:
+        return Ranker.load(current)
+    except (ArtifactError, OSError) as error:
+        # A damaged ranker serves nobody, nor does one of a version that this one cannot read: the
+        # candidate is compared with popularity alone.
+        _log.warning("%s", error)
+        summary.warnings.append(f"the published ranker {current} is damaged and is replaced")
         return None
-    return str(read_manifest(current)["ranker"])
 
 
 @contextmanager

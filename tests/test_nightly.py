@@ -84,6 +84,19 @@ def test_first_publishes_then_nothing_new_then_new_runs(tmp_path: Path) -> None:
     assert not leftovers(tmp_path / "r")
 
 
+def test_an_upgrade_of_the_package_trains_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged_history(tmp_path / "h")
+    nightly(tmp_path, "popularity")
+    assert nightly(tmp_path, "popularity").outcome == "unchanged"
+    monkeypatch.setattr("recsys_ms.nightly.package_version", lambda: "99.0")
+    upgraded = nightly(tmp_path, "popularity")
+    assert (upgraded.outcome, upgraded.version) == ("published", 2)
+    assert "train" in upgraded.seconds
+    assert nightly(tmp_path, "popularity").outcome == "unchanged"
+
+
 def test_a_worse_candidate_is_not_published(tmp_path: Path) -> None:
     logged_history(tmp_path / "h")
     nightly(tmp_path)

@@ -8,7 +8,6 @@ from typing import Any, Final, TypeVar
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recsys_ms.catalog.cards import NUMERIC_KINDS, FieldKind, ModelCard, TaskCard
 from recsys_ms.core.errors import DataError, StorageError
@@ -60,6 +59,8 @@ def to_jsonl(rows: list[dict[str, Any]]) -> bytes:
 
 def to_parquet(rows: list[dict[str, Any]], kinds: Mapping[str, FieldKind]) -> bytes:
     """One row a card, traits as JSON."""
+    import pyarrow.parquet as pq
+
     schema = pa.schema([(name, _ARROW[kind]) for name, kind in kinds.items()])
     plain = [row | {"traits": _json(row.get("traits", {}))} for row in rows]
     sink = pa.BufferOutputStream()
@@ -111,6 +112,8 @@ def read_cards(
         return []
     try:
         if path.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
             rows = pq.read_table(path).to_pylist()
         else:
             rows = parsed(path.read_text(encoding="utf-8"))

@@ -10,8 +10,6 @@ from typing import Final, Self
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, StorageError
@@ -63,6 +61,9 @@ class ScoreTable:
         path = Path(folder) / FILE
         if not path.is_file():
             return cls.empty()
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
             return cls(pq.read_table(path).to_pandas())
         except OSError as error:
@@ -88,6 +89,9 @@ class ScoreTable:
         if self.frame.empty:
             (root / FILE).unlink(missing_ok=True)
             return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pandas(self.frame.reset_index(), preserve_index=False), sink)
         write_atomic(root / FILE, sink.getvalue().to_pybytes())

@@ -66,9 +66,9 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from recsys_ms.core.version import package_version
 
-        typer.echo(version("recsys-ms"))
+        typer.echo(package_version())
         raise typer.Exit
 
 

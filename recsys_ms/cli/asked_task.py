@@ -2,19 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys_ms.catalog.cards import TaskCard
-from recsys_ms.catalog.score_table import ScoreTable
 from recsys_ms.cli.console import progress_bars, warn
 from recsys_ms.cli.options import DEFAULT_CACHE, read_task_card
-from recsys_ms.cold_start.proxy import Proxy
 from recsys_ms.core.errors import DataError, UsageError
-from recsys_ms.ranker.answer import Constraints
-from recsys_ms.ranker.ranker import Ranker
-from recsys_ms.ranker.registry import Registry
+
+if TYPE_CHECKING:
+    from recsys_ms.catalog.cards import TaskCard
+    from recsys_ms.ranker.answer import Constraints
+    from recsys_ms.ranker.ranker import Ranker
 
 TaskOption = Annotated[
     str | None, typer.Option("--task", "-t", help="A task of the history, or a new name.")
@@ -59,17 +58,22 @@ LicencesOption = Annotated[
 ]
 
 
-def asked_ranker(artifact: Path | None, registry: Path, scores: Path | None) -> Ranker:
+def asked_ranker(artifact: Path | None, registry: Path, scores: Path | None) -> "Ranker":
     """The saved ranker, or the one in service, with the scores of a catalog where one is named."""
+    from recsys_ms.ranker.ranker import Ranker
+    from recsys_ms.ranker.registry import Registry
+
     ranker = Ranker.load(artifact) if artifact else Registry.open(registry).load_current()
     if scores is not None:
+        from recsys_ms.catalog.score_table import ScoreTable
+
         ranker.add_scores(ScoreTable.read(scores))
     return ranker
 
 
 def named_task(
     task: str | None, card: Path | None, images: Path | None
-) -> tuple[str, TaskCard | None]:
+) -> "tuple[str, TaskCard | None]":
     """Id of the task that the options name, and its card where one is given.
 
     Raises
@@ -89,15 +93,15 @@ def named_task(
 
 
 def seen_task(
-    ranker: Ranker,
-    card: TaskCard | None,
+    ranker: "Ranker",
+    card: "TaskCard | None",
     name: str,
     *,
     images: Path | None,
     names: str | None,
     proxy: str,
     max_images: int,
-) -> TaskCard | None:
+) -> "TaskCard | None":
     """The card with what the proxy sees in images and names of classes, where they are given.
 
     Raises
@@ -107,17 +111,19 @@ def seen_task(
     """
     if images is None and names is None:
         return card
+    from recsys_ms.catalog.cards import TaskCard
+
     return _seen(card or TaskCard(task_id=name), images, names, proxy, max_images, ranker)
 
 
 def _seen(
-    card: TaskCard,
+    card: "TaskCard",
     images: Path | None,
     names: str | None,
     source: str,
     max_images: int,
-    ranker: Ranker,
-) -> TaskCard:
+    ranker: "Ranker",
+) -> "TaskCard":
     """The card with what the proxy sees in the images and names.
 
     Raises
@@ -125,6 +131,9 @@ def _seen(
     DataError
         The ranker's tasks were looked at by another proxy, or by none.
     """
+    # Loads what reads images and class names, which most questions do without.
+    from recsys_ms.cold_start.proxy import Proxy
+
     known = ranker.proxy
     if known is None:
         raise DataError(
@@ -148,6 +157,8 @@ def _seen(
 
 def asked_constraints(
     max_params: float | None, max_gmacs: float | None, licences: list[str] | None
-) -> Constraints:
+) -> "Constraints":
     """What a recommended model must meet."""
+    from recsys_ms.ranker.answer import Constraints
+
     return Constraints(max_params=max_params, max_gmacs=max_gmacs, licences=tuple(licences or ()))

@@ -3,14 +3,16 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys_ms.catalog.cards import TaskCard
-from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, UsageError
-from recsys_ms.history.history import History
+
+if TYPE_CHECKING:
+    from recsys_ms.catalog.cards import TaskCard
+    from recsys_ms.catalog.catalog import Catalog
+    from recsys_ms.history.history import History
 
 HistoryOption = Annotated[
     Path,
@@ -46,17 +48,21 @@ DEFAULT_REGISTRY = Path("recsys-ms-data") / "registry"
 DEFAULT_CACHE = Path("~/.cache/recsys-ms")
 
 
-def open_history(path: Path) -> History:
+def open_history(path: Path) -> "History":
     """Open a history that must exist."""
+    from recsys_ms.history.history import History
+
     return History.open(path, create=False)
 
 
-def open_catalog(path: Path | None) -> Catalog:
+def open_catalog(path: Path | None) -> "Catalog":
     """Read a catalog, or an empty one without a path."""
+    from recsys_ms.catalog.catalog import Catalog
+
     return Catalog.empty() if path is None else Catalog.read(path)
 
 
-def read_task_card(path: Path) -> TaskCard:
+def read_task_card(path: Path) -> "TaskCard":
     """Read one task card from a JSON file.
 
     Raises
@@ -64,6 +70,8 @@ def read_task_card(path: Path) -> TaskCard:
     DataError
         The file cannot be read, or does not hold one card.
     """
+    from recsys_ms.catalog.catalog import Catalog
+
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

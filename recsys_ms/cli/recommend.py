@@ -1,8 +1,8 @@
 """``recsys-ms recommend``: which models to fine-tune on a task."""
 
-from typing import Annotated, Final
+import math
+from typing import TYPE_CHECKING, Annotated, Final
 
-import pandas as pd
 import typer
 from rich.padding import Padding
 from rich.table import Table
@@ -34,8 +34,10 @@ from recsys_ms.cli.options import (
     RegistryOption,
     parse_observed,
 )
-from recsys_ms.cold_start.pictures import MAX_IMAGES
-from recsys_ms.cold_start.proxy import EMBEDDED
+from recsys_ms.cold_start.defaults import EMBEDDED, MAX_IMAGES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Below this many columns the reasons stand under the table.
 _WIDE: Final = 120
@@ -98,7 +100,7 @@ def recommend(
                     show(Padding(Text(reason), (0, 0, 0, 3)))
 
 
-def _table(answer: pd.DataFrame, task: str, *, coverage: float, is_known: bool) -> Table:
+def _table(answer: "pd.DataFrame", task: str, *, coverage: float, is_known: bool) -> Table:
     kind = "known task" if is_known else "new task"
     is_wide = width() >= _WIDE
     shown = Table(title=Text(f"models for {task} ({kind})"), show_lines=is_wide)
@@ -127,8 +129,8 @@ def _table(answer: pd.DataFrame, task: str, *, coverage: float, is_known: bool) 
 
 
 def _number(value: float, form: str) -> str:
-    return "" if pd.isna(value) else format(value, form)
+    return "" if math.isnan(value) else format(value, form)
 
 
 def _millions(value: float) -> str:
-    return "" if pd.isna(value) else f"{value / 1e6:.2f} M"
+    return "" if math.isnan(value) else f"{value / 1e6:.2f} M"

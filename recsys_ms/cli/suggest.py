@@ -1,8 +1,7 @@
 """``recsys-ms suggest``: what to fine-tune next."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 from rich.table import Table
 from rich.text import Text
@@ -33,8 +32,10 @@ from recsys_ms.cli.options import (
     RegistryOption,
     parse_observed,
 )
-from recsys_ms.cold_start.pictures import MAX_IMAGES
-from recsys_ms.cold_start.proxy import EMBEDDED
+from recsys_ms.cold_start.defaults import EMBEDDED, MAX_IMAGES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def suggest(
@@ -94,7 +95,7 @@ def suggest(
         show(_table(answer, name))
 
 
-def _table(answer: pd.DataFrame, task: str) -> Table:
+def _table(answer: "pd.DataFrame", task: str) -> Table:
     shown = Table(title=Text(f"next runs on {task}"))
     shown.add_column("#", justify="right", no_wrap=True)
     shown.add_column("model", overflow="fold")

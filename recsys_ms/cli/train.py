@@ -16,9 +16,7 @@ from recsys_ms.cli.options import (
     open_catalog,
     open_history,
 )
-from recsys_ms.ranker.config import RankerConfig
 from recsys_ms.ranker.names import SPEC_HELP, ranker_class
-from recsys_ms.ranker.ranker import Ranker
 
 
 def train(
@@ -32,6 +30,9 @@ def train(
     as_json: JsonFlag = False,
 ) -> None:
     """Train a ranker and save it. ``nightly`` also judges it and publishes."""
+    from recsys_ms.ranker.config import RankerConfig
+    from recsys_ms.ranker.ranker import Ranker
+
     config = RankerConfig(ranker=ranker, metric=metric, coverage=coverage, seed=seed)
     ranker_class(config.ranker).require_savable()
     with progress_bars() as progress:

@@ -19,8 +19,6 @@ from typing import Final, Self
 
 import numpy as np
 import scipy.linalg
-from scipy.optimize import minimize
-from scipy.spatial.distance import cdist
 
 from recsys_ms.cold_start.vectors import known_rows
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
@@ -71,6 +69,8 @@ class Things:
 
     def distances(self, other: "Things", name: str) -> FloatArray:
         """Squared distances by a vector; infinite where one is unknown, 0 to itself."""
+        from scipy.spatial.distance import cdist
+
         left, right = self.vectors[name], other.vectors[name]
         rows, columns = known_rows(left), known_rows(right)
         found = np.full((len(self.ids), len(other.ids)), np.inf)
@@ -338,6 +338,8 @@ def tuned(
 
     A weak normal prior around the start keeps a setting that the data say nothing about there.
     """
+    from scipy.optimize import minimize
+
     compared = kernel.compare(rows, rows)
 
     def loss(log: FloatArray) -> tuple[float, FloatArray]:

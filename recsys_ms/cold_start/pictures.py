@@ -13,13 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys_ms.cold_start.defaults import MAX_IMAGES
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.optional import require
 
 #: What files of images end in.
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
-#: Images that are looked at of a task, unless another number is asked for.
-MAX_IMAGES: Final = 300
 IMAGE_COLUMN: Final = "image"
 _TABLES: Final = (".parquet", ".pq")
 _EXTRA: Final = "embed"

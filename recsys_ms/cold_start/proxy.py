@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from recsys_ms.cold_start.pictures import IMAGE_COLUMN, MAX_IMAGES, open_pictures
+from recsys_ms.cold_start.defaults import EMBEDDED, MAX_IMAGES
+from recsys_ms.cold_start.pictures import IMAGE_COLUMN, open_pictures
 from recsys_ms.cold_start.proxy_features import ClipTowers, ImageFeatures, image_features
 from recsys_ms.cold_start.proxy_task import TaskEmbedding
 from recsys_ms.core.errors import UsageError
@@ -25,8 +26,6 @@ from recsys_ms.scores.label_texts import class_texts
 from recsys_ms.scores.label_torch import FOLDER, HUB
 from recsys_ms.scores.label_weights import fingerprint
 
-#: Name of the small CLIP that ships with the package.
-EMBEDDED: Final = "embedded"
 #: What to name where the hub of weights can be reached: better wherever photos are meant.
 HUB_DEFAULT: Final = "ViT-B-32=laion2b_s34b_b79k"
 _CONFIG_FILE: Final = "open_clip_config.json"

@@ -12,7 +12,6 @@ from typing import ClassVar, Final, Self
 
 import numpy as np
 import scipy.linalg
-from scipy.spatial.distance import cdist
 
 from recsys_ms.cold_start.vectors import median_distance
 from recsys_ms.core.errors import DataError
@@ -147,10 +146,14 @@ class NearestSmoother(Smoother):
 
     def weights(self, vectors: FloatArray) -> FloatArray:
         """Normalised kernel weights (Nadaraya 1964, Watson 1964)."""
+        from scipy.spatial.distance import cdist
+
         return _normalised(cdist(vectors, self._vectors) / self._unit, self._width)
 
     def left_out_weights(self) -> FloatArray:
         """The same, a row's distance to itself being infinite."""
+        from scipy.spatial.distance import cdist
+
         distance = cdist(self._vectors, self._vectors) / self._unit
         np.fill_diagonal(distance, np.inf)
         return _normalised(distance, self._width)
@@ -329,6 +332,8 @@ def _normalised(distance: FloatArray, width: float) -> FloatArray:
 
 
 def _rbf(rows: FloatArray, columns: FloatArray, length: float) -> FloatArray:
+    from scipy.spatial.distance import cdist
+
     kernel: FloatArray = np.exp(-0.5 * (cdist(rows, columns) / length) ** 2)
     return kernel
 

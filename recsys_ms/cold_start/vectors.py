@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from recsys_ms.core.types import BoolArray, FloatArray
 
@@ -35,6 +34,8 @@ def known_rows(vectors: FloatArray) -> BoolArray:
 
 def median_distance(vectors: FloatArray) -> float:
     """Median distance of two known rows, 1 where all are equal."""
+    from scipy.spatial.distance import cdist
+
     known = vectors[known_rows(vectors)]
     distance = cdist(known, known)[np.triu_indices(len(known), 1)]
     middle = float(np.median(distance)) if distance.size else 0.0

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from implicit.cpu.als import AlternatingLeastSquares
-from threadpoolctl import threadpool_limits
 
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.rng import as_generator, seed_from
@@ -164,6 +162,9 @@ def fit_als(
             f"{signed.size - matrix.nnz} (task, model) pairs occur twice; "
             "reduce runs to one outcome per pair first (Interactions.from_runs does)"
         )
+    from implicit.cpu.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
+
     # The limit is what implicit's own warning asks for; it also keeps the summation order of the
     # Gram matrices, and with it the result, the same on every machine size.
     with threadpool_limits(limits=1, user_api="blas"):
@@ -233,6 +234,8 @@ def fold_in_als(
     if other_index.size and (other_index.min() < 0 or other_index.max() >= n_others):
         raise DataError(f"indices span beyond [0, {n_others}), the rows of other_factors")
     _signed(preference, confidence)
+    from threadpoolctl import threadpool_limits
+
     observed = other_factors[other_index]
     with threadpool_limits(limits=1, user_api="blas"):
         system = other_factors.T @ other_factors + regularization * np.eye(n_factors)

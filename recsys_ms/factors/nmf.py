@@ -13,7 +13,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.rng import as_generator
@@ -197,6 +196,8 @@ def fold_in(
     UsageError
         A negative ``alpha``.
     """
+    from scipy.optimize import nnls
+
     if not (math.isfinite(alpha) and alpha >= 0.0):
         raise UsageError(f"fold_in: alpha is {alpha}, wanted a finite number of at least 0")
     n_factors = factors.shape[1] if factors.ndim == 2 else -1

@@ -1,9 +1,9 @@
 """Coordinate descent on the rows of one side of a masked non-negative factorisation."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numba import njit
 
 from recsys_ms.core.compiled import Compiled
 from recsys_ms.core.types import FloatArray, IntArray
@@ -132,9 +132,16 @@ def _update_rows_loop(
 
 # No threads: a back-test runs many fits side by side, and the kernel lets go of the interpreter's
 # lock. No fast mathematics either: sums regrouped by the compiler differed from call to call.
+def _njit(*args: Any, **options: Any) -> Any:
+    # A compiler that is loaded by the first kernel that needs it: recommending needs none.
+    from numba import njit
+
+    return njit(*args, **options)
+
+
 _update_rows = Compiled(
     _update_rows_loop,
     "f8(i8[::1], i8[::1], f8[::1], f8[::1], f8[:, ::1], f8[:, ::1], f8, i8)",
-    compiler=njit,
+    compiler=_njit,
     nogil=True,
 )

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Self, TypeAlias
 
 import numpy as np
-from scipy.optimize import nnls
 
 from recsys_ms.core.errors import NotFittedError, UsageError
 from recsys_ms.core.rng import as_generator
@@ -238,6 +237,8 @@ def simplex_weights(predictions: FloatArray, target: FloatArray) -> FloatArray:
     ndarray of shape (n_heads,)
         Minimises the squared error plus a small multiple of the squared distance to equal weights.
     """
+    from scipy.optimize import nnls
+
     n_heads = predictions.shape[1]
     spread = float(np.linalg.norm(target - target.mean()))
     if spread == 0.0:

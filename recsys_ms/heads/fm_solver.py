@@ -5,10 +5,10 @@ Everything here works on one design, a csr_array of shape (n_rows, n_columns) in
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
@@ -384,9 +384,16 @@ def _sweep_factors_loop(
 
 
 # No threads: columns share rows, and a back-test runs many fits side by side without the lock.
+def _njit(*args: Any, **options: Any) -> Any:
+    # A compiler that is loaded by the first kernel that needs it: recommending needs none.
+    from numba import njit
+
+    return njit(*args, **options)
+
+
 _sweep_factors = Compiled(
     _sweep_factors_loop,
     "void(i8[::1], i8[::1], f8[::1], f8[::1], f8[:, ::1], f8[::1], f8[::1])",
-    compiler=njit,
+    compiler=_njit,
     nogil=True,
 )

@@ -6,8 +6,6 @@ from typing import ClassVar, Final, Self
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
-from scipy.optimize import minimize
-from scipy.spatial.distance import cdist
 
 from recsys_ms.catalog.encoding import INDICATOR, NUMBER
 from recsys_ms.core.errors import NotFittedError, UsageError
@@ -231,6 +229,8 @@ class KernelHead(Head):
         return self._columns, self._rows
 
     def _tuned(self, rows: "_Rows", target: FloatArray) -> FloatArray:
+        from scipy.optimize import minimize
+
         parts = _parts(rows, rows)
         n_scales = len(parts.distances)
         start = np.concatenate(
@@ -310,6 +310,8 @@ class _Parts:
 
 
 def _parts(left: _Rows, right: _Rows) -> _Parts:
+    from scipy.spatial.distance import cdist
+
     n_fields = int(left.fields.max()) + 1 if left.fields.size else 0
     distances = []
     for field in range(n_fields):

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
 
-import lightgbm as lgb
 import numpy as np
 import scipy.sparse as sp
 
@@ -12,6 +11,7 @@ from recsys_ms.core.rng import as_generator, seed_from
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.heads.base import Head
+from recsys_ms.heads.booster import Trees, load_trees
 from recsys_ms.heads.contributions import HeadContributions, tree_fields
 from recsys_ms.heads.design import Design, FeatureDesign, check_columns, check_fit_input
 
@@ -111,7 +111,7 @@ class LightGBMHead(Head):
     def __init__(self, config: LightGBMConfig | None = None) -> None:
         self.config = config or LightGBMConfig()
         self.objective_: Objective = self.config.objective
-        self._booster: lgb.Booster | None = None
+        self._booster: Trees | None = None
         self._constant: float | None = None
         self._n_columns = -1
         self._line = (0.0, 1.0)
@@ -140,6 +140,8 @@ class LightGBMHead(Head):
         if self._n_columns == 0 or np.ptp(target) == 0.0:
             self._constant = float(target.mean())
             return self
+        import lightgbm as lgb
+
         if self.objective_ == "lambdarank" and groups is not None:
             queries = _queries(groups)
             order = np.argsort(queries, kind="stable")
@@ -218,7 +220,7 @@ class LightGBMHead(Head):
         head._constant = None if values["constant"] is None else float(values["constant"])
         head._line = (float(values["line"][0]), float(values["line"][1]))
         if "booster" in state.texts:
-            head._booster = lgb.Booster(model_str=state.texts["booster"])
+            head._booster = load_trees(state.texts["booster"])
         return head
 
     def _fitting_objective(self, target: FloatArray, groups: IntArray | None) -> Objective:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.spatial.distance import cdist
 
 from recsys_ms.core.types import FloatArray, IntArray
 
@@ -76,6 +75,8 @@ def by_field(
     factors, products : ndarray of shape (n_fields, n_left, n_right)
         ``exp(−½ Σ s (l − r)²)`` and ``Σ l r`` over the columns of each field.
     """
+    from scipy.spatial.distance import cdist
+
     shape = (n_fields, left.shape[0], right.shape[0])
     factors, products = np.ones(shape), np.zeros(shape)
     for field in np.unique(codes):

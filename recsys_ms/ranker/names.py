@@ -14,6 +14,7 @@ from recsys_ms.ranker.base import BaseRanker
 _HOMES: Final[Mapping[str, str]] = {
     "random": "recsys_ms.ranker.popularity:RandomRanker",
     "popularity": "recsys_ms.ranker.popularity:PopularityRanker",
+    "static": "recsys_ms.ranker.static:StaticRanker",
     "cards": "recsys_ms.ranker.cards:CardRanker",
     "nmf": "recsys_ms.ranker.transfer:NMFRanker",
     "als": "recsys_ms.ranker.transfer:ALSRanker",

@@ -16,14 +16,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from recsys_ms.core.errors import ArtifactError, DataError, StorageError
 from recsys_ms.core.files import fsync_directory, write_atomic
 from recsys_ms.core.lock import FileLock
 from recsys_ms.core.types import JsonDict
 from recsys_ms.ranker.artifact import load_artifact, read_manifest
-from recsys_ms.ranker.ranker import Ranker
+
+if TYPE_CHECKING:
+    from recsys_ms.ranker.ranker import Ranker
 
 _CURRENT: Final = "current"
 _VERSIONS: Final = "versions"
@@ -112,7 +114,7 @@ class Registry:
             )
         return folder
 
-    def load_current(self) -> Ranker:
+    def load_current(self) -> "Ranker":
         """Load the published ranker.
 
         A version can be replaced and pruned while it is read; then the new one is loaded.
@@ -124,6 +126,9 @@ class Registry:
         ArtifactError
             The published artifact is damaged.
         """
+        # Rolling back and counting versions need no learner.
+        from recsys_ms.ranker.ranker import Ranker
+
         while True:
             folder = self.require_current()
             try:
@@ -204,7 +209,8 @@ class Registry:
     def roll_back(self, number: int | None = None) -> Version:
         """Put an earlier version back into service; call with the lock held.
 
-        It stays there until a job publishes a ranker of newer runs, cards or settings.
+        It stays there until a job publishes a ranker of newer runs, cards or settings, or one that
+        another version of this package has trained.
 
         Parameters
         ----------

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.optimize import nnls
 
 from recsys_ms.core.types import FloatArray, IntArray
 
@@ -95,6 +94,8 @@ def _loss(weights: FloatArray, gram: FloatArray, product: FloatArray) -> float:
 
 def _drawn(gram: FloatArray, product: FloatArray, ridge: float) -> FloatArray:
     """Minimise ``wᵀ gram w - 2 wᵀ product + ridge |w - popularity|²`` over ``w ≥ 0``."""
+    from scipy.optimize import nnls
+
     n = len(gram)
     root = np.linalg.cholesky(gram + ridge * np.eye(n) + 1e-10 * np.eye(n))
     wanted = product + ridge * np.eye(n)[0]

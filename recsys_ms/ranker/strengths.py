@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from scipy.optimize import minimize
 
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.types import FloatArray
@@ -102,6 +101,8 @@ class Strengths:
 
 def fit_strengths(tasks: Sequence[HeldOutTask], *, seed: int) -> Strengths:
     """Choose the strengths that held-out tasks make most likely; the defaults without tasks."""
+    from scipy.optimize import minimize
+
     if len(tasks) < 2:
         return Strengths()
     questions = [

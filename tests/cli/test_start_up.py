@@ -1,0 +1,88 @@
+"""What a verb loads before it answers: nothing that it does not use, so that it starts at once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.history.embedded import RUNS_FILE, embedded_folder
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.ranker.config import RankerConfig
+from recsys_ms.ranker.ranker import Ranker
+
+#: What no verb that answers from a saved ranker may load.
+HEAVY = ("torch", "sklearn", "scipy.stats", "lightgbm", "implicit", "numba", "deltalake", "duckdb",
+         "matplotlib", "networkx")  # fmt: skip
+_ASK = """
+import json, os, sys
+from recsys_ms.cli import main
+sys.argv = ["recsys-ms", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as left:
+    assert not left.code, left
+print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+def loaded(*arguments: str) -> tuple[set[str], str]:
+    """Modules that a verb has loaded when it is done, and what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK, *arguments], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stderr.splitlines()[-1])), done.stdout
+
+
+@pytest.fixture(scope="module", params=["nmf", "gbdt", "auto"])
+def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = pd.read_parquet(embedded_folder() / RUNS_FILE)
+    some = sorted(runs["model_id"].unique())[:20]
+    folder = tmp_path_factory.mktemp("saved") / request.param
+    config = RankerConfig(ranker=request.param)
+    Ranker(config).fit(runs[runs["model_id"].isin(some)], Catalog.read(embedded_folder())).save(
+        folder
+    )
+    return folder
+
+
+def test_an_answer_loads_no_learner(artifact: Path) -> None:
+    for task in ("digits", "a-new-one"):
+        modules, out = loaded("recommend", "--artifact", str(artifact), "--task", task, "--json")
+        assert len(json.loads(out)["models"]) == 10
+        assert not modules.intersection(HEAVY)
+        assert not any(name.startswith("recsys_ms.scores") for name in modules)
+
+
+def test_a_suggestion_loads_no_learner(artifact: Path) -> None:
+    modules, out = loaded("suggest", "--artifact", str(artifact), "--task", "new", "--json")
+    assert json.loads(out)["models"]
+    assert not modules.intersection(HEAVY)
+
+
+def test_help_loads_nothing_at_all() -> None:
+    modules, out = loaded("--help")
+    assert "recommend" in out
+    assert not modules.intersection({*HEAVY, "numpy", "pandas", "pyarrow"})
+
+
+@pytest.mark.parametrize("verb", ["recommend", "suggest", "train", "rollback"])
+def test_help_of_a_verb_loads_no_learner(verb: str) -> None:
+    modules, out = loaded(verb, "--help")
+    assert "Usage" in out
+    assert not modules.intersection({*HEAVY, "pandas"})
+
+
+def test_the_verb_rollback_loads_no_learner(tmp_path: Path) -> None:
+    for number in ("000001", "000002"):
+        version = tmp_path / "versions" / number
+        Ranker(RankerConfig(ranker="popularity")).fit(
+            Interactions.from_triplets(["a", "a", "b", "b"], list("mnmn"), [0.1, 0.2, 0.3, 0.4])
+        ).save(version)
+    (tmp_path / "current").symlink_to("versions/000002")
+    modules, out = loaded("rollback", "--registry", str(tmp_path), "--json")
+    assert json.loads(out)["version"] == 1
+    assert not modules.intersection({*HEAVY, "pandas"})
