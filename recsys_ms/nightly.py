@@ -44,6 +44,7 @@ from recsys_ms.nightly_report import (
     write_nightly_report,
 )
 from recsys_ms.ranker.artifact import read_manifest
+from recsys_ms.ranker.config import RankerConfig
 from recsys_ms.ranker.names import make_ranker
 from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.registry import Registry

@@ -108,6 +108,10 @@ class AutoRanker(BaseRanker):
     short_forms: ClassVar[Mapping[str, str]] = {":": "n_factors"}
     config: FactorModelConfig
 
+    _all_models: _KnownModels | None
+    _told: _ToldOfTask | None
+    _answered: tuple[TaskQuery, TaskPosterior] | None
+
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         seed = seed_from(rng)
         normal = standardize(interactions, "rank").scores
@@ -133,7 +137,7 @@ class AutoRanker(BaseRanker):
             standard,
             self._shape,
             self._catalog,
-            self._config,
+            self.config,
             rng=named_stream(seed, "cards"),
         )
         used = (self._stack.weights + self._cold_stack.weights)[2:] > 0.0
@@ -439,9 +443,9 @@ class AutoRanker(BaseRanker):
 
     def _forget(self) -> None:
         """Nothing is worked out of any task: the model or the catalog is another."""
-        self._all_models: _KnownModels | None = None
-        self._told: _ToldOfTask | None = None
-        self._answered: tuple[TaskQuery, TaskPosterior] | None = None
+        self._all_models = None
+        self._told = None
+        self._answered = None
 
     def parts(
         self, task: TaskView, model_ids: Sequence[str]

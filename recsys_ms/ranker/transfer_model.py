@@ -21,7 +21,7 @@ from recsys_ms.cold_start.model_vectors import ModelVectors
 from recsys_ms.cold_start.placement import Placed
 from recsys_ms.cold_start.views import TaskVectors
 from recsys_ms.core.state import State
-from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.core.types import FloatArray, IntArray, JsonDict
 from recsys_ms.factors.bayes import FactorModel, FactorModelConfig, fit_factor_model
 from recsys_ms.heads.design import row_design
 from recsys_ms.heads.ensemble import EnsembleHead
@@ -249,7 +249,7 @@ class TransferModel:
         """Everything that :meth:`from_state` needs."""
         children = {"task_vectors": self._task_vectors.state(),
                     "model_vectors": self._model_vectors.state()}  # fmt: skip
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "level": self.level,
             "loadings": self.loadings.astype(np.float32),
             "noise": self.noise.astype(np.float32),
@@ -257,7 +257,7 @@ class TransferModel:
             "factors": self.factors.astype(np.float32),
             "known_directions": self._known_directions.astype(np.float32),
         }
-        values = {
+        values: JsonDict = {
             "task_ids": list(self.task_ids),
             "model_ids": list(self.model_ids),
             "level_variance": self.level_variance,
