@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.errors import DataError, RecsysError, StorageError
+from recsys_ms.core.errors import ArtifactError, DataError, RecsysError, StorageError
 from recsys_ms.core.executor import make_executor
 from recsys_ms.core.files import write_atomic
 from recsys_ms.core.progress import NO_PROGRESS, Progress
@@ -30,6 +30,7 @@ from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.registry import make_protocol
 from recsys_ms.evaluation.result import POPULARITY, BacktestResult
 from recsys_ms.history.history import History
+from recsys_ms.nightly_challenge import challenge
 from recsys_ms.nightly_config import NightlyConfig
 from recsys_ms.nightly_decision import CANDIDATE, CURRENT, Decision, decide
 from recsys_ms.nightly_report import (
@@ -51,6 +52,7 @@ from recsys_ms.ranker.training_data import interactions_of
 _log = logging.getLogger(__name__)
 
 _DIGEST: Final = "candidate_digest"
+_RECIPE: Final = "recipe_digest"
 _N_NAMED_TASKS: Final = 10
 Outcome: TypeAlias = Literal["published", "kept", "unchanged"]
 
@@ -82,6 +84,12 @@ class NightlySummary:
         Runs more than at the last summary; ``None`` where there is none.
     checks : list of dict
         Each comparison of the decision.
+    decided_by : str
+        ``newer outcomes`` where the published ranker and the candidate's recipe were compared on
+        what was run since the published one was trained, ``back-test`` where there was too little
+        of it: then the procedures are compared on tasks held out of today's history.
+    newer : dict or None
+        The comparison on newer outcomes, ``current`` against ``candidate``, as ``backtest`` is.
     backtest : dict or None
         The whole back-test, as ``evaluate --json`` writes it.
     pruned : list of int
@@ -111,6 +119,8 @@ class NightlySummary:
     n_runs: int = 0
     n_new_runs: int | None = None
     checks: list[JsonDict] = field(default_factory=list)
+    decided_by: str = ""
+    newer: JsonDict | None = None
     backtest: JsonDict | None = None
     pruned: list[int] = field(default_factory=list)
     learning_curve: JsonDict | None = None
@@ -248,10 +258,19 @@ def _look_over(history: History, config: NightlyConfig) -> list[str]:
 
 
 def _digest(config: NightlyConfig, history_version: int, catalog: Catalog) -> str:
+    """Of all that the candidate and the judgement of it follow from."""
+    return _short([_recipe(config.ranker, catalog), config.procedure(), history_version])
+
+
+def _recipe(config: RankerConfig, catalog: Catalog) -> str:
+    """Digest of what a ranker follows from besides its runs."""
     known = [*catalog.to_jsonl(), catalog.scores.to_json()]
     # Another version of this package may learn otherwise from the same runs.
-    learned_by = ["recsys-ms", package_version()]
-    text = json.dumps([learned_by, config.procedure(), history_version, *known], sort_keys=True)
+    return _short(["recsys-ms", package_version(), asdict(config), *known])
+
+
+def _short(document: object) -> str:
+    text = json.dumps(document, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -274,8 +293,7 @@ def _finish_killed_publish(registry: Registry, digest: str, summary: NightlySumm
         summary.reason = f"version {version.number} was rolled back, and nothing is new since"
     else:
         return False
-    summary.backtest = version.manifest.get("backtest")
-    summary.checks = version.manifest.get("checks", [])
+    _tell_decision(summary, version.manifest)
     for name in ("n_tasks", "n_models", "n_interactions"):
         setattr(summary, name, version.manifest[name])
     return True
@@ -297,9 +315,22 @@ def _train_and_decide(
             shutil.rmtree(staged, ignore_errors=True)
         with _timed(summary, "train"):
             ranker = Ranker(config.ranker).fit(history, catalog, progress=progress)
+        newer, has_published = None, published is not None
+        if published is not None:
+            with _timed(summary, "newer outcomes"):
+                newer = challenge(
+                    published,
+                    config.ranker,
+                    history,
+                    catalog,
+                    same_recipe=published.manifest.get(_RECIPE) == _recipe(config.ranker, catalog),
+                )
+        in_service = published.config.ranker if published is not None and newer is None else None
+        # Two rankers need not lie in memory while a third is judged.
+        del published
         with _timed(summary, "back-test"):
-            result = capped(_backtest(config, published, history, catalog, progress))
-        decision = decide(result, config.publish, has_published=published is not None)
+            result = capped(_backtest(config, in_service, history, catalog, progress))
+        decision = decide(result, config.publish, has_published=has_published, newer=newer)
         if decision.fall_back_to_popularity:
             # Nothing is published yet, and no ranker at all helps nobody: popularity is never
             # worse than itself.
@@ -310,8 +341,10 @@ def _train_and_decide(
             staged,
             manifest={
                 _DIGEST: digest,
+                _RECIPE: _recipe(ranker.config, catalog),
                 "history_version": summary.history_version,
                 "backtest": result.to_json(),
+                "newer": None if newer is None else newer.to_json(),
                 "decision": decision.to_json(),
                 "checks": [asdict(check) for check in decision.checks],
                 "seconds": summary.seconds,
@@ -319,7 +352,7 @@ def _train_and_decide(
         )
     manifest = read_manifest(staged)
     made = Decision.from_json(manifest["decision"], manifest["checks"])
-    summary.backtest, summary.checks = manifest["backtest"], manifest["checks"]
+    _tell_decision(summary, manifest)
     summary.reason = made.reason
     for name in ("n_tasks", "n_models", "n_interactions"):
         setattr(summary, name, manifest[name])
@@ -370,18 +403,26 @@ def _backtest(
     )
 
 
-def _published_ranker(registry: Registry, summary: NightlySummary) -> str | None:
-    """Name of the ranker in service; ``None`` where there is none, or its artifact is damaged."""
+def _tell_decision(summary: NightlySummary, manifest: JsonDict) -> None:
+    """Put what a manifest says of its decision into the summary."""
+    summary.backtest, summary.newer = manifest.get("backtest"), manifest.get("newer")
+    summary.checks = manifest.get("checks", [])
+    summary.decided_by = manifest.get("decision", {}).get("decided_by", "")
+
+
+def _published_ranker(registry: Registry, summary: NightlySummary) -> Ranker | None:
+    """The ranker in service; ``None`` where there is none, or none that can be read."""
     current = registry.current_folder()
     if current is None:
         return None
-    if not registry.is_intact(current):
-        # A damaged ranker serves nobody: the candidate is compared with popularity alone.
-        text = f"the published ranker {current} is damaged and is replaced"
-        _log.warning(text)
-        summary.warnings.append(text)
+    try:
+        return Ranker.load(current)
+    except (ArtifactError, OSError) as error:
+        # A damaged ranker serves nobody, nor does one of a version that this one cannot read: the
+        # candidate is compared with popularity alone.
+        _log.warning("%s", error)
+        summary.warnings.append(f"the published ranker {current} is damaged and is replaced")
         return None
-    return str(read_manifest(current)["ranker"])
 
 
 @contextmanager

@@ -15,6 +15,10 @@ from recsys_ms.nightly_config import PublishSettings
 
 CANDIDATE: Final = "candidate"
 CURRENT: Final = "current"
+#: What a comparison was made on: tasks held out of today's history, or what was run since the
+#: published ranker was trained (:mod:`recsys_ms.nightly_challenge`).
+BACKTEST: Final = "back-test"
+NEWER: Final = "newer outcomes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,8 @@ class Check:
         Paired bootstrap interval of candidate minus other.
     passed : bool
         False where the whole interval is on the bad side of 0.
+    on : str
+        ``back-test``, or ``newer outcomes``: those that the published ranker has never seen.
     """
 
     against: str
@@ -41,14 +47,16 @@ class Check:
     low: float | None
     high: float | None
     passed: bool
+    on: str = BACKTEST
 
     def describe(self) -> str:
         """One line for a person."""
+        where = "" if self.on == BACKTEST else f" on {self.on}"
         if self.low is None or self.candidate is None or self.other is None:
-            return f"{self.metric} against {self.against}: too few tasks to compare"
+            return f"{self.metric} against {self.against}{where}: too few tasks to compare"
         verdict = "not worse" if self.passed else "worse"
         return (
-            f"{self.metric} {self.candidate:.4f} against {self.other:.4f} of {self.against} "
+            f"{self.metric} {self.candidate:.4f} against {self.other:.4f} of {self.against}{where} "
             f"(difference {self.low:+.4f} … {self.high:+.4f}): {verdict}"
         )
 
@@ -65,12 +73,15 @@ class Decision:
         Whether popularity is what goes into service, since nothing else is there.
     reason : str
     checks : tuple of Check
+    decided_by : str
+        What the candidate was compared with the published ranker on, see :class:`Check`.
     """
 
     publish: bool
     fall_back_to_popularity: bool
     reason: str
     checks: tuple[Check, ...]
+    decided_by: str = BACKTEST
 
     def to_json(self) -> JsonDict:
         """All but the checks."""
@@ -84,8 +95,14 @@ class Decision:
         return cls(**document, checks=tuple(Check(**check) for check in checks))
 
 
-def decide(result: BacktestResult, settings: PublishSettings, *, has_published: bool) -> Decision:
-    """Compare the candidate with popularity, and with the published procedure where it differs.
+def decide(
+    result: BacktestResult,
+    settings: PublishSettings,
+    *,
+    has_published: bool,
+    newer: BacktestResult | None = None,
+) -> Decision:
+    """Compare the candidate with popularity, and with the published ranker.
 
     Parameters
     ----------
@@ -95,21 +112,33 @@ def decide(result: BacktestResult, settings: PublishSettings, *, has_published: 
         Metrics and confidence.
     has_published : bool
         Whether a ranker is in service.
+    newer : BacktestResult, optional
+        Both rankers on what was run since the published one was trained
+        (:func:`recsys_ms.nightly_challenge.challenge`); it then decides between the two, and
+        ``result`` about popularity alone.
     """
-    others = [POPULARITY, *([CURRENT] if CURRENT in result.rankers else [])]
+    compared = [(BACKTEST, result, POPULARITY)]
+    if newer is not None:
+        compared.append((NEWER, newer, CURRENT))
+    elif CURRENT in result.rankers:
+        compared.append((BACKTEST, result, CURRENT))
+    decided_by = BACKTEST if newer is None else NEWER
     checks = tuple(
-        _check(result, other, metric, settings.confidence)
-        for other in others
+        _check(measured, other, metric, settings.confidence, on)
+        for on, measured, other in compared
         for metric in settings.metrics
     )
     failed = [check for check in checks if not check.passed]
     if not failed:
-        best = checks[0].describe() if checks else "no metric to compare"
+        # Of the comparison with what is in service, where there is one: it says most.
+        told = [check for check in checks if check.against == CURRENT] or checks
+        best = told[0].describe() if told else "no metric to compare"
         return Decision(
             publish=True,
             fall_back_to_popularity=False,
             reason=f"the candidate is not worse: {best}",
             checks=checks,
+            decided_by=decided_by,
         )
     reason = failed[0].describe()
     if has_published:
@@ -118,16 +147,18 @@ def decide(result: BacktestResult, settings: PublishSettings, *, has_published: 
             fall_back_to_popularity=False,
             reason=f"the published ranker stays: {reason}",
             checks=checks,
+            decided_by=decided_by,
         )
     return Decision(
         publish=True,
         fall_back_to_popularity=True,
         reason=f"nothing was in service and the candidate was refused ({reason}): popularity is",
         checks=checks,
+        decided_by=decided_by,
     )
 
 
-def _check(result: BacktestResult, other: str, metric: str, confidence: float) -> Check:
+def _check(result: BacktestResult, other: str, metric: str, confidence: float, on: str) -> Check:
     own_units, other_units = result.per_task(CANDIDATE), result.per_task(other)
     scores = np.array(
         [[own_units[task][metric], other_units[task][metric]] for task in sorted(own_units)],
@@ -152,6 +183,7 @@ def _check(result: BacktestResult, other: str, metric: str, confidence: float) -
         low=low,
         high=high,
         passed=not worse and failures == 0,
+        on=on,
     )
 
 

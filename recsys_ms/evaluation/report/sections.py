@@ -135,8 +135,9 @@ def _decision(data: ReportData) -> Section:
 def _check_row(check: Mapping[str, Any]) -> tuple[str, ...]:
     defined = check["low"] is not None
     between = f"{check['low']:+.4f} … {check['high']:+.4f}" if defined else "too few tasks"
+    on = check.get("on", "back-test")
     return (
-        str(check["against"]),
+        str(check["against"]) + ("" if on == "back-test" else f", on {on}"),
         str(check["metric"]),
         number(check["candidate"]),
         number(check["other"]),
