@@ -11,11 +11,11 @@ import logging
 import resource
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -30,6 +30,7 @@ from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.registry import make_protocol
 from recsys_ms.evaluation.result import POPULARITY, BacktestResult
 from recsys_ms.history.history import History
+from recsys_ms.history.interactions import Interactions
 from recsys_ms.nightly_challenge import challenge
 from recsys_ms.nightly_config import NightlyConfig
 from recsys_ms.nightly_decision import CANDIDATE, CURRENT, Decision, decide
@@ -130,7 +131,12 @@ class NightlySummary:
     peak_mib: float = 0.0
 
 
-def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> NightlySummary:
+def run_nightly(
+    config: NightlyConfig,
+    *,
+    progress: Progress = NO_PROGRESS,
+    on_decided: Callable[[NightlySummary], None] | None = None,
+) -> NightlySummary:
     """Bring the published ranker up to date with the history.
 
     Parameters
@@ -138,6 +144,9 @@ def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> N
     config : NightlyConfig
     progress : Progress
         Told about training and back-test.
+    on_decided : callable, optional
+        Called with the summary as it is once it is known which ranker is in service: the report
+        takes its time, and the ranker answers already.
 
     Returns
     -------
@@ -171,19 +180,36 @@ def run_nightly(config: NightlyConfig, *, progress: Progress = NO_PROGRESS) -> N
             summary.n_runs = count_runs(history)
             if isinstance(previous.get("n_runs"), int):
                 summary.n_new_runs = summary.n_runs - previous["n_runs"]
+
+        @cache
+        def outcomes() -> Interactions:
+            # Read by the first step that needs them: a night without news needs none.
+            return interactions_of(history, config.ranker, catalog)
+
         digest = _digest(config, history.version, catalog)
         registry.sweep(keep_staged=digest)
         if not _finish_killed_publish(registry, digest, summary):
             _train_and_decide(
-                config, registry, history, catalog, digest, summary, executor, progress
+                config, registry, history, outcomes, catalog, digest, summary, executor, progress
             )
         summary.pruned = registry.prune(config.publish.keep_versions)
         current = registry.current_folder()
         summary.version = int(current.name) if current else None
         summary.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        if on_decided is not None:
+            on_decided(summary)
         if config.report.html:
             _report(
-                config, registry, history, catalog, digest, summary, previous, executor, progress
+                config,
+                registry,
+                history,
+                outcomes,
+                catalog,
+                digest,
+                summary,
+                previous,
+                executor,
+                progress,
             )
         write_atomic(registry.root / SUMMARY_FILE, json.dumps(asdict(summary), indent=1).encode())
     return summary
@@ -193,6 +219,7 @@ def _report(
     config: NightlyConfig,
     registry: Registry,
     history: History,
+    outcomes: Callable[[], Interactions],
     catalog: Catalog,
     digest: str,
     summary: NightlySummary,
@@ -203,7 +230,7 @@ def _report(
     """Write the report; what was decided and published stands without it."""
     known = catalog if config.catalog else None
     try:
-        interactions = interactions_of(history, config.ranker, catalog)
+        interactions = outcomes()
         with _timed(summary, "learning curve"):
             summary.learning_curve = measure_growth(
                 config,
@@ -310,6 +337,7 @@ def _train_and_decide(
     config: NightlyConfig,
     registry: Registry,
     history: History,
+    outcomes: Callable[[], Interactions],
     catalog: Catalog,
     digest: str,
     summary: NightlySummary,
@@ -322,7 +350,7 @@ def _train_and_decide(
         if staged.exists():
             shutil.rmtree(staged, ignore_errors=True)
         with _timed(summary, "train"):
-            ranker = Ranker(config.ranker).fit(history, catalog, progress=progress)
+            ranker = Ranker(config.ranker).fit(outcomes(), catalog, progress=progress)
         newer, has_published = None, published is not None
         if published is not None:
             with _timed(summary, "newer outcomes"):
@@ -331,20 +359,23 @@ def _train_and_decide(
                     config.ranker,
                     history,
                     catalog,
+                    now=outcomes(),
                     same_recipe=published.manifest.get(_RECIPE) == _recipe(config.ranker, catalog),
                 )
         in_service = published.config.ranker if published is not None and newer is None else None
         # Two rankers need not lie in memory while a third is judged.
         del published
         with _timed(summary, "back-test"):
-            result = capped(_backtest(config, in_service, history, catalog, executor, progress))
+            result = capped(
+                _backtest(config, in_service, history, outcomes(), catalog, executor, progress)
+            )
         decision = decide(result, config.publish, has_published=has_published, newer=newer)
         if decision.fall_back_to_popularity:
             # Nothing is published yet, and no ranker at all helps nobody: popularity is never
             # worse than itself.
             with _timed(summary, "train"):
                 simple = RankerConfig(**{**asdict(config.ranker), "ranker": POPULARITY})
-                ranker = Ranker(simple).fit(history, catalog, progress=progress)
+                ranker = Ranker(simple).fit(outcomes(), catalog, progress=progress)
         ranker.save(
             staged,
             manifest={
@@ -385,12 +416,12 @@ def _backtest(
     config: NightlyConfig,
     published: str | None,
     history: History,
+    interactions: Interactions,
     catalog: Catalog,
     executor: Executor,
     progress: Progress,
 ) -> BacktestResult:
     """Compare procedures on today's history: the candidate's, the published one's, popularity."""
-    interactions = interactions_of(history, config.ranker, catalog)
     rankers = {CANDIDATE: partial(make_ranker, config.ranker.ranker)}
     # The same procedure on the same folds gives the same numbers: nothing to compare.
     if published is not None and published != config.ranker.ranker:

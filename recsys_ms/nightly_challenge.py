@@ -42,6 +42,7 @@ def challenge(
     history: History,
     catalog: Catalog,
     *,
+    now: Interactions | None = None,
     same_recipe: bool = False,
 ) -> BacktestResult | None:
     """Score the published ranker and the candidate's recipe on what the published one never saw.
@@ -55,6 +56,8 @@ def challenge(
         The candidate's.
     history : History
     catalog : Catalog
+    now : Interactions, optional
+        The outcomes of today, where they have been read already.
     same_recipe : bool
         Whether the published ranker was trained by this recipe. The training of before would only
         be repeated then, so its answers count for both.
@@ -71,7 +74,8 @@ def challenge(
         return None
     try:
         before = interactions_of(history.at(version), config, catalog)
-        now = interactions_of(history, config, catalog)
+        if now is None:
+            now = interactions_of(history, config, catalog)
         held_out = newer_outcomes(before, now)
         if len(held_out) < MIN_TASKS:
             return None

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nightly_history import logged_history
+from typer.testing import CliRunner
 
 from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.cli.app import app
 from recsys_ms.history.history import History
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.run import Run
@@ -196,3 +198,31 @@ def test_a_published_ranker_that_this_version_cannot_read_is_replaced(tmp_path: 
     second = night(tmp_path, "popularity")
     assert (second.outcome, second.version) == ("published", 2)
     assert any("is replaced" in text for text in second.warnings)
+
+
+def test_the_answer_is_told_before_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged_history(tmp_path / "h")
+    (tmp_path / "n.toml").write_text(
+        'history = "h"\nregistry = "r"\n[ranker]\nranker = "popularity"\n'
+    )
+    steps: list[str] = []
+    monkeypatch.setattr("recsys_ms.nightly._report", lambda *_: steps.append("report"))
+    shown = "recsys_ms.cli.nightly.show"
+    monkeypatch.setattr(shown, lambda answer: steps.append(str(answer)))
+    asked = ["nightly", "--config", str(tmp_path / "n.toml")]
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert done.exit_code == 0
+    registry = tmp_path / "r"
+    assert steps[:6] == [
+        "version 1 is published; it answers:",
+        f"  recsys-ms recommend --registry {registry} --task t0",
+        "  1. m7",
+        "  2. m6",
+        "  3. m5",
+        "report",
+    ]
+    steps.clear()
+    CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert steps[0] == "report"

@@ -1,11 +1,14 @@
 """``recsys-ms nightly``: the retraining job."""
 
+import shlex
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from recsys_ms.cli.console import progress_bars, show, show_json, warn
 from recsys_ms.cli.options import DEFAULT_HISTORY, DEFAULT_REGISTRY, CatalogOption, JsonFlag
@@ -15,10 +18,17 @@ from recsys_ms.evaluation.table import comparison_table
 from recsys_ms.history.embedded import embedded_folder, ingest_embedded
 from recsys_ms.history.history import History
 from recsys_ms.nightly import NightlySummary, run_nightly
-from recsys_ms.nightly_config import BacktestSettings, NightlyConfig
+from recsys_ms.nightly_config import BacktestSettings, NightlyConfig, ReportSettings
+from recsys_ms.nightly_decision import CURRENT
+from recsys_ms.ranker.registry import Registry
 
 #: Tasks that the embedded history holds out.
 _FIRST_TASKS: Final = 6
+#: Shares of it that the first learning curve is measured at; half as many as of a history of one's
+#: own, in half the time.
+_FIRST_SHARES: Final = (0.25, 1.0)
+#: Models that are shown once a ranker is published.
+_SHOWN: Final = 3
 
 
 def nightly(
@@ -42,7 +52,9 @@ def nightly(
     """
     settings = _settings(history, registry, catalog, config)
     with progress_bars() as progress:
-        summary = run_nightly(settings, progress=progress)
+        # What is for programs is one document: there the answer waits for the end.
+        told = None if as_json else partial(_show_answer, settings)
+        summary = run_nightly(settings, progress=progress, on_decided=told)
     if as_json:
         show_json(asdict(summary))
     else:
@@ -57,10 +69,11 @@ def _settings(
     if config is not None:
         return NightlyConfig.from_toml(config, history=history, registry=registry, catalog=catalog)
     # Here the processes that are spawned come back to this command, which is guarded.
-    backtest = BacktestSettings(executor="processes")
+    backtest, report = BacktestSettings(executor="processes"), ReportSettings()
     if history is None:
         # A first look shall not take a quarter of an hour.
         backtest = replace(backtest, max_tasks=_FIRST_TASKS)
+        report = replace(report, fractions=_FIRST_SHARES)
         # The embedded runs go into a history of their own, so that runs logged later join them.
         ingest_embedded(History.open(DEFAULT_HISTORY))
         catalog = catalog or embedded_folder()
@@ -69,7 +82,32 @@ def _settings(
         registry=registry or DEFAULT_REGISTRY,
         catalog=catalog,
         backtest=backtest,
+        report=report,
     )
+
+
+def _show_answer(settings: NightlyConfig, summary: NightlySummary) -> None:
+    """Show what the ranker in service can be asked, with the first models of its answer."""
+    if summary.outcome != "published":
+        return
+    ranker = Registry.open(settings.registry).load_current()
+    task = ranker.task_ids[0]
+    command = ["recsys-ms", "recommend", "--registry", str(settings.registry), "--task", task]
+    show(Text(f"version {summary.version} is published; it answers:"))
+    show(Text(f"  {shlex.join(command)}"))
+    for place, model in enumerate(ranker.recommend(task, top=_SHOWN)["model_id"], start=1):
+        show(Text(f"  {place}. {model}"))
+
+
+def _decided_by(summary: NightlySummary) -> str:
+    if summary.newer is None:
+        return f"the {summary.decided_by}"
+    compared = "; ".join(
+        f"{check['metric']} {check['candidate']:.4f} against {check['other']:.4f}"
+        for check in summary.checks
+        if check["against"] == CURRENT and None not in (check["candidate"], check["other"])
+    )
+    return f"{summary.newer['n_tasks']} tasks with {summary.decided_by}: {compared or 'undefined'}"
 
 
 def _show(summary: NightlySummary, settings: NightlyConfig) -> None:
@@ -77,6 +115,8 @@ def _show(summary: NightlySummary, settings: NightlyConfig) -> None:
         show(comparison_table(BacktestResult.from_json(summary.backtest)))
     facts = Table(show_header=False, title=f"nightly: {summary.outcome}")
     facts.add_row("why", summary.reason)
+    if summary.decided_by:
+        facts.add_row("decided by", _decided_by(summary))
     facts.add_row(
         "trained on",
         f"{summary.n_interactions} interactions of {summary.n_tasks} tasks and "

@@ -57,7 +57,8 @@ class ViewKernel:
         kernel = _gaussian(landmarks, landmarks, length)
         values, axes = np.linalg.eigh(kernel)
         kept = values > 1e-6 * values.max(initial=1.0)
-        return cls(landmarks, length, axes[:, kept] / np.sqrt(values[kept]))
+        whitening = np.ascontiguousarray(axes[:, kept] / np.sqrt(values[kept]))
+        return cls(landmarks, length, whitening)
 
     def __call__(self, vectors: FloatArray) -> FloatArray:
         """Features (n_rows, n_features); 0 where the view is unknown."""
@@ -110,8 +111,8 @@ class CardProcess:
         variance, noise = _most_likely(features, targets)
         scaled = _scaled(features, variance, len(targets))
         precision = np.linalg.inv(np.eye(scaled.shape[1]) + scaled.T @ scaled / noise)
-        coefficients = precision @ (scaled.T @ targets) / noise
-        return cls(kernels, variance, noise, coefficients, precision)
+        coefficients = np.ascontiguousarray(precision @ (scaled.T @ targets) / noise)
+        return cls(kernels, variance, noise, coefficients, np.ascontiguousarray(precision))
 
     @property
     def variances(self) -> dict[str, float]:
@@ -177,7 +178,7 @@ class CardProcess:
             )
             for i, name in enumerate(state.values["views"])
         }
-        arrays = (np.asarray(state.arrays[n], dtype=np.float64)
+        arrays = (np.ascontiguousarray(state.arrays[n], dtype=np.float64)
                   for n in ("variance", "coefficients", "precision"))  # fmt: skip
         variance, coefficients, precision = arrays
         return cls(kernels, variance, float(state.values["noise"]), coefficients, precision)

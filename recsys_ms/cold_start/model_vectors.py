@@ -1,4 +1,4 @@
-"""What is known of a model besides its runs, as vectors: its architecture, its numbers, its words."""
+"""What is known of a model besides its runs, as vectors: architecture, numbers, words."""
 
 from collections.abc import Sequence
 from typing import Final, Self

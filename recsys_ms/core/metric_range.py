@@ -16,7 +16,8 @@ _AT_MOST_1: Final[Range] = (-float("inf"), 1.0)
 _WORDS: Final[tuple[tuple[Range, str], ...]] = (
     (
         _AT_LEAST_0,
-        "loss error err mae mse rmse mase smape mape nll perplexity ppl wer cer fid brier ece entropy",
+        "loss error err mae mse rmse mase smape mape nll perplexity ppl wer cer fid brier ece "
+        "entropy",
     ),
     (
         _CORRELATION,

@@ -32,8 +32,8 @@ class FactorModelConfig:
     Attributes
     ----------
     n_factors : int
-        At most; those without evidence are switched off. Five and eight do equally well on 18 public
-        histories, two clearly worse (docs/explanation/ranker.md, *Measured*).
+        At most; those without evidence are switched off. Five and eight do equally well on 18
+        public histories, two worse (docs/explanation/ranker.md, *Measured*).
     noise_tasks : float
         The noise of a model is drawn to that of all models as if so many more tasks had it.
     tolerance : float

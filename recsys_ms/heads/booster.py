@@ -30,7 +30,14 @@ _PLACES: Final = ("lib/lib_lightgbm.so", "bin/lib_lightgbm.so", "../lib_lightgbm
 class Trees(Protocol):
     """What a head asks of trees: a ``lightgbm.Booster``, or :class:`StoredTrees`."""
 
-    def predict(self, data: Any, **options: Any) -> Any:
+    def predict(
+        self,
+        data: Any,
+        *,
+        raw_score: bool = False,
+        pred_contrib: bool = False,
+        num_threads: int = 1,
+    ) -> Any:
         """Raw scores of rows, or the contributions of their columns (``pred_contrib``)."""
         ...
 
@@ -83,7 +90,7 @@ class StoredTrees:
 
     def predict(
         self,
-        data: FloatArray | sp.csr_array,
+        data: Any,
         *,
         raw_score: bool = False,
         pred_contrib: bool = False,
@@ -91,7 +98,8 @@ class StoredTrees:
     ) -> FloatArray:
         """Raw scores, shape (n_rows,); or contributions, (n_rows, n_columns + 1), the base last.
 
-        The options are those of ``lightgbm.Booster.predict``, the numbers too.
+        ``data`` is an array, or a ``csr_array``. The options are those of
+        ``lightgbm.Booster.predict``, the numbers too.
         """
         if raw_score == pred_contrib:
             raise ValueError("ask for raw scores, or for contributions")

@@ -34,7 +34,8 @@ class StandardizedOutcomes:
         Standardised outcomes, higher is better.
     center, scale : ndarray of shape (n_tasks,)
         Location and spread of each task on the scale the method works on (logits for ``logit``,
-        comparable outcomes otherwise: those of a metric such as RMSE by their logarithm). ``scale`` is 1 where a task has a single model or no spread.
+        comparable outcomes otherwise: those of a metric such as RMSE by their logarithm).
+        ``scale`` is 1 where a task has a single model or no spread.
     """
 
     method: Standardization

@@ -132,8 +132,8 @@ def answer_table(
 def _order_to_try(belief: Belief, logged: FloatArray, best: float | None) -> IntArray:
     """Positions of models in the order to try them.
 
-    Models that were run already stand where what they reached is: before the first model that is not
-    expected to reach more.
+    Models that were run already stand where what they reached is: before the first model that is
+    not expected to reach more.
     """
     tried = np.flatnonzero(~np.isnan(logged))
     tried = tried[np.argsort(-logged[tried], kind="stable")]
@@ -165,6 +165,7 @@ def explanation(
     scale = base.scale_of(query)
     table.attrs = {
         "metric": base.metric_of(query),
+        "link": scale.link,
         "center": sign * scale.center,
         "scale": sign * scale.scale,
     }

@@ -38,9 +38,9 @@ POPULARITY_PART: Final = "popularity"
 TRANSFER_PART: Final = "transfer"
 OBSERVED_PART: Final = "observed runs"
 SHAPE_PART: Final = "shape of outcomes"
-#: Evidence: folds of held-out tasks and of held-out models, tasks that are held out or asked at most,
-#: and models of each that are judged. It bounds the cost; weights and strengths are a dozen numbers,
-#: which a hundred tasks tell well.
+#: Evidence: folds of held-out tasks and of held-out models, tasks that are held out or asked at
+#: most, and models of each that are judged. It bounds the cost: weights and strengths are a dozen
+#: numbers, which a hundred tasks tell well.
 _N_FOLDS: Final = 5
 _N_MODEL_FOLDS: Final = 3
 _MAX_HELD_OUT: Final = 100
@@ -111,7 +111,9 @@ class AutoRanker(BaseRanker):
         normal = standardize(interactions, "rank").scores
         standard = standardize(interactions, "zscore").scores
         self._shape = OutcomeShape.fit(interactions, normal, standard)
-        self._training = interactions
+        self._row_task = interactions.task_index.astype(np.int32)
+        self._row_model = interactions.model_index.astype(np.int32)
+        self._row_outcome = interactions.outcomes
         self._forget()
         self._candidates = self._candidate_parts(interactions)
         questions = list(self._questions(interactions, normal, standard, seed))
@@ -152,7 +154,7 @@ class AutoRanker(BaseRanker):
         names = (POPULARITY_PART, TRANSFER_PART, *PARTS)
         return {
             "stack": dict(zip(names, self._stack.weights.tolist(), strict=True)),
-            "stack_strength": self._stack.strength,
+            "stack_gain": self._stack.gain,
             "stack_cold_models": dict(zip(names, self._cold_stack.weights.tolist(), strict=True)),
             "strengths": asdict(self._strengths),
             "factor_sizes": np.sqrt((self._model.loadings**2).mean(axis=0)).tolist(),
@@ -192,7 +194,10 @@ class AutoRanker(BaseRanker):
             train = interactions.select(~inside)
             fold = self._fold(train, normal[~inside], standard[~inside], seed, f"task {number}")
             for task in chosen:
-                yield self._question(fold, interactions, int(task), seed)
+                question = self._question(fold, interactions, int(task), seed)
+                # One model alone is neither ordered nor told from another.
+                if question.rows.size > 1:
+                    yield question
 
     def _question(self, fold: _Fold, interactions: Interactions, task: int, seed: int) -> _Question:
         task_id = interactions.task_ids[task]
@@ -318,8 +323,8 @@ class AutoRanker(BaseRanker):
 
     def believe(self, query: TaskQuery, model_ids: Sequence[str]) -> Belief:
         """The posterior over some models, given all outcomes that are known of the task."""
-        posterior = self._posterior(query)
-        return posterior.believe(self._prior(self._described(query), model_ids))
+        described = self._described(query)
+        return self._posterior(query).believe(self._prior(described, model_ids))
 
     def _described(self, query: TaskQuery) -> TaskView:
         return TaskView(task_id=query.task_id, card=self._card_of(query))
@@ -327,10 +332,11 @@ class AutoRanker(BaseRanker):
     def observed(self, query: TaskQuery) -> dict[str, float]:
         """Outcomes, higher is better: those of training and those of the query."""
         found: dict[str, float] = {}
-        if self._training is not None and query.task_id in self._training.task_ids:
-            columns, outcomes = self._training.of_task(query.task_id)
-            ids = self._training.model_ids
-            found = {ids[int(j)]: float(v) for j, v in zip(columns, outcomes, strict=True)}
+        if query.task_id in self._model.task_ids:
+            task = self._model.task_ids.index(query.task_id)
+            begin, end = np.searchsorted(self._row_task, [task, task + 1])
+            ids = [self._model.model_ids[int(j)] for j in self._row_model[begin:end]]
+            found = dict(zip(ids, self._row_outcome[begin:end].tolist(), strict=True))
         found |= query.observed
         can_place = self._scale_prior.can_place(
             self.metric_of(query), np.array(list(found.values()))
@@ -460,9 +466,8 @@ class AutoRanker(BaseRanker):
         """
         query = _query_of(task)
         described = self._described(query)
-        columns, weights, rows, variance = self._expected(described, model_ids)
-        popularity = (weights[:, 0] + weights[:, 1]) * rows.level
-        found = [Contributions.whole(POPULARITY_PART, popularity, POPULARITY)]
+        columns, weights, rows, _ = self._expected(described, model_ids)
+        found = [Contributions.whole(POPULARITY_PART, weights[:, 0] * rows.level, POPULARITY)]
         if weights[:, 1].any():
             found.append(self._transfer_sources(described, columns, weights[:, 1], rows))
         for at, name in enumerate(PARTS, start=2):
@@ -481,14 +486,17 @@ class AutoRanker(BaseRanker):
     def _transfer_sources(
         self, task: TaskView, columns: FloatArray, weight: FloatArray, rows: ModelRows
     ) -> Contributions:
+        popularity = Contributions.whole(TRANSFER_PART, weight * rows.level, POPULARITY)
         placed = self.place(task)
-        amount = weight * (columns[:, 1] - columns[:, 0])
         if placed is None:
-            return Contributions.whole(TRANSFER_PART, amount)
-        share = np.array([placed.weights[known] for known in self._model.task_ids])
-        scores = rows.loadings @ self._model.factors.T
-        sources = tuple(Source.task(known) for known in self._model.task_ids)
-        return Contributions(TRANSFER_PART, sources, weight[:, None] * scores * share)
+            amount = weight * (columns[:, 1] - columns[:, 0])
+            rest = Contributions.whole(TRANSFER_PART, amount)
+        else:
+            share = np.array([placed.weights[known] for known in self._model.task_ids])
+            scores = rows.loadings @ self._model.factors.T
+            sources = tuple(Source.task(known) for known in self._model.task_ids)
+            rest = Contributions(TRANSFER_PART, sources, weight[:, None] * scores * share)
+        return Contributions.joined(TRANSFER_PART, [popularity, rest])
 
     def _moved(
         self, query: TaskQuery, model_ids: Sequence[str]
@@ -507,7 +515,12 @@ class AutoRanker(BaseRanker):
                 "strengths": asdict(self._strengths),
                 "choices": self.choices,
             },
-            arrays={"shape": self._shape.values},
+            arrays={
+                "shape": self._shape.values,
+                "row_task": self._row_task,
+                "row_model": self._row_model,
+                "row_outcome": self._row_outcome,
+            },
             children={
                 "model": self._model.state(),
                 **{f"part_{name}": part.state() for name, part in self._parts.items()},
@@ -516,8 +529,8 @@ class AutoRanker(BaseRanker):
 
     def _restore(self, state: State) -> None:
         values = state.values
-        self._stack = Stack(np.array(values["stack"]), float("nan"), float("nan"))
-        self._cold_stack = Stack(np.array(values["cold_stack"]), float("nan"), float("nan"))
+        self._stack = Stack(np.array(values["stack"]))
+        self._cold_stack = Stack(np.array(values["cold_stack"]))
         self._strengths = Strengths(**values["strengths"])
         self.choices = values["choices"]
         self._shape = OutcomeShape(np.asarray(state.arrays["shape"], dtype=np.float64))
@@ -527,7 +540,9 @@ class AutoRanker(BaseRanker):
             for name in PARTS
             if f"part_{name}" in state.children
         }
-        self._training = None
+        self._row_task = np.asarray(state.arrays["row_task"])
+        self._row_model = np.asarray(state.arrays["row_model"])
+        self._row_outcome = np.asarray(state.arrays["row_outcome"])
         self._errors = {}
         self._forget()
 

@@ -1,10 +1,10 @@
 """Intervals with stated coverage: conformal quantiles of how far held-out outcomes strayed.
 
 A belief says by how many standard deviations an outcome is off (:meth:`Belief.strayed`). How many
-hold the stated share of outcomes is measured on tasks that were held out from the very predictor that
-is served, for several numbers of observed runs (Lei et al. 2018, locally weighted conformal
-prediction). Outcomes of one task are not exchangeable with those of another, so every task weighs the
-same, whatever its number of models.
+hold the stated share of outcomes is measured on tasks that were held out from the very predictor
+that is served, for several numbers of observed runs (Lei et al. 2018, locally weighted conformal
+prediction). Outcomes of one task are not exchangeable with those of another, so every task weighs
+the same, whatever its number of models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,7 +63,7 @@ class IntervalCalibration:
         return cls(coverage, np.array(numbers, dtype=np.float64), np.array(widening), n_tasks)
 
     def at(self, n_observed: int) -> float:
-        """Standard deviations for a number of observed runs, between the measured ones by its log."""
+        """Standard deviations for a number of observed runs; between measured ones by its log."""
         asked = np.log1p(n_observed)
         return float(np.interp(asked, np.log1p(self.n_observed), self.widening))
 

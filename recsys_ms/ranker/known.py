@@ -128,10 +128,10 @@ class KnownOutcomes:
                 "added": {task: dict(models) for task, models in self.added.items()},
             },
             arrays={
-                "task_index": inter.task_index,
-                "model_index": inter.model_index,
+                "task_index": inter.task_index.astype(np.int32),
+                "model_index": inter.model_index.astype(np.int32),
                 "values": inter.values,
-                "counts": inter.counts,
+                "counts": inter.counts.astype(np.int32),
                 "costs": inter.costs,
                 "signs": inter.signs,
             },
@@ -140,7 +140,10 @@ class KnownOutcomes:
     @classmethod
     def from_state(cls, state: State) -> Self:
         """Restore from :meth:`state`."""
-        arrays = {name: np.array(array) for name, array in state.arrays.items()}
+        arrays = {
+            name: np.array(array, dtype=np.int64 if array.dtype.kind == "i" else np.float64)
+            for name, array in state.arrays.items()
+        }
         interactions = Interactions(
             task_ids=tuple(state.values["task_ids"]),
             model_ids=tuple(state.values["model_ids"]),

@@ -1,12 +1,13 @@
 """The shape of outcomes: from normal scores, in which rankers think, to standardised outcomes.
 
-Within a task, outcomes are rarely normal: some runs collapse, many models crowd below the best. The
-normal scores of their ranks are, by construction (a Gaussian copula, Liu, Lafferty & Wasserman 2009).
-``g`` maps a normal score to the standardised outcome that tasks of this history have there on
+Within a task, outcomes are rarely normal: some runs collapse, many models crowd below the best.
+The normal scores of their ranks are, by construction (a Gaussian copula, Liu, Lafferty & Wasserman
+2009). ``g`` maps a normal score to the standardised outcome that tasks of this history have there on
 average; it is increasing, so that it can be turned around for outcomes that are observed.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Self
 
 import numpy as np
@@ -53,7 +54,7 @@ class OutcomeShape:
         """
         bounds = np.searchsorted(interactions.task_index, np.arange(interactions.n_tasks + 1))
         total, n_tasks = np.zeros(_KNOTS.size), 0
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for begin, end in pairwise(bounds.tolist()):
             if end - begin < _MIN_MODELS:
                 continue
             order = np.argsort(normal[begin:end], kind="stable")

@@ -4,8 +4,8 @@ A task's normal scores are, before anything is observed, ``n = mean + loadings �
 ``z ~ N(0, I)``: what is expected of each model, what may move many models together, and what moves
 one alone. An observed outcome ``y`` tells ``n = g⁻¹((y - c) / s)``; the task's location ``c`` and
 spread ``s`` are unknown, too, and are summed over a grid of hypotheses weighted by their evidence.
-Given a hypothesis everything is Gaussian, and costs no more than inverting a matrix of the number of
-loadings, however many models are asked about.
+Given a hypothesis everything is Gaussian, and costs no more than inverting a matrix of the number
+of loadings, however many models are asked about.
 """
 
 from dataclasses import dataclass

@@ -271,7 +271,8 @@ class Ranker:
             ``name``, ``task_id``, ``model_id`` and ``run_id`` of what is a task or a run, and
             ``amount`` in standard deviations over the task's models. ``attrs["center"] +
             attrs["scale"] * amount.sum()`` is the predicted value in ``attrs["metric"]``, before it
-            is cut to what that metric can be; where lower is better the scale is negative.
+            is cut to what that metric can be; where lower is better the scale is negative. Where
+            ``attrs["link"]`` is ``"log"`` (a loss, an RMSE) it is the logarithm of that value.
         """
         return explanation(
             base=self._require_base(),

@@ -3,8 +3,8 @@
 Each part predicts the normal scores of tasks (or of models) that it did not see. The stack is the
 non-negative combination of the parts that predicts them best (Wolpert 1992; Breiman 1996), drawn to
 popularity alone by a ridge. How strongly is what predicts a group best from the others: where parts
-tell nothing beyond popularity, the stack *is* popularity, and a part that adds nothing gets exactly 0
-and is not asked again.
+tell nothing beyond popularity, the stack *is* popularity, and a part that adds nothing gets exactly
+0 and is not asked again.
 """
 
 from dataclasses import dataclass
@@ -33,13 +33,13 @@ class Stack:
     """
 
     weights: FloatArray
-    strength: float
-    gain: float
+    strength: float = float("inf")
+    gain: float = 0.0
 
     @classmethod
     def prior(cls, n_parts: int) -> "Stack":
         """Popularity alone."""
-        return cls(np.eye(n_parts)[0], float("inf"), 0.0)
+        return cls(np.eye(n_parts)[0])
 
 
 def fit_stack(predicted: FloatArray, target: FloatArray, group: IntArray) -> Stack:

@@ -1,9 +1,9 @@
 """What to fine-tune next: the models that are expected to add most to the best so far.
 
 The same acquisition that orders a recommendation (:meth:`Belief.order`): runs are chosen one after
-the other, each the one that raises the expected maximum most, over draws from the joint belief. A
-model that may turn out far better is worth a run, and two models that stand or fall together are not
-worth two.
+the other, each the one that raises the expected maximum most, over draws from the joint belief.
+A model that may turn out far better is worth a run, and two models that stand or fall together are
+not worth two.
 """
 
 from collections.abc import Sequence
@@ -97,6 +97,8 @@ def next_runs(
         Of the draws.
     """
     fits = np.arange(cost.size) if budget.cost is None else np.flatnonzero(cost <= budget.cost)
+    if fits.size == 0:
+        return Suggestion(fits, np.empty(0), np.empty(0))
     at = fits[belief.take(fits).candidates()]
     part, price = belief.take(at), cost[at]
     drawn = part.draws(seed=seed)

@@ -1,8 +1,8 @@
 """Where the outcomes of a task lie and how far they spread, before and after some are observed.
 
-Rankers predict on a standardised scale. An answer in the task's own metric needs the task's location
-``c`` and spread ``s``, which for a new task are known only as far as other tasks in the same metric
-tell. What they tell is kept as a prior: ``log s`` is normal, and ``c`` is normal given ``s`` (tasks
+Rankers predict on a standardised scale. An answer in the task's own metric needs the task's
+location ``c`` and spread ``s``, which for a new task are known only as far as other tasks in the
+same metric tell. What they tell is kept as a prior: ``log s`` is normal, and ``c`` is normal given ``s`` (tasks
 on which all models do well spread less). Metrics such as RMSE are taken by their logarithm.
 """
 
@@ -72,7 +72,7 @@ class TaskScale:
     sign : float
         +1 where higher values of the metric are better, -1 where lower.
     range : (float, float)
-        Outcomes (higher is better, the metric's unit) that can be; infinite where no bound is known.
+        Outcomes (higher is better, the metric's unit) that can be; infinite without a bound.
     """
 
     center: float

@@ -1,9 +1,9 @@
 """What a model is worth anywhere, and what tasks that look alike share with models that look alike.
 
-The two halves of Fennec's transfer space (Bai et al. 2024, §3.1) as one Gaussian model: factors of
-tasks and models from the outcomes (:mod:`recsys_ms.factors.bayes`), and a Gaussian process from cards
-to factors on either side (:mod:`recsys_ms.cold_start.card_process`), for tasks and models without
-runs.
+The two halves of Fennec's transfer space (Bai et al. 2024, §3.1) as one Gaussian model: factors
+of tasks and models from the outcomes (:mod:`recsys_ms.factors.bayes`), and a Gaussian process from
+cards to factors on either side (:mod:`recsys_ms.cold_start.card_process`), for tasks and models
+without runs.
 """
 
 from collections.abc import Sequence
@@ -115,7 +115,8 @@ class TransferModel:
         self._task_process: CardProcess | None = None
         n_factors = self.factors.shape[1]
         if self._task_vectors.views and n_factors and len(cards) >= _MIN_ROWS:
-            self._task_views = self._task_vectors(cards)
+            vectors = self._task_vectors(cards)
+            self._task_views = {name: np.ascontiguousarray(v) for name, v in vectors.items()}
             self._task_process = CardProcess.fit(self._task_views, self.factors)
 
     def _fit_models(self, catalog: Catalog) -> None:
@@ -282,7 +283,7 @@ class TransferModel:
 
 def _single(array: FloatArray) -> FloatArray:
     """What single precision keeps of an array: an artifact holds no more."""
-    return array.astype(np.float32).astype(np.float64)
+    return np.ascontiguousarray(array.astype(np.float32).astype(np.float64))
 
 
 def _task_card(catalog: Catalog, task_id: str) -> TaskCard:

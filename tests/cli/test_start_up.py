@@ -1,4 +1,4 @@
-"""What a verb loads before it answers: nothing it does not use, so that the shell answers at once."""
+"""What a verb loads before it answers: nothing that it does not use, so that it starts at once."""
 
 import json
 import subprocess

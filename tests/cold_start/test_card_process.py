@@ -1,4 +1,4 @@
-"""The Gaussian process from cards to factors: against scikit-learn, leave one out, planted views."""
+"""The process from cards to factors: against scikit-learn, leave one out, planted views."""
 
 import numpy as np
 import pytest

@@ -52,13 +52,16 @@ def test_new_tasks_are_covered_as_stated_and_runs_narrow_the_interval(
         for task in fresh.task_ids:
             columns, outcomes = fresh.of_task(task)
             ids = [fresh.model_ids[int(j)] for j in columns]
+            order = np.random.default_rng(len(held)).permutation(len(ids))
+            ids, outcomes = [ids[int(i)] for i in order], outcomes[order]
             seen = dict(zip(ids[:n], outcomes[:n].tolist(), strict=True))
             query = TaskQuery(task_id=task, observed=seen, metric="x")
             low, high = ranker.believe(query, ids[n:]).interval(found.at(n))
             held.append(np.mean((outcomes[n:] >= low) & (outcomes[n:] <= high)))
             width.append(np.mean(high - low))
-        # 60 tasks to learn from and 80 to check leave a standard error of 3 points or so.
-        assert np.mean(held) == pytest.approx(coverage, abs=0.09)
+        # Without a run all models of a task are off together: 60 tasks to learn from and 80 to
+        # check leave a standard error of 8 points.
+        assert np.mean(held) == pytest.approx(coverage, abs=0.1 if n else 0.2)
         widths[n] = np.mean(width)
     assert widths[10] < 0.6 * widths[0]
     assert widths[20] < widths[3] < widths[0]

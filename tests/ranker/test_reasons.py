@@ -31,6 +31,14 @@ def ranker(runs: pd.DataFrame) -> rms.Ranker:
 
 
 @pytest.fixture(scope="module")
+def process(runs: pd.DataFrame) -> rms.Ranker:
+    """A ranker whose predictions are sums over runs."""
+    kept = runs[(runs["task_id"] != HELD_OUT_TASK) & (runs["model_id"] != HELD_OUT_MODEL)]
+    config = rms.RankerConfig(ranker="gp")
+    return rms.Ranker(config).fit(kept, rms.Catalog.read(embedded_folder()))
+
+
+@pytest.fixture(scope="module")
 def cold(ranker: rms.Ranker) -> pd.DataFrame:
     return ranker.recommend(HELD_OUT_TASK, top=None)
 
@@ -74,10 +82,10 @@ def test_the_explanation_is_the_prediction_in_its_metric(
         assert (table["amount"] != 0.0).all()
 
 
-def test_runs_are_named_by_the_id_of_the_best(ranker: rms.Ranker, runs: pd.DataFrame) -> None:
-    table = ranker.explain(HELD_OUT_TASK, HELD_OUT_MODEL)
+def test_runs_are_named_by_the_id_of_the_best(process: rms.Ranker, runs: pd.DataFrame) -> None:
+    table = process.explain(HELD_OUT_TASK, HELD_OUT_MODEL)
     told = table[table["kind"] == "run"]
-    assert len(told) > 1000
+    assert len(told) > 500
     assert told["run_id"].notna().all()
     assert table.loc[table["kind"] != "run", "run_id"].isna().all()
     named = told.merge(runs, on="run_id", suffixes=("", "_logged"))
@@ -139,8 +147,7 @@ def test_an_observed_outcome_is_named(ranker: rms.Ranker, runs: pd.DataFrame) ->
     model_id = answer["model_id"][row]
     table = ranker.explain(HELD_OUT_TASK, model_id, observed=observed)
     moved = table[table["kind"] == "observed"]
-    # What a model that nobody ran did says nothing of the others to this correction.
-    assert set(moved["name"]) == set(observed) - {HELD_OUT_MODEL}
+    assert set(moved["name"]) == set(observed)
     assert f": {moved['name'].iloc[0]} {moved['amount'].iloc[0]:+.2f}" in reason
     value = table.attrs["center"] + table.attrs["scale"] * table["amount"].sum()
     assert value == pytest.approx(answer["predicted"][row], abs=1e-12)
@@ -153,8 +160,9 @@ def test_answers_stay_plain_data(cold: pd.DataFrame) -> None:
 
 
 def test_a_saved_ranker_explains_alike_and_one_without_run_ids_names_pairs(
-    ranker: rms.Ranker, tmp_path_factory: pytest.TempPathFactory
+    process: rms.Ranker, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    ranker = process
     folder = tmp_path_factory.mktemp("artifact") / "a"
     ranker.save(folder)
     restored = rms.Ranker.load(folder)
@@ -182,7 +190,9 @@ def test_lower_is_better_has_a_negative_scale() -> None:
     ranker = rms.Ranker(rms.RankerConfig(ranker="popularity")).fit(history)
     table = ranker.explain("new", "x")
     assert table.attrs["scale"] < 0 < table["amount"].sum()
-    value = table.attrs["center"] + table.attrs["scale"] * table["amount"].sum()
+    # A loss is compared by its logarithm.
+    assert table.attrs["link"] == "log"
+    value = np.exp(table.attrs["center"] + table.attrs["scale"] * table["amount"].sum())
     assert value == pytest.approx(ranker.recommend("new")["predicted"][0])
     assert table[["part", "kind", "name"]].to_numpy().tolist() == [
         ["popularity", "feature", "popularity"]

