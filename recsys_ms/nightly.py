@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -362,7 +362,7 @@ def _train_and_decide(
                     now=outcomes(),
                     same_recipe=published.manifest.get(_RECIPE) == _recipe(config.ranker, catalog),
                 )
-        in_service = published.config.ranker if published is not None and newer is None else None
+        in_service = published.config.spec if published is not None and newer is None else None
         # Two rankers need not lie in memory while a third is judged.
         del published
         with _timed(summary, "back-test"):
@@ -374,7 +374,7 @@ def _train_and_decide(
             # Nothing is published yet, and no ranker at all helps nobody: popularity is never
             # worse than itself.
             with _timed(summary, "train"):
-                simple = RankerConfig(**{**asdict(config.ranker), "ranker": POPULARITY})
+                simple = replace(config.ranker, ranker=POPULARITY, params={})
                 ranker = Ranker(simple).fit(outcomes(), catalog, progress=progress)
         ranker.save(
             staged,
@@ -422,9 +422,9 @@ def _backtest(
     progress: Progress,
 ) -> BacktestResult:
     """Compare procedures on today's history: the candidate's, the published one's, popularity."""
-    rankers = {CANDIDATE: partial(make_ranker, config.ranker.ranker)}
+    rankers = {CANDIDATE: config.ranker.make}
     # The same procedure on the same folds gives the same numbers: nothing to compare.
-    if published is not None and published != config.ranker.ranker:
+    if published is not None and published != config.ranker.spec:
         rankers[CURRENT] = partial(make_ranker, published)
     settings = config.backtest
     return backtest(

@@ -25,7 +25,6 @@ from recsys_ms.history.interactions import Interactions
 from recsys_ms.nightly_decision import CANDIDATE, CURRENT
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskQuery
 from recsys_ms.ranker.config import RankerConfig
-from recsys_ms.ranker.names import make_ranker
 from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.training_data import interactions_of
 
@@ -87,7 +86,7 @@ def challenge(
             started = time.perf_counter()
             # The stream of Ranker.fit: the same recipe gives the same ranker, not a like one.
             rng = named_stream(config.seed, "fit")
-            recipe = make_ranker(config.ranker).fit(before, catalog, rng=rng)
+            recipe = config.make().fit(before, catalog, rng=rng)
             spent = time.perf_counter() - started
             cells += _cells(CANDIDATE, recipe, held_out, catalog, fit_seconds=spent)
     except RecsysError as error:

@@ -10,7 +10,7 @@ from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict
 from recsys_ms.evaluation.metrics import HIGHER_IS_BETTER, QUALITY_METRICS
 from recsys_ms.ranker.config import RankerConfig
-from recsys_ms.ranker.names import make_ranker
+from recsys_ms.ranker.names import make_ranker, ranker_class
 
 Settings = TypeVar("Settings", "BacktestSettings", "PublishSettings", "ReportSettings")
 
@@ -135,6 +135,10 @@ class NightlyConfig:
     backtest: BacktestSettings = field(default_factory=BacktestSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
+
+    def __post_init__(self) -> None:
+        # At once, and not after the night's training.
+        ranker_class(self.ranker.ranker).require_savable()
 
     @classmethod
     def from_toml(cls, path: str | Path, **overrides: Path | None) -> Self:

@@ -249,7 +249,7 @@ def _decided(summary: Mapping[str, Any], ranker: Ranker | None) -> Decided | Non
         outcome=str(summary["outcome"]),
         reason=str(summary.get("reason", "")).rstrip("."),
         version=summary.get("version"),
-        ranker="" if ranker is None else ranker.config.ranker,
+        ranker="" if ranker is None else ranker.config.spec,
         checks=tuple(summary.get("checks", ())),
     )
 

@@ -23,7 +23,7 @@ from recsys_ms.cli.options import (
 from recsys_ms.core.errors import DataError, RecsysError
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.history import History
-from recsys_ms.history.readers.found_logs import LogFormatName
+from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS
 from recsys_ms.history.readers.inspection import (
     N_LOOKED_AT,
     FolderInspection,
@@ -51,8 +51,11 @@ def doctor(
     maps: MapOption = None,
     sets: SetOption = None,
     log_format: Annotated[
-        LogFormatName, typer.Option("--format", help="Look for one format only.")
-    ] = "auto",
+        str,
+        typer.Option(
+            "--format", help=f"Look for one format only: {', '.join((AUTO, *LOG_FORMATS))}."
+        ),
+    ] = AUTO,
     history: HistoryOption = DEFAULT_HISTORY,
     registry: RegistryOption = DEFAULT_REGISTRY,
     as_json: JsonFlag = False,

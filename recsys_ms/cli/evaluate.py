@@ -24,10 +24,10 @@ from recsys_ms.core.files import write_atomic
 from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.coverage import coverage_markdown, coverage_rich, coverage_table
 from recsys_ms.evaluation.registry import PROTOCOL_NAMES, make_protocol
-from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM
+from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, STATIC
 from recsys_ms.evaluation.table import comparison_markdown, comparison_table
 from recsys_ms.history.interactions import Interactions, OnTwoMetrics
-from recsys_ms.ranker.names import RANKER_NAMES, SPEC_HELP
+from recsys_ms.ranker.names import RANKER_NAMES, SPEC_HELP, split_specs
 
 
 def evaluate(
@@ -92,11 +92,11 @@ def evaluate(
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="The table as Markdown.")] = False,
 ) -> None:
-    """Back-test rankers; popularity, random and oracle rows are always there."""
-    names = [name.strip() for name in rankers.split(",") if name.strip()]
+    """Back-test rankers; popularity, random, static and oracle rows are always there."""
+    names = split_specs(rankers)
     if not names:
         raise UsageError(f"--rankers names none; choose from {', '.join(RANKER_NAMES)}")
-    rows = (POPULARITY, RANDOM, *names, ORACLE)
+    rows = tuple(dict.fromkeys((POPULARITY, RANDOM, STATIC, *names, ORACLE)))
     if against not in rows:
         raise UsageError(f"--against {against}: no such row; there are {', '.join(rows)}")
     opened = open_history(history)

@@ -28,7 +28,7 @@ from recsys_ms.history.embedded import embedded_folder
 from recsys_ms.history.history import History
 from recsys_ms.history.ingest import IngestReport
 from recsys_ms.history.quarantine import ReadBatch, Reject
-from recsys_ms.history.readers.found_logs import LogFormatName, find_logs
+from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS, find_logs
 from recsys_ms.history.readers.log_names import LOG_READER, LOG_RUN_READER
 from recsys_ms.history.readers.logs import LogReader, read_log, replay_log
 from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
@@ -68,10 +68,11 @@ def ingest(
         list[str] | None, typer.Option(help="A value that means 'no result', such as -1.")
     ] = None,
     file_format: Annotated[
-        Literal[TableFormat, LogFormatName] | None,
+        str | None,
         typer.Option(
             "--format",
-            help="Default: a file by its suffix, a folder by what its files hold (auto).",
+            help=f"{', '.join((*get_args(TableFormat), AUTO, *LOG_FORMATS))}. Default: a file by "
+            "its suffix, a folder by what its files hold (auto).",
         ),
     ] = None,
     delimiter: Annotated[str | None, typer.Option(help="Of CSV and TSV tables.")] = None,
@@ -137,6 +138,9 @@ def ingest(
             as_json=as_json,
         )
         return
+    known = (*get_args(TableFormat), AUTO, *LOG_FORMATS)
+    if file_format is not None and file_format not in known:
+        raise UsageError(f"--format {file_format}: unknown; it is one of {', '.join(known)}")
     opened = History.open(history)
     reports: dict[str, IngestReport] = {}
     warnings: list[str] = []

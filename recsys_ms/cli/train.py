@@ -16,13 +16,14 @@ from recsys_ms.cli.options import (
     open_catalog,
     open_history,
 )
+from recsys_ms.ranker.names import SPEC_HELP, ranker_class
 
 
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must not exist.")],
     history: HistoryOption = DEFAULT_HISTORY,
     catalog: CatalogOption = None,
-    ranker: Annotated[str, typer.Option(help="Name of the ranker.")] = "auto",
+    ranker: Annotated[str, typer.Option(help=f"Name of the ranker, or {SPEC_HELP}.")] = "auto",
     metric: MetricOption = None,
     coverage: Annotated[float, typer.Option(help="Share an interval shall hold.")] = 0.8,
     seed: SeedOption = 0,
@@ -33,6 +34,7 @@ def train(
     from recsys_ms.ranker.ranker import Ranker
 
     config = RankerConfig(ranker=ranker, metric=metric, coverage=coverage, seed=seed)
+    ranker_class(config.ranker).require_savable()
     with progress_bars() as progress:
         trained = Ranker(config).fit(
             open_history(history), open_catalog(catalog), progress=progress
@@ -43,6 +45,7 @@ def train(
     else:
         told = trained.manifest
         show(
-            f"{ranker} trained on {told['n_interactions']} interactions of {told['n_tasks']} tasks "
-            f"and {told['n_models']} models (history version {told['history_version']}): {out}"
+            f"{config.spec} trained on {told['n_interactions']} interactions of "
+            f"{told['n_tasks']} tasks and {told['n_models']} models "
+            f"(history version {told['history_version']}): {out}"
         )

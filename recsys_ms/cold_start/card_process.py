@@ -212,7 +212,7 @@ def _most_likely(features: list[FloatArray], targets: FloatArray) -> tuple[Float
         fit = total / noise - float((seen**2).sum())
         size = n_rows * log[-1] + 2.0 * np.log(np.diag(lower)).sum()
         prior = float((((log - _PRIOR_LOG_MEAN) / _PRIOR_LOG_SD) ** 2).sum())
-        return 0.5 * (fit + n_factors * size + prior)
+        return float(0.5 * (fit + n_factors * size + prior))
 
     n_views = len(features)
     start = np.log(np.append(np.full(n_views, 0.3 / max(n_views, 1)), 0.6))

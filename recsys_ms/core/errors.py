@@ -45,6 +45,20 @@ class ArtifactError(RecsysError, ValueError):
     """A saved ranker that lacks a part, was altered, or has a format this version cannot read."""
 
 
+class NotSavableError(RecsysError, NotImplementedError):
+    """A ranker that can be trained and judged, and does not say how it is saved."""
+
+    exit_code: ClassVar[int] = EXIT_REFUSED
+
+
+class PluginError(RecsysError, ImportError):
+    """An installed package adds something that cannot be used."""
+
+
+class PluginWarning(UserWarning):
+    """An installed package adds something that is left out; everything else works."""
+
+
 class StorageError(RecsysError, OSError):
     """The disk said no: read-only, full, or not ours."""
 

@@ -5,6 +5,8 @@ Standard library only, so that a fresh worker process can set its thread counts 
 
 import os
 import pickle
+import pickletools
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -79,13 +81,11 @@ class ProcessExecutor:
         RecsysError
             A worker process was killed, most often for want of memory.
         """
-        try:
-            ForkingPickler.dumps(function)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
+        if reason := why_not_sent(function):
             raise UsageError(
-                f"the work cannot be sent to another process ({error}); name rankers by their "
+                f"the work cannot be sent to another process ({reason}); name rankers by their "
                 "registered names or module-level classes, or use the serial executor"
-            ) from error
+            )
         pool = self._kept or self._pool()
         if self._is_kept:
             self._kept = pool
@@ -126,6 +126,35 @@ class ProcessExecutor:
         return ProcessPoolExecutor(
             self.n_workers, mp_context=get_context("spawn"), initializer=_one_thread_each
         )
+
+
+def why_not_sent(value: object) -> str | None:
+    """Why a value cannot travel to a fresh process; ``None`` where it can.
+
+    Functions and classes travel by the name of their module. What was typed into a notebook or a
+    prompt has none that another process could import.
+    """
+    try:
+        sent = bytes(ForkingPickler.dumps(value))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        return str(error)
+    if _main_is_a_file():
+        return None
+    words = [argument for _, argument, _ in pickletools.genops(sent) if isinstance(argument, str)]
+    for at, word in enumerate(words):
+        # One text "module name", or the two one after the other.
+        module, _, name = word.partition(" ")
+        if module == "__main__":
+            name = name or (words[at + 1] if at + 1 < len(words) else "")
+            return f"{name or 'it'} was defined in a notebook or at a prompt, in no module"
+    return None
+
+
+def _main_is_a_file() -> bool:
+    """Whether a spawned process can import what this one calls ``__main__``."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    return getattr(spec, "name", None) is not None or hasattr(main, "__file__")
 
 
 @contextmanager

@@ -2,37 +2,49 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.errors import DataError, RecsysError, UsageError
-from recsys_ms.core.executor import Executor, SerialExecutor
+from recsys_ms.core.errors import DataError, RecsysError
+from recsys_ms.core.executor import Executor, SerialExecutor, make_executor
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
 from recsys_ms.evaluation.bootstrap import N_DRAWS
+from recsys_ms.evaluation.contestants import (
+    Contestants,
+    RankerFactory,
+    as_prediction,
+    contestants,
+    refuse_what_stays,
+)
 from recsys_ms.evaluation.folds import Fold, HeldOut, Protocol
-from recsys_ms.evaluation.metrics import SECONDS, task_metrics, undefined_metrics
+from recsys_ms.evaluation.inputs import HistoryLike, read_history, read_protocol
+from recsys_ms.evaluation.metrics import (
+    SECONDS,
+    Metric,
+    OwnMetrics,
+    directions,
+    more_metrics,
+    task_metrics,
+    undefined_metrics,
+)
+from recsys_ms.evaluation.protocols import LeaveOneTaskOut
 from recsys_ms.evaluation.result import (
     ORACLE,
-    POPULARITY,
-    RANDOM,
     BacktestResult,
     Cell,
     LeftOut,
     no_predictions,
 )
-from recsys_ms.history.interactions import Interactions
 from recsys_ms.ranker.base import BaseRanker, Prediction
 from recsys_ms.ranker.calibrate import calibrate
 from recsys_ms.ranker.intervals import IntervalCalibration
-
-RankerFactory: TypeAlias = Callable[[], BaseRanker]
 
 _log = logging.getLogger(__name__)
 
@@ -49,12 +61,22 @@ _RANKER_ERRORS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
-    # What every fold shares. A factory of None means: by name, made where the fold runs.
-    rankers: tuple[tuple[str, RankerFactory | None], ...]
+    # What every fold shares. Rankers are made where the fold runs.
+    rankers: tuple[tuple[str, RankerFactory], ...]
     catalog: Catalog | None
     seed: int
     keep: frozenset[str]
     coverage: float
+    more: tuple[Metric, ...]
+
+    def scores(self, prediction: Prediction, held_out: HeldOut) -> dict[str, float]:
+        """Every metric of one answer but its seconds."""
+        outcomes = held_out.outcomes
+        own = {
+            metric.name: metric.score(prediction, outcomes, task_id=held_out.query.task_id)
+            for metric in self.more
+        }
+        return {**task_metrics(prediction, outcomes), **own}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +87,15 @@ class _FoldAnswer:
 
 
 def backtest(
-    interactions: Interactions,
+    history: HistoryLike,
+    rankers: Contestants,
     *,
     catalog: Catalog | None = None,
-    protocol: Protocol,
-    rankers: Sequence[str] | Mapping[str, RankerFactory],
+    protocol: str | Protocol = LeaveOneTaskOut.name,
+    metrics: OwnMetrics = (),
+    k: int | Iterable[int] | None = None,
     seed: int = 0,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     progress: Progress = NO_PROGRESS,
     history_version: int | None = None,
     n_draws: int = N_DRAWS,
@@ -80,29 +104,42 @@ def backtest(
 ) -> BacktestResult:
     """Compare rankers on the folds of a protocol.
 
-    Rows ``popularity`` and ``random`` are always there, and ``oracle``, which answers the truth.
-    The result depends on the arguments and ``seed`` only: neither on the executor, nor on the order
-    of rankers or folds (``seconds`` excepted).
+    Rows ``popularity``, ``random`` and ``static`` (larger models first) are always there, and
+    ``oracle``, which answers the truth. The result depends on the arguments and ``seed`` only:
+    neither on the executor, nor on the order of rankers or folds (``seconds`` excepted).
 
     Parameters
     ----------
-    interactions : Interactions
-        The whole history; the protocol takes it apart.
+    history : History, Interactions, DataFrame or list of triplets
+        The whole history; the protocol takes it apart. A frame has the columns ``task_id``,
+        ``model_id`` and ``value``, and may have those of runs (``metric``, ``direction``,
+        ``status``, ``finished_at``); a triplet is (task, model, value), higher is better.
+    rankers : mapping of str to ranker, or sequence of rankers
+        A ranker is a name or variant known to ``make_ranker`` (``nmf``, ``nmf:8``), an unfitted
+        instance (each fold gets a copy), a class, or a function without arguments that makes one.
+        It needs ``fit(interactions, catalog, *, rng)`` and ``predict(query, model_ids)`` only, see
+        :class:`~recsys_ms.evaluation.contestants.RankerLike`. A mapping may bring its own
+        ``popularity``, ``random`` and ``static``.
     catalog : Catalog, optional
         Cards of models and tasks, given to every ranker and to splits by family.
-    protocol : Protocol
-        How to split, see :func:`recsys_ms.evaluation.registry.make_protocol`.
-    rankers : sequence of str, or mapping of str to callable
-        Names known to ``make_ranker``, or name → function without arguments that makes an unfitted
-        ranker. A mapping may bring its own ``popularity`` and ``random``.
+    protocol : str or Protocol
+        How to split: a protocol, or the name of one with its defaults, see
+        :func:`recsys_ms.evaluation.registry.make_protocol`.
+    metrics : mapping of str to callable, or sequence of callables
+        Metrics of one's own, besides those that are always there: ``f(prediction, outcomes)`` gives
+        a number, higher is better unless it is a
+        :class:`~recsys_ms.evaluation.metrics.Metric` that says otherwise.
+    k : int or sequence of int, optional
+        Adds ``ndcg@k`` and ``regret@k`` to ``ndcg@5``, ``regret@1`` and ``regret@5``.
     seed : int
         Of splits, rankers and bootstrap.
-    executor : Executor, optional
-        Where folds run; default here, one after the other.
+    executor : Executor or str, optional
+        Where folds run, or its spelling, such as ``processes:2``; default here, one after the
+        other.
     progress : Progress
         Told of every finished fold.
     history_version : int, optional
-        Noted in the result.
+        Noted in the result; default that of a History.
     n_draws : int
         Bootstrap draws behind the intervals.
     keep : collection of str
@@ -119,51 +156,57 @@ def backtest(
     Raises
     ------
     UsageError
-        Unknown ranker name, or one called ``oracle``; one in ``keep`` that is not compared.
+        An argument that cannot be meant: an unknown name, something that is no ranker or history, a
+        class that the executor's processes cannot import, or a metric of one's own that failed.
     DataError
-        The history cannot be split this way, or nothing is left to test.
+        The history cannot be used or split this way, or nothing is left to test.
     """
+    read = read_history(history)
+    interactions = read.interactions
+    split = read_protocol(protocol, read.runs)
+    place = make_executor(executor) if isinstance(executor, str) else executor or SerialExecutor()
+    chosen = contestants(rankers, keep=keep)
+    more = more_metrics(metrics, k)
+    refuse_what_stays(chosen, place, "ranker")
+    refuse_what_stays({metric.name: metric.function for metric in more}, place, "metric")
     work = _Work(
-        rankers=_resolved(rankers),
+        rankers=tuple(chosen.items()),
         catalog=catalog,
         seed=seed,
         keep=frozenset(keep),
         coverage=coverage,
+        more=more,
     )
-    if strange := sorted(work.keep - dict(work.rankers).keys()):
-        raise UsageError(
-            f"keep names {strange[0]!r}, which is not compared; compared are "
-            f"{', '.join(name for name, _ in work.rankers)}"
-        )
-    folds = protocol.folds(interactions, catalog, seed=seed)
-    answers = (executor or SerialExecutor()).map(partial(_run_fold, work), folds)
+    folds = split.folds(interactions, catalog, seed=seed)
+    answers = place.map(partial(_run_fold, work), folds)
     cells: list[Cell] = []
     left_out: list[LeftOut] = []
     predictions: list[pd.DataFrame] = []
     for answer in progress.track(
-        answers, total=protocol.n_folds(interactions), description=f"back-test {protocol.name}"
+        answers, total=split.n_folds(interactions), description=f"back-test {split.name}"
     ):
         cells.extend(answer.cells)
         left_out.extend(answer.left_out)
         predictions.extend(answer.predictions)
     if not cells:
         raise DataError(
-            f"{protocol.name} has nothing to test in {interactions.n_interactions} interactions of "
+            f"{split.name} has nothing to test in {interactions.n_interactions} interactions of "
             f"{interactions.n_tasks} tasks and {interactions.n_models} models: every tested task "
             "has fewer than two models held out; add runs, or reveal or train on fewer"
         )
     return BacktestResult.from_cells(
         cells,
-        protocol=protocol.name,
-        settings=protocol.settings(),
-        rankers=(*(name for name, _ in work.rankers), ORACLE),
+        protocol=split.name,
+        settings=split.settings(),
+        rankers=(*chosen, ORACLE),
         left_out=left_out,
         task_metrics=dict(zip(interactions.task_ids, interactions.metrics, strict=True)),
-        history_version=history_version,
+        history_version=read.version if history_version is None else history_version,
         seed=seed,
         n_draws=n_draws,
         predictions=_joined(predictions),
         coverage=coverage if keep else None,
+        higher_is_better=directions(more),
     )
 
 
@@ -173,32 +216,6 @@ def _joined(predictions: Sequence[pd.DataFrame]) -> pd.DataFrame:
         return no_predictions()
     keys = ["ranker", "fold", "task_id", "model_id"]
     return pd.concat(predictions, ignore_index=True).sort_values(keys, ignore_index=True)
-
-
-def _resolved(
-    rankers: Sequence[str] | Mapping[str, RankerFactory],
-) -> tuple[tuple[str, RankerFactory | None], ...]:
-    chosen: dict[str, RankerFactory | None] = dict.fromkeys((POPULARITY, RANDOM))
-    if isinstance(rankers, str):
-        raise UsageError(f"rankers must be a sequence of names, got the text {rankers!r}")
-    if isinstance(rankers, Mapping):
-        if ORACLE in rankers:
-            raise UsageError("the row 'oracle' is computed here; give that ranker another name")
-        chosen.update(rankers)
-    else:
-        chosen.update(dict.fromkeys(name for name in rankers if name != ORACLE))
-    for name, factory in chosen.items():
-        if factory is None:
-            # A wrong name or a missing extra ends the back-test before its first fold.
-            _by_name(name)
-    return tuple(chosen.items())
-
-
-def _by_name(name: str) -> BaseRanker:
-    from recsys_ms.ranker.names import make_ranker
-
-    ranker: BaseRanker = make_ranker(name)
-    return ranker
 
 
 def _run_fold(work: _Work, fold: Fold) -> _FoldAnswer:
@@ -212,17 +229,15 @@ def _run_fold(work: _Work, fold: Fold) -> _FoldAnswer:
             predictions.extend(kept)
         for held_out in fold.held_out:
             truth = Prediction(held_out.outcomes, held_out.outcomes)
-            cells.append(
-                _cell(ORACLE, fold, held_out, task_metrics(truth, held_out.outcomes), seconds=0.0)
-            )
+            scores = work.scores(truth, held_out)
+            cells.append(_cell(ORACLE, fold, held_out, scores, seconds=0.0))
     return _FoldAnswer(tuple(cells), left_out, tuple(predictions))
 
 
 def _run_ranker(
-    work: _Work, fold: Fold, name: str, factory: RankerFactory | None
+    work: _Work, fold: Fold, name: str, make: RankerFactory
 ) -> tuple[list[Cell], list[pd.DataFrame]]:
     stream = named_stream(work.seed, "ranker", fold.name, name)
-    make = factory or partial(_by_name, name)
     calibration = None
     try:
         ranker = make()
@@ -238,13 +253,14 @@ def _run_ranker(
     except _RANKER_ERRORS as error:
         _log.warning("ranker %s failed to fit on fold %s: %s", name, fold.name, error)
         reason = f"fit: {type(error).__name__}: {error}"
-        return [_failed(name, fold, held_out, reason) for held_out in fold.held_out], []
+        return [_failed(work, name, fold, held_out, reason) for held_out in fold.held_out], []
     cells: list[Cell] = []
     kept: list[pd.DataFrame] = []
     for held_out in fold.held_out:
         started = time.perf_counter()
         try:
-            prediction = ranker.predict(held_out.query, held_out.model_ids)
+            said = ranker.predict(held_out.query, held_out.model_ids)
+            answer = as_prediction(said, held_out.model_ids)
             seconds = fit_seconds + time.perf_counter() - started
             if calibration is not None:
                 kept.append(_kept(ranker, name, fold, held_out, calibration))
@@ -252,10 +268,9 @@ def _run_ranker(
             task_id = held_out.query.task_id
             _log.warning("ranker %s failed on %s of fold %s: %s", name, task_id, fold.name, error)
             reason = f"predict: {type(error).__name__}: {error}"
-            cells.append(_failed(name, fold, held_out, reason))
+            cells.append(_failed(work, name, fold, held_out, reason))
             continue
-        answer = Prediction(np.asarray(prediction.value), np.asarray(prediction.order))
-        scores = task_metrics(answer, held_out.outcomes)
+        scores = work.scores(answer, held_out)
         cells.append(_cell(name, fold, held_out, scores, seconds=seconds))
     return cells, kept
 
@@ -302,8 +317,9 @@ def _kept(
     )
 
 
-def _failed(ranker: str, fold: Fold, held_out: HeldOut, reason: str) -> Cell:
-    return _cell(ranker, fold, held_out, undefined_metrics(), seconds=float("nan"), failure=reason)
+def _failed(work: _Work, ranker: str, fold: Fold, held_out: HeldOut, reason: str) -> Cell:
+    scores = undefined_metrics(work.more)
+    return _cell(ranker, fold, held_out, scores, seconds=float("nan"), failure=reason)
 
 
 def _cell(

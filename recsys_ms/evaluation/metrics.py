@@ -4,12 +4,15 @@ A ranker answers two things (:class:`~recsys_ms.ranker.base.Prediction`): ``valu
 ``pearson``; ``order``, the answer's sort key, by all the others.
 """
 
-from collections.abc import Mapping
-from typing import Final
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from recsys_ms.core.errors import DataError
+from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.metrics import ndcg_at_k, pearson, regret_at_k
 from recsys_ms.core.types import FloatArray
 from recsys_ms.ranker.base import Prediction
@@ -36,6 +39,140 @@ HIGHER_IS_BETTER: Final[Mapping[str, bool]] = {
     REGRET_AT_5: False,
     SECONDS: False,
 }
+
+#: Scores one task: the prediction, and the reached outcomes, shape (n_models,), higher is better.
+MetricFunction: TypeAlias = Callable[[Prediction, FloatArray], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric of one's own, for the argument ``metrics`` of a back-test.
+
+    Attributes
+    ----------
+    name : str
+        Heading of its column.
+    function : callable
+        ``function(prediction, outcomes)`` gives a number, NaN where it is not defined.
+        ``prediction.value`` and ``prediction.order`` belong to the same models as ``outcomes``.
+    higher_is_better : bool
+        Direction, for marks and for bold figures.
+    """
+
+    name: str
+    function: MetricFunction
+    higher_is_better: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise UsageError(f"a metric needs a name, got {self.name!r}; wanted a text")
+        if not callable(self.function):
+            raise UsageError(
+                f"metric {self.name!r} is {_kind(self.function)}; wanted a function of "
+                "(prediction, outcomes) that gives a number"
+            )
+
+    def score(self, prediction: Prediction, outcomes: FloatArray, *, task_id: str) -> float:
+        """Score one task.
+
+        Raises
+        ------
+        UsageError
+            The function raised, or gave something else than a number.
+        """
+        try:
+            got = self.function(prediction, outcomes)
+            return float(got)
+        except Exception as error:
+            raise UsageError(
+                f"metric {self.name!r} failed on task {task_id!r}: "
+                f"{type(error).__name__}: {error}; wanted one number, NaN where it is not defined"
+            ) from error
+
+
+#: What a person may give as own metrics.
+OwnMetrics: TypeAlias = Mapping[str, MetricFunction] | Iterable[MetricFunction | Metric]
+
+
+def more_metrics(metrics: OwnMetrics, k: int | Iterable[int] | None) -> tuple[Metric, ...]:
+    """Metrics besides :data:`METRICS`, in the order of their columns.
+
+    Parameters
+    ----------
+    metrics : mapping of str to callable, or iterable of callables and Metric
+        A function in an iterable is called by its own name.
+    k : int, iterable of int or None
+        Adds ``ndcg@k`` and ``regret@k`` where they are not there already.
+
+    Raises
+    ------
+    UsageError
+        A k below 1, a name that is taken, a function without a name, or no function.
+    """
+    found = [metric for size in _sizes(k) for metric in _at(size)]
+    own: list[object] = []
+    given: object = metrics
+    if isinstance(given, Mapping):
+        own.extend(_named(name, function) for name, function in given.items())
+    elif isinstance(given, str) or not isinstance(given, Iterable):
+        raise UsageError(
+            f"metrics is {_kind(metrics)}; wanted a mapping of name to function, or a list of "
+            f"functions. {', '.join(METRICS)} are always there; k= adds ndcg@k and regret@k"
+        )
+    else:
+        own.extend(given)
+    for one in own:
+        metric = one if isinstance(one, Metric) else _named(getattr(one, "__name__", ""), one)
+        if metric.name == "<lambda>":
+            raise UsageError("a lambda has no name; give metrics={'name': lambda ...}")
+        if metric.name in METRICS or any(metric.name == other.name for other in found):
+            raise UsageError(f"metric {metric.name!r} is there already; give yours another name")
+        found.append(metric)
+    return tuple(found)
+
+
+def _named(name: object, function: object) -> Metric:
+    if isinstance(function, Metric):
+        return Metric(str(name), function.function, function.higher_is_better)
+    if isinstance(function, str):
+        raise UsageError(
+            f"metrics holds the text {function!r}; wanted functions. {', '.join(METRICS)} are "
+            "always there; k= adds ndcg@k and regret@k"
+        )
+    return Metric(name, function)  # type: ignore[arg-type]
+
+
+def _sizes(k: object) -> list[int]:
+    if k is None:
+        return []
+    given: list[Any] = list(k) if isinstance(k, Iterable) and not isinstance(k, str) else [k]
+    try:
+        sizes = [operator.index(size) for size in given]
+    except TypeError:
+        sizes = []
+    if not sizes or min(sizes) < 1 or any(isinstance(size, bool) for size in given):
+        raise UsageError(f"k is {k!r}; wanted a whole number of at least 1, or several")
+    return sorted(set(sizes))
+
+
+def _at(k: int) -> list[Metric]:
+    both = [
+        Metric(f"ndcg@{k}", partial(_ndcg_at, k)),
+        Metric(f"regret@{k}", partial(_regret_at, k), higher_is_better=False),
+    ]
+    return [metric for metric in both if metric.name not in METRICS]
+
+
+def _ndcg_at(k: int, prediction: Prediction, outcomes: FloatArray) -> float:
+    return ndcg_at_k(prediction.order, outcomes, k)
+
+
+def _regret_at(k: int, prediction: Prediction, outcomes: FloatArray) -> float:
+    return regret_at_k(prediction.order, outcomes, k)
+
+
+def _kind(value: object) -> str:
+    return f"{value!r:.60} of type {type(value).__name__}"
 
 
 def spearman(order: FloatArray, outcome: FloatArray) -> float:
@@ -104,6 +241,12 @@ def task_metrics(prediction: Prediction, outcomes: FloatArray) -> dict[str, floa
     }
 
 
-def undefined_metrics() -> dict[str, float]:
+def directions(more: Iterable[Metric] = ()) -> dict[str, bool]:
+    """Whether more is better, by metric, in the order of the tables; seconds come last."""
+    own = {metric.name: metric.higher_is_better for metric in more}
+    return {**{name: HIGHER_IS_BETTER[name] for name in QUALITY_METRICS}, **own, SECONDS: False}
+
+
+def undefined_metrics(more: Iterable[Metric] = ()) -> dict[str, float]:
     """What a ranker that failed on a task scores there: NaN in every metric."""
-    return dict.fromkeys(METRICS, float("nan"))
+    return dict.fromkeys(directions(more), float("nan"))

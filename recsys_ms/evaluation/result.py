@@ -3,7 +3,8 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
@@ -13,11 +14,13 @@ from recsys_ms.core.errors import DataError, UnknownIdError
 from recsys_ms.core.types import FloatArray, JsonDict
 from recsys_ms.evaluation.bootstrap import N_DRAWS
 from recsys_ms.evaluation.folds import WARMTHS, TaskWarmth
-from recsys_ms.evaluation.metrics import METRICS
+from recsys_ms.evaluation.metrics import REGRET_AT_1, directions
+from recsys_ms.evaluation.show import as_html, as_latex, as_text, drawn
 from recsys_ms.evaluation.summary import RankerSummary, summarise
 
 POPULARITY: Final = "popularity"
 RANDOM: Final = "random"
+STATIC: Final = "static"
 ORACLE: Final = "oracle"
 
 #: What the bootstrap resamples: tasks, or folds where there is one task only.
@@ -39,8 +42,8 @@ class Cell:
     n_observed : int
         Runs revealed in the query.
     scores : mapping of metric to float
-        All of ``METRICS``; NaN where undefined. ``seconds`` is the fit on the fold plus this task's
-        prediction, by the wall clock.
+        All metrics of the back-test; NaN where undefined. ``seconds`` is the fit on the fold plus
+        this task's prediction, by the wall clock.
     failure : str or None
         Why the ranker gave no answer.
     """
@@ -70,6 +73,21 @@ PREDICTION_COLUMNS: Final = (
 )
 
 
+#: Columns of :meth:`BacktestResult.frame`.
+FRAME_COLUMNS: Final = (
+    "ranker",
+    "fold",
+    "task_id",
+    "warmth",
+    "n_models",
+    "n_observed",
+    "metric",
+    "score",
+)
+#: Columns of :meth:`BacktestResult.means`.
+MEAN_COLUMNS: Final = ("ranker", "metric", "mean", "low", "high", "n")
+
+
 def no_predictions() -> pd.DataFrame:
     """Table without rows."""
     return pd.DataFrame({name: pd.Series(dtype=object) for name in PREDICTION_COLUMNS})
@@ -83,7 +101,7 @@ class LeftOut:
     task_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class BacktestResult:
     """Scores of every ranker, with means and intervals. Build with :meth:`from_cells`.
 
@@ -100,7 +118,7 @@ class BacktestResult:
     settings : dict
         Its configuration.
     rankers : tuple of str
-        Rows in order: popularity, random, the compared ones, oracle.
+        Rows in order: popularity, random, static, the compared ones, oracle.
     cells : tuple of Cell
         Everything measured.
     left_out : tuple of LeftOut
@@ -125,6 +143,8 @@ class BacktestResult:
         Share of outcomes that those intervals are made to hold.
     reference : str
         The ranker that differences are taken from, popularity unless :meth:`against` another.
+    higher_is_better : mapping of metric to bool
+        Direction of every metric, those of one's own included, in the order of the tables.
     """
 
     protocol: str
@@ -142,6 +162,7 @@ class BacktestResult:
     predictions: pd.DataFrame
     coverage: float | None
     reference: str = POPULARITY
+    higher_is_better: Mapping[str, bool] = field(default_factory=directions)
 
     @classmethod
     def from_cells(
@@ -159,15 +180,18 @@ class BacktestResult:
         predictions: pd.DataFrame | None = None,
         coverage: float | None = None,
         reference: str = POPULARITY,
+        higher_is_better: Mapping[str, bool] | None = None,
     ) -> Self:
         """Summarise measured cells; equal cells and seed give equal intervals, in any order."""
+        metrics = dict(directions() if higher_is_better is None else higher_is_better)
         kept = tuple(sorted(cells, key=lambda cell: (cell.fold, cell.task_id, cell.ranker)))
         unit: Unit = "task" if len({cell.task_id for cell in kept}) > 1 else "fold"
 
         def summary(of: Sequence[Cell], label: str) -> dict[str, RankerSummary]:
             units = sorted({getattr(cell, _UNIT_FIELD[unit]) for cell in of})
             return summarise(
-                {name: _unit_scores(of, name, unit, units) for name in rankers},
+                {name: _unit_scores(of, name, unit, units, list(metrics)) for name in rankers},
+                metrics=metrics,
                 reference=reference,
                 seed=seed,
                 label=label,
@@ -195,7 +219,19 @@ class BacktestResult:
             predictions=no_predictions() if predictions is None else predictions,
             coverage=coverage,
             reference=reference,
+            higher_is_better=metrics,
         )
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics in the order of the tables."""
+        return tuple(self.higher_is_better)
 
     def against(self, ranker: str) -> Self:
         """The same result with differences from another ranker, task by task paired.
@@ -211,7 +247,7 @@ class BacktestResult:
             )
         if ranker == self.reference:
             return self
-        rest = {field.name: getattr(self, field.name) for field in fields(self)}
+        rest = {own.name: getattr(self, own.name) for own in fields(self)}
         del rest["summaries"], rest["scenarios"], rest["unit"]
         return type(self).from_cells(**{**rest, "reference": ranker})
 
@@ -226,7 +262,7 @@ class BacktestResult:
             where the interval holds 0).
         """
         rows = [
-            (name, metric, own.mean, *own.interval, own.n, own.verdict(metric))
+            (name, metric, own.mean, *own.interval, own.n, own.verdict)
             for name in self.rankers
             if name != self.reference
             for metric, own in self.summaries[name].difference.items()
@@ -257,28 +293,112 @@ class BacktestResult:
         UnknownIdError
             No such ranker, or no such metric, in this result.
         """
-        if ranker not in self.summaries or metric not in METRICS:
+        if ranker not in self.summaries or metric not in self.metrics:
             raise UnknownIdError(
                 f"no {metric!r} of {ranker!r}: the rankers are {', '.join(self.rankers)}, "
-                f"the metrics {', '.join(METRICS)}"
+                f"the metrics {', '.join(self.metrics)}"
             )
         return self.summaries[ranker].mean[metric]
 
     def frame(self) -> pd.DataFrame:
-        """Tidy table: one row per ranker, fold, task and metric, with its ``score``."""
+        """Everything measured as a tidy table, one number a row.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``FRAME_COLUMNS``, always these: ``ranker``, ``fold``, ``task_id``, ``warmth``
+            (what training knew of the task), ``n_models`` (tested), ``n_observed`` (runs revealed),
+            ``metric`` and ``score`` (NaN where undefined).
+        """
         rows = [
             (x.ranker, x.fold, x.task_id, x.warmth, x.n_models, x.n_observed, metric, score)
             for x in self.cells
             for metric, score in x.scores.items()
         ]
-        names = ("ranker", "fold", "task_id", "warmth", "n_models", "n_observed", "metric", "score")
-        return pd.DataFrame(rows, columns=list(names))
+        return pd.DataFrame(rows, columns=list(FRAME_COLUMNS))
+
+    def means(self) -> pd.DataFrame:
+        """Means with 95 % bootstrap intervals as a tidy table.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``MEAN_COLUMNS``, one row a ranker and metric: ``ranker``, ``metric``, ``mean``,
+            ``low``, ``high`` and ``n`` (units where the metric is defined).
+        """
+        rows = [
+            (name, metric, of.mean[metric], *of.interval[metric], of.n_defined[metric])
+            for name, of in self.summaries.items()
+            for metric in self.metrics
+        ]
+        return pd.DataFrame(rows, columns=list(MEAN_COLUMNS))
+
+    def plot(
+        self,
+        metric: str = REGRET_AT_1,
+        *,
+        rankers: Sequence[str] | None = None,
+        ax: Any = None,
+    ) -> Any:
+        """Draw the mean of one metric with its 95 % interval, one line a ranker.
+
+        Parameters
+        ----------
+        metric : str
+            One of ``metrics``.
+        rankers : sequence of str, optional
+            Which, from above to below; default all.
+        ax : matplotlib Axes, optional
+            Where to draw; default a new figure.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        UnknownIdError
+            No such metric or ranker in this result.
+        MissingExtraError
+            matplotlib is not installed.
+        """
+        return drawn(self, metric, rankers=rankers, ax=ax)
+
+    def to_latex(
+        self,
+        path: str | Path | None = None,
+        *,
+        metrics: Sequence[str] | None = None,
+        intervals: bool = True,
+    ) -> str:
+        """Table for a paper, with the lines of the LaTeX package booktabs.
+
+        The best mean of each column is bold, the oracle's left out; ``+`` and ``-`` say better and
+        worse than ``reference``, as in the other tables.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            Also write it there.
+        metrics : sequence of str, optional
+            Columns; default Pearson, weighted tau, regret@1, regret@5 and those of one's own.
+        intervals : bool
+            Write the 95 % interval behind the mean.
+
+        Raises
+        ------
+        UsageError
+            Unknown metric.
+        StorageError
+            ``path`` cannot be written.
+        """
+        return as_latex(self, path, metrics=metrics, intervals=intervals)
 
     def per_task(self, ranker: str) -> dict[str, dict[str, float]]:
         """Task id → metric → mean over the folds that tested the task."""
-        scores = _unit_scores(self.cells, ranker, "task", self.tasks)
+        scores = _unit_scores(self.cells, ranker, "task", self.tasks, self.metrics)
         return {
-            task: dict(zip(METRICS, map(float, row), strict=True))
+            task: dict(zip(self.metrics, map(float, row), strict=True))
             for task, row in zip(self.tasks, scores, strict=True)
         }
 
@@ -300,6 +420,7 @@ class BacktestResult:
             "n_folds": self.n_folds,
             "interval_over": self.unit,
             "reference": self.reference,
+            "higher_is_better": dict(self.higher_is_better),
             "task_metrics": dict(self.task_metrics),
             "rankers": {
                 name: {
@@ -365,6 +486,7 @@ class BacktestResult:
                 ),
                 coverage=data.get("coverage"),
                 reference=data.get("reference", POPULARITY),
+                higher_is_better=data.get("higher_is_better"),
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise DataError(
@@ -377,16 +499,16 @@ _UNIT_FIELD: Final[Mapping[Unit, str]] = {"task": "task_id", "fold": "fold"}
 
 
 def _unit_scores(
-    cells: Iterable[Cell], ranker: str, unit: Unit, units: Sequence[str]
+    cells: Iterable[Cell], ranker: str, unit: Unit, units: Sequence[str], metrics: Sequence[str]
 ) -> FloatArray:
     # (n_units, n_metrics): mean over the ranker's cells of a unit, undefined ones left out.
     position = {name: row for row, name in enumerate(units)}
-    sums = np.zeros((len(units), len(METRICS)))
+    sums = np.zeros((len(units), len(metrics)))
     counts = np.zeros_like(sums)
     for cell in cells:
         if cell.ranker == ranker:
             row = position[getattr(cell, _UNIT_FIELD[unit])]
-            scores = np.array([cell.scores[metric] for metric in METRICS])
+            scores = np.array([cell.scores[metric] for metric in metrics])
             defined = ~np.isnan(scores)
             sums[row, defined] += scores[defined]
             counts[row] += defined

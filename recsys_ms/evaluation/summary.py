@@ -8,7 +8,6 @@ import numpy as np
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.types import FloatArray
 from recsys_ms.evaluation.bootstrap import bootstrap_intervals, mean_over_defined
-from recsys_ms.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,16 +22,20 @@ class Difference:
         95 % percentile interval of that mean, NaN with fewer than two units.
     n : int
         Those units.
+    higher_is_better : bool
+        Direction of the metric.
     """
 
     mean: float
     interval: tuple[float, float]
     n: int
+    higher_is_better: bool
 
-    def verdict(self, metric: str) -> int:
+    @property
+    def verdict(self) -> int:
         """1 better than the reference, -1 worse, 0 when the interval holds 0 or is not defined."""
         low, high = self.interval
-        sign = 1 if HIGHER_IS_BETTER[metric] else -1
+        sign = 1 if self.higher_is_better else -1
         return sign * (int(low > 0.0) - int(high < 0.0))
 
 
@@ -62,14 +65,22 @@ class RankerSummary:
 
 
 def summarise(
-    scores: Mapping[str, FloatArray], *, reference: str, seed: int, label: str, n_draws: int
+    scores: Mapping[str, FloatArray],
+    *,
+    metrics: Mapping[str, bool],
+    reference: str,
+    seed: int,
+    label: str,
+    n_draws: int,
 ) -> dict[str, RankerSummary]:
     """Summarise rankers over common units.
 
     Parameters
     ----------
     scores : mapping of ranker to ndarray of shape (n_units, n_metrics)
-        Columns are ``METRICS``; rows are the same units for every ranker.
+        Columns are ``metrics``; rows are the same units for every ranker.
+    metrics : mapping of str to bool
+        Whether more is better, by metric.
     reference : str
         The ranker that differences are taken against.
     seed, label : int, str
@@ -85,15 +96,20 @@ def summarise(
         means = mean_over_defined(both)
         n_defined = (~np.isnan(both)).sum(axis=0)
         ends = [(float(low), float(high)) for low, high in intervals]
-        n_metrics = len(METRICS)
+        n_metrics = len(metrics)
         summaries[name] = RankerSummary(
-            mean={metric: float(means[i]) for i, metric in enumerate(METRICS)},
-            interval={metric: ends[i] for i, metric in enumerate(METRICS)},
-            n_defined={metric: int(n_defined[i]) for i, metric in enumerate(METRICS)},
+            mean={metric: float(means[i]) for i, metric in enumerate(metrics)},
+            interval={metric: ends[i] for i, metric in enumerate(metrics)},
+            n_defined={metric: int(n_defined[i]) for i, metric in enumerate(metrics)},
             n_units=len(own),
             difference={
-                metric: Difference(mean=float(means[i]), interval=ends[i], n=int(n_defined[i]))
-                for i, metric in enumerate(METRICS, start=n_metrics)
+                metric: Difference(
+                    mean=float(means[i]),
+                    interval=ends[i],
+                    n=int(n_defined[i]),
+                    higher_is_better=is_better,
+                )
+                for i, (metric, is_better) in enumerate(metrics.items(), start=n_metrics)
             },
         )
     return summaries

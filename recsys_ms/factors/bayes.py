@@ -132,6 +132,16 @@ def fit_factor_model(
 class _State:
     """Means and covariances of the blocks ``(b_t, u_t)`` and ``(a_m, w_m)``."""
 
+    eta: FloatArray
+    eta_cov: FloatArray
+    theta: FloatArray
+    theta_cov: FloatArray
+    theta_prior: FloatArray
+    noise: FloatArray
+    level_variance: float
+    moments: FloatArray
+    task_cov: FloatArray
+
     def __init__(self, table: sp.csr_array, n_factors: int, noise_tasks: float) -> None:
         self.table = table
         self.ones = table.copy()
@@ -191,7 +201,7 @@ class _State:
         weighted = weight.copy()
         weighted.data = weight.data * self.table.data
         right = weighted @ design - weight @ (self.theta[:, :1] * design + crossed)
-        self.eta_cov = np.linalg.inv(precision)
+        self.eta_cov = np.asarray(np.linalg.inv(precision), dtype=np.float64)
         self.eta = np.einsum("tij,tj->ti", self.eta_cov, right)
         self.level_variance = float(np.mean(self.eta[:, 0] ** 2 + self.eta_cov[:, 0, 0]))
         mean = self.eta.mean(axis=0)
@@ -208,7 +218,7 @@ class _State:
         crossed = self.eta_cov[:, 0, :].copy()
         crossed[:, 0] = 0.0
         right = self.values_by_model @ design - self.columns @ (self.eta[:, :1] * design + crossed)
-        self.theta_cov = np.linalg.inv(precision)
+        self.theta_cov = np.asarray(np.linalg.inv(precision), dtype=np.float64)
         self.theta = np.einsum("mij,mj->mi", self.theta_cov, right / self.noise[:, None])
         self.theta_prior = np.mean(
             self.theta**2 + np.diagonal(self.theta_cov, axis1=1, axis2=2), axis=0

@@ -104,10 +104,16 @@ class AutoRanker(BaseRanker):
     """
 
     name: ClassVar[str] = "auto"
+    default_config: ClassVar[FactorModelConfig] = FactorModelConfig()
+    short_forms: ClassVar[Mapping[str, str]] = {":": "n_factors"}
+    config: FactorModelConfig
+
+    _all_models: _KnownModels | None
+    _told: _ToldOfTask | None
+    _answered: tuple[TaskQuery, TaskPosterior] | None
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         seed = seed_from(rng)
-        self._config = FactorModelConfig()
         normal = standardize(interactions, "rank").scores
         standard = standardize(interactions, "zscore").scores
         self._shape = OutcomeShape.fit(interactions, normal, standard)
@@ -126,7 +132,13 @@ class AutoRanker(BaseRanker):
         self._strengths = fit_bend(held_out, reached, shapes, strengths)
         self._errors = self._strayed(questions, held_out, interactions, seed)
         self._model = TransferModel().fit(
-            interactions, normal, standard, self._shape, self._catalog, self._config
+            interactions,
+            normal,
+            standard,
+            self._shape,
+            self._catalog,
+            self.config,
+            rng=named_stream(seed, "cards"),
         )
         used = (self._stack.weights + self._cold_stack.weights)[2:] > 0.0
         del self._candidates
@@ -141,14 +153,14 @@ class AutoRanker(BaseRanker):
         """Heads that may enter the stack for models with runs, and for models without.
 
         Of two models with runs a head tells more than popularity only by what is known of the task
-        or of the pair; of models without runs by their cards.
+        or of the pair; of models without runs, whose popularity and factors are told by their
+        cards, by scores of the pair.
         """
         scored = bool(self._catalog.scores.names)
-        tasks = scored or any(
+        described = scored or any(
             self._catalog.find_task_card(task_id) is not None for task_id in interactions.task_ids
         )
-        models = scored or not self._catalog.models.empty
-        return {"task": tuple(PARTS) if tasks else (), "model": tuple(PARTS) if models else ()}
+        return {"task": tuple(PARTS) if described else (), "model": tuple(PARTS) if scored else ()}
 
     def _choices(self) -> JsonDict:
         names = (POPULARITY_PART, TRANSFER_PART, *PARTS)
@@ -166,7 +178,7 @@ class AutoRanker(BaseRanker):
         axis, _, _ = name.partition(" ")
         shape = OutcomeShape.fit(train, normal, standard)
         return _Fold(
-            model=TransferModel().fit(train, normal, standard, shape, self._catalog, self._config),
+            model=TransferModel().fit(train, normal, standard, shape, self._catalog, self.config),
             parts={
                 part: PARTS[part]().fit(
                     train, self._catalog, rng=named_stream(seed, "fold", name, part)
@@ -227,12 +239,14 @@ class AutoRanker(BaseRanker):
 
     def _stacked_models(self, interactions: Interactions, normal: FloatArray, seed: int) -> Stack:
         """Weights for models without runs, from models that were held out of all tasks."""
-        prior = Stack.prior(2 + len(PARTS))
+        # Without scores: popularity by their cards, and the factors that cards tell.
+        as_told = Stack(np.eye(2 + len(PARTS))[1])
         if interactions.n_models < _MIN_MODELS or not self._candidates["model"]:
-            return prior
+            return as_told
         families = [self._family(model_id) for model_id in interactions.model_ids]
         standard = standardize(interactions, "zscore").scores
         predicted = np.full((interactions.n_interactions, 2 + len(PARTS)), np.nan)
+        group = np.zeros(interactions.n_interactions, dtype=np.int64)
         folds = held_out_models(interactions, families, _N_MODEL_FOLDS, seed)
         for number, models in enumerate(folds):
             inside = np.isin(interactions.model_index, models)
@@ -250,7 +264,9 @@ class AutoRanker(BaseRanker):
                 at = positions(fold.model.task_ids, [task_id])[0]
                 factors = fold.model.factors[at] if at >= 0 else 0.0 * fold.model.factors[0]
                 predicted[rows] = _columns(own, factors, fold.parts, described, ids)
-        return fit_stack(predicted, normal, interactions.task_index)
+                # Even one task is told from itself by the models that another fold holds out.
+                group[rows] = int(task) * _N_MODEL_FOLDS + number
+        return fit_stack(predicted, normal, group)
 
     def _family(self, model_id: str) -> str | None:
         card = self._catalog.find_model_card(model_id)
@@ -427,9 +443,9 @@ class AutoRanker(BaseRanker):
 
     def _forget(self) -> None:
         """Nothing is worked out of any task: the model or the catalog is another."""
-        self._all_models: _KnownModels | None = None
-        self._told: _ToldOfTask | None = None
-        self._answered: tuple[TaskQuery, TaskPosterior] | None = None
+        self._all_models = None
+        self._told = None
+        self._answered = None
 
     def parts(
         self, task: TaskView, model_ids: Sequence[str]

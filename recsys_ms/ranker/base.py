@@ -10,9 +10,10 @@ import numpy as np
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cold_start.placement import Placed
-from recsys_ms.core.errors import DataError, NotFittedError
+from recsys_ms.core.errors import DataError, NotFittedError, NotSavableError, UsageError
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import as_generator
+from recsys_ms.core.settings import Settings, changed, differing, plain, values_of
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, RngLike
 from recsys_ms.history.interactions import Interactions
@@ -99,15 +100,42 @@ class TaskView:
 PLAIN_TASK: Final = TaskView(task_id="(nothing is known)", card=None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoConfig:
+    """Of a ranker that has nothing to set."""
+
+
 class BaseRanker(ABC):
     """Orders models for a task.
 
-    ``fit`` and ``predict`` are finished here; subclasses fill in ``_fit``, ``_predict``, ``_state``
-    and ``_restore`` and work with standardised outcomes only. One entry is answered per requested
-    id: a model without runs gets what its card says, or the mean.
+    ``fit`` and ``predict`` are finished here; subclasses fill in ``_fit`` and ``_predict`` and work
+    with standardised outcomes only. One entry is answered per requested id: a model without runs
+    gets what its card says, or the mean. A subclass that shall be saved too fills in ``_state`` and
+    ``_restore``; to be fitted and back-tested it needs neither.
+
+    Parameters
+    ----------
+    config : dataclass instance, optional
+        Frozen settings, of the class of :attr:`default_config`. Default: that one.
+    **params : object
+        Its fields by name, in place of ``config``: ``NMFRanker(n_factors=8)``.
+
+    Raises
+    ------
+    UsageError
+        Both, an unknown setting, or a value that it cannot have.
     """
 
+    #: Name in specs, on the command line and in artifacts.
     name: ClassVar[str]
+    #: Settings where none are given. Their class stands beside the ranker's and checks itself.
+    default_config: ClassVar[Settings] = NoConfig()
+    #: What a sign in a spec is short for: ``{":": "n_factors"}`` lets ``nmf:8`` mean
+    #: ``nmf:n_factors=8``. The signs are ``:`` and ``+``.
+    short_forms: ClassVar[Mapping[str, str]] = {}
+
+    #: The settings.
+    config: Settings = NoConfig()
 
     #: Told about long loops inside ``fit``.
     progress: Progress = NO_PROGRESS
@@ -115,6 +143,33 @@ class BaseRanker(ABC):
     _scale_prior: ScalePrior
     _residual_sd: float
     _catalog: Catalog
+
+    def __init__(self, config: Settings | None = None, /, **params: object) -> None:
+        self.config = self._configured(config, params)
+
+    @classmethod
+    def _configured(cls, config: Settings | None, params: Mapping[str, object]) -> Settings:
+        if config is None:
+            return changed(cls.default_config, params, owner=cls.__name__)
+        if params:
+            raise UsageError(f"{cls.__name__}: give a config or its fields by name, not both")
+        wanted = type(cls.default_config)
+        if not isinstance(config, wanted):
+            raise UsageError(
+                f"{cls.__name__}: config is {config!r}, wanted {wanted.__name__}, or its fields "
+                "by name"
+            )
+        return config
+
+    @final
+    def get_params(self) -> dict[str, object]:
+        """The fields of :attr:`config`; ``type(self)(**params)`` makes the same ranker."""
+        return values_of(self.config)
+
+    def __repr__(self) -> str:
+        """Class and the settings that are not the default: ``NMFRanker(n_factors=8)``."""
+        told = differing(self.config, self.default_config)
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in told.items())})"
 
     @property
     def scale_prior(self) -> ScalePrior:
@@ -247,11 +302,14 @@ class BaseRanker(ABC):
         return named if named is not None else self._scale_prior.main_metric
 
     def _card_of(self, query: TaskQuery) -> TaskCard | None:
-        if not getattr(self, "_fitted", False):
-            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
+        self._require_fitted()
         if query.card is not None:
             return query.card
         return self._catalog.find_task_card(query.task_id)
+
+    def _require_fitted(self) -> None:
+        if not getattr(self, "_fitted", False):
+            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
 
     def parts(
         self, task: TaskView, model_ids: Sequence[str]
@@ -292,11 +350,46 @@ class BaseRanker(ABC):
         """Use a catalog that has grown since training."""
         self._catalog = catalog
 
+    @classmethod
+    @final
+    def require_savable(cls) -> None:
+        """Check that the class says how it is saved.
+
+        Raises
+        ------
+        NotSavableError
+            It does not.
+        """
+        lacking = [
+            name
+            for name in ("_state", "_restore")
+            if getattr(cls, name) is getattr(BaseRanker, name)
+        ]
+        if lacking:
+            raise NotSavableError(
+                f"{cls.__name__} cannot be saved: it has no {' and no '.join(lacking)}. It can be "
+                "fitted and back-tested as it is; add both to publish it"
+            )
+
     @final
     def state(self) -> State:
-        """Everything that :meth:`from_state` needs besides the catalog, as plain data."""
+        """Everything that :meth:`from_state` needs besides the catalog, as plain data.
+
+        Raises
+        ------
+        NotSavableError
+            The class does not say how it is saved.
+        NotFittedError
+            Before ``fit``.
+        """
+        self.require_savable()
+        self._require_fitted()
         return State(
-            values={"name": self.name, "residual_sd": self._residual_sd},
+            values={
+                "name": self.name,
+                "params": plain(self.get_params()),
+                "residual_sd": self._residual_sd,
+            },
             children={"scale": self._scale_prior.state(), "own": self._state()},
         )
 
@@ -312,7 +405,7 @@ class BaseRanker(ABC):
         catalog : Catalog
             The catalog it was trained with; it may have grown since.
         """
-        ranker = cls()
+        ranker = cls(**state.values["params"])
         ranker._catalog = catalog
         ranker._scale_prior = ScalePrior.from_state(state.children["scale"])
         ranker._residual_sd = float(state.values["residual_sd"])
@@ -326,11 +419,13 @@ class BaseRanker(ABC):
     @abstractmethod
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction: ...
 
-    @abstractmethod
-    def _state(self) -> State: ...
+    def _state(self) -> State:
+        """What was learned, as plain data, for a ranker that can be saved."""
+        raise NotImplementedError
 
-    @abstractmethod
-    def _restore(self, state: State) -> None: ...
+    def _restore(self, state: State) -> None:
+        """Take back what :meth:`_state` gave; :attr:`config` and the catalog are there already."""
+        raise NotImplementedError
 
 
 def _popularity_residual_sd(interactions: Interactions) -> float:

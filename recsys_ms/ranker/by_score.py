@@ -1,6 +1,7 @@
 """A transferability score as a ranker, and rankers whose history is scores instead of runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +14,47 @@ from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
 from recsys_ms.ranker.contributions import Contributions, Source
+from recsys_ms.ranker.names import make_ranker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreConfig:
+    """Settings of the :class:`ScoreRanker`.
+
+    Attributes
+    ----------
+    score : str
+        Name of the score in the catalog.
+    """
+
+    score: str = "logme"
+
+    def __post_init__(self) -> None:
+        _check_name(type(self).__name__, self.score)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredHistoryConfig:
+    """Settings of the :class:`ScoredHistoryRanker`.
+
+    Attributes
+    ----------
+    ranker : str
+        Spec of the ranker that learns, such as ``nmf`` or ``lr+parc``.
+    score : str
+        Name of the score in the catalog.
+    """
+
+    ranker: str = "nmf"
+    score: str = "fda"
+
+    def __post_init__(self) -> None:
+        _check_name(type(self).__name__, self.score)
+
+
+def _check_name(owner: str, score: object) -> None:
+    if not isinstance(score, str) or not score:
+        raise UsageError(f"{owner}: score is {score!r}, wanted the name of a score")
 
 
 class ScoreRanker(BaseRanker):
@@ -22,34 +64,36 @@ class ScoreRanker(BaseRanker):
 
     Parameters
     ----------
-    score : str
-        Name of the score in the catalog.
+    config : ScoreConfig, optional
+        Default: LogME.
     """
 
     name: ClassVar[str] = "score"
+    default_config: ClassVar[ScoreConfig] = ScoreConfig()
+    short_forms: ClassVar[Mapping[str, str]] = {":": "score"}
 
-    def __init__(self, score: str = "logme") -> None:
-        self._score = score
+    config: ScoreConfig
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
-        _require_score(self._catalog, self._score)
+        _require_score(self._catalog, self.config.score)
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         ids = [task.task_id] * len(model_ids)
-        values = self._catalog.scores.relative([self._score], ids, model_ids)[:, 0]
+        values = self._catalog.scores.relative([self.config.score], ids, model_ids)[:, 0]
         value = np.nan_to_num(values)
         return Prediction(value=value, order=value)
 
     def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
         """The score is all there is."""
         value = self.predict_view(task, model_ids).value
-        return (Contributions.whole(self.name, value, Source("feature", f"score:{self._score}")),)
+        source = Source("feature", f"score:{self.config.score}")
+        return (Contributions.whole(self.name, value, source),)
 
     def _state(self) -> State:
-        return State(values={"score": self._score})
+        return State()
 
     def _restore(self, state: State) -> None:
-        self._score = str(state.values["score"])
+        pass
 
 
 class ScoredHistoryRanker(BaseRanker):
@@ -60,42 +104,47 @@ class ScoredHistoryRanker(BaseRanker):
 
     Parameters
     ----------
-    inner : BaseRanker
-        What learns, not fitted.
-    score : str
-        Name of the score in the catalog.
+    config : ScoredHistoryConfig, optional
+        Default: the NMF on FDA, as in the paper.
     """
 
     name: ClassVar[str] = "scored-history"
+    default_config: ClassVar[ScoredHistoryConfig] = ScoredHistoryConfig()
 
-    def __init__(self, inner: BaseRanker | None = None, score: str = "fda") -> None:
-        self._inner = inner
-        self._score = score
+    config: ScoredHistoryConfig
+
+    def __init__(self, config: ScoredHistoryConfig | None = None, /, **params: object) -> None:
+        super().__init__(config, **params)
+        # A spec that nobody knows is refused at once.
+        self._learner = make_ranker(self.config.ranker)
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
-        scored = scored_interactions(interactions, self._catalog, self._score)
-        self._learner().fit(scored, self._catalog, rng=seed_from(rng))
+        scored = scored_interactions(interactions, self._catalog, self.config.score)
+        self._learner = make_ranker(self.config.ranker)
+        self._learner.fit(scored, self._catalog, rng=seed_from(rng))
+
+    def use_catalog(self, catalog: Catalog) -> None:
+        """Use a catalog that has grown since training."""
+        super().use_catalog(catalog)
+        self._learner.use_catalog(catalog)
+
+    def feature_names(self) -> list[str]:
+        """Columns that the ranker which learned learns from."""
+        return self._learner.feature_names()
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
-        return self._learner().predict_view(task, model_ids)
+        return self._learner.predict_view(task, model_ids)
 
     def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
         """What is inside the parts of the ranker that learned."""
-        return self._learner().explain(task, model_ids)
-
-    def _learner(self) -> BaseRanker:
-        if self._inner is None:
-            raise UsageError("ScoredHistoryRanker: give the ranker that shall learn")
-        return self._inner
+        return self._learner.explain(task, model_ids)
 
     def _state(self) -> State:
-        raise UsageError(
-            "a ranker on a scored history is for back-tests; to publish one, train with "
-            f"RankerConfig(metric='score:{self._score}')"
-        )
+        return State(children={"learner": self._learner.state()})
 
     def _restore(self, state: State) -> None:
-        raise UsageError("a ranker on a scored history is not saved")
+        made = type(self._learner)
+        self._learner = made.from_state(state.children["learner"], self._catalog)
 
 
 def scored_interactions(interactions: Interactions, catalog: Catalog, score: str) -> Interactions:

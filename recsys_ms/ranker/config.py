@@ -1,14 +1,16 @@
 """How a public ranker is trained, and what it needs of a history."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 import pandas as pd
 
 from recsys_ms.core.errors import UsageError
+from recsys_ms.core.settings import differing
 from recsys_ms.history.interactions import OnTwoMetrics
-from recsys_ms.ranker.names import RANKERS
+from recsys_ms.ranker.base import BaseRanker
+from recsys_ms.ranker.names import joined, make_ranker, parse_spec, spec_of
 
 
 class RunTable(Protocol):
@@ -28,10 +30,16 @@ class RunTable(Protocol):
 class RankerConfig:
     """How to train.
 
+    ``RankerConfig(ranker="nmf:8")`` and ``RankerConfig(ranker="nmf", params={"n_factors": 8})``
+    are equal: whatever a back-test takes can be trained and published too.
+
     Attributes
     ----------
     ranker : str
-        Name of the ranker: ``auto`` (default) chooses by nested back-test.
+        The ranker: a name of :data:`recsys_ms.ranker.names.RANKERS`, alone or with settings
+        (:data:`recsys_ms.ranker.names.SPEC_HELP`); afterwards the name alone. Default ``auto``.
+    params : mapping of setting to value
+        Its settings; afterwards those that are not its default.
     metric : str or None
         Learn from runs of this metric only, where tasks were logged in several; or, with
         ``score:NAME``, from a transferability score of the catalog in place of runs, as Fennec does
@@ -45,17 +53,22 @@ class RankerConfig:
     """
 
     ranker: str = "auto"
+    params: Mapping[str, object] = field(default_factory=dict, hash=False)
     metric: str | None = None
     on_two_metrics: OnTwoMetrics = "error"
     coverage: float = 0.8
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.ranker not in RANKERS:
+        if not isinstance(self.params, Mapping):
             raise UsageError(
-                f"RankerConfig: no ranker is named {self.ranker!r}; "
-                f"choose from {', '.join(RANKERS)}"
+                f"RankerConfig: params is {self.params!r}, wanted settings by name, such as "
+                "{'n_factors': 8}"
             )
+        name, found = parse_spec(self.ranker)
+        made = make_ranker(name, joined(self.ranker, found, self.params))
+        object.__setattr__(self, "ranker", name)
+        object.__setattr__(self, "params", differing(made.config, made.default_config))
         if self.on_two_metrics not in ("error", "most-runs"):
             raise UsageError(
                 f"RankerConfig: on_two_metrics is {self.on_two_metrics!r}, "
@@ -65,6 +78,15 @@ class RankerConfig:
             raise UsageError(
                 f"RankerConfig: coverage is {self.coverage}, wanted a share between 0 and 1"
             )
+
+    @property
+    def spec(self) -> str:
+        """The ranker and its settings as one text, such as ``nmf:n_factors=8``."""
+        return spec_of(self.ranker, self.params)
+
+    def make(self) -> BaseRanker:
+        """Make the unfitted ranker."""
+        return make_ranker(self.ranker, self.params)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> Self:

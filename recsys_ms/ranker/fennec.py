@@ -1,6 +1,7 @@
 """Fennec: α · transfer score + (1 − α) · meta score (Bai et al. 2024, Eq. 9)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
@@ -26,6 +27,24 @@ _MAX_FOLDS: Final = 8
 _MIN_TASKS: Final = 3
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FennecConfig:
+    """Settings of the :class:`FennecRanker`.
+
+    Attributes
+    ----------
+    alpha : float or None
+        Weight of the transfer score, in [0, 1]. ``None`` (default): the one with the highest mean
+        Pearson on tasks that were held out from both.
+    """
+
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.alpha is not None and not 0.0 <= self.alpha <= 1.0:
+            raise UsageError(f"FennecConfig: alpha is {self.alpha}, wanted a weight in [0, 1]")
+
+
 class FennecRanker(BaseRanker):
     """Transfer score of the NMF space and meta score of a line on d, m and S, merged by α.
 
@@ -34,22 +53,21 @@ class FennecRanker(BaseRanker):
 
     Parameters
     ----------
-    alpha : float, optional
-        Weight of the transfer score, in [0, 1]. Default: the one with the highest mean Pearson on
-        tasks that were held out from both.
+    config : FennecConfig, optional
+        Default: the weight is chosen on held-out tasks.
     """
 
     name: ClassVar[str] = "fennec"
+    default_config: ClassVar[FennecConfig] = FennecConfig()
+    short_forms: ClassVar[Mapping[str, str]] = {":": "alpha"}
 
-    def __init__(self, alpha: float | None = None) -> None:
-        if alpha is not None and not 0.0 <= alpha <= 1.0:
-            raise UsageError(f"FennecRanker: alpha is {alpha}, wanted a weight in [0, 1]")
-        self._given = alpha
+    config: FennecConfig
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         seed = seed_from(rng)
         self.choices: JsonDict = {}
-        self._alpha = self._chosen(interactions, seed) if self._given is None else self._given
+        given = self.config.alpha
+        self._alpha = self._chosen(interactions, seed) if given is None else given
         self._transfer = NMFRanker().fit(
             interactions, self._catalog, rng=named_stream(seed, "transfer")
         )

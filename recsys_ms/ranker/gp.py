@@ -1,6 +1,7 @@
 """Gaussian process over (task, model) pairs: images, names and cards on both sides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
@@ -23,6 +24,7 @@ from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
 from recsys_ms.ranker.contributions import POPULARITY, Contributions, Source
+from recsys_ms.ranker.meta import check_scores
 from recsys_ms.ranker.popularity import positions
 
 #: Most training pairs: time grows with their cube, memory with their square.
@@ -31,6 +33,23 @@ _MAX_ROWS: Final = 3000
 _TUNING_ROWS: Final = 400
 #: Models that are asked about at a time.
 _CHUNK: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairProcessConfig:
+    """Settings of the :class:`PairProcessRanker`.
+
+    Attributes
+    ----------
+    scores : tuple of str or None
+        Transferability scores to learn from, of those in the catalog; ``None`` (default) for all,
+        an empty tuple for none.
+    """
+
+    scores: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_scores(type(self).__name__, self.scores)
 
 
 class PairProcessRanker(BaseRanker):
@@ -43,16 +62,16 @@ class PairProcessRanker(BaseRanker):
 
     Parameters
     ----------
-    scores : sequence of str, optional
-        Transferability scores to learn from, of those in the catalog; default: all.
+    config : PairProcessConfig, optional
+        Default: every score of the catalog.
     """
 
     name: ClassVar[str] = "gp"
+    default_config: ClassVar[PairProcessConfig] = PairProcessConfig()
+    short_forms: ClassVar[Mapping[str, str]] = {"+": "scores"}
 
+    config: PairProcessConfig
     _known_models: Things | None = None
-
-    def __init__(self, scores: Sequence[str] | None = None) -> None:
-        self._wanted_scores = None if scores is None else tuple(scores)
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         score = standardize(interactions, "zscore").scores
@@ -60,7 +79,7 @@ class PairProcessRanker(BaseRanker):
         self._task_ids, self._model_ids = interactions.task_ids, interactions.model_ids
         names = self._catalog.scores.names
         self._score_names = tuple(
-            name for name in names if self._wanted_scores is None or name in self._wanted_scores
+            name for name in names if self.config.scores is None or name in self.config.scores
         )
         task_cards = [self._task_card(task_id) for task_id in self._task_ids]
         self._vectors = TaskVectors().fit(task_cards)

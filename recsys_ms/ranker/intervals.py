@@ -98,8 +98,8 @@ def _half_width(errors: Sequence[FloatArray], coverage: float) -> float:
     for own in range(len(errors)):
         mine = task == own
         others = np.cumsum(np.where(mine, 0.0, weight)) / (len(errors) - 1)
-        at = np.minimum(np.searchsorted(others, levels - 1e-12), value.size - 1)
-        covered += np.searchsorted(value[mine], value[at], side="right") / mine.sum()
+        bounds = value[np.minimum(np.searchsorted(others, levels - 1e-12), value.size - 1)]
+        covered += np.searchsorted(value[mine], bounds, side="right") / mine.sum()
     # What a level falls short by goes with one over the number of tasks; one task more covers a new
     # one than covered each of these.
     n_tasks = len(errors)

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -140,7 +140,7 @@ class KnownOutcomes:
     @classmethod
     def from_state(cls, state: State) -> Self:
         """Restore from :meth:`state`."""
-        arrays = {
+        arrays: dict[str, Any] = {
             name: np.array(array, dtype=np.int64 if array.dtype.kind == "i" else np.float64)
             for name, array in state.arrays.items()
         }

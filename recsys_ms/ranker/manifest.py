@@ -20,7 +20,7 @@ def trained_manifest(
 ) -> JsonDict:
     """Settings, size of the training data, metrics, features, time and versions."""
     return {
-        "ranker": config.ranker,
+        "ranker": config.spec,
         "config": asdict(config),
         "history_version": history_version,
         "n_tasks": interactions.n_tasks,

@@ -13,8 +13,8 @@ latter as their target; a line takes popularity as a feature.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from recsys_ms.catalog.encoding import ColumnEncoder, EncodedFeatures, RawColumn
 from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
 from recsys_ms.catalog.label_distance import label_distances
 from recsys_ms.catalog.names import parse_model_id
+from recsys_ms.core.errors import UsageError
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.heads.base import Head
@@ -39,6 +40,36 @@ from recsys_ms.ranker.contributions import POPULARITY, Contributions
 from recsys_ms.ranker.popularity import positions
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadRankerConfig:
+    """Settings of a :class:`HeadRanker`.
+
+    Attributes
+    ----------
+    scores : tuple of str or None
+        Transferability scores to learn from, of those in the catalog; ``None`` (default) for all,
+        an empty tuple for none.
+    """
+
+    scores: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_scores(type(self).__name__, self.scores)
+
+
+def check_scores(owner: str, scores: object) -> None:
+    """Check names of scores.
+
+    Raises
+    ------
+    UsageError
+        Neither ``None`` nor a tuple of texts.
+    """
+    is_tuple = isinstance(scores, tuple) and all(isinstance(each, str) and each for each in scores)
+    if scores is not None and not is_tuple:
+        raise UsageError(f"{owner}: scores is {scores!r}, wanted a tuple of names, or None for all")
+
+
 class HeadRanker(BaseRanker):
     """A head on the features of (task, model) pairs.
 
@@ -47,9 +78,14 @@ class HeadRanker(BaseRanker):
 
     Parameters
     ----------
-    scores : sequence of str, optional
-        Transferability scores to learn from, of those in the catalog; default: all.
+    config : HeadRankerConfig, optional
+        Default: every score of the catalog.
     """
+
+    default_config: ClassVar[HeadRankerConfig] = HeadRankerConfig()
+    short_forms: ClassVar[Mapping[str, str]] = {"+": "scores"}
+
+    config: HeadRankerConfig
 
     head_type: ClassVar[type[Head]]
     #: Whether a model's own id is a feature (a free parameter a model, drawn to 0 by the head).
@@ -58,9 +94,6 @@ class HeadRanker(BaseRanker):
     on_residual: ClassVar[bool]
 
     _known_features: EncodedFeatures | None = None
-
-    def __init__(self, scores: Sequence[str] | None = None) -> None:
-        self._wanted_scores = None if scores is None else tuple(scores)
 
     @abstractmethod
     def _make_head(self) -> Head: ...
@@ -145,8 +178,9 @@ class HeadRanker(BaseRanker):
         task_ids = [interactions.task_ids[row] for row in interactions.task_index]
         model_ids = [interactions.model_ids[row] for row in interactions.model_index]
         names = self._catalog.scores.names
-        if self._wanted_scores is not None:
-            names = tuple(name for name in names if name in self._wanted_scores)
+        wanted = self.config.scores
+        if wanted is not None:
+            names = tuple(name for name in names if name in wanted)
         values = self._catalog.scores.relative(names, task_ids, model_ids)
         self._score_names = tuple(
             name for at, name in enumerate(names) if np.isfinite(values[:, at]).any()

@@ -2,8 +2,8 @@
 
 Within a task, outcomes are rarely normal: some runs collapse, many models crowd below the best.
 The normal scores of their ranks are, by construction (a Gaussian copula, Liu, Lafferty & Wasserman
-2009). ``g`` maps a normal score to the standardised outcome that tasks of this history have there on
-average; it is increasing, so that it can be turned around for outcomes that are observed.
+2009). ``g`` maps a normal score to the standardised outcome that tasks of this history have there
+on average; it is increasing, so that it can be turned around for outcomes that are observed.
 """
 
 from dataclasses import dataclass

@@ -151,7 +151,8 @@ def condition(
     log_weight -= np.log(shape.slope(normal)).sum(axis=1) + outcomes.size * np.log(spread)
     left = normal - prior.mean
     weighted = prior.loadings / prior.noise[:, None]
-    cov = np.linalg.inv(np.eye(n_loadings) + prior.loadings.T @ weighted)
+    precision = np.eye(n_loadings) + prior.loadings.T @ weighted
+    cov: FloatArray = np.linalg.inv(precision).astype(np.float64)
     told = left @ weighted
     shift = told @ cov
     log_weight -= 0.5 * ((left**2 / prior.noise).sum(axis=1) - (told * shift).sum(axis=1))

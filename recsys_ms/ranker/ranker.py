@@ -30,7 +30,7 @@ from recsys_ms.ranker.config import RankerConfig, RunTable
 from recsys_ms.ranker.intervals import IntervalCalibration
 from recsys_ms.ranker.known import KnownOutcomes
 from recsys_ms.ranker.manifest import trained_manifest
-from recsys_ms.ranker.names import RANKERS, make_ranker
+from recsys_ms.ranker.names import ranker_class
 from recsys_ms.ranker.suggest import Budget, choose_runs
 from recsys_ms.ranker.training_data import interactions_of
 
@@ -88,7 +88,7 @@ class Ranker:
         base = make().fit(interactions, self._catalog, rng=rng)
         self._calibration = calibrate(
             base,
-            lambda: make_ranker(self.config.ranker),
+            self.config.make,
             interactions,
             self._catalog,
             coverage=self.config.coverage,
@@ -362,7 +362,7 @@ class Ranker:
             catalog = Catalog.from_jsonl(
                 state.texts["catalog_models"], state.texts["catalog_tasks"]
             ).with_scores(ScoreTable.from_json(state.texts.get("catalog_scores", "")))
-            base = RANKERS[ranker.config.ranker].from_state(state.children["base"], catalog)
+            base = ranker_class(ranker.config.ranker).from_state(state.children["base"], catalog)
             ranker._known = KnownOutcomes.from_state(state.children["known"])
             ranker._calibration = IntervalCalibration.from_state(state.children["calibration"])
         except (KeyError, TypeError, UsageError, DataError) as error:
@@ -376,7 +376,7 @@ class Ranker:
 
     def _maker(self, progress: Progress) -> Callable[[], BaseRanker]:
         def make() -> BaseRanker:
-            ranker = make_ranker(self.config.ranker)
+            ranker = self.config.make()
             ranker.progress = progress
             return ranker
 

@@ -2,9 +2,9 @@
 
 Three strengths scale the covariance that the transfer model expects of a new task: of its factors,
 of the models' cards (what this task alone shows about models that look alike), and of the noise.
-They maximise the density of held-out outcomes, each given some others of the same task: the question
-a ranker is asked. Where past tasks tell nothing about a new one, the strength of the factors goes to
-0 and observed runs move nothing but the level.
+They maximise the density of held-out outcomes, each given some others of the same task: the
+question a ranker is asked. Where past tasks tell nothing about a new one, the strength of the
+factors goes to 0 and observed runs move nothing but the level.
 """
 
 from collections.abc import Sequence

@@ -2,13 +2,14 @@
 
 Rankers predict on a standardised scale. An answer in the task's own metric needs the task's
 location ``c`` and spread ``s``, which for a new task are known only as far as other tasks in the
-same metric tell. What they tell is kept as a prior: ``log s`` is normal, and ``c`` is normal given ``s`` (tasks
-on which all models do well spread less). Metrics such as RMSE are taken by their logarithm.
+same metric tell. What they tell is kept as a prior: ``log s`` is normal, and ``c`` is normal given
+``s`` (tasks on which all models do well spread less). Metrics such as RMSE are taken by their
+logarithm.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -236,7 +237,7 @@ class ScalePrior:
     @classmethod
     def from_state(cls, state: State) -> Self:
         """Restore from :meth:`state`."""
-        bounds = {"low": -math.inf, "high": math.inf}
+        bounds: dict[str, Any] = {"low": -math.inf, "high": math.inf}
         return cls(
             {
                 name: MetricScale(**{k: bounds[k] if v is None else v for k, v in fields.items()})
@@ -270,7 +271,7 @@ def usual_scale(scale: MetricScale) -> TaskScale:
     )
 
 
-def _moments(center: FloatArray, log_spread: FloatArray) -> dict[str, float]:
+def _moments(center: FloatArray, log_spread: FloatArray) -> dict[str, Any]:
     """Mean, slope and spread of ``c`` given ``log s``, and of ``log s``, over training tasks."""
     n = center.size
     if n < MIN_MODELS_FOR_SPREAD:

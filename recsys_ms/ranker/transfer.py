@@ -6,7 +6,7 @@ architecture; a task with a few observed outcomes is folded in.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 import numpy as np
@@ -266,9 +266,10 @@ class NMFRanker(FactorRanker):
     """
 
     name: ClassVar[str] = "nmf"
+    default_config: ClassVar[NMFConfig] = NMFConfig(n_factors=3)
+    short_forms: ClassVar[Mapping[str, str]] = {":": "n_factors"}
 
-    def __init__(self, config: NMFConfig | None = None) -> None:
-        self.config = config or NMFConfig(n_factors=3, alpha_models=0.1, alpha_tasks=0.1)
+    config: NMFConfig
 
     def _factorise(
         self, interactions: Interactions, score: FloatArray, rng: np.random.Generator
@@ -316,10 +317,19 @@ class NMFRanker(FactorRanker):
 
 
 class ALSRanker(FactorRanker):
-    """Confidence-weighted ALS (``implicit``) of better or worse than the task's average."""
+    """Confidence-weighted ALS (``implicit``) of better or worse than the task's average.
+
+    Parameters
+    ----------
+    config : ALSConfig, optional
+        Default: four factors.
+    """
 
     name: ClassVar[str] = "als"
-    config: ClassVar[ALSConfig] = ALSConfig(n_factors=4, regularization=1.0)
+    default_config: ClassVar[ALSConfig] = ALSConfig(n_factors=4)
+    short_forms: ClassVar[Mapping[str, str]] = {":": "n_factors"}
+
+    config: ALSConfig
 
     def _factorise(
         self, interactions: Interactions, score: FloatArray, rng: np.random.Generator

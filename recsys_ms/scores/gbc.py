@@ -10,6 +10,7 @@ from recsys_ms.core.errors import ProbeSetError
 from recsys_ms.core.types import FloatArray
 from recsys_ms.scores.checks import Classes
 from recsys_ms.scores.class_geometry import ClassGeometry, geometry_of
+from recsys_ms.scores.method import Method
 from recsys_ms.scores.statistics import ProbeStatistics
 
 _N_COMPONENTS: Final = 64
@@ -116,3 +117,12 @@ def _overlaps(means: FloatArray, variances: FloatArray) -> float:
         distance += 0.5 * np.log(shared).sum(axis=1) - halves[one] - halves[one + 1 :]
         total += float(np.exp(-distance).sum())
     return total
+
+
+GBC: Final = Method(
+    name="gbc",
+    title="GBC",
+    compute=lambda p: gbc(p.geometry),
+    is_linear=True,
+    unit="overlap of class pairs, at most 0",
+)

@@ -1,10 +1,13 @@
 """H-score, plain and with a shrunk covariance."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from recsys_ms.core.types import FloatArray
 from recsys_ms.scores.class_geometry import ClassGeometry, geometry_of
+from recsys_ms.scores.method import Method
 from recsys_ms.scores.statistics import ProbeStatistics
 
 
@@ -98,3 +101,20 @@ def _squared_lengths(statistics: ProbeStatistics) -> FloatArray:
         block -= statistics.mean
         squares[rows] = np.einsum("ij,ij->i", block, block)
     return squares
+
+
+H_SCORE: Final = Method(
+    name="h_score",
+    title="H-score",
+    compute=lambda p: h_score(p.geometry),
+    is_linear=True,
+    unit="variances in [0, n_classes - 1]",
+)
+
+H_SCORE_SHRUNK: Final = Method(
+    name="h_score_shrunk",
+    title="H-score, shrunk",
+    compute=lambda p: h_score_shrunk(p.geometry),
+    is_linear=True,
+    unit="variances in [0, n_classes - 1]",
+)

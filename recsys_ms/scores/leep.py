@@ -1,12 +1,13 @@
 """LEEP and NCE: how well the classes a source model sees tell the target classes."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.scores.checks import Classes, check_classes, check_probabilities
+from recsys_ms.scores.method import Method
 
 
 def leep(source_probs: ArrayLike, labels: ArrayLike) -> float:
@@ -129,3 +130,20 @@ def expected_log_likelihood(probs: FloatArray, classes: Classes) -> float:
         float(np.log(probs[rows] @ conditional[code]).sum()) for code, rows in enumerate(rows_of)
     )
     return min(total / classes.n_probe, 0.0)
+
+
+LEEP: Final = Method(
+    name="leep",
+    title="LEEP",
+    compute=lambda p: leep(p.source_probs, p.labels),  # type: ignore[arg-type]
+    needs="source_probs",
+    unit="nats per example, at most 0",
+)
+
+NCE: Final = Method(
+    name="nce",
+    title="NCE",
+    compute=lambda p: nce(p.source_probs, p.labels),  # type: ignore[arg-type]
+    needs="source_probs",
+    unit="nats per example, at most 0",
+)

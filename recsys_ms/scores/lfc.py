@@ -1,10 +1,13 @@
 """LFC: label-feature correlation."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from recsys_ms.core.errors import ProbeSetError
 from recsys_ms.scores.class_geometry import ClassGeometry, geometry_of
+from recsys_ms.scores.method import Method
 from recsys_ms.scores.statistics import ProbeStatistics
 
 
@@ -50,3 +53,12 @@ def lfc(
     if of_features <= 0.0:
         raise ProbeSetError("features: no spread around their mean is left after rounding")
     return product / float(np.sqrt(of_features * of_labels))
+
+
+LFC: Final = Method(
+    name="lfc",
+    title="LFC",
+    compute=lambda p: lfc(p.geometry),
+    is_linear=True,
+    unit="cosine in [0, 1]",
+)

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from recsys_ms.core.types import FloatArray
 from recsys_ms.scores.class_geometry import ClassGeometry, geometry_of
 from recsys_ms.scores.logme import best_shared_ratio
+from recsys_ms.scores.method import Method
 from recsys_ms.scores.statistics import ProbeStatistics
 
 #: Leverage of an example that alone decides over its own prediction.
@@ -84,3 +85,12 @@ def _centred_weights(
     weights: FloatArray = inverse[:, None] * sums.T
     weights += n_probe / left * np.outer(direction, sums @ direction)
     return weights
+
+
+LINEAR_PROBE: Final = Method(
+    name="linear_probe",
+    title="Linear probe",
+    compute=lambda p: linear_probe(p.geometry),
+    is_linear=True,
+    unit="leave-one-out accuracy",
+)

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 from recsys_ms.core.errors import ProbeSetError
 from recsys_ms.core.types import FloatArray
 from recsys_ms.scores.checks import Classes, check_classes, check_targets
+from recsys_ms.scores.method import ANY_LABELS, Method
+from recsys_ms.scores.probe import Probe
 from recsys_ms.scores.statistics import ProbeStatistics, refuse_constant, statistics_of
 
 _EPSILON: Final = float(np.finfo(np.float64).eps)
@@ -232,3 +234,19 @@ def _dots(left: FloatArray, right: FloatArray) -> FloatArray:
     """Inner products of columns, without a matrix of products."""
     dots: FloatArray = np.einsum("jk,jk->k", left, right)
     return dots
+
+
+def _of_probe(probe: Probe) -> float:
+    if probe.kind == "classes":
+        return logme_of_classes(probe.statistics, probe.classes)
+    return logme_regression(probe.statistics, probe.targets)
+
+
+LOGME: Final = Method(
+    name="logme",
+    title="LogME",
+    compute=_of_probe,
+    kinds=ANY_LABELS,
+    is_linear=True,
+    unit="nats per example",
+)

@@ -14,6 +14,7 @@ from recsys_ms.core.errors import ProbeSetError, UsageError
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.scores.checks import Classes, Features, check_classes, check_features
 from recsys_ms.scores.leep import checked_pair, members
+from recsys_ms.scores.method import Method
 
 _MAX_ITERATIONS: Final = 10_000
 #: Corrections L-BFGS remembers: the problem has thousands of weights, evaluations are what costs.
@@ -345,3 +346,19 @@ class _LogisticObjective:
     def _stop_when_close(self, intermediate_result: OptimizeResult) -> None:
         if self._gap <= _GAP * intermediate_result.fun:
             raise StopIteration
+
+
+PACTRAN_GAUSSIAN: Final = Method(
+    name="pactran_gaussian",
+    title="PACTran, Gaussian",
+    compute=lambda p: pactran_gaussian(p.features, p.labels),
+    unit="nats per example",
+)
+
+PACTRAN_DIRICHLET: Final = Method(
+    name="pactran_dirichlet",
+    title="PACTran, Dirichlet",
+    compute=lambda p: pactran_dirichlet(p.source_probs, p.labels),  # type: ignore[arg-type]
+    needs="source_probs",
+    unit="nats per example",
+)

@@ -5,16 +5,17 @@ from contextlib import suppress
 from typing import Any, Final, TypeAlias, get_args
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh, get_blas_funcs
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
-from recsys_ms.core.compiled import Compiled
 from recsys_ms.core.errors import ProbeSetError, UsageError
 from recsys_ms.core.types import FloatArray
 from recsys_ms.scores import checks
 from recsys_ms.scores.checks import Classes, Features, LabelKind
+from recsys_ms.scores.method import ANY_LABELS, Method
+from recsys_ms.scores.parc_ranks import rank_and_swap, rank_sum_and_ties, sort_keys
+from recsys_ms.scores.probe import Probe
 
 #: Distances of some examples, given as a slice, to all from the first of them on.
 _Distances: TypeAlias = Callable[[slice], FloatArray]
@@ -301,10 +302,10 @@ def _correlation_with_classes(unit: FloatArray, shift: float, classes: Classes) 
         keys[at : at + pairs.size] = pairs
         at += pairs.size
     ordered = np.empty_like(keys)
-    _sort_keys(keys, ordered)
+    sort_keys(keys, ordered)
     if ordered[0] >> 1 == ordered[-1] >> 1:
         raise _undefined("features")
-    twice_rank_sum, ties = _rank_sum_and_ties(ordered)
+    twice_rank_sum, ties = rank_sum_and_ties(ordered)
     excess = (n_same * (n_pairs + 1) - twice_rank_sum) / 2
     variation = (n_pairs**3 - n_pairs - ties) / 12
     correlation = excess * np.sqrt(n_pairs / variation / n_same / (n_pairs - n_same))
@@ -334,55 +335,13 @@ def _correlation(
         keys.sort()
         if keys[0] >> 32 == keys[-1] >> 32:
             raise _undefined(name)
-        variation *= float(np.sqrt((n_pairs**3 - n_pairs - _rank_and_swap(keys)) / 12))
+        variation *= float(np.sqrt((n_pairs**3 - n_pairs - rank_and_swap(keys)) / 12))
     covariation = 0.0
     for start in range(0, n_pairs, 2**20):
         ranks = keys[start : start + 2**20]
         halves = ranks >> 32, ranks & 0xFFFFFFFF
         covariation += float(np.prod([half / 2 - (n_pairs + 1) / 2 for half in halves], 0).sum())
     return float(np.clip(covariation / variation, -1.0, 1.0))
-
-
-def _sort_keys_loop(keys: Any, ordered: Any) -> None:
-    """Sort by 11 bits at a time, several times faster than by comparisons; ``keys`` is scratch."""
-    for digit in range(3):
-        source, target = (ordered, keys) if digit == 1 else (keys, ordered)
-        starts = np.zeros(2049, np.int64)
-        for key in source:
-            starts[((key >> 11 * digit) & 2047) + 1] += 1
-        starts = np.cumsum(starts)
-        for key in source:
-            value = (key >> 11 * digit) & 2047
-            target[starts[value]] = key
-            starts[value] += 1
-
-
-def _rank_sum_and_ties_loop(ordered: Any) -> tuple[int, float]:
-    """Twice the rank sum of keys with a last bit of 1, and t³ - t of all runs of t equal others."""
-    twice_rank_sum, ties, begin = 0, 0.0, 0
-    while begin < ordered.size:
-        end, n_marked = begin, 0
-        while end < ordered.size and ordered[end] >> 1 == ordered[begin] >> 1:
-            n_marked += ordered[end] & 1
-            end += 1
-        twice_rank_sum += n_marked * (begin + end + 1)
-        ties += float(end - begin) ** 3 - float(end - begin)
-        begin = end
-    return twice_rank_sum, ties
-
-
-def _rank_and_swap_loop(keys: Any) -> float:
-    """Sorted keys (a, b) become (b, twice the rank of a); t³ - t of all runs of t equal a."""
-    ties, begin = 0.0, 0
-    while begin < keys.size:
-        end = begin
-        while end < keys.size and keys[end] >> 32 == keys[begin] >> 32:
-            end += 1
-        for at in range(begin, end):
-            keys[at] = (keys[at] & 0xFFFFFFFF) << 32 | (begin + end + 1)
-        ties += float(end - begin) ** 3 - float(end - begin)
-        begin = end
-    return ties
 
 
 def _undefined(name: str) -> ProbeSetError:
@@ -392,6 +351,15 @@ def _undefined(name: str) -> ProbeSetError:
     )
 
 
-_sort_keys = Compiled(_sort_keys_loop, "void(u4[::1], u4[::1])", compiler=njit)
-_rank_sum_and_ties = Compiled(_rank_sum_and_ties_loop, "Tuple((i8, f8))(u4[::1])", compiler=njit)
-_rank_and_swap = Compiled(_rank_and_swap_loop, "f8(i8[::1])", compiler=njit)
+def _of_probe(probe: Probe) -> float:
+    labels = probe.labels if probe.kind == "classes" else probe.targets
+    return parc(probe.features, labels, kind=probe.kind)
+
+
+PARC: Final = Method(
+    name="parc",
+    title="PARC",
+    compute=_of_probe,
+    kinds=ANY_LABELS,
+    unit="rank correlation in [-1, 1]",
+)

@@ -21,6 +21,8 @@ _LOG = logging.getLogger(__name__)
 
 ScoreStatus: TypeAlias = Literal["ok", "failed", "not_applicable"]
 _MANY_DEAD: Final = 0.5
+#: What may stop one of our own scores; of a stranger's nobody knows.
+_EXPECTED: Final = (ArithmeticError, ValueError, np.linalg.LinAlgError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,13 +145,13 @@ def score_all(
     ------
     UsageError
         A score, or kind of labels, that is not known.
+    PluginError
+        A score that is asked for by name, of an installed package that cannot be used. Where none
+        is asked for there is a warning, and the others are computed.
     """
     if kind not in get_args(LabelKind):
         raise UsageError(f"kind: got {kind!r}, wanted one of {', '.join(get_args(LabelKind))}")
-    names = list(METHODS) if scores is None else list(dict.fromkeys(scores))
-    unknown = [name for name in names if name not in METHODS]
-    if unknown:
-        raise UsageError(f"scores: {unknown[0]!r} is unknown; known are {', '.join(METHODS)}")
+    chosen = _chosen(scores)
     probe = Probe(
         features,
         labels,
@@ -160,11 +162,20 @@ def score_all(
         rng=rng,
     )
     start = time.perf_counter()
-    chosen = [METHODS[name] for name in names]
     _share(probe, chosen)
     shared = time.perf_counter() - start
-    found = {method.name: _score(method, probe) for method in chosen}
+    found = {method.name: score_one(method, probe) for method in chosen}
     return _report(probe, found, shared)
+
+
+def _chosen(names: Iterable[str] | None) -> list[Method]:
+    if names is None:
+        return [method for _, method in METHODS.usable()]
+    wanted = list(dict.fromkeys(names))
+    unknown = [name for name in wanted if name not in METHODS]
+    if unknown:
+        raise UsageError(f"scores: {unknown[0]!r} is unknown; known are {', '.join(METHODS)}")
+    return [METHODS[name] for name in wanted]
 
 
 def _share(probe: Probe, methods: Sequence[Method]) -> None:
@@ -176,7 +187,8 @@ def _share(probe: Probe, methods: Sequence[Method]) -> None:
         _LOG.debug("no decomposition: %s", error)
 
 
-def _score(method: Method, probe: Probe) -> Score:
+def score_one(method: Method, probe: Probe) -> Score:
+    """Compute one score of a probe set; whatever stops it is told in the reason."""
     lacking = method.lacking(probe)
     if lacking:
         return Score(value=float("nan"), status="not_applicable", reason=lacking, unit=method.unit)
@@ -187,7 +199,9 @@ def _score(method: Method, probe: Probe) -> Score:
     except ProbeSetError as error:
         reason = str(error)
     # One score must not cost the others, whatever stops it.
-    except (ArithmeticError, ValueError, np.linalg.LinAlgError, MemoryError) as error:
+    except Exception as error:
+        if method.name in METHODS.own and not isinstance(error, _EXPECTED):
+            raise
         reason = f"{type(error).__name__}: {error}"
         _LOG.warning("score %s failed: %s", method.name, reason)
     if not reason and not np.isfinite(value):

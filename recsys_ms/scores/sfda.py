@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.scores.class_geometry import ClassGeometry, geometry_of, log_posteriors
+from recsys_ms.scores.method import Method
 from recsys_ms.scores.statistics import ProbeStatistics
 
 #: The constant of ``exp(-a spread)``, which the paper leaves open.
@@ -141,3 +142,20 @@ def _mix(block: FloatArray, kept: FloatArray, outer: FloatArray, codes: IntArray
     block *= kept[:, None]
     block += (1.0 - kept)[:, None] * outer[codes]
     return block
+
+
+FDA: Final = Method(
+    name="fda",
+    title="FDA",
+    compute=lambda p: fda(p.geometry),
+    is_linear=True,
+    unit="nats per example, at most 0",
+)
+
+SFDA: Final = Method(
+    name="sfda",
+    title="SFDA",
+    compute=lambda p: sfda(p.geometry),
+    is_linear=True,
+    unit="nats per example, at most 0",
+)

@@ -9,6 +9,7 @@ from recsys_ms.core.errors import ProbeSetError
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.scores.class_geometry import ClassGeometry, geometry_of
 from recsys_ms.scores.gram import BLOCK_ROWS
+from recsys_ms.scores.method import Method
 from recsys_ms.scores.statistics import ProbeStatistics
 
 _DISTORTION: Final = 1e-4
@@ -88,3 +89,12 @@ def _log_det(gram: FloatArray, ridge: float) -> float:
     gram[np.diag_indices_from(gram)] += 1.0
     factor = np.linalg.cholesky(gram)
     return 2.0 * float(np.log(np.diag(factor)).sum())
+
+
+TRANSRATE: Final = Method(
+    name="transrate",
+    title="TransRate",
+    compute=lambda p: transrate(p.geometry),
+    is_linear=True,
+    unit="nats",
+)

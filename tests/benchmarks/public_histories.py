@@ -45,7 +45,8 @@ _COUNTS: Final = {
 _LEFT_OUT: Final = {
     "name", "link", "url", "model_uuid", "tokenizer", "base_id", "description", "classnames",
     "openml_id", "creation_date", "last_modified", "Centered Metric?", "main_metric", "metric",
-    "labels", "accuracy", "memory_consumption", "n_models", "n_releases", "n_partial_models_dropped",
+    "labels", "accuracy", "memory_consumption", "n_models", "n_releases",
+    "n_partial_models_dropped",
 }  # fmt: skip
 #: A trait with more words than this is taken as separate words of at most so many kinds.
 _MAX_KINDS: Final = 60

@@ -242,7 +242,7 @@ def test_evaluate_compares_with_any_row(place: Path) -> None:
     assert document["rankers"]["nmf"]["difference_to_nmf"]["pearson"]["mean"] == 0
     refused = run(*asked, "gbdt", cwd=place)
     assert refused.returncode == 2
-    assert "there are popularity, random, nmf, lr, oracle" in refused.stderr
+    assert "there are popularity, random, static, nmf, lr, oracle" in refused.stderr
 
 
 def test_train_then_recommend_from_the_artifact(place: Path) -> None:

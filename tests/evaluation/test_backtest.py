@@ -41,7 +41,7 @@ def timeless(result):
 
 
 def test_rows_and_their_order():
-    assert run().rankers == ("popularity", "random", "observed", "oracle")
+    assert run().rankers == ("popularity", "random", "static", "observed", "oracle")
 
 
 def test_popularity_by_hand():
@@ -142,7 +142,7 @@ def test_progress_hears_of_every_fold():
 
 def test_registered_names_are_resolved():
     result = run(rankers=["lr", "popularity", "oracle"], history=planted(n_tasks=3))
-    assert result.rankers == ("popularity", "random", "lr", "oracle")
+    assert result.rankers == ("popularity", "random", "static", "lr", "oracle")
     assert not result.failures
     assert result.mean("lr", "seconds") > 0.0
 

@@ -59,16 +59,16 @@ def test_differences_are_paired(result):
     assert (difference.mean, difference.n) == (pytest.approx(0.3), 3)
     # Every task differs by 0.3, so no draw differs by anything else.
     assert difference.interval == pytest.approx((0.3, 0.3))
-    assert difference.verdict("spearman") == 1
-    assert result.summaries["mine"].difference["regret@1"].verdict("regret@1") == -1
-    assert result.summaries["popularity"].difference["spearman"].verdict("spearman") == 0
+    assert difference.verdict == 1
+    assert result.summaries["mine"].difference["regret@1"].verdict == -1
+    assert result.summaries["popularity"].difference["spearman"].verdict == 0
 
 
 def test_differences_from_another_ranker(result):
     turned = result.against("mine")
     assert turned.reference == "mine"
     assert turned.summaries["popularity"].difference["spearman"].mean == pytest.approx(-0.3)
-    assert turned.summaries["popularity"].difference["spearman"].verdict("spearman") == -1
+    assert turned.summaries["popularity"].difference["spearman"].verdict == -1
     # Means and their intervals are what they were.
     assert turned.summaries["mine"].interval == result.summaries["mine"].interval
     assert turned.against("popularity").summaries == result.summaries
@@ -94,7 +94,7 @@ def test_warmth_is_reported_apart(result):
     # One task: no interval, and no verdict.
     hot = result.scenarios["hot"]["mine"]
     assert np.isnan(hot.interval["spearman"]).all()
-    assert hot.difference["spearman"].verdict("spearman") == 0
+    assert hot.difference["spearman"].verdict == 0
 
 
 def test_folds_of_a_task_are_averaged_before_tasks():

@@ -38,7 +38,7 @@ assert mine not in ranker.task_ids
 """,
     "03_which_score": """
 def verdicts(of, metric):
-    return {name: of.summaries[name].difference[metric].verdict(metric) for name in names}
+    return {name: of.summaries[name].difference[metric].verdict for name in names}
 
 def ahead(of, metric):
     return {name for name, verdict in verdicts(of, metric).items() if verdict == 1}

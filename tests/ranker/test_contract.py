@@ -1,16 +1,21 @@
 """What every ranker must do, asked of every ranker there is."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from importlib import import_module
+from inspect import isabstract
+from pkgutil import iter_modules
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
+import recsys_ms.ranker
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.errors import NotFittedError, UsageError
+from recsys_ms.core.errors import NotSavableError, UsageError
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.artifact import load_artifact, save_artifact
-from recsys_ms.ranker.base import TaskQuery
+from recsys_ms.ranker.base import BaseRanker, Prediction, TaskQuery, TaskView
 from recsys_ms.ranker.names import RANKER_NAMES, RANKERS, make_ranker
+from recsys_ms.testing import RankerContract
 
 QUERIES = (
     TaskQuery(task_id="t01"),
@@ -22,46 +27,61 @@ IDS = ("m03", "m00", "new-model", "never seen", "m17")
 every_ranker = pytest.mark.parametrize("name", RANKER_NAMES)
 
 
-@every_ranker
-def test_one_finite_number_per_id_also_for_unknown_ones(
-    name: str, blocks: Interactions, cards: Catalog
-) -> None:
-    for catalog in (None, cards):
-        ranker = make_ranker(name).fit(blocks, catalog, rng=0)
-        for query in QUERIES:
-            answer = ranker.predict(query, IDS)
-            assert answer.value.shape == answer.order.shape == (len(IDS),)
-            assert np.isfinite(answer.value).all()
-            assert np.isfinite(answer.order).all()
+#: One spec of every ranker, and some whose settings are not the default.
+SPECS = (
+    *RANKERS.own,
+    "nmf:5",
+    "als:n_factors=3,n_sweeps=4",
+    "fennec:0.3",
+    "lr+logme+parc",
+    "gp+none",
+)
 
 
-@every_ranker
-def test_same_seed_same_answer_and_refit_forgets(
-    name: str, blocks: Interactions, cards: Catalog
-) -> None:
-    other = blocks.select(blocks.task_index < 5)
-    fresh = make_ranker(name).fit(blocks, cards, rng=3)
-    refitted = make_ranker(name).fit(other, rng=1).fit(blocks, cards, rng=3)
-    for query in QUERIES:
-        a, b = fresh.predict(query, IDS), refitted.predict(query, IDS)
-        np.testing.assert_array_equal(a.value, b.value)
-        np.testing.assert_array_equal(a.order, b.order)
+@pytest.mark.parametrize("spec", SPECS)
+class TestRankers(RankerContract):
+    @pytest.fixture(autouse=True)
+    def _chosen(self, spec: str) -> None:
+        self._spec = spec
+
+    def make_ranker(self) -> BaseRanker:
+        return make_ranker(self._spec)
 
 
-@every_ranker
-def test_round_trip_through_disk_is_bit_equal(
-    name: str, blocks: Interactions, cards: Catalog, tmp_path: Path
-) -> None:
-    before = make_ranker(name).fit(blocks, cards, rng=0)
-    save_artifact(before.state(), tmp_path / "a", manifest={})
-    after = RANKERS[name].from_state(load_artifact(tmp_path / "a")[0], cards)
-    for query in QUERIES:
-        a, b = before.predict(query, IDS), after.predict(query, IDS)
-        np.testing.assert_array_equal(a.value, b.value)
-        np.testing.assert_array_equal(a.order, b.order)
-        parts_a = before.parts(before.view(query), IDS)
-        parts_b = after.parts(after.view(query), IDS)
-        assert parts_a.keys() == parts_b.keys()
+def test_no_ranker_is_forgotten() -> None:
+    for module in iter_modules(recsys_ms.ranker.__path__):
+        import_module(f"recsys_ms.ranker.{module.name}")
+    found, asked = set(), [BaseRanker]
+    while asked:
+        each = asked.pop()
+        asked += each.__subclasses__()
+        if each.__module__.startswith("recsys_ms.") and not isabstract(each):
+            found.add(each)
+    assert found == {RANKERS[name] for name in RANKERS.own}
+
+
+class _Bare(BaseRanker):
+    """The least that a ranker is."""
+
+    name: ClassVar[str] = "bare"
+
+    def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
+        self._ids = interactions.model_ids
+
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
+        value = np.array([float(model_id in self._ids) for model_id in model_ids])
+        return Prediction(value=value, order=value)
+
+
+class TestBareRanker(RankerContract):
+    def make_ranker(self) -> BaseRanker:
+        return _Bare()
+
+
+def test_a_ranker_that_says_not_how_it_is_saved(blocks: Interactions) -> None:
+    ranker = _Bare().fit(blocks)
+    with pytest.raises(NotSavableError, match=r"_Bare cannot be saved: it has no _state and no"):
+        ranker.state()
 
 
 @every_ranker
@@ -71,24 +91,6 @@ def test_parts_add_up_to_the_value(name: str, blocks: Interactions, cards: Catal
         parts = ranker.parts(ranker.view(query), IDS)
         total = np.sum([weight * value for weight, value in parts.values()], axis=0)
         np.testing.assert_allclose(total, ranker.predict(query, IDS).value, rtol=1e-12, atol=1e-12)
-
-
-@every_ranker
-def test_values_do_not_depend_on_who_else_is_asked(
-    name: str, blocks: Interactions, cards: Catalog
-) -> None:
-    ranker = make_ranker(name).fit(blocks, cards, rng=0)
-    for query in QUERIES:
-        together = ranker.predict(query, IDS).value
-        alone = [ranker.predict(query, [model]).value[0] for model in IDS]
-        # Products of one row and of many rows sum in another order in BLAS.
-        np.testing.assert_allclose(together, alone, rtol=1e-9, atol=1e-12)
-
-
-@every_ranker
-def test_unfitted_use_is_refused(name: str) -> None:
-    with pytest.raises(NotFittedError, match="call fit"):
-        make_ranker(name).predict(TaskQuery(task_id="t"), ["m"])
 
 
 @every_ranker

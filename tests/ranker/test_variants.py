@@ -35,7 +35,7 @@ def scored(blocks, cards) -> Catalog:
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 def test_fennec_is_the_weighted_sum(blocks, cards, alpha):
-    fennec = FennecRanker(alpha).fit(blocks, cards, rng=0)
+    fennec = FennecRanker(alpha=alpha).fit(blocks, cards, rng=0)
     parts = fennec.parts(fennec.view(QUERY), blocks.model_ids)
     assert set(parts) == {"nmf", "lr"}
     assert parts["nmf"][0][0] == alpha
@@ -46,7 +46,7 @@ def test_fennec_is_the_weighted_sum(blocks, cards, alpha):
 def test_fennecs_ends_are_its_parts(blocks, cards):
     ids = blocks.model_ids
     for alpha, part in ((1.0, NMFRanker), (0.0, LinearRanker)):
-        fennec = FennecRanker(alpha).fit(blocks, cards, rng=0)
+        fennec = FennecRanker(alpha=alpha).fit(blocks, cards, rng=0)
         order = np.argsort(fennec.predict(QUERY, ids).value)
         alone = np.argsort(part().fit(blocks, cards, rng=0).predict(QUERY, ids).value)
         assert list(order[-3:]) == list(alone[-3:])
@@ -62,7 +62,7 @@ def test_alpha_is_chosen_where_tasks_differ_by_their_cards(blocks, cards):
 
 def test_an_alpha_that_is_no_weight():
     with pytest.raises(UsageError, match=r"alpha is 1\.5"):
-        FennecRanker(1.5)
+        FennecRanker(alpha=1.5)
 
 
 def test_a_score_alone_orders_by_itself(blocks, scored):
@@ -76,7 +76,7 @@ def test_a_score_alone_orders_by_itself(blocks, scored):
 
 def test_a_score_that_nobody_computed(blocks, scored):
     with pytest.raises(DataError, match="no score 'parc'; it has noise, truth"):
-        ScoreRanker("parc").fit(blocks, scored, rng=0)
+        ScoreRanker(score="parc").fit(blocks, scored, rng=0)
 
 
 def test_a_history_of_the_true_score_is_the_history(blocks, scored):

@@ -1,6 +1,7 @@
 """All scores at once: each as it is alone, and none stops another."""
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -194,12 +195,10 @@ def test_inputs_are_not_written_to(probe: tuple[np.ndarray, np.ndarray]) -> None
 def test_a_score_that_breaks_costs_no_other(
     probe: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import recsys_ms.scores.methods as methods
-
     def broken(*_: object, **__: object) -> float:
         raise np.linalg.LinAlgError("SVD did not converge")
 
-    monkeypatch.setattr(methods, "nleep", broken)
+    monkeypatch.setattr(sys.modules["recsys_ms.scores.nleep"], "nleep", broken)
     report = score_all(*probe)
     assert report.scores["nleep"].reason == "LinAlgError: SVD did not converge"
     assert report.scores["knn"].status == "ok"

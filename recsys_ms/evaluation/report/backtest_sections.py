@@ -58,7 +58,7 @@ _FAILURES: Final = 20
 
 
 def leaderboard_section(data: ReportData) -> Section:
-    """Means with intervals against popularity, random and oracle; failures."""
+    """Means with intervals against popularity, random, static and oracle; failures."""
     key, heading = "leaderboard", "Leaderboard"
     result = data.result
     if result is None:

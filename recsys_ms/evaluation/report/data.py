@@ -7,10 +7,10 @@ from typing import Any, Final
 import pandas as pd
 
 from recsys_ms.evaluation.report.matrix import RunMatrix
-from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, BacktestResult
+from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, STATIC, BacktestResult
 
 #: Rows that are there to compare with.
-BASELINES: Final = (POPULARITY, RANDOM, ORACLE)
+BASELINES: Final = (POPULARITY, RANDOM, STATIC, ORACLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

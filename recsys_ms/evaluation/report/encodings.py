@@ -11,12 +11,12 @@ import pandas as pd
 
 from recsys_ms.core.types import JsonDict
 from recsys_ms.evaluation.report.blocks import records
-from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM
+from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, STATIC
 
 
 def colour_domain(rankers: Sequence[str], focus: str) -> list[str]:
-    """Rankers in the order of the theme's colours: focus, popularity, random, oracle, others."""
-    fixed = [focus, *(name for name in (POPULARITY, RANDOM, ORACLE) if name != focus)]
+    """Rankers in the order of the theme's colours: focus, the rows always there, others."""
+    fixed = [focus, *(name for name in (POPULARITY, RANDOM, ORACLE, STATIC) if name != focus)]
     return [*fixed, *sorted(set(rankers) - set(fixed))]
 
 

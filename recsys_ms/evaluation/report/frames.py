@@ -16,9 +16,10 @@ _LEVELS: Final = (0.05, *np.round(np.arange(0.1, 0.96, 0.05), 2).tolist(), 0.99)
 
 
 def ranker_order(result: BacktestResult, focus: str) -> list[str]:
-    """The ranker in focus, the other compared ones, then popularity, random and oracle."""
+    """The ranker in focus, the other compared ones, then popularity, random, static and oracle."""
     compared = [name for name in result.rankers if name not in BASELINES and name != focus]
-    return [focus, *compared, *(name for name in BASELINES if name != focus)]
+    there = [name for name in BASELINES if name in result.rankers and name != focus]
+    return [focus, *compared, *there]
 
 
 def leaderboard(result: BacktestResult, focus: str) -> pd.DataFrame:
@@ -40,7 +41,7 @@ def leaderboard(result: BacktestResult, focus: str) -> pd.DataFrame:
                 summary.mean[metric],
                 *summary.interval[metric],
                 summary.n_defined[metric],
-                summary.difference[metric].verdict(metric),
+                summary.difference[metric].verdict,
             )
             for metric in QUALITY_METRICS
         ]

@@ -1,34 +1,47 @@
 """Logs of training frameworks, found in folders by what their files hold.
 
-Formats are in :mod:`recsys_ms.history.readers.formats`, one file each.
+Formats are in :mod:`recsys_ms.history.readers.formats`, one file each, and in installed packages.
 """
 
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
+from inspect import isabstract, isclass
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from recsys_ms.core.errors import DataError, StorageError, UsageError
+from recsys_ms.core.plugins import PluginTable
 from recsys_ms.history.readers.logged import Candidate, LogFormat
 
 AUTO: Final = "auto"
-LogFormatName: TypeAlias = Literal[
-    "auto", "mlflow", "optuna", "wandb", "hf-trainer", "timm", "lightning", "keras"
-]
-#: Formats by name, in the order they are asked whether a file is theirs.
-_HOME: Final[Mapping[str, str]] = {
-    "mlflow": "Mlflow",
-    "optuna": "Optuna",
-    "wandb": "Wandb",
-    "hf-trainer": "HfTrainer",
-    "timm": "Timm",
-    "lightning": "Lightning",
-    "keras": "Keras",
+#: Where our own formats are, in the order they are asked whether a file is theirs; a new one is its
+#: file and a line here. Those of installed packages are asked after them.
+_HOMES: Final[Mapping[str, str]] = {
+    "mlflow": "recsys_ms.history.readers.formats.mlflow:Mlflow",
+    "optuna": "recsys_ms.history.readers.formats.optuna:Optuna",
+    "wandb": "recsys_ms.history.readers.formats.wandb:Wandb",
+    "hf-trainer": "recsys_ms.history.readers.formats.hf_trainer:HfTrainer",
+    "timm": "recsys_ms.history.readers.formats.timm:Timm",
+    "lightning": "recsys_ms.history.readers.formats.lightning:Lightning",
+    "keras": "recsys_ms.history.readers.formats.keras:Keras",
 }
-LOG_FORMATS: Final = tuple(_HOME)
+_GROUP: Final = "recsys_ms.readers"
+
+
+def _checked(name: str, found: object) -> type[LogFormat]:
+    if not (isclass(found) and issubclass(found, LogFormat)):
+        raise TypeError(f"{found!r} is no subclass of recsys_ms.history.readers.logged.LogFormat")
+    if isabstract(found):
+        raise TypeError(f"{found.__name__} lacks {', '.join(sorted(found.__abstractmethods__))}")
+    if getattr(found, "name", None) != name or name == AUTO:
+        raise TypeError(f"{found.__name__}.name is {getattr(found, 'name', None)!r}, not {name!r}")
+    return found
+
+
+#: Every format by name, ours and those that installed packages add.
+LOG_FORMATS: Final = PluginTable(_GROUP, _HOMES, _checked)
 
 _SKIPPED_FOLDERS: Final = ("__pycache__", "node_modules", "site-packages")
 
@@ -73,12 +86,20 @@ def log_format(name: str) -> LogFormat:
     ------
     UsageError
         There is none of that name.
+    PluginError
+        An installed package has one, and it cannot be used.
     """
-    if name not in _HOME:
-        raise UsageError(f"format {name!r} must be one of {', '.join((*_HOME, AUTO))}")
-    module = import_module(f"recsys_ms.history.readers.formats.{name.replace('-', '_')}")
-    made: LogFormat = getattr(module, _HOME[name])()
-    return made
+    if name not in LOG_FORMATS:
+        raise UsageError(
+            f"format {name!r} must be one of {', '.join((*LOG_FORMATS, AUTO))}; one that an "
+            "installed package adds is known while the package is installed"
+        )
+    return LOG_FORMATS[name]()
+
+
+def log_formats() -> tuple[LogFormat, ...]:
+    """Every format that can be used; of a package that cannot be used there is a warning."""
+    return tuple(log_format(name) for name, _ in LOG_FORMATS.usable())
 
 
 def find_logs(path: str | Path, log_format_name: str = AUTO) -> FoundLogs:
@@ -101,12 +122,13 @@ def find_logs(path: str | Path, log_format_name: str = AUTO) -> FoundLogs:
         A folder cannot be read.
     UsageError
         An unknown format.
+    PluginError
+        A format that is asked for by name, of a package that cannot be used.
     """
     root = Path(path)
     if not root.exists():
         raise DataError(f"{root}: no such file or folder; check the path")
-    names = LOG_FORMATS if log_format_name == AUTO else (log_format_name,)
-    formats = [log_format(name) for name in names]
+    formats = log_formats() if log_format_name == AUTO else (log_format(log_format_name),)
     found: dict[FoundLog, None] = {}
     owned: set[Path] = set()
     others: list[Path] = []

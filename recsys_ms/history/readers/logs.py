@@ -11,10 +11,10 @@ from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.quarantine import ReadBatch, Reject
 from recsys_ms.history.readers.found_logs import (
     AUTO,
-    LOG_FORMATS,
     FoundLogs,
     find_logs,
     log_format,
+    log_formats,
 )
 from recsys_ms.history.readers.log_mapper import LogMapper, MappedLogs
 from recsys_ms.history.readers.log_names import (
@@ -193,7 +193,8 @@ def read_log(
     mapping : FieldMapping, optional
         Default: what the logs say themselves.
     log_format_name : str, default "auto"
-        One of :data:`LOG_FORMATS`, or ``auto``: by what the files hold.
+        One of :data:`recsys_ms.history.readers.found_logs.LOG_FORMATS`, or ``auto``: by what the
+        files hold.
 
     Returns
     -------
@@ -214,7 +215,7 @@ def read_log(
         wanted = (
             f"a {log_format_name} log is {log_format(log_format_name).wanted}"
             if log_format_name != AUTO
-            else "formats are " + "; ".join(f"{n}: {log_format(n).wanted}" for n in LOG_FORMATS)
+            else "formats are " + "; ".join(f"{each.name}: {each.wanted}" for each in log_formats())
         )
         raise DataError(f"{path}: no log found in {len(found.others)} files; {wanted}")
     return LogReader(found, mapping or FieldMapping(), Path(path))

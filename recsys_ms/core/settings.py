@@ -1,0 +1,185 @@
+"""Frozen settings by name: filled from TOML, JSON or text, and told apart from their defaults.
+
+A value may come as the text of a spec (``"8"``, ``"parc+logme"``) or as TOML and JSON have it (a
+list for a tuple, a whole number for a float); what it becomes is the type that the field says.
+"""
+
+from collections.abc import Mapping
+from dataclasses import Field, fields, replace
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, Union, get_args, get_origin
+from typing import get_type_hints as type_hints
+
+from recsys_ms.core.errors import UsageError
+
+
+class Settings(Protocol):
+    """An instance of a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+SomeSettings = TypeVar("SomeSettings", bound=Settings)
+
+#: Text of an empty tuple, or of ``None`` where a field takes no tuple.
+NONE: Final = "none"
+#: Between the items of a tuple, in a text.
+JOIN: Final = "+"
+
+
+def values_of(settings: Settings) -> dict[str, object]:
+    """Every field and its value."""
+    return {each.name: getattr(settings, each.name) for each in fields(settings)}
+
+
+def changed(default: SomeSettings, values: Mapping[str, object], *, owner: str) -> SomeSettings:
+    """The default with some fields replaced.
+
+    Parameters
+    ----------
+    default : dataclass instance
+        Frozen settings.
+    values : mapping of field to value
+        Texts, TOML or JSON values, or what the field holds itself.
+    owner : str
+        Whose settings they are, for messages.
+
+    Raises
+    ------
+    UsageError
+        A name that is no field, or a value that is of another type; and what the settings
+        themselves refuse.
+    """
+    hints = type_hints(type(default))
+    known = {each.name for each in fields(default)}
+    found: dict[str, object] = {}
+    for name, value in values.items():
+        if name not in known:
+            told = f"its settings are {', '.join(sorted(known))}" if known else "it has no settings"
+            raise UsageError(f"{owner}: unknown setting {name!r}; {told}")
+        try:
+            found[name] = _converted(value, hints[name])
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"{owner}: {name} is {value!r}, wanted {_wanted(hints[name])}"
+            ) from error
+    return replace(default, **found)
+
+
+def differing(settings: SomeSettings, default: SomeSettings) -> dict[str, object]:
+    """The fields whose value is not the default's."""
+    return {
+        name: value
+        for name, value in values_of(settings).items()
+        if value != getattr(default, name)
+    }
+
+
+def plain(values: Mapping[str, object]) -> dict[str, object]:
+    """The same values as JSON has them."""
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+
+def text_of(value: object) -> str:
+    """A value as the text that :func:`changed` takes."""
+    if isinstance(value, tuple):
+        return JOIN.join(text_of(item) for item in value) or NONE
+    return NONE if value is None else str(value)
+
+
+def _converted(value: object, hint: Any) -> object:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return _one_of(value, args)
+    if origin is Literal:
+        if value not in args:
+            raise ValueError(value)
+        return value
+    if origin is tuple:
+        return _tuple(value, args)
+    if hint is bool:
+        return _bool(value)
+    if hint is int:
+        return _int(value)
+    if hint is float:
+        return _float(value)
+    if hint is str and not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _one_of(value: object, hints: tuple[Any, ...]) -> object:
+    takes_tuple = any(get_origin(hint) is tuple for hint in hints)
+    if NoneType in hints and (value is None or (value == NONE and not takes_tuple)):
+        return None
+    for hint in hints:
+        if hint is NoneType:
+            continue
+        try:
+            return _converted(value, hint)
+        except (TypeError, ValueError):
+            continue
+    raise ValueError(value)
+
+
+def _tuple(value: object, hints: tuple[Any, ...]) -> tuple[object, ...]:
+    if isinstance(value, str):
+        items: list[object] = [] if value == NONE else list(value.split(JOIN))
+        if "" in items:
+            raise ValueError(value)
+    elif isinstance(value, list | tuple):
+        items = list(value)
+    else:
+        raise TypeError(value)
+    if hints and hints[-1] is Ellipsis:
+        return tuple(_converted(item, hints[0]) for item in items)
+    return tuple(_converted(item, hint) for item, hint in zip(items, hints, strict=True))
+
+
+def _bool(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "True", "false", "False"):
+        return str(value).lower() == "true"
+    raise ValueError(value)
+
+
+def _int(value: object) -> int:
+    if isinstance(value, bool):
+        raise TypeError(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, str):
+        return int(value)
+    raise TypeError(value)
+
+
+def _float(value: object) -> float:
+    if isinstance(value, bool):
+        raise TypeError(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, str):
+        return float(value)
+    raise TypeError(value)
+
+
+_WORDS: Final[Mapping[Any, str]] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    NoneType: NONE,
+}
+
+
+def _wanted(hint: Any) -> str:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_wanted(each) for each in args if each is not NoneType)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, args))
+    if origin is tuple:
+        return f"a list (as text, joined by {JOIN}) of {_wanted(args[0])}"
+    return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))

@@ -1,0 +1,273 @@
+"""The rankers of a back-test: by name, as classes, factories or instances, ours or one's own."""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias, TypeGuard
+
+import numpy as np
+import pandas as pd
+
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core.errors import DataError, RecsysError, UsageError
+from recsys_ms.core.executor import Executor, ProcessExecutor, why_not_sent
+from recsys_ms.core.types import FloatArray
+from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, STATIC
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.ranker.base import BaseRanker, Prediction, TaskQuery
+
+
+class RankerLike(Protocol):
+    """All that a back-test asks of a ranker; :class:`~recsys_ms.ranker.base.BaseRanker` is one."""
+
+    def fit(
+        self, interactions: Interactions, catalog: Catalog | None, *, rng: np.random.Generator
+    ) -> object:
+        """Learn from training interactions; what it returns is not looked at."""
+        ...
+
+    def predict(self, query: TaskQuery, model_ids: Sequence[str]) -> Any:
+        """Answer about ``model_ids``: a Prediction, or one number each, higher is better.
+
+        The numbers may be an array or a list in the order of ``model_ids``, or a mapping or Series
+        by model id; they are then both value and order.
+        """
+        ...
+
+
+RankerFactory: TypeAlias = Callable[[], Any]
+#: A name or variant (``nmf:8``), an unfitted instance, a class, or a function that makes one.
+Contestant: TypeAlias = "str | RankerLike | type | RankerFactory"
+Contestants: TypeAlias = "Mapping[str, Contestant] | Iterable[Contestant]"
+
+#: Rows of every back-test besides the oracle's.
+ALWAYS: Final = (POPULARITY, RANDOM, STATIC)
+
+#: What making a ranker may raise that says something about what was given.
+_MAKING_ERRORS: Final = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+_WANTED: Final = (
+    "wanted a name such as 'nmf' or 'nmf:8', an unfitted ranker, a class, or a function without "
+    "arguments that makes one"
+)
+_METHODS: Final = "fit(interactions, catalog, *, rng) and predict(query, model_ids)"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOf:
+    """Makes copies of an unfitted ranker, so that no fold sees what another learned."""
+
+    prototype: Any
+
+    def __call__(self) -> Any:
+        """One copy."""
+        return copy.deepcopy(self.prototype)
+
+
+def by_name(name: str) -> BaseRanker:
+    """The ranker of a registered name or variant, unfitted."""
+    from recsys_ms.ranker.names import make_ranker
+
+    ranker: BaseRanker = make_ranker(name)
+    return ranker
+
+
+def contestants(rankers: Contestants, *, keep: Iterable[str] = ()) -> dict[str, RankerFactory]:
+    """How to make each ranker of a back-test, by the name of its row.
+
+    Parameters
+    ----------
+    rankers : mapping or iterable
+        Name → ranker, or rankers that have a name of their own.
+    keep : iterable of str
+        Rows whose beliefs will be asked for.
+
+    Raises
+    ------
+    UsageError
+        Something is no ranker, or cannot be made, or has the name of another one.
+    """
+    chosen: dict[str, RankerFactory] = {name: partial(by_name, name) for name in ALWAYS}
+    given: object = rankers
+    if isinstance(given, str):
+        raise UsageError(f"rankers must be a sequence of names, got the text {given!r}")
+    if isinstance(given, Mapping):
+        if ORACLE in given:
+            raise UsageError("the row 'oracle' is computed here; give that ranker another name")
+        named = list(given.items())
+    elif isinstance(given, Iterable):
+        named = [(_name_of(one), one) for one in given]
+        named = [(name, one) for name, one in named if name != ORACLE]
+        _refuse_two_of_a_name(named)
+    else:
+        raise UsageError(
+            f"rankers is {_kind(given)}; wanted a sequence, or a mapping of name to ranker"
+        )
+    for name, one in named:
+        if not isinstance(name, str) or not name:
+            raise UsageError(f"the name of a ranker is {name!r}; wanted a text")
+        chosen[name] = _factory(name, one)
+    made = {name: _made(name, factory) for name, factory in chosen.items()}
+    for name in sorted(set(keep)):
+        if name not in made:
+            raise UsageError(
+                f"keep names {name!r}, which is not compared; compared are {', '.join(made)}"
+            )
+        if not isinstance(made[name], BaseRanker):
+            raise UsageError(
+                f"keep names {name!r}, whose intervals cannot be asked for: "
+                f"{type(made[name]).__name__} has no beliefs; derive it from BaseRanker, or leave "
+                "it out of keep"
+            )
+    return chosen
+
+
+def refuse_what_stays(named: Mapping[str, object], executor: Executor, kind: str) -> None:
+    """Say which ranker or metric cannot travel to the processes of an executor.
+
+    Raises
+    ------
+    UsageError
+        A lambda, a local class, or something defined in a notebook, with a ProcessExecutor.
+    """
+    if not isinstance(executor, ProcessExecutor):
+        return
+    for name, one in named.items():
+        if reason := why_not_sent(one):
+            raise UsageError(
+                f"{kind} {name!r} cannot be sent to other processes ({reason}). Put its class or "
+                "function into a module, a file that can be imported, and import it from there; "
+                "or use executor='serial'"
+            )
+
+
+def as_prediction(answer: object, model_ids: Sequence[str]) -> Prediction:
+    """What a ranker answered, whatever its form.
+
+    Raises
+    ------
+    DataError
+        Not one finite number per model.
+    """
+    if hasattr(answer, "value") and hasattr(answer, "order"):
+        value, order = answer.value, answer.order
+    else:
+        value = order = _of_models(answer, model_ids)
+    return Prediction(_vector(value, model_ids), _vector(order, model_ids))
+
+
+def _of_models(answer: object, model_ids: Sequence[str]) -> object:
+    """Numbers by model id, put in the order that was asked for."""
+    if isinstance(answer, pd.Series) and not isinstance(answer.index, pd.RangeIndex):
+        answer = answer.to_dict()
+    if not isinstance(answer, Mapping):
+        return answer
+    missing = [model_id for model_id in model_ids if model_id not in answer]
+    if missing:
+        raise DataError(
+            f"the answer lacks {len(missing)} of {len(model_ids)} models, the first "
+            f"{missing[0]!r}; wanted a number for each"
+        )
+    return [answer[model_id] for model_id in model_ids]
+
+
+def _vector(part: object, model_ids: Sequence[str]) -> FloatArray:
+    try:
+        found: FloatArray = np.asarray(part, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"the answer is {_kind(part)}; wanted a Prediction, or one number per model"
+        ) from error
+    if found.shape != (len(model_ids),) or not np.isfinite(found).all():
+        raise DataError(
+            f"the answer has shape {found.shape} and {int((~np.isfinite(found)).sum())} numbers "
+            f"that are not finite; wanted one finite number for each of {len(model_ids)} models"
+        )
+    return found
+
+
+def _is_ranker(one: object) -> TypeGuard[RankerLike]:
+    return callable(getattr(one, "fit", None)) and callable(getattr(one, "predict", None))
+
+
+def _name_of(one: object) -> str:
+    if isinstance(one, str):
+        return one
+    name = getattr(one, "name", None)
+    if isinstance(name, str) and name:
+        return name
+    if not _is_ranker(one) and not callable(one):
+        raise UsageError(f"rankers holds {_kind(one)}; {_WANTED}")
+    own: str = getattr(one, "__name__", type(one).__name__)
+    if own == "<lambda>":
+        raise UsageError("a lambda has no name; give rankers={'name': lambda: ...}")
+    return own
+
+
+def _refuse_two_of_a_name(named: Sequence[tuple[str, object]]) -> None:
+    seen: dict[str, object] = {}
+    for name, one in named:
+        # The same name twice is the same ranker twice; two objects are two rankers.
+        if name in seen and not isinstance(one, str):
+            raise UsageError(
+                f"two rankers are called {name!r}; give a mapping, {{'mine': ..., 'other': ...}}"
+            )
+        seen[name] = one
+
+
+def _factory(name: str, one: object) -> RankerFactory:
+    if isinstance(one, str):
+        return partial(by_name, one)
+    if isinstance(one, type):
+        own: type[Any] = one
+        if not _is_ranker(one):
+            raise UsageError(f"ranker {name!r}: the class {own.__name__} lacks {_METHODS}")
+        return own
+    if _is_ranker(one):
+        return CopyOf(one)
+    if callable(one):
+        return one
+    raise UsageError(f"ranker {name!r} is {_kind(one)}; {_WANTED}")
+
+
+def _made(name: str, factory: RankerFactory) -> object:
+    """One unfitted ranker: what cannot be made ends a back-test before its first fold."""
+    try:
+        made: object = factory()
+    except RecsysError:
+        raise
+    except _MAKING_ERRORS as error:
+        copied = isinstance(factory, CopyOf)
+        raise UsageError(
+            f"ranker {name!r} cannot be {'copied' if copied else 'made'} "
+            f"({type(error).__name__}: {error}); {_WANTED}"
+        ) from error
+    if not _is_ranker(made):
+        raise UsageError(f"ranker {name!r}: what was made is {_kind(made)} and lacks {_METHODS}")
+    if not isinstance(made, BaseRanker):
+        _check_call(name, made.fit, None, None, rng=None)
+        _check_call(name, made.predict, None, ())
+    return made
+
+
+def _check_call(name: str, method: Callable[..., object], *given: object, **named: object) -> None:
+    """Whether a method can be called as a back-test will call it."""
+    try:
+        inspect.signature(method).bind(*given, **named)
+    except TypeError as error:
+        raise UsageError(
+            f"ranker {name!r}: {method.__name__} cannot be called as a back-test does ({error}); "
+            f"wanted {_METHODS}"
+        ) from error
+
+
+def _kind(value: object) -> str:
+    return f"{value!r:.60} of type {type(value).__name__}"

@@ -1,0 +1,78 @@
+"""Settings from texts, TOML and JSON."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from recsys_ms.core.errors import UsageError
+from recsys_ms.core.settings import changed, differing, plain, text_of, values_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    count: int = 3
+    share: float = 0.5
+    strict: bool = False
+    kind: Literal["a", "b"] = "a"
+    name: str = "x"
+    limit: float | None = None
+    scores: tuple[str, ...] | None = None
+    sizes: tuple[int, ...] = (1,)
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "wanted"),
+    [
+        ("count", "8", 8),
+        ("count", np.int64(8), 8),
+        ("share", 1, 1.0),
+        ("share", "0.25", 0.25),
+        ("share", np.float32(0.5), 0.5),
+        ("strict", "true", True),
+        ("kind", "b", "b"),
+        ("limit", "none", None),
+        ("limit", "2", 2.0),
+        ("scores", "none", ()),
+        ("scores", None, None),
+        ("scores", "parc+logme", ("parc", "logme")),
+        ("scores", ["parc"], ("parc",)),
+        ("sizes", "1+2", (1, 2)),
+        ("sizes", [3, 4], (3, 4)),
+    ],
+)
+def test_what_a_value_becomes(field: str, given: object, wanted: object) -> None:
+    found = getattr(changed(Example(), {field: given}, owner="Example"), field)
+    assert found == wanted
+    assert type(found) is type(wanted)
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "told"),
+    [
+        ("count", "3.5", r"count is '3\.5', wanted a whole number"),
+        ("count", True, "count is True, wanted a whole number"),
+        ("count", 2.0, r"count is 2\.0"),
+        ("share", "much", "wanted a number"),
+        ("share", False, "wanted a number"),
+        ("strict", 1, "wanted true or false"),
+        ("kind", "c", "wanted one of a, b"),
+        ("name", 3, "wanted a text"),
+        ("scores", "parc+", "wanted a list"),
+        ("sizes", ["a"], "of a whole number"),
+        ("vaule", 1, "unknown setting 'vaule'; its settings are count, kind"),
+    ],
+)
+def test_what_no_value_can_be(field: str, given: object, told: str) -> None:
+    with pytest.raises(UsageError, match=f"Example: .*{told}"):
+        changed(Example(), {field: given}, owner="Example")
+
+
+def test_texts_and_json_lead_back() -> None:
+    settings = Example(count=9, limit=2.0, scores=("a", "b"), sizes=(), strict=True)
+    told = differing(settings, Example())
+    assert set(told) == {"count", "limit", "scores", "sizes", "strict"}
+    texts = {name: text_of(value) for name, value in told.items()}
+    assert changed(Example(), texts, owner="Example") == settings
+    assert changed(Example(), plain(values_of(settings)), owner="Example") == settings

@@ -1,0 +1,124 @@
+"""The contract of readers, over every log format there is."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from inspect import isabstract
+from pathlib import Path
+from pkgutil import iter_modules
+from tempfile import mkdtemp
+
+import pandas as pd
+import pytest
+
+from recsys_ms.history.readers import formats
+from recsys_ms.history.readers.found_logs import LOG_FORMATS, log_format
+from recsys_ms.history.readers.logged import LogFormat
+from recsys_ms.testing import ReaderContract
+
+WRITERS = Path(__file__).parent / "frameworks"
+
+
+@cache
+def _logged(framework: str, *arguments: str) -> Path:
+    """What the framework itself wrote, once a session."""
+    folder = Path(mkdtemp()).resolve()
+    command = [sys.executable, str(WRITERS / f"write_{framework}.py"), str(folder), *arguments]
+    subprocess.run(command, check=True, capture_output=True, cwd=folder)
+    return folder
+
+
+def _by_framework(framework: str, file: str, *arguments: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        if importlib.util.find_spec(framework) is None:
+            pytest.skip(f"{framework} is not installed: no real log can be written")
+        shutil.copy(_logged(framework, *arguments) / file, folder / file)
+
+    return write
+
+
+def _keras(folder: Path) -> None:
+    text = "epoch,accuracy,loss,val_accuracy,val_loss\n0,0.5,1.0,0.4,1.1\n1,0.7,0.8,0.6,0.9\n"
+    (folder / "training.csv").write_text(text)
+
+
+def _lightning(folder: Path) -> None:
+    text = "epoch,step,train_loss,val_acc\n0,4,1.5,\n0,5,,0.5\n1,9,1.0,\n1,10,,0.75\n"
+    (folder / "metrics.csv").write_text(text)
+    (folder / "hparams.yaml").write_text("lr: 0.1\nmodel: linear\n")
+
+
+def _timm(folder: Path) -> None:
+    text = "epoch,train_loss,eval_loss,eval_top1,eval_top5,lr\n0,2.0,1.9,40.0,80.0,0.1\n"
+    (folder / "summary.csv").write_text(text)
+    (folder / "args.yaml").write_text("model: resnet18\nlr: 0.1\nepochs: 1\n")
+
+
+def _hf_trainer(folder: Path) -> None:
+    state = {
+        "best_metric": 0.75,
+        "best_model_checkpoint": "out/checkpoint-2",
+        "epoch": 1.0,
+        "global_step": 2,
+        "max_steps": 2,
+        "log_history": [
+            {"loss": 0.9, "learning_rate": 0.1, "epoch": 0.5, "step": 1},
+            {"eval_loss": 0.7, "eval_accuracy": 0.75, "epoch": 1.0, "step": 2},
+        ],
+    }
+    (folder / "trainer_state.json").write_text(json.dumps(state))
+
+
+def _wandb(folder: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "summary": [
+                {"val/acc": 0.9, "_step": 4, "_timestamp": 1700000000.25},
+                {"val/acc": 0.5},
+            ],
+            "config": [{"lr": 0.1, "model": "resnet18"}, {"lr": 0.2, "model": "vit"}],
+            "name": ["calm-sky-1", "wild-sea-2"],
+        }
+    )
+    frame.to_csv(folder / "export.csv")
+
+
+WRITE = {
+    "mlflow": _by_framework("mlflow", "mlflow.db", "sqlite"),
+    "optuna": _by_framework("optuna", "study.db"),
+    "wandb": _wandb,
+    "hf-trainer": _hf_trainer,
+    "timm": _timm,
+    "lightning": _lightning,
+    "keras": _keras,
+}
+
+
+# MLflow and the packages under it warn of their own future.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("name", LOG_FORMATS.own)
+class TestReaders(ReaderContract):
+    @pytest.fixture(autouse=True)
+    def _chosen(self, name: str) -> None:
+        self._name = name
+
+    def reader(self) -> LogFormat:
+        return log_format(self._name)
+
+    def write_log(self, folder: Path) -> None:
+        WRITE[self._name](folder)
+
+
+def test_no_format_is_forgotten() -> None:
+    found = {
+        thing.name
+        for module in iter_modules(formats.__path__)
+        for thing in vars(import_module(f"{formats.__name__}.{module.name}")).values()
+        if isinstance(thing, type) and issubclass(thing, LogFormat) and not isabstract(thing)
+    }
+    assert found == set(LOG_FORMATS.own) == set(WRITE)
