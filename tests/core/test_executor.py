@@ -11,6 +11,7 @@ from recsys_ms.core.errors import RecsysError, UsageError
 from recsys_ms.core.executor import (
     ProcessExecutor,
     SerialExecutor,
+    kept_open,
     make_executor,
     why_not_sent,
 )
@@ -94,3 +95,35 @@ def test_spellings():
 def test_bad_spellings(text):
     with pytest.raises(UsageError):
         make_executor(text)
+
+
+def _process(_: int) -> int:
+    return os.getpid()
+
+
+def test_processes_that_are_kept_open_serve_every_map() -> None:
+    executor = ProcessExecutor(1)
+    with kept_open(executor) as kept:
+        assert kept is executor
+        first = set(kept.map(_process, range(2)))
+        with pytest.raises(ValueError, match="job 2"):
+            list(kept.map(_failing, range(5)))
+        stopped = kept.map(_process, range(9))
+        next(stopped)
+        stopped.close()
+        # Neither an error nor a caller who stops early ends them.
+        assert set(kept.map(_process, range(2))) == first
+    assert len(first) == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(first.pop(), 0)
+    assert set(executor.map(_process, [0])) != set(executor.map(_process, [0]))
+
+
+def test_nothing_is_started_where_nothing_is_asked() -> None:
+    executor = ProcessExecutor(1)
+    with kept_open(executor):
+        pass
+    assert executor._kept is None
+    serial = SerialExecutor()
+    with kept_open(serial) as kept:
+        assert kept is serial
