@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_engine.py [--large]
 
-Planted histories of levels, four factors and noise, without cards. CPU seconds of this process, peak
+Planted histories of levels, four factors and noise, without cards. CPU seconds of a process, peak
 memory of each row's own process. In the same run, on the same outcomes: ALS of ``implicit`` (8
 factors, 15 iterations) and LightGBM on the ids of tasks and models, each alone. Answers are the
 median of 15 from a saved and loaded artifact.
