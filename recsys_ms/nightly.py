@@ -21,7 +21,7 @@ from typing import Final, Literal, TypeAlias
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import ArtifactError, DataError, RecsysError, StorageError
-from recsys_ms.core.executor import make_executor
+from recsys_ms.core.executor import Executor, kept_open, make_executor
 from recsys_ms.core.files import write_atomic
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import JsonDict
@@ -165,7 +165,8 @@ def run_nightly(
     """
     summary = NightlySummary(started_at=datetime.now(UTC).isoformat(timespec="seconds"))
     registry = Registry.open(config.registry, create=True)
-    with registry.lock():
+    # The same processes judge the candidate and measure the learning curve.
+    with registry.lock(), kept_open(make_executor(config.backtest.executor)) as executor:
         previous = last_summary(registry.root) or {}
         with _timed(summary, "ingest"):
             history = History.open(config.history)
@@ -189,7 +190,7 @@ def run_nightly(
         registry.sweep(keep_staged=digest)
         if not _finish_killed_publish(registry, digest, summary):
             _train_and_decide(
-                config, registry, history, outcomes, catalog, digest, summary, progress
+                config, registry, history, outcomes, catalog, digest, summary, executor, progress
             )
         summary.pruned = registry.prune(config.publish.keep_versions)
         current = registry.current_folder()
@@ -199,7 +200,16 @@ def run_nightly(
             on_decided(summary)
         if config.report.html:
             _report(
-                config, registry, history, outcomes, catalog, digest, summary, previous, progress
+                config,
+                registry,
+                history,
+                outcomes,
+                catalog,
+                digest,
+                summary,
+                previous,
+                executor,
+                progress,
             )
         write_atomic(registry.root / SUMMARY_FILE, json.dumps(asdict(summary), indent=1).encode())
     return summary
@@ -214,6 +224,7 @@ def _report(
     digest: str,
     summary: NightlySummary,
     previous: JsonDict,
+    executor: Executor,
     progress: Progress,
 ) -> None:
     """Write the report; what was decided and published stands without it."""
@@ -227,6 +238,7 @@ def _report(
                 catalog,
                 digest=digest,
                 previous=previous.get("learning_curve"),
+                executor=executor,
                 progress=progress,
             )
         with _timed(summary, "report"):
@@ -329,6 +341,7 @@ def _train_and_decide(
     catalog: Catalog,
     digest: str,
     summary: NightlySummary,
+    executor: Executor,
     progress: Progress,
 ) -> None:
     staged = registry.staging_folder(digest)
@@ -353,7 +366,9 @@ def _train_and_decide(
         # Two rankers need not lie in memory while a third is judged.
         del published
         with _timed(summary, "back-test"):
-            result = capped(_backtest(config, in_service, history, outcomes(), catalog, progress))
+            result = capped(
+                _backtest(config, in_service, history, outcomes(), catalog, executor, progress)
+            )
         decision = decide(result, config.publish, has_published=has_published, newer=newer)
         if decision.fall_back_to_popularity:
             # Nothing is published yet, and no ranker at all helps nobody: popularity is never
@@ -403,6 +418,7 @@ def _backtest(
     history: History,
     interactions: Interactions,
     catalog: Catalog,
+    executor: Executor,
     progress: Progress,
 ) -> BacktestResult:
     """Compare procedures on today's history: the candidate's, the published one's, popularity."""
@@ -419,7 +435,7 @@ def _backtest(
         ),
         rankers=rankers,
         seed=config.ranker.seed,
-        executor=make_executor(settings.executor),
+        executor=executor,
         progress=progress,
         history_version=history.version,
         keep=[CANDIDATE] if config.report.intervals else (),

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.executor import make_executor
+from recsys_ms.core.executor import Executor
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import JsonDict
 from recsys_ms.evaluation.report.data import Decided, ReportData, TrainedOn, best_ranker
@@ -91,6 +91,7 @@ def measure_growth(
     *,
     digest: str,
     previous: Mapping[str, Any] | None,
+    executor: Executor | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> JsonDict | None:
     """Learning curve, as the summary keeps it; the one of before where nothing has changed.
@@ -104,6 +105,8 @@ def measure_growth(
         Of everything the candidate is learned from.
     previous : mapping or None
         The ``learning_curve`` of the summary before.
+    executor : Executor, optional
+        Where its folds run; default here, one after the other.
     progress : Progress
 
     Returns
@@ -130,7 +133,7 @@ def measure_growth(
         fractions=settings.fractions,
         max_tasks=settings.max_tasks,
         seed=config.ranker.seed,
-        executor=make_executor(config.backtest.executor),
+        executor=executor,
         progress=progress,
     )
     rows = frame.astype(object).where(frame.notna(), None)

@@ -4,7 +4,7 @@ The cards of training ids say what the columns are; every other id is only looke
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -198,22 +198,32 @@ class TaskFeatureEncoder(_CardEncoder):
         How columns are encoded.
     """
 
-    def fit_cards(self, cards: Sequence[TaskCard]) -> Self:
+    def fit_cards(self, cards: Sequence[TaskCard] | pd.DataFrame) -> Self:
         """Learn from cards that need not stand in a catalog; a second call forgets the first.
+
+        Parameters
+        ----------
+        cards : sequence of TaskCard, or DataFrame
+            The cards, or rows of what :func:`card_rows` made of them.
 
         Raises
         ------
         DataError
             No cards.
         """
-        rows = _card_frame(cards)
+        rows = _rows_of(cards)
         layout = _layout(rows)
         self._encoder.fit(self._raw(rows, layout))
         self._layout = layout
         return self
 
-    def transform_cards(self, cards: Sequence[TaskCard]) -> EncodedFeatures:
+    def transform_cards(self, cards: Sequence[TaskCard] | pd.DataFrame) -> EncodedFeatures:
         """Features of tasks that only their cards describe, one row a card.
+
+        Parameters
+        ----------
+        cards : sequence of TaskCard, or DataFrame
+            As in :meth:`fit_cards`.
 
         Raises
         ------
@@ -222,7 +232,7 @@ class TaskFeatureEncoder(_CardEncoder):
         """
         if self._layout is None:
             raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
-        return self._encoder.transform(self._raw(_card_frame(cards), self._layout))
+        return self._encoder.transform(self._raw(_rows_of(cards), self._layout))
 
     @staticmethod
     def _rows(catalog: Catalog, ids: Sequence[str]) -> pd.DataFrame:
@@ -239,16 +249,28 @@ class TaskFeatureEncoder(_CardEncoder):
         return _with_layout(rows, layout, numeric, categorical, {}, fields)
 
 
-def _card_frame(cards: Sequence[TaskCard]) -> pd.DataFrame:
+def card_rows(cards: Sequence[TaskCard], *, hidden: Collection[str] = ()) -> pd.DataFrame:
+    """Cards as rows that :class:`TaskFeatureEncoder` reads, for several encoders at once.
+
+    Parameters
+    ----------
+    cards : sequence of TaskCard
+    hidden : collection of str
+        Fields that are taken as unknown, whatever the cards say.
+    """
     # A catalog of one card would cost more than the rest of a recommendation.
     columns = {
         name: pd.Series(
-            [getattr(card, name) for card in cards],
+            [None if name in hidden else getattr(card, name) for card in cards],
             dtype="float64" if kind in NUMERIC_KINDS else object,
         )
         for name, kind in TASK_FIELDS.items()
     }
     return pd.DataFrame(columns)
+
+
+def _rows_of(cards: Sequence[TaskCard] | pd.DataFrame) -> pd.DataFrame:
+    return cards if isinstance(cards, pd.DataFrame) else card_rows(cards)
 
 
 def _logs(rows: pd.DataFrame, names: Sequence[str]) -> tuple[dict[str, FloatArray], dict[str, str]]:

@@ -16,14 +16,15 @@ from recsys_ms.cli.options import (
     open_catalog,
     open_history,
 )
-from recsys_ms.ranker.names import SPEC_HELP, ranker_class
 
 
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must not exist.")],
     history: HistoryOption = DEFAULT_HISTORY,
     catalog: CatalogOption = None,
-    ranker: Annotated[str, typer.Option(help=f"Name of the ranker, or {SPEC_HELP}.")] = "auto",
+    ranker: Annotated[
+        str, typer.Option(help="Name of the ranker, or a variant; `evaluate --help` lists all.")
+    ] = "auto",
     metric: MetricOption = None,
     coverage: Annotated[float, typer.Option(help="Share an interval shall hold.")] = 0.8,
     seed: SeedOption = 0,
@@ -31,6 +32,7 @@ def train(
 ) -> None:
     """Train a ranker and save it. ``nightly`` also judges it and publishes."""
     from recsys_ms.ranker.config import RankerConfig
+    from recsys_ms.ranker.names import ranker_class
     from recsys_ms.ranker.ranker import Ranker
 
     config = RankerConfig(ranker=ranker, metric=metric, coverage=coverage, seed=seed)

@@ -21,7 +21,7 @@ from recsys_ms.cold_start.smoothers import (
     smoother_from_state,
 )
 from recsys_ms.cold_start.vectors import known_rows
-from recsys_ms.cold_start.views import VIEWS, TaskVectors
+from recsys_ms.cold_start.views import VIEWS, CardTable, TaskVectors
 from recsys_ms.core.metrics import pearson
 from recsys_ms.core.state import State
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
@@ -128,12 +128,13 @@ class TaskPlacement:
         placement = cls()
         placement._task_ids = tuple(card.task_id for card in cards)
         placement._factors = task_factors
-        placement._vectors = TaskVectors().fit(cards)
-        candidates = _candidates(placement._vectors, cards)
-        skill = _back_test(candidates, cards, outcomes, factorise, rng) if candidates else {}
+        known = CardTable.of(cards)
+        placement._vectors = TaskVectors().fit(known)
+        candidates = _candidates(placement._vectors, known)
+        skill = _back_test(candidates, known, outcomes, factorise, rng) if candidates else {}
         placement.skill = {choice.label: value for choice, value in skill.items()}
         placement._readers = {}
-        vectors = placement._vectors(cards)
+        vectors = placement._vectors(known)
         metric = _metric(model_factors)
         for view in dict.fromkeys(choice.view for choice in skill):
             own = [choice for choice in skill if choice.view == view]
@@ -218,7 +219,7 @@ def _cosines(rows: FloatArray, vector: FloatArray) -> FloatArray:
     return cosines
 
 
-def _candidates(vectors: TaskVectors, cards: Sequence[TaskCard]) -> list[Choice]:
+def _candidates(vectors: TaskVectors, cards: CardTable) -> list[Choice]:
     """Every kind of regressor on every view that enough tasks have."""
     table = vectors(cards)
     return [
@@ -231,13 +232,13 @@ def _candidates(vectors: TaskVectors, cards: Sequence[TaskCard]) -> list[Choice]
 
 def _back_test(
     candidates: Sequence[Choice],
-    cards: Sequence[TaskCard],
+    cards: CardTable,
     outcomes: Outcomes,
     factorise: Factorise,
     rng: np.random.Generator,
 ) -> dict[Choice, float]:
     """Mean Pearson of each candidate over tasks that neither space nor regressor has seen."""
-    n_tasks = len(cards)
+    n_tasks = len(cards.cards)
     found: dict[Choice, list[float]] = {choice: [] for choice in candidates}
     for fold in np.array_split(rng.permutation(n_tasks), min(_MAX_FOLDS, n_tasks)):
         held_out = np.isin(outcomes.task_index, fold)
@@ -245,7 +246,7 @@ def _back_test(
             continue
         tasks, models = factorise(~held_out)
         seen = np.setdiff1d(np.arange(n_tasks), fold)
-        vectors = TaskVectors().fit([cards[int(t)] for t in seen])
+        vectors = TaskVectors().fit(cards.take(seen))
         table = vectors(cards)
         metric = _metric(models)
         for choice in candidates:

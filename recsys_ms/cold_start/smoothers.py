@@ -8,6 +8,7 @@ leaving a task out.
 """
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import ClassVar, Final, Self
 
 import numpy as np
@@ -58,7 +59,7 @@ class Smoother(ABC):
                 f"{type(self).__name__}: {vectors.shape[0]} vectors and {targets.shape[0]} target "
                 "rows; wanted as many of each, at least two"
             )
-        self._vectors = vectors
+        self._know(vectors)
         self._tune(targets, metric)
         return self
 
@@ -85,6 +86,25 @@ class Smoother(ABC):
             values={"kind": self.kind, "settings": self._settings()},
             arrays={"vectors": self._vectors},
         )
+
+    def _know(self, vectors: FloatArray) -> None:
+        """Take rows as the known ones; what was worked out of others is forgotten."""
+        self._vectors = vectors
+        for name in ("_unit", "_distances"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def _unit(self) -> float:
+        """Median distance of two known rows."""
+        return median_distance(self._vectors)
+
+    @cached_property
+    def _distances(self) -> FloatArray:
+        """Distances of the known rows from each other."""
+        from scipy.spatial.distance import cdist
+
+        found: FloatArray = cdist(self._vectors, self._vectors)
+        return found
 
     @property
     def vectors(self) -> FloatArray:
@@ -152,15 +172,9 @@ class NearestSmoother(Smoother):
 
     def left_out_weights(self) -> FloatArray:
         """The same, a row's distance to itself being infinite."""
-        from scipy.spatial.distance import cdist
-
-        distance = cdist(self._vectors, self._vectors) / self._unit
+        distance = self._distances / self._unit
         np.fill_diagonal(distance, np.inf)
         return _normalised(distance, self._width)
-
-    @property
-    def _unit(self) -> float:
-        return median_distance(self._vectors)
 
     def _tune(self, targets: FloatArray, metric: FloatArray) -> None:
         self._best([{"width": width} for width in _WIDTHS], targets, metric)
@@ -218,14 +232,14 @@ class _KernelSmoother(Smoother):
             self._length = length
             spectrum = _Spectrum(self._kernel(self._vectors, self._vectors), whitened)
             # From the strongest penalty down: of equal ones the strongest is kept.
-            for penalty in _PENALTIES[::-1]:
-                loss = self._loss(spectrum, float(penalty))
-                if loss < best[0]:
-                    best = (loss, float(penalty), length)
+            losses = self._losses(spectrum, _PENALTIES[::-1])
+            least = int(np.argmin(losses))
+            if losses[least] < best[0]:
+                best = (float(losses[least]), float(_PENALTIES[::-1][least]), length)
         _, self._penalty, self._length = best
 
-    def _loss(self, spectrum: "_Spectrum", penalty: float) -> float:
-        return spectrum.left_out_error(penalty)
+    def _losses(self, spectrum: "_Spectrum", penalties: FloatArray) -> FloatArray:
+        return spectrum.left_out_errors(penalties)
 
     def _settings(self) -> dict[str, float]:
         return {"penalty": self._penalty, "length": self._length}
@@ -244,23 +258,36 @@ class _Spectrum:
         self._targets = targets
         self._parts = self._axes.T @ targets
 
-    def left_out_error(self, penalty: float) -> float:
-        """Mean squared error of rows predicted by the others, summed over targets."""
-        shrunk = self._values / (self._values + penalty * self._unit)
-        fitted = self._axes @ (shrunk[:, None] * self._parts)
-        leverage = (self._axes**2) @ shrunk + 1.0 / len(fitted)
-        error = (self._targets - fitted) / np.maximum(1.0 - leverage, _TINY)[:, None]
-        return float((error**2).sum() / len(fitted))
+    def left_out_errors(self, penalties: FloatArray) -> FloatArray:
+        """Mean squared error of rows predicted by the others, summed over targets.
 
-    def unlikelihood(self, penalty: float) -> float:
-        """Minus the logarithm of the marginal likelihood, its signal variance the best."""
+        Shape (n_penalties,), as ``penalties``.
+        """
+        n, n_targets = self._targets.shape
+        shrunk = self._values[:, None] / (self._values[:, None] + penalties * self._unit)
+        # One product for all penalties: column (p, k) is target k under penalty p.
+        parts = shrunk[:, :, None] * self._parts[:, None, :]
+        fitted = (self._axes @ parts.reshape(n, -1)).reshape(n, penalties.size, n_targets)
+        leverage = (self._axes**2) @ shrunk + 1.0 / n
+        error = self._targets[:, None, :] - fitted
+        error /= np.maximum(1.0 - leverage, _TINY)[:, :, None]
+        losses: FloatArray = (error**2).sum(axis=(0, 2)) / n
+        return losses
+
+    def unlikelihoods(self, penalties: FloatArray) -> FloatArray:
+        """Minus the logarithm of the marginal likelihood, its signal variance the best.
+
+        Shape (n_penalties,), as ``penalties``.
+        """
         # The ones are no direction of centred targets.
-        n = len(self._targets)
+        n, n_targets = self._targets.shape
         inside = np.abs(self._axes.sum(axis=0)) < 0.5 * np.sqrt(n)
-        spread = self._values[inside] / self._unit + penalty
-        parts = self._parts[inside] ** 2
-        variance = max(float((parts / spread[:, None]).sum()) / max(parts.size, 1), _TINY)
-        return 0.5 * float(parts.size * np.log(variance) + parts.shape[1] * np.log(spread).sum())
+        spread = (self._values[inside] / self._unit)[:, None] + penalties
+        parts = (self._parts[inside] ** 2).sum(axis=1)
+        size = parts.size * n_targets
+        variance = np.maximum((parts[:, None] / spread).sum(axis=0) / max(size, 1), _TINY)
+        found: FloatArray = 0.5 * (size * np.log(variance) + n_targets * np.log(spread).sum(axis=0))
+        return found
 
 
 class RidgeSmoother(_KernelSmoother):
@@ -280,7 +307,12 @@ class KernelRidgeSmoother(_KernelSmoother):
     lengths: ClassVar[tuple[float, ...]] = _LENGTHS
 
     def _kernel(self, rows: FloatArray, columns: FloatArray) -> FloatArray:
-        return _rbf(rows, columns, self._length * median_distance(self._vectors))
+        from scipy.spatial.distance import cdist
+
+        known = rows is self._vectors and columns is self._vectors
+        distance = self._distances if known else cdist(rows, columns)
+        kernel: FloatArray = np.exp(-0.5 * (distance / (self._length * self._unit)) ** 2)
+        return kernel
 
 
 class GaussianProcessSmoother(KernelRidgeSmoother):
@@ -293,8 +325,8 @@ class GaussianProcessSmoother(KernelRidgeSmoother):
 
     kind: ClassVar[str] = "gp"
 
-    def _loss(self, spectrum: _Spectrum, penalty: float) -> float:
-        return spectrum.unlikelihood(penalty)
+    def _losses(self, spectrum: _Spectrum, penalties: FloatArray) -> FloatArray:
+        return spectrum.unlikelihoods(penalties)
 
 
 _KINDS: Final[dict[str, type[Smoother]]] = {
@@ -318,7 +350,7 @@ def make_smoother(kind: str) -> Smoother:
 def smoother_from_state(state: State) -> Smoother:
     """Restore a smoother; its weights equal the saved one's bit for bit."""
     smoother = make_smoother(state.values["kind"])
-    smoother._vectors = np.asarray(state.arrays["vectors"], dtype=np.float64)
+    smoother._know(np.asarray(state.arrays["vectors"], dtype=np.float64))
     smoother._set(dict(state.values["settings"]))
     return smoother
 
@@ -329,13 +361,6 @@ def _normalised(distance: FloatArray, width: float) -> FloatArray:
     raw = np.exp(exponent - exponent.max(axis=1, keepdims=True))
     weights: FloatArray = raw / raw.sum(axis=1, keepdims=True)
     return weights
-
-
-def _rbf(rows: FloatArray, columns: FloatArray, length: float) -> FloatArray:
-    from scipy.spatial.distance import cdist
-
-    kernel: FloatArray = np.exp(-0.5 * (cdist(rows, columns) / length) ** 2)
-    return kernel
 
 
 def _centred(gram: FloatArray) -> FloatArray:

@@ -1,16 +1,17 @@
 """What is known of a task besides its runs, as vectors: its images, its class names, its card."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
+import pandas as pd
 
-from recsys_ms.catalog.cards import TaskCard
-from recsys_ms.catalog.features import TaskFeatureEncoder
+from recsys_ms.catalog.cards import TASK_FIELDS, TaskCard
+from recsys_ms.catalog.features import TaskFeatureEncoder, card_rows
 from recsys_ms.cold_start.vectors import commonest_length, known_rows, stacked
 from recsys_ms.core.state import State
-from recsys_ms.core.types import FloatArray
+from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 
 #: The views, in order: the proxy's vector of the images, the vector of the class names, and what
 #: else the card says (numbers and words).
@@ -19,6 +20,10 @@ NAMES: Final = "names"
 CARD: Final = "card"
 VIEWS: Final = (IMAGES, NAMES, CARD)
 
+#: Fields that the view of the card leaves to the other views.
+_ELSEWHERE: Final = frozenset({"embedding", "label_embedding", "embedding_source", "class_names"})
+#: Fields that a card has which says nothing.
+_ALWAYS: Final = frozenset({"task_id", "metric", "direction"})
 _TINY: Final = 1e-12
 
 
@@ -46,6 +51,38 @@ class ViewScale:
         return scaled
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CardTable:
+    """Task cards that were read once, for several :class:`TaskVectors` of some of them.
+
+    Attributes
+    ----------
+    cards : tuple of TaskCard
+    rows : DataFrame
+        What the view of the card encodes, a row a card.
+    is_silent : ndarray of shape (n_cards,)
+        Cards that say nothing.
+    """
+
+    cards: tuple[TaskCard, ...]
+    rows: pd.DataFrame
+    is_silent: BoolArray
+
+    @classmethod
+    def of(cls, cards: "Sequence[TaskCard] | CardTable") -> "CardTable":
+        """Read cards; a table is returned as it is."""
+        if isinstance(cards, CardTable):
+            return cards
+        silent = np.array([_says_nothing(card) for card in cards], dtype=np.bool_)
+        return cls(tuple(cards), card_rows(cards, hidden=_ELSEWHERE), silent)
+
+    def take(self, index: IntArray) -> "CardTable":
+        """Some of the cards, in the order of ``index``."""
+        return type(self)(
+            tuple(self.cards[int(i)] for i in index), self.rows.iloc[index], self.is_silent[index]
+        )
+
+
 class TaskVectors:
     """Turns task cards into one vector a view; what a card does not know is NaN throughout."""
 
@@ -64,26 +101,29 @@ class TaskVectors:
         """Views that at least two training tasks have and that tell them apart."""
         return tuple(view for view in VIEWS if view in self._scales)
 
-    def fit(self, cards: Sequence[TaskCard]) -> Self:
+    def fit(self, cards: Sequence[TaskCard] | CardTable) -> Self:
         """Learn widths and scales from the cards of the training tasks."""
-        self._encoder = TaskFeatureEncoder().fit_cards([_without_vectors(card) for card in cards])
-        self._source = _commonest([card.embedding_source for card in cards if _has_vectors(card)])
+        table = CardTable.of(cards)
+        self._encoder = TaskFeatureEncoder().fit_cards(table.rows)
+        self._source = _commonest(
+            [card.embedding_source for card in table.cards if _has_vectors(card)]
+        )
         self._scales = {}
-        for view, vectors in self._raw(cards, {}).items():
+        for view, vectors in self._raw(table, {}).items():
             known = vectors[known_rows(vectors)]
             if known.shape[0] >= 2 and known.shape[1] and np.ptp(known, axis=0).max() > _TINY:
                 self._scales[view] = ViewScale.fit(known)
         return self
 
-    def __call__(self, cards: Sequence[TaskCard]) -> dict[str, FloatArray]:
+    def __call__(self, cards: Sequence[TaskCard] | CardTable) -> dict[str, FloatArray]:
         """Scaled vectors of each of :attr:`views`, shape (n_cards, n_dimensions)."""
         widths = {view: scale.center.size for view, scale in self._scales.items()}
-        raw = self._raw(cards, widths)
+        raw = self._raw(CardTable.of(cards), widths)
         return {view: scale(raw[view]) for view, scale in self._scales.items()}
 
-    def _raw(self, cards: Sequence[TaskCard], widths: Mapping[str, int]) -> dict[str, FloatArray]:
-        described = self._encoder.transform_cards([_without_vectors(card) for card in cards])
-        table = described.linear.toarray()
+    def _raw(self, given: CardTable, widths: Mapping[str, int]) -> dict[str, FloatArray]:
+        cards = given.cards
+        table = self._encoder.transform_cards(given.rows).linear.toarray()
 
         def table_of(vectors: Sequence[tuple[float, ...] | None], view: str) -> FloatArray:
             own = [
@@ -93,7 +133,7 @@ class TaskVectors:
             return stacked(own, widths.get(view, commonest_length(own)))
 
         # A card that says nothing is not a card in the middle of all.
-        table[[_says_nothing(card) for card in cards]] = np.nan
+        table[given.is_silent] = np.nan
         return {
             IMAGES: table_of([card.embedding for card in cards], IMAGES),
             NAMES: table_of([card.label_embedding for card in cards], NAMES),
@@ -127,13 +167,9 @@ class TaskVectors:
 
 
 def _says_nothing(card: TaskCard) -> bool:
-    bare = TaskCard(task_id=card.task_id, metric=card.metric, direction=card.direction)
-    return _without_vectors(card) == bare
-
-
-def _without_vectors(card: TaskCard) -> TaskCard:
-    return replace(
-        card, embedding=None, label_embedding=None, embedding_source=None, class_names=None
+    # An absent field is None, and traits are a mapping that may be empty.
+    return not any(
+        getattr(card, name) not in (None, {}) for name in TASK_FIELDS.keys() - _ALWAYS - _ELSEWHERE
     )
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.reduction import ForkingPickler
 from typing import Protocol, TypeVar
@@ -54,7 +55,8 @@ class ProcessExecutor:
     no functions defined inside functions. A script that uses it needs the usual
     ``if __name__ == "__main__":``. Jobs are drawn as workers become free, at most two per worker
     ahead, so a long stream of large jobs is never in memory at once. Each worker computes with
-    one thread per numeric library: the parallelism is the processes.
+    one thread per numeric library: the parallelism is the processes. They end with the answers, or
+    with the block of :func:`kept_open`.
 
     Parameters
     ----------
@@ -66,6 +68,8 @@ class ProcessExecutor:
         if n_workers is not None and n_workers < 1:
             raise UsageError(f"n_workers must be 1 or more, got {n_workers}")
         self.n_workers = n_workers or os.cpu_count() or 1
+        self._is_kept = False
+        self._kept: ProcessPoolExecutor | None = None
 
     def map(self, function: Callable[[Job], Answer], jobs: Iterable[Job]) -> Iterator[Answer]:
         """Yield ``function(job)`` for every job, in the order of ``jobs``.
@@ -82,9 +86,9 @@ class ProcessExecutor:
                 f"the work cannot be sent to another process ({reason}); name rankers by their "
                 "registered names or module-level classes, or use the serial executor"
             )
-        pool = ProcessPoolExecutor(
-            self.n_workers, mp_context=get_context("spawn"), initializer=_one_thread_each
-        )
+        pool = self._kept or self._pool()
+        if self._is_kept:
+            self._kept = pool
         waiting: deque[Future[Answer]] = deque()
         try:
             for job in jobs:
@@ -100,7 +104,28 @@ class ProcessExecutor:
             ) from error
         finally:
             # An error, or a caller who stops early, must not wait for what nobody will read.
-            pool.shutdown(wait=True, cancel_futures=True)
+            if pool is self._kept:
+                for future in waiting:
+                    future.cancel()
+            else:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Within the block, every :meth:`map` runs in the same processes."""
+        self._is_kept = True
+        try:
+            yield
+        finally:
+            pool, self._kept, self._is_kept = self._kept, None, False
+            # None were started where nothing was asked.
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            self.n_workers, mp_context=get_context("spawn"), initializer=_one_thread_each
+        )
 
 
 def why_not_sent(value: object) -> str | None:
@@ -115,14 +140,30 @@ def why_not_sent(value: object) -> str | None:
         return str(error)
     if _main_is_a_file():
         return None
-    words = [argument for _, argument, _ in pickletools.genops(sent) if isinstance(argument, str)]
-    for at, word in enumerate(words):
-        # One text "module name", or the two one after the other.
-        module, _, name = word.partition(" ")
+    for module, name in _named(sent):
         if module == "__main__":
-            name = name or (words[at + 1] if at + 1 < len(words) else "")
-            return f"{name or 'it'} was defined in a notebook or at a prompt, in no module"
+            return f"{name} was defined in a notebook or at a prompt, in no module"
     return None
+
+
+def _named(sent: bytes) -> Iterator[tuple[str, str]]:
+    """Module and name of everything that a pickle imports; texts that are data do not count."""
+    # The last two things put on the stack, and what was remembered, where they are texts.
+    recent: list[str | None] = [None, None]
+    memo: list[str | None] = []
+    for code, argument, _ in pickletools.genops(sent):
+        if code.name == "GLOBAL":
+            module, _, name = str(argument).partition(" ")
+            yield module, name
+        elif code.name == "STACK_GLOBAL":
+            yield recent[-2] or "", recent[-1] or "it"
+            recent = [recent[-1], None]
+        elif code.name == "MEMOIZE":
+            memo.append(recent[-1])
+        elif code.name in ("BINGET", "LONG_BINGET"):
+            recent = [recent[-1], memo[int(argument or 0)]]
+        elif code.stack_after:
+            recent = [recent[-1], argument if isinstance(argument, str) else None]
 
 
 def _main_is_a_file() -> bool:
@@ -130,6 +171,20 @@ def _main_is_a_file() -> bool:
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     return getattr(spec, "name", None) is not None or hasattr(main, "__file__")
+
+
+@contextmanager
+def kept_open(executor: Executor) -> Iterator[Executor]:
+    """Use an executor several times without its processes starting anew each time.
+
+    A fresh process takes seconds to import what a fold needs. Executors without processes of their
+    own are handed through.
+    """
+    if isinstance(executor, ProcessExecutor):
+        with executor.kept():
+            yield executor
+    else:
+        yield executor
 
 
 def make_executor(text: str) -> Executor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,10 @@ from recsys_ms.core.types import FloatArray
 from recsys_ms.evaluation.folds import Protocol
 from recsys_ms.evaluation.registry import PROTOCOL_NAMES, make_protocol
 from recsys_ms.evaluation.temporal import Temporal
-from recsys_ms.history.history import History
 from recsys_ms.history.interactions import Interactions
+
+if TYPE_CHECKING:
+    from recsys_ms.history.history import History
 
 Triplet: TypeAlias = tuple[str, str, float]
 #: A history in any of its forms.
@@ -67,6 +69,9 @@ def read_history(history: HistoryLike) -> ReadHistory:
     given: object = history
     if isinstance(given, Interactions):
         return ReadHistory(interactions=given)
+    # Loaded here: a process that computes folds needs no Delta table.
+    from recsys_ms.history.history import History
+
     if isinstance(given, History):
         runs = given.runs()
         return ReadHistory(interactions=_reduced(runs), runs=runs, version=given.version)

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-from scipy.stats import rankdata, weightedtau
 
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.metrics import ndcg_at_k, pearson, regret_at_k
@@ -196,6 +195,9 @@ def _kind(value: object) -> str:
 
 def spearman(order: FloatArray, outcome: FloatArray) -> float:
     """Rank correlation (average ranks on ties), in [-1, 1]; NaN when one side is constant."""
+    # Takes a second to load, which a job that leaves the folds to its workers need not spend.
+    from scipy.stats import rankdata
+
     return pearson(rankdata(order), rankdata(outcome))
 
 
@@ -211,6 +213,8 @@ def weighted_tau(order: FloatArray, outcome: FloatArray) -> float:
 
     Higher is better; NaN when one side is constant or there are fewer than two models.
     """
+    from scipy.stats import weightedtau
+
     if order.size < 2 or np.ptp(order) == 0.0 or np.ptp(outcome) == 0.0:
         return float("nan")
     # Rounding can carry a perfect order to 1 + 2e-16.

@@ -4,7 +4,7 @@ Expected values, intervals, the order to try models in, and what a further run i
 properties of one belief, so that they cannot contradict each other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -121,6 +121,14 @@ class Belief:
             self.shape,
         )
 
+    def straight(self) -> "Belief":
+        """The belief of models that all have the common shape: what orders and plans are read from.
+
+        The bend predicts values better (Pearson), and finds the best model later: with it in the
+        order regret@1 was .75 of popularity's, without it .59 (histories with cards, cold).
+        """
+        return replace(self, bend=np.zeros_like(self.bend))
+
     def draws(self, n_draws: int = N_DRAWS, *, seed: int = 0) -> FloatArray:
         """Outcomes drawn from the belief, in the metric's unit, shape (n_models, n_draws)."""
         rng = named_stream(seed, "belief")
@@ -154,9 +162,10 @@ class Belief:
         seed : int
             Of the draws.
         """
-        key = self.value.copy()
-        at = self.candidates()
-        part = self.take(at)
+        straight = self.straight()
+        key = straight.value.copy()
+        at = straight.candidates()
+        part = straight.take(at)
         drawn = part.draws(seed=seed)
         chosen = greedy_maximum(drawn, part.value, N_GREEDY, best=best)
         top = float(key.max(initial=0.0))

@@ -96,6 +96,7 @@ def next_runs(
     seed : int
         Of the draws.
     """
+    belief = belief.straight()
     fits = np.arange(cost.size) if budget.cost is None else np.flatnonzero(cost <= budget.cost)
     if fits.size == 0:
         return Suggestion(fits, np.empty(0), np.empty(0))

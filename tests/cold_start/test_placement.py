@@ -9,7 +9,7 @@ from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.cold_start.placement import Outcomes, TaskPlacement
 from recsys_ms.cold_start.smoothers import make_smoother
 from recsys_ms.cold_start.vectors import known_rows
-from recsys_ms.cold_start.views import IMAGES, NAMES, TaskVectors
+from recsys_ms.cold_start.views import IMAGES, NAMES, CardTable, TaskVectors
 
 N_TASKS, N_MODELS, N_FACTORS, WIDTH = 24, 30, 2, 12
 
@@ -230,3 +230,24 @@ def test_a_fold_is_predicted_by_the_others_alone(planted):
             true = planted.models @ planted.tasks[task]
             found.append(np.corrcoef(planted.models @ row, true)[0, 1])
     assert placement.skill["ridge of images"] == pytest.approx(np.mean(found))
+
+
+def test_a_table_of_cards_gives_what_the_cards_give():
+    cards = [
+        TaskCard(task_id="a", domain="photos", n_classes=3, embedding=(1.0, 2.0)),
+        TaskCard(task_id="b", domain="drawings", n_classes=7, embedding=(0.0, 2.0)),
+        TaskCard(task_id="c", metric="accuracy", class_names=("x",), embedding=(5.0, 1.0)),
+        TaskCard(task_id="d", traits={"colour": "grey"}),
+        TaskCard(task_id="e", n_classes=5),
+    ]
+    table = CardTable.of(cards)
+    assert CardTable.of(table) is table
+    # What the other views read, and what every card has, says nothing here.
+    assert table.is_silent.tolist() == [False, False, True, False, False]
+    index = np.array([4, 0, 1, 2])
+    own = [cards[i] for i in index]
+    by_table, by_cards = TaskVectors().fit(table.take(index)), TaskVectors().fit(own)
+    for found, wanted in ((by_table(table), by_cards(cards)), (by_table(own), by_cards(own))):
+        assert found.keys() == wanted.keys() != set()
+        for view in wanted:
+            np.testing.assert_array_equal(found[view], wanted[view])

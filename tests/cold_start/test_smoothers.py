@@ -14,6 +14,7 @@ from recsys_ms.cold_start.smoothers import (
     MeanSmoother,
     NearestSmoother,
     RidgeSmoother,
+    _Spectrum,
     left_out_error,
     make_smoother,
     smoother_from_state,
@@ -194,3 +195,25 @@ def test_equal_vectors_are_no_error(data):
 def test_one_row_is_too_few():
     with pytest.raises(DataError, match="at least two"):
         RidgeSmoother().fit(np.ones((1, 2)), np.ones((1, 1)), np.eye(1))
+
+
+@pytest.mark.parametrize("kind", SMOOTHER_KINDS)
+def test_a_second_fit_forgets_what_was_worked_out_of_the_first(kind, data):
+    vectors, targets = data
+    twice = make_smoother(kind).fit(10.0 * vectors[::-1], targets, np.eye(3))
+    twice.left_out_weights()
+    twice.fit(vectors, targets, np.eye(3))
+    once = make_smoother(kind).fit(vectors, targets, np.eye(3))
+    assert twice.state().values == once.state().values
+    np.testing.assert_array_equal(twice.left_out_weights(), once.left_out_weights())
+
+
+def test_all_penalties_at_once_are_each_alone(data):
+    vectors, targets = data
+    centred = targets - targets.mean(axis=0)
+    spectrum = _Spectrum(vectors @ vectors.T, centred)
+    penalties = np.array([1e-3, 0.5, 40.0])
+    for method in (spectrum.left_out_errors, spectrum.unlikelihoods):
+        alone = [method(penalties[i : i + 1])[0] for i in range(3)]
+        # Sums of a few dozen numbers, added up in another order.
+        np.testing.assert_allclose(method(penalties), alone, rtol=1e-12)

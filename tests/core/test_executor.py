@@ -2,11 +2,19 @@
 
 import math
 import os
+import sys
+import types
 
 import pytest
 
 from recsys_ms.core.errors import RecsysError, UsageError
-from recsys_ms.core.executor import ProcessExecutor, SerialExecutor, make_executor
+from recsys_ms.core.executor import (
+    ProcessExecutor,
+    SerialExecutor,
+    kept_open,
+    make_executor,
+    why_not_sent,
+)
 
 
 def _threads(_: int) -> str:
@@ -58,6 +66,22 @@ def test_what_cannot_travel_is_refused_at_once():
         list(ProcessExecutor(1).map(lambda job: job, [1]))
 
 
+def test_why_a_value_stays(monkeypatch):
+    assert why_not_sent(_failing) is None
+    assert why_not_sent({"a": [1, "__main__"]}) is None
+    assert "lambda" in why_not_sent(lambda: 0)
+    # At a prompt, main has neither a file nor a name that another process could import.
+    prompt = types.ModuleType("__main__")
+    exec("class Mine: pass\ndef work(): pass", prompt.__dict__)
+    monkeypatch.setitem(sys.modules, "__main__", prompt)
+    for own, name in ((prompt.Mine, "Mine"), (prompt.Mine(), "Mine"), (prompt.work, "work")):
+        assert why_not_sent(own) == f"{name} was defined in a notebook or at a prompt, in no module"
+    assert why_not_sent(_failing) is None
+    # A script has a file: processes import it.
+    prompt.__file__ = "script.py"
+    assert why_not_sent(prompt.Mine) is None
+
+
 def test_spellings():
     assert make_executor("dask://scheduler:8786").address == "dask://scheduler:8786"
     assert isinstance(make_executor("serial"), SerialExecutor)
@@ -71,3 +95,35 @@ def test_spellings():
 def test_bad_spellings(text):
     with pytest.raises(UsageError):
         make_executor(text)
+
+
+def _process(_: int) -> int:
+    return os.getpid()
+
+
+def test_processes_that_are_kept_open_serve_every_map() -> None:
+    executor = ProcessExecutor(1)
+    with kept_open(executor) as kept:
+        assert kept is executor
+        first = set(kept.map(_process, range(2)))
+        with pytest.raises(ValueError, match="job 2"):
+            list(kept.map(_failing, range(5)))
+        stopped = kept.map(_process, range(9))
+        next(stopped)
+        stopped.close()
+        # Neither an error nor a caller who stops early ends them.
+        assert set(kept.map(_process, range(2))) == first
+    assert len(first) == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(first.pop(), 0)
+    assert set(executor.map(_process, [0])) != set(executor.map(_process, [0]))
+
+
+def test_nothing_is_started_where_nothing_is_asked() -> None:
+    executor = ProcessExecutor(1)
+    with kept_open(executor):
+        pass
+    assert executor._kept is None
+    serial = SerialExecutor()
+    with kept_open(serial) as kept:
+        assert kept is serial

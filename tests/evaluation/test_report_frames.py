@@ -1,5 +1,7 @@
 """Tables behind the charts that a back-test fills."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from recsys_ms.evaluation.report.frames import (
     task_coverage,
     thinned,
 )
+from recsys_ms.evaluation.result import BacktestResult
 
 
 def test_leaderboard_has_the_baselines_and_their_means():
@@ -43,6 +46,25 @@ def test_tasks_stand_in_the_order_of_what_is_lost():
 def test_a_ranker_in_focus_comes_first_and_the_best_is_found():
     assert ranker_order(result(), "popularity") == ["popularity", "candidate", "random", "oracle"]
     assert best_ranker(result()) == "candidate"
+
+
+def test_the_static_order_is_no_candidate_and_stands_after_chance():
+    whole = result()
+    cells = [
+        *whole.cells,
+        *(
+            replace(cell, ranker="static", scores={**cell.scores, "regret@1": 0.0})
+            for cell in whole.cells
+            if cell.ranker == "random"
+        ),
+    ]
+    found = BacktestResult.from_cells(
+        cells, protocol=whole.protocol, rankers=(*whole.rankers, "static"), seed=0
+    )
+    assert ranker_order(found, "candidate") == [
+        *("candidate", "popularity", "random", "static", "oracle")
+    ]
+    assert best_ranker(found) == "candidate"
 
 
 def test_coverage_of_each_task():

@@ -23,7 +23,7 @@ NEEDS = {"04_archi2vec_map": ("torch", "the extra 'embed'")}
 CLAIMS = {
     "01_offline_evaluation": """
 for result in (cold, *warm.values(), unseen, temporal):
-    assert {"popularity", "random", "oracle", *rankers} == set(result.rankers)
+    assert {"popularity", "random", "static", "oracle", *rankers} == set(result.rankers)
     assert not result.failures
     assert result.mean("oracle", "regret@1") == 0
 assert set(temporal.scenarios) <= {"cold", "hot", "warm"}
@@ -46,7 +46,7 @@ def ahead(of, metric):
 assert scores.shape == (1200, 18)
 assert len(names) == 18
 for of in (result, fair, learned):
-    assert {"popularity", "random", "oracle"} < set(of.rankers)
+    assert {"popularity", "random", "static", "oracle"} < set(of.rankers)
     assert not of.failures
     assert len(of.tasks) == 20
 assert ahead(result, "weighted_tau") == {"score:linear_probe", "score:logme", "score:knn"}

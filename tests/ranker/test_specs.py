@@ -3,15 +3,20 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recsys_ms.core.errors import UsageError
+from recsys_ms.core.rng import named_stream
 from recsys_ms.factors.nmf import NMFConfig
 from recsys_ms.nightly_config import NightlyConfig
+from recsys_ms.ranker.base import TaskQuery
 from recsys_ms.ranker.config import RankerConfig
 from recsys_ms.ranker.fennec import FennecRanker
 from recsys_ms.ranker.names import RANKERS, make_ranker, ranker_class, spec_of, split_specs
+from recsys_ms.ranker.ranker import Ranker
 from recsys_ms.ranker.transfer import NMFRanker
+from recsys_ms.testing.planted import planted_catalog, planted_history
 
 SPECS = {
     "nmf:8": ("nmf", {"n_factors": 8}),
@@ -113,3 +118,24 @@ def test_short_forms_are_settings() -> None:
         made = make_ranker(name)
         assert set(made.short_forms.values()) <= set(made.get_params())
         assert set(made.short_forms) <= {":", "+"}
+
+
+@pytest.mark.parametrize("spec", ["nmf:5", "fennec:0.3", "lr+logme", "score:logme", "nmf:2@fda"])
+def test_what_is_back_tested_is_published(spec: str, tmp_path: Path) -> None:
+    history, catalog = planted_history(), planted_catalog()
+    ranker = Ranker(RankerConfig(ranker=spec)).fit(history, catalog)
+    ranker.save(tmp_path / "a")
+    loaded = Ranker.load(tmp_path / "a")
+    assert loaded.config == ranker.config == RankerConfig(ranker=spec)
+    assert loaded.manifest["ranker"] == RankerConfig(ranker=spec).spec
+    query = TaskQuery(task_id="t03")
+    for a, b in zip(
+        ranker.predict(query, history.model_ids),
+        loaded.predict(query, history.model_ids),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+    alone = make_ranker(spec).fit(history, catalog, rng=named_stream(0, "fit"))
+    np.testing.assert_array_equal(
+        alone.predict(query, history.model_ids).value, ranker.predict(query, history.model_ids)[0]
+    )
