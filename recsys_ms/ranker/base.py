@@ -110,8 +110,8 @@ class BaseRanker(ABC):
 
     ``fit`` and ``predict`` are finished here; subclasses fill in ``_fit`` and ``_predict`` and work
     with standardised outcomes only. One entry is answered per requested id: a model without runs
-    gets what its card says, or the mean. A subclass that shall be saved too says what it learned: it
-    annotates the attributes that ``_fit`` sets as :data:`~recsys_ms.core.state.Learned`
+    gets what its card says, or the mean. A subclass that shall be saved too says what it learned:
+    it annotates the attributes that ``_fit`` sets as :data:`~recsys_ms.core.state.Learned`
     (``means_: Learned[FloatArray]``), and as :data:`~recsys_ms.core.state.Derived` those that
     ``_derive`` works out of them again. To be fitted and back-tested it needs neither.
 

@@ -1,5 +1,6 @@
 """The blend: weights from left-out folds, whole groups, state."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from recsys_ms.core.errors import DataError, NotFittedError, UsageError
-from recsys_ms.core.state import State
+from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
 from recsys_ms.heads.ensemble import EnsembleConfig, EnsembleHead, default_heads, simplex_weights
 from recsys_ms.heads.kernel import KernelConfig, KernelHead
 from recsys_ms.heads.lightgbm import LightGBMConfig, LightGBMHead
@@ -133,8 +133,11 @@ def test_misuse_is_refused():
         EnsembleConfig(n_folds=1)
     with pytest.raises(DataError, match="target has shape"):
         EnsembleHead(QUICK).fit(design, target[:3])
+
+
+def test_only_heads_are_restored():
+    design, target = problem(1)
     state = EnsembleHead({"linear": LinearHead}).fit(design, target).state()
-    with pytest.raises(UsageError, match="'other'"):
-        EnsembleHead.from_state(
-            State(values={**state.values, "kinds": ["other"]}, children=state.children)
-        )
+    heads = {"dict": [["linear", {"object": "os.system", "state": "_heads.0.1"}]]}
+    with pytest.raises(ArtifactError, match=r"holds a os\.system, wanted .*Head"):
+        EnsembleHead.from_state(replace(state, values={**state.values, "_heads": heads}))
