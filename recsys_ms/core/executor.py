@@ -140,14 +140,30 @@ def why_not_sent(value: object) -> str | None:
         return str(error)
     if _main_is_a_file():
         return None
-    words = [argument for _, argument, _ in pickletools.genops(sent) if isinstance(argument, str)]
-    for at, word in enumerate(words):
-        # One text "module name", or the two one after the other.
-        module, _, name = word.partition(" ")
+    for module, name in _named(sent):
         if module == "__main__":
-            name = name or (words[at + 1] if at + 1 < len(words) else "")
-            return f"{name or 'it'} was defined in a notebook or at a prompt, in no module"
+            return f"{name} was defined in a notebook or at a prompt, in no module"
     return None
+
+
+def _named(sent: bytes) -> Iterator[tuple[str, str]]:
+    """Module and name of everything that a pickle imports; texts that are data do not count."""
+    # The last two things put on the stack, and what was remembered, where they are texts.
+    recent: list[str | None] = [None, None]
+    memo: list[str | None] = []
+    for code, argument, _ in pickletools.genops(sent):
+        if code.name == "GLOBAL":
+            module, _, name = str(argument).partition(" ")
+            yield module, name
+        elif code.name == "STACK_GLOBAL":
+            yield recent[-2] or "", recent[-1] or "it"
+            recent = [recent[-1], None]
+        elif code.name == "MEMOIZE":
+            memo.append(recent[-1])
+        elif code.name in ("BINGET", "LONG_BINGET"):
+            recent = [recent[-1], memo[int(argument or 0)]]
+        elif code.stack_after:
+            recent = [recent[-1], argument if isinstance(argument, str) else None]
 
 
 def _main_is_a_file() -> bool:
