@@ -56,11 +56,11 @@ class EnsembleHead(Head):
 
     Parameters
     ----------
+    config : EnsembleConfig, optional
+        Options.
     heads : mapping of name to callable, optional
         Each makes a fresh head. Default :func:`default_heads`. With fewer than two groups or rows a
         fold, the weights are equal.
-    config : EnsembleConfig, optional
-        Options.
 
     Attributes
     ----------
@@ -71,6 +71,7 @@ class EnsembleHead(Head):
     """
 
     kind: ClassVar[str] = "ensemble"
+    default_config: ClassVar[EnsembleConfig] = EnsembleConfig()
 
     config: Learned[EnsembleConfig]
     weights_: Learned[dict[str, float]]
@@ -81,10 +82,13 @@ class EnsembleHead(Head):
 
     def __init__(
         self,
-        heads: Mapping[str, HeadFactory] | None = None,
         config: EnsembleConfig | None = None,
+        /,
+        *,
+        heads: Mapping[str, HeadFactory] | None = None,
+        **params: object,
     ) -> None:
-        self.config = config or EnsembleConfig()
+        super().__init__(config, **params)
         self._factories = heads
         if heads is not None and not heads:
             raise UsageError("EnsembleHead: no heads to blend; give at least one")

@@ -127,6 +127,7 @@ class FactorizationMachineHead(Head):
     """
 
     kind: ClassVar[str] = "fm"
+    default_config: ClassVar[FactorizationMachineConfig] = FactorizationMachineConfig()
 
     config: Learned[FactorizationMachineConfig]
     intercept_: Learned[float]
@@ -135,9 +136,6 @@ class FactorizationMachineHead(Head):
     l2_factors_: Learned[float]
     objective_: Learned[tuple[float, ...]]
     converged_: Learned[bool]
-
-    def __init__(self, config: FactorizationMachineConfig | None = None) -> None:
-        self.config = config or FactorizationMachineConfig()
 
     def fit(
         self,

@@ -75,6 +75,7 @@ class KernelHead(Head):
     """
 
     kind: ClassVar[str] = "kernel"
+    default_config: ClassVar[KernelConfig] = KernelConfig()
 
     config: Learned[KernelConfig]
     _columns: Learned["_Columns"]
@@ -83,9 +84,6 @@ class KernelHead(Head):
     _weights: Learned[FloatArray]
     _parameters: Learned[FloatArray]
     _target: Learned[tuple[float, float]]
-
-    def __init__(self, config: KernelConfig | None = None) -> None:
-        self.config = config or KernelConfig()
 
     def fit(
         self,

@@ -111,6 +111,7 @@ class LightGBMHead(Head):
     """
 
     kind: ClassVar[str] = "lightgbm"
+    default_config: ClassVar[LightGBMConfig] = LightGBMConfig()
 
     config: Learned[LightGBMConfig]
     objective_: Learned[Objective]
@@ -119,9 +120,6 @@ class LightGBMHead(Head):
     _constant: Learned[float | None]
     _n_columns: Learned[int]
     _line: Learned[tuple[float, float]]
-
-    def __init__(self, config: LightGBMConfig | None = None) -> None:
-        self.config = config or LightGBMConfig()
 
     def fit(
         self,

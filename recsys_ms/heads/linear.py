@@ -86,14 +86,12 @@ class LinearHead(Head):
     """
 
     kind: ClassVar[str] = "linear"
+    default_config: ClassVar[LinearConfig] = LinearConfig()
 
     config: Learned[LinearConfig]
     coef_: Learned[FloatArray]
     intercept_: Learned[float]
     penalty_: Learned[float]
-
-    def __init__(self, config: LinearConfig | None = None) -> None:
-        self.config = config or LinearConfig()
 
     def fit(
         self,

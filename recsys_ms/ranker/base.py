@@ -10,10 +10,10 @@ import numpy as np
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cold_start.placement import Placed
-from recsys_ms.core.errors import DataError, NotFittedError, NotSavableError, UsageError
+from recsys_ms.core.errors import DataError, NotFittedError, NotSavableError
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import as_generator
-from recsys_ms.core.settings import Settings, changed, differing, plain, values_of
+from recsys_ms.core.settings import Configured, Settings, plain
 from recsys_ms.core.state import Derived, State, declares, learned_state, restore_learned
 from recsys_ms.core.types import FloatArray, RngLike
 from recsys_ms.history.interactions import Interactions
@@ -105,7 +105,7 @@ class NoConfig:
     """Of a ranker that has nothing to set."""
 
 
-class BaseRanker(ABC):
+class BaseRanker(Configured, ABC):
     """Orders models for a task.
 
     ``fit`` and ``predict`` are finished here; subclasses fill in ``_fit`` and ``_predict`` and work
@@ -151,33 +151,6 @@ class BaseRanker(ABC):
     _scale_prior: Derived[ScalePrior]
     _residual_sd: Derived[float]
     _catalog: Derived[Catalog]
-
-    def __init__(self, config: Settings | None = None, /, **params: object) -> None:
-        self.config = self._configured(config, params)
-
-    @classmethod
-    def _configured(cls, config: Settings | None, params: Mapping[str, object]) -> Settings:
-        if config is None:
-            return changed(cls.default_config, params, owner=cls.__name__)
-        if params:
-            raise UsageError(f"{cls.__name__}: give a config or its fields by name, not both")
-        wanted = type(cls.default_config)
-        if not isinstance(config, wanted):
-            raise UsageError(
-                f"{cls.__name__}: config is {config!r}, wanted {wanted.__name__}, or its fields "
-                "by name"
-            )
-        return config
-
-    @final
-    def get_params(self) -> dict[str, object]:
-        """The fields of :attr:`config`; ``type(self)(**params)`` makes the same ranker."""
-        return values_of(self.config)
-
-    def __repr__(self) -> str:
-        """Class and the settings that are not the default: ``NMFRanker(n_factors=8)``."""
-        told = differing(self.config, self.default_config)
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in told.items())})"
 
     @property
     def scale_prior(self) -> ScalePrior:
@@ -426,7 +399,7 @@ class BaseRanker(ABC):
     @abstractmethod
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction: ...
 
-    def _derive(self) -> None:  # noqa: B027 (nothing to derive is the rule)
+    def _derive(self) -> None:
         """Work out what is not stored; :attr:`config`, catalog and what was learned are there."""
 
     def _state(self) -> State:

@@ -29,7 +29,7 @@ HEADS = {
     "kernel": partial(KernelHead, KERNEL),
     "ensemble": partial(
         EnsembleHead,
-        {
+        heads={
             "linear": LinearHead,
             "trees": partial(LightGBMHead, LightGBMConfig(n_trees=30)),
             "kernel": partial(KernelHead, KERNEL),
