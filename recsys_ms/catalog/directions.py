@@ -6,7 +6,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from recsys_ms.core.types import FloatArray, JsonDict
+from recsys_ms.core.types import FloatArray
 
 #: Singular values below this part of the largest are rounding noise.
 _NOISE: Final = 1e-9
@@ -56,13 +56,3 @@ class Directions:
         for at, direction in enumerate(self.basis):
             found[:, at] = (rows * direction).sum(axis=1)
         return found
-
-    def to_json(self) -> JsonDict:
-        """The directions as JSON values."""
-        return {"names": list(self.names), "basis": self.basis.tolist()}
-
-    @classmethod
-    def from_json(cls, document: JsonDict) -> Self:
-        """Make the directions that :meth:`to_json` wrote; the same bits."""
-        names, basis = tuple(document["names"]), document["basis"]
-        return cls(names, np.array(basis, dtype=float).reshape(len(basis), len(names)))

@@ -15,8 +15,8 @@ import scipy.sparse as sp
 
 from recsys_ms.catalog.column_stack import ColumnStack, TreeArray
 from recsys_ms.catalog.directions import Directions
-from recsys_ms.core.errors import DataError, NotFittedError, UsageError
-from recsys_ms.core.state import State
+from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray, IntArray
 
 Tokens: TypeAlias = tuple[str, ...] | None
@@ -160,7 +160,7 @@ class EncodingConfig:
                 raise UsageError(f"EncodingConfig.{name} is {getattr(self, name)}; at least 0")
 
 
-class ColumnEncoder:
+class ColumnEncoder(Stateful):
     """Encodes :class:`RawColumns`; columns that say nothing about the training rows are dropped.
 
     A numeric column with fewer than two training values that differ, a categorical column that is
@@ -169,16 +169,18 @@ class ColumnEncoder:
     categories, tokens; by name within each.
     """
 
+    config: Learned[EncodingConfig]
+    _centers: Learned[dict[str, tuple[float, float]]]
+    _unknown: Learned[tuple[str, ...]]
+    _directions: Learned[Directions]
+    _categories: Learned[dict[str, tuple[str, ...]]]
+    #: Codes below _N_RESERVED that training rows had: only those get a linear column, since a
+    #: column that was never hot in training has nothing learned to say.
+    _reserved: Learned[dict[str, tuple[int, ...]]]
+    _tokens: Learned[dict[str, tuple[str, ...]]]
+
     def __init__(self, config: EncodingConfig | None = None) -> None:
         self.config = config or EncodingConfig()
-        self._centers: dict[str, tuple[float, float]] | None = None
-        self._unknown: tuple[str, ...] = ()
-        self._directions = Directions((), np.empty((0, 0)))
-        self._categories: dict[str, tuple[str, ...]] = {}
-        # Codes below _N_RESERVED that training rows had: only those get a linear column, since a
-        # column that was never hot in training has nothing learned to say.
-        self._reserved: dict[str, tuple[int, ...]] = {}
-        self._tokens: dict[str, tuple[str, ...]] = {}
 
     def fit(self, raw: RawColumns) -> Self:
         """Learn means, scales and vocabularies; a second call forgets the first.
@@ -233,8 +235,7 @@ class ColumnEncoder:
         NotFittedError
             Before ``fit``.
         """
-        if self._centers is None:
-            raise NotFittedError("the feature encoder is not fitted; call fit() first")
+        self._require_fitted()
         linear, trees = ColumnStack(), ColumnStack()
         self._add_numeric(raw, self._centers, linear, trees)
         n_numbers = len(self._centers)
@@ -253,36 +254,6 @@ class ColumnEncoder:
             tree_fields=tuple(trees.fields),
             categorical=categorical,
         )
-
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs."""
-        if self._centers is None:
-            raise NotFittedError("the feature encoder is not fitted; call fit() first")
-        return State(
-            values={
-                "config": {n: getattr(self.config, n) for n in EncodingConfig.__dataclass_fields__},
-                "centers": {name: list(pair) for name, pair in self._centers.items()},
-                "unknown": list(self._unknown),
-                "reserved": {n: list(v) for n, v in self._reserved.items()},
-                "categories": {n: list(v) for n, v in self._categories.items()},
-                "tokens": {n: list(v) for n, v in self._tokens.items()},
-                "directions": self._directions.to_json(),
-            }
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore a fitted encoder."""
-        values = state.values
-        encoder = cls(EncodingConfig(**values["config"]))
-        # The order of columns is by name, whatever JSON made of it.
-        encoder._centers = {n: (p[0], p[1]) for n, p in sorted(values["centers"].items())}
-        encoder._unknown = tuple(values["unknown"])
-        encoder._directions = Directions.from_json(values["directions"])
-        encoder._categories = {n: tuple(v) for n, v in sorted(values["categories"].items())}
-        encoder._reserved = {n: tuple(v) for n, v in sorted(values["reserved"].items())}
-        encoder._tokens = {n: tuple(v) for n, v in sorted(values["tokens"].items())}
-        return encoder
 
     def _frequent(self, counts: "Counter[str | None]") -> tuple[str, ...]:
         """Categories with a column of their own; ``()`` when nothing is known of any row."""

@@ -22,8 +22,7 @@ from recsys_ms.catalog.encoding import (
     Tokens,
 )
 from recsys_ms.catalog.names import name_tokens, parse_model_id, pretraining_images
-from recsys_ms.core.errors import NotFittedError
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray
 
 _MODEL_LOGS: Final = (
@@ -59,12 +58,14 @@ class _Layout:
     n_embedding: int
 
 
-class _CardEncoder(ABC):
+class _CardEncoder(Stateful, ABC):
     """What the encoders of models and of tasks have in common."""
+
+    _encoder: Learned[ColumnEncoder]
+    _layout: Learned[_Layout]
 
     def __init__(self, config: EncodingConfig | None = None) -> None:
         self._encoder = ColumnEncoder(config)
-        self._layout: _Layout | None = None
 
     @property
     def config(self) -> EncodingConfig:
@@ -95,36 +96,8 @@ class _CardEncoder(ABC):
         NotFittedError
             Before ``fit``.
         """
-        if self._layout is None:
-            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
+        self._require_fitted()
         return self._encoder.transform(self._raw(self._rows(catalog, ids), self._layout))
-
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs."""
-        if self._layout is None:
-            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
-        return State(
-            values={
-                "numeric_traits": list(self._layout.numeric_traits),
-                "log_traits": list(self._layout.log_traits),
-                "text_traits": list(self._layout.text_traits),
-                "n_embedding": self._layout.n_embedding,
-            },
-            children={"columns": self._encoder.state()},
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore a fitted encoder; its features equal the saved one's bit for bit."""
-        restored = cls()
-        restored._encoder = ColumnEncoder.from_state(state.children["columns"])
-        restored._layout = _Layout(
-            tuple(state.values["numeric_traits"]),
-            tuple(state.values["log_traits"]),
-            tuple(state.values["text_traits"]),
-            int(state.values["n_embedding"]),
-        )
-        return restored
 
     @staticmethod
     @abstractmethod
@@ -230,8 +203,7 @@ class TaskFeatureEncoder(_CardEncoder):
         NotFittedError
             Before ``fit``.
         """
-        if self._layout is None:
-            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
+        self._require_fitted()
         return self._encoder.transform(self._raw(_rows_of(cards), self._layout))
 
     @staticmethod

@@ -15,7 +15,7 @@ import numpy as np
 
 from recsys_ms.cold_start.vectors import known_rows, median_distance
 from recsys_ms.core.rng import named_stream
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray
 
 #: Cards that a view is seen through; with at most so many the kernel is exact.
@@ -76,12 +76,18 @@ def _gaussian(rows: FloatArray, columns: FloatArray, length: float) -> FloatArra
     return found
 
 
-class CardProcess:
+class CardProcess(Stateful):
     """Predicts factors, each with mean 0 and variance 1 over the training rows, from views.
 
     ``targets = sum over views of sqrt(variance) features · coefficients + noise``, with standard
     normal coefficients.
     """
+
+    _kernels: Learned[dict[str, ViewKernel]]
+    _variance: Learned[FloatArray]
+    _noise: Learned[float]
+    _coefficients: Learned[FloatArray]
+    _precision: Learned[FloatArray]
 
     def __init__(
         self,
@@ -152,36 +158,6 @@ class CardProcess:
         error = (targets - features @ self._coefficients) / left[:, None]
         missing = self._variance.sum() - (features**2).sum(axis=1)
         return targets - error, self._noise / left + np.maximum(missing, 0.0)
-
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs."""
-        return State(
-            values={"views": list(self._kernels), "noise": self._noise,
-                    "lengths": [kernel.length for kernel in self._kernels.values()]},
-            arrays={
-                "variance": self._variance,
-                "coefficients": self._coefficients,
-                "precision": self._precision,
-                **{f"landmarks{i}": k.landmarks for i, k in enumerate(self._kernels.values())},
-                **{f"whitening{i}": k.whitening for i, k in enumerate(self._kernels.values())},
-            },
-        )  # fmt: skip
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore from :meth:`state`."""
-        kernels = {
-            name: ViewKernel(
-                np.asarray(state.arrays[f"landmarks{i}"], dtype=np.float64),
-                float(state.values["lengths"][i]),
-                np.asarray(state.arrays[f"whitening{i}"], dtype=np.float64),
-            )
-            for i, name in enumerate(state.values["views"])
-        }
-        arrays = (np.ascontiguousarray(state.arrays[n], dtype=np.float64)
-                  for n in ("variance", "coefficients", "precision"))  # fmt: skip
-        variance, coefficients, precision = arrays
-        return cls(kernels, variance, float(state.values["noise"]), coefficients, precision)
 
 
 def _scaled(features: list[FloatArray], variance: FloatArray, n_rows: int) -> FloatArray:

@@ -9,7 +9,7 @@ from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.names import parse_model_id
 from recsys_ms.cold_start.pair_process import ITSELF, Things
 from recsys_ms.cold_start.vectors import commonest_length, known_rows, median_distance, stacked
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned, Stateful
 
 _NUMBERS: Final = ("n_parameters", "gmacs", "macts", "input_size", "hidden_width", "n_layers")
 #: Unknown by name where a card does not say.
@@ -25,13 +25,12 @@ _VECTORS: Final[dict[str, Callable[[ModelCard], Sequence[float] | None]]] = {
 }
 
 
-class ModelThings:
+class ModelThings(Stateful):
     """Turns model cards into labels and vectors that tell the training models apart."""
 
-    def __init__(self) -> None:
-        self._labels: tuple[str, ...] = ()
-        self._units: dict[str, float] = {}
-        self._widths: dict[str, int] = {}
+    _labels: Learned[tuple[str, ...]]
+    _units: Learned[dict[str, float]]
+    _widths: Learned[dict[str, int]]
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -69,22 +68,6 @@ class ModelThings:
                 for name, unit in self._units.items()
             },
         )
-
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs."""
-        return State(
-            values={"labels": list(self._labels), "units": self._units, "widths": self._widths}
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore."""
-        things = cls()
-        things._labels = tuple(state.values["labels"])
-        order = [name for name in _VECTORS if name in state.values["units"]]
-        things._units = {name: float(state.values["units"][name]) for name in order}
-        things._widths = {name: int(state.values["widths"][name]) for name in order}
-        return things
 
 
 def _sizes(card: ModelCard) -> Sequence[float] | None:

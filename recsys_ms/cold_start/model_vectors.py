@@ -9,7 +9,7 @@ from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.encoding import INDICATOR, VECTOR_FIELD, EncodedFeatures
 from recsys_ms.catalog.features import ModelFeatureEncoder
 from recsys_ms.cold_start.views import ViewScale
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray
 
 #: The views, in order: the vector of the architecture; numbers such as the size; families, data and
@@ -20,12 +20,11 @@ WORDS: Final = "words"
 _TINY: Final = 1e-12
 
 
-class ModelVectors:
+class ModelVectors(Stateful):
     """Turns model cards, and names, into one vector a view."""
 
-    def __init__(self) -> None:
-        self._encoder = ModelFeatureEncoder()
-        self._scales: dict[str, ViewScale] = {}
+    _encoder: Learned[ModelFeatureEncoder]
+    _scales: Learned[dict[str, ViewScale]]
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -55,30 +54,6 @@ class ModelVectors:
             NUMBERS: _columns(encoded, ~is_vector & ~is_word),
             WORDS: _columns(encoded, is_word),
         }
-
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs."""
-        return State(
-            values={"lengths": {view: scale.length for view, scale in self._scales.items()}},
-            arrays={f"center_{view}": scale.center for view, scale in self._scales.items()},
-            children={"encoder": self._encoder.state()},
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore; the vectors equal the saved one's bit for bit."""
-        vectors = cls()
-        vectors._encoder = ModelFeatureEncoder.from_state(state.children["encoder"])
-        order = (ARCHITECTURE, NUMBERS, WORDS)
-        lengths = state.values["lengths"]
-        vectors._scales = {
-            view: ViewScale(
-                np.asarray(state.arrays[f"center_{view}"], dtype=np.float64), float(lengths[view])
-            )
-            for view in order
-            if view in lengths
-        }
-        return vectors
 
 
 def _columns(encoded: EncodedFeatures, chosen: np.ndarray) -> FloatArray:

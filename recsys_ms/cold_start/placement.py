@@ -18,12 +18,11 @@ from recsys_ms.cold_start.smoothers import (
     MeanSmoother,
     Smoother,
     make_smoother,
-    smoother_from_state,
 )
 from recsys_ms.cold_start.vectors import known_rows
-from recsys_ms.cold_start.views import VIEWS, CardTable, TaskVectors
+from recsys_ms.cold_start.views import CardTable, TaskVectors
 from recsys_ms.core.metrics import pearson
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 
 #: Fewest known tasks with a view for a regressor to read it.
@@ -79,7 +78,7 @@ class Outcomes:
     score: FloatArray
 
 
-class TaskPlacement:
+class TaskPlacement(Stateful):
     """Places tasks by their cards: the mean of where its views put a task.
 
     A view counts by what its best regressor gained over the middle of all tasks in the nested
@@ -91,13 +90,13 @@ class TaskPlacement:
         Mean Pearson over held-out tasks of every candidate of the nested back-test, by label.
     """
 
-    skill: dict[str, float]
+    skill: Learned[dict[str, float]]
 
-    _task_ids: tuple[str, ...]
-    _factors: FloatArray
-    _vectors: TaskVectors
+    _task_ids: Learned[tuple[str, ...]]
+    _factors: Learned[FloatArray]
+    _vectors: Learned[TaskVectors]
     #: Regressor of each view that gained something, the training tasks it knows, and its gain.
-    _readers: dict[str, tuple[Smoother, BoolArray, float]]
+    _readers: Learned[dict[str, tuple[Smoother, BoolArray, float]]]
 
     @classmethod
     def fit(
@@ -171,46 +170,6 @@ class TaskPlacement:
             dict(zip(self._task_ids, similarity.tolist(), strict=True)),
             shares,
         )
-
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs."""
-        return State(
-            values={
-                "task_ids": list(self._task_ids),
-                "gains": {view: gain for view, (_, _, gain) in self._readers.items()},
-                "skill": self.skill,
-            },
-            arrays={
-                "factors": self._factors,
-                **{f"rows_{view}": rows for view, (_, rows, _) in self._readers.items()},
-            },
-            children={
-                "vectors": self._vectors.state(),
-                **{
-                    f"smoother_{view}": each.state() for view, (each, _, _) in self._readers.items()
-                },
-            },
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore; places equal the saved one's bit for bit."""
-        placement = cls()
-        placement._task_ids = tuple(state.values["task_ids"])
-        placement._factors = np.asarray(state.arrays["factors"], dtype=np.float64)
-        placement._vectors = TaskVectors.from_state(state.children["vectors"])
-        placement.skill = dict(state.values["skill"])
-        gains = state.values["gains"]
-        placement._readers = {
-            view: (
-                smoother_from_state(state.children[f"smoother_{view}"]),
-                np.asarray(state.arrays[f"rows_{view}"], dtype=np.bool_),
-                float(gains[view]),
-            )
-            for view in VIEWS
-            if view in gains
-        }
-        return placement
 
 
 def _cosines(rows: FloatArray, vector: FloatArray) -> FloatArray:

@@ -16,7 +16,7 @@ import scipy.linalg
 
 from recsys_ms.cold_start.vectors import median_distance
 from recsys_ms.core.errors import DataError
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray
 
 #: Ridge penalties tried, in units of the mean eigenvalue of the centred Gram matrix.
@@ -28,7 +28,7 @@ _WIDTHS: Final = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
 _TINY: Final = 1e-12
 
 
-class Smoother(ABC):
+class Smoother(Stateful, ABC):
     """Weights of known rows for a new one, tuned by leaving out each known row once.
 
     Parameters of ``fit`` are ``vectors`` (n_rows, n_dimensions) and ``targets`` (n_rows,
@@ -37,7 +37,7 @@ class Smoother(ABC):
 
     kind: ClassVar[str]
 
-    _vectors: FloatArray
+    _vectors: Learned[FloatArray]
 
     def fit(self, vectors: FloatArray, targets: FloatArray, metric: FloatArray) -> Self:
         """Tune on known rows; a second call forgets the first.
@@ -74,19 +74,6 @@ class Smoother(ABC):
     @abstractmethod
     def _tune(self, targets: FloatArray, metric: FloatArray) -> None: ...
 
-    @abstractmethod
-    def _settings(self) -> dict[str, float]: ...
-
-    @abstractmethod
-    def _set(self, settings: dict[str, float]) -> None: ...
-
-    def state(self) -> State:
-        """Everything that :func:`smoother_from_state` needs."""
-        return State(
-            values={"kind": self.kind, "settings": self._settings()},
-            arrays={"vectors": self._vectors},
-        )
-
     def _know(self, vectors: FloatArray) -> None:
         """Take rows as the known ones; what was worked out of others is forgotten."""
         self._vectors = vectors
@@ -110,16 +97,6 @@ class Smoother(ABC):
     def vectors(self) -> FloatArray:
         """Vectors of the known rows."""
         return self._vectors
-
-    def _best(
-        self, trials: list[dict[str, float]], targets: FloatArray, metric: FloatArray
-    ) -> None:
-        """Keep the settings with the smallest leave-one-out error; the first of equal ones."""
-        errors = []
-        for settings in trials:
-            self._set(settings)
-            errors.append(left_out_error(self.left_out_weights(), targets, metric))
-        self._set(trials[int(np.argmin(errors))])
 
 
 def left_out_error(weights: FloatArray, targets: FloatArray, metric: FloatArray) -> float:
@@ -147,12 +124,6 @@ class MeanSmoother(Smoother):
     def _tune(self, targets: FloatArray, metric: FloatArray) -> None:
         pass
 
-    def _settings(self) -> dict[str, float]:
-        return {}
-
-    def _set(self, settings: dict[str, float]) -> None:
-        pass
-
 
 class NearestSmoother(Smoother):
     """Mean of the nearest rows, by ``exp(−½ (distance / width)²)``.
@@ -162,7 +133,7 @@ class NearestSmoother(Smoother):
 
     kind: ClassVar[str] = "nearest"
 
-    _width: float
+    _width: Learned[float]
 
     def weights(self, vectors: FloatArray) -> FloatArray:
         """Normalised kernel weights (Nadaraya 1964, Watson 1964)."""
@@ -177,13 +148,12 @@ class NearestSmoother(Smoother):
         return _normalised(distance, self._width)
 
     def _tune(self, targets: FloatArray, metric: FloatArray) -> None:
-        self._best([{"width": width} for width in _WIDTHS], targets, metric)
-
-    def _settings(self) -> dict[str, float]:
-        return {"width": self._width}
-
-    def _set(self, settings: dict[str, float]) -> None:
-        self._width = settings["width"]
+        errors = []
+        for width in _WIDTHS:
+            self._width = width
+            errors.append(left_out_error(self.left_out_weights(), targets, metric))
+        # The first of equal ones.
+        self._width = _WIDTHS[int(np.argmin(errors))]
 
 
 class _KernelSmoother(Smoother):
@@ -197,8 +167,8 @@ class _KernelSmoother(Smoother):
 
     lengths: ClassVar[tuple[float, ...]] = (1.0,)
 
-    _penalty: float
-    _length: float
+    _penalty: Learned[float]
+    _length: Learned[float]
 
     @abstractmethod
     def _kernel(self, rows: FloatArray, columns: FloatArray) -> FloatArray: ...
@@ -240,12 +210,6 @@ class _KernelSmoother(Smoother):
 
     def _losses(self, spectrum: "_Spectrum", penalties: FloatArray) -> FloatArray:
         return spectrum.left_out_errors(penalties)
-
-    def _settings(self) -> dict[str, float]:
-        return {"penalty": self._penalty, "length": self._length}
-
-    def _set(self, settings: dict[str, float]) -> None:
-        self._penalty, self._length = settings["penalty"], settings["length"]
 
 
 class _Spectrum:
@@ -345,14 +309,6 @@ SMOOTHER_KINDS: Final = tuple(_KINDS)
 def make_smoother(kind: str) -> Smoother:
     """Make a smoother that is not fitted, by its kind."""
     return _KINDS[kind]()
-
-
-def smoother_from_state(state: State) -> Smoother:
-    """Restore a smoother; its weights equal the saved one's bit for bit."""
-    smoother = make_smoother(state.values["kind"])
-    smoother._know(np.asarray(state.arrays["vectors"], dtype=np.float64))
-    smoother._set(dict(state.values["settings"]))
-    return smoother
 
 
 def _normalised(distance: FloatArray, width: float) -> FloatArray:

@@ -10,7 +10,7 @@ import pandas as pd
 from recsys_ms.catalog.cards import TASK_FIELDS, TaskCard
 from recsys_ms.catalog.features import TaskFeatureEncoder, card_rows
 from recsys_ms.cold_start.vectors import commonest_length, known_rows, stacked
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 
 #: The views, in order: the proxy's vector of the images, the vector of the class names, and what
@@ -83,13 +83,12 @@ class CardTable:
         )
 
 
-class TaskVectors:
+class TaskVectors(Stateful):
     """Turns task cards into one vector a view; what a card does not know is NaN throughout."""
 
-    def __init__(self) -> None:
-        self._encoder = TaskFeatureEncoder()
-        self._scales: dict[str, ViewScale] = {}
-        self._source: str | None = None
+    _encoder: Learned[TaskFeatureEncoder]
+    _scales: Learned[dict[str, ViewScale]]
+    _source: Learned[str | None]
 
     @property
     def source(self) -> str | None:
@@ -139,31 +138,6 @@ class TaskVectors:
             NAMES: table_of([card.label_embedding for card in cards], NAMES),
             CARD: table,
         }
-
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs."""
-        return State(
-            values={
-                "lengths": {view: scale.length for view, scale in self._scales.items()},
-                "source": self._source,
-            },
-            arrays={f"center_{view}": scale.center for view, scale in self._scales.items()},
-            children={"encoder": self._encoder.state()},
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore; the vectors equal the saved one's bit for bit."""
-        vectors = cls()
-        vectors._encoder = TaskFeatureEncoder.from_state(state.children["encoder"])
-        vectors._source = state.values["source"]
-        vectors._scales = {
-            view: ViewScale(
-                np.asarray(state.arrays[f"center_{view}"], dtype=np.float64), float(length)
-            )
-            for view, length in state.values["lengths"].items()
-        }
-        return vectors
 
 
 def _says_nothing(card: TaskCard) -> bool:

@@ -8,7 +8,18 @@ from collections.abc import Mapping
 from dataclasses import Field, fields, replace
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, Union, get_args, get_origin
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    Protocol,
+    TypeVar,
+    Union,
+    final,
+    get_args,
+    get_origin,
+)
 from typing import get_type_hints as type_hints
 
 from recsys_ms.core.errors import UsageError
@@ -26,6 +37,56 @@ SomeSettings = TypeVar("SomeSettings", bound=Settings)
 NONE: Final = "none"
 #: Between the items of a tuple, in a text.
 JOIN: Final = "+"
+
+
+class Configured:
+    """A thing with frozen settings beside its class.
+
+    Parameters
+    ----------
+    config : dataclass instance, optional
+        Frozen settings, of the class of :attr:`default_config`. Default: that one.
+    **params : object
+        Its fields by name, in place of ``config``: ``NMFRanker(n_factors=8)``.
+
+    Raises
+    ------
+    UsageError
+        Both, an unknown setting, or a value that it cannot have.
+    """
+
+    #: Settings where none are given. Their class stands beside the owner's and checks itself.
+    default_config: ClassVar[Settings]
+
+    #: The settings.
+    config: Settings
+
+    def __init__(self, config: Settings | None = None, /, **params: object) -> None:
+        self.config = self._configured(config, params)
+
+    @classmethod
+    def _configured(cls, config: Settings | None, params: Mapping[str, object]) -> Settings:
+        if config is None:
+            return changed(cls.default_config, params, owner=cls.__name__)
+        if params:
+            raise UsageError(f"{cls.__name__}: give a config or its fields by name, not both")
+        wanted = type(cls.default_config)
+        if not isinstance(config, wanted):
+            raise UsageError(
+                f"{cls.__name__}: config is {config!r}, wanted {wanted.__name__}, or its fields "
+                "by name"
+            )
+        return config
+
+    @final
+    def get_params(self) -> dict[str, object]:
+        """The fields of :attr:`config`; ``type(self)(**params)`` makes the same again."""
+        return values_of(self.config)
+
+    def __repr__(self) -> str:
+        """Class and the settings that are not the default: ``NMFRanker(n_factors=8)``."""
+        told = differing(self.config, self.default_config)
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in told.items())})"
 
 
 def values_of(settings: Settings) -> dict[str, object]:

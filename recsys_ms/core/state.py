@@ -1,10 +1,38 @@
-"""State of a fitted object as plain data, so that nothing is ever pickled."""
+"""State of a fitted object as plain data, so that nothing is ever pickled.
 
-from dataclasses import dataclass, field
+A class says once, where it annotates its attributes, what it learned::
+
+    class Mean(Stateful):
+        mean_: Learned[float]
+        shifted_: Derived[float]          # not stored: worked out again by _derive
+
+        def fit(self, values: FloatArray) -> Self:
+            self.mean_ = float(values.mean())
+            self._derive()
+            return self
+
+        def _derive(self) -> None:
+            self.shifted_ = self.mean_ + 1.0
+
+and has :meth:`Stateful.state` and :meth:`Stateful.from_state`. Of a dataclass every field counts as
+learned, and nothing needs to be said. What is stored describes itself, so that tuples, dicts (in
+their order) and arrays (with their type) come back as what they were. An object comes back as one
+of the classes that the annotation names, or a subclass of theirs that is loaded: a file names
+classes and imports none.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from functools import cache
+from typing import Annotated, Any, Final, Self, TypeAlias, TypeVar, get_args, get_origin
+from typing import get_type_hints as type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_ms.core.errors import ArtifactError, NotFittedError, NotSavableError
 from recsys_ms.core.types import JsonDict
 
 
@@ -28,3 +56,321 @@ class State:
     arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     children: "dict[str, State]" = field(default_factory=dict)
+
+
+class _Mark(Enum):
+    LEARNED = "learned"
+    DERIVED = "derived"
+
+
+_T = TypeVar("_T")
+
+#: Annotates an attribute that is stored.
+Learned: TypeAlias = Annotated[_T, _Mark.LEARNED]
+#: Annotates one that is not: it is worked out again by ``_derive``, or given from outside.
+Derived: TypeAlias = Annotated[_T, _Mark.DERIVED]
+
+
+@dataclass(frozen=True, slots=True)
+class AsText:
+    """Annotates a learned attribute that has a text format of its own; ``None`` stays ``None``.
+
+    Attributes
+    ----------
+    write, read : callable
+        To the text, and back.
+    """
+
+    write: Callable[[Any], str]
+    read: Callable[[str], Any]
+
+
+class Stateful:
+    """A fitted object that is stored and restored by what its annotations say (see the module)."""
+
+    __slots__ = ()
+
+    def state(self) -> State:
+        """Everything that :meth:`from_state` needs.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        NotSavableError
+            It holds something that was not declared, or that is no plain data.
+        """
+        self._require_fitted()
+        return learned_state(self)
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Restore; answers equal the saved one's bit for bit.
+
+        Raises
+        ------
+        ArtifactError
+            The state is not one of this class.
+        """
+        if hasattr(cls, "__dataclass_fields__"):
+            return cls(**_learned_values(cls, state, None))
+        made = cls.__new__(cls)
+        restore_learned(made, state)
+        return made
+
+    def _derive(self) -> None:
+        """Work out what is not stored; called when everything else is back."""
+
+    def _require_fitted(self) -> None:
+        if not all(hasattr(self, name) for name in _plan(type(self)).learned):
+            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
+
+
+def declares(cls: type) -> bool:
+    """Whether a class says of any attribute that it is learned, or derived from what is."""
+    return bool(_plan(cls).learned)
+
+
+def learned_state(thing: Any) -> State:
+    """The learned attributes of an object.
+
+    Raises
+    ------
+    NotSavableError
+        An attribute that is not declared, or a value that is neither plain data, an array, a
+        dataclass nor an object with ``state`` and ``from_state`` of the declared type.
+    """
+    owner, plan = type(thing), _plan(type(thing))
+    told = {*plan.learned, *plan.derived}
+    for name in getattr(thing, "__dict__", ()):
+        # What the class has a value for itself is there again without being stored.
+        if name not in told and not hasattr(owner, name):
+            raise NotSavableError(
+                f"{owner.__name__} cannot be saved: nothing says what {name} is. Annotate it in "
+                "the class, as Learned[...] to store it, or as Derived[...] if it can be made again"
+            )
+    writer = _Writer(owner)
+    values = {
+        name: writer.attribute(name, place, getattr(thing, name))
+        for name, place in plan.learned.items()
+    }
+    return State(values=values, arrays=writer.arrays, texts=writer.texts, children=writer.children)
+
+
+def restore_learned(thing: Any, state: State) -> None:
+    """Set the learned attributes of an object, and have it derive the others.
+
+    Raises
+    ------
+    ArtifactError
+        The state is not one of the object's class.
+    """
+    for name, value in _learned_values(type(thing), state, thing).items():
+        setattr(thing, name, value)
+    derive = getattr(thing, "_derive", None)
+    if derive is not None:
+        derive()
+
+
+def _learned_values(cls: type, state: State, owner: object) -> dict[str, Any]:
+    plan = _plan(cls)
+    if set(state.values) != set(plan.learned):
+        raise ArtifactError(
+            f"what is stored of {cls.__name__} is {', '.join(sorted(state.values)) or 'nothing'}, "
+            f"wanted {', '.join(sorted(plan.learned)) or 'nothing'}; it was stored by another "
+            "version, train again"
+        )
+    reader = _Reader(state, cls, owner)
+    return {
+        name: reader.attribute(place, state.values[name]) for name, place in plan.learned.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What may stand in an attribute besides plain data."""
+
+    types: tuple[type, ...]
+    text: AsText | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    learned: Mapping[str, _Place]
+    derived: frozenset[str]
+
+
+def _read_plan(cls: type) -> _Plan:
+    """What a class declares, its bases included."""
+    try:
+        hints = type_hints(cls, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise NotSavableError(
+            f"{cls.__name__} cannot be saved: its annotations cannot be read ({error}); import "
+            "what they name in the module itself"
+        ) from error
+    marked: dict[_Mark, dict[str, _Place]] = {each: {} for each in _Mark}
+    # Of a dataclass every field is learned.
+    own = {each.name for each in fields(cls) if each.init} if is_dataclass(cls) else set()
+    for name, hint in hints.items():
+        notes = hint.__metadata__ if get_origin(hint) is Annotated else ()
+        mark = next((each for each in notes if isinstance(each, _Mark)), None)
+        if mark is None and name in own:
+            mark = _Mark.LEARNED
+        if mark is not None:
+            text = next((each for each in notes if isinstance(each, AsText)), None)
+            marked[mark][name] = _Place(tuple(_types_in(hint)), text)
+    return _Plan(marked[_Mark.LEARNED], frozenset(marked[_Mark.DERIVED]))
+
+
+_plan: Final[Callable[[type], _Plan]] = cache(_read_plan)
+
+
+#: Classes of these say nothing of what an object may be.
+_PLAIN_MODULES: Final = ("builtins", "typing", "numpy")
+
+
+def _types_in(hint: Any) -> Iterator[type]:
+    """Classes that an annotation names, inside unions and containers too."""
+    if get_origin(hint) is None:
+        if isinstance(hint, type) and hint.__module__ not in _PLAIN_MODULES:
+            yield hint
+        return
+    for inner in get_args(hint):
+        yield from _types_in(inner)
+
+
+def _name_of(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _known(types: tuple[type, ...]) -> dict[str, type]:
+    """Declared classes and their loaded subclasses; of one that was defined again, the newest."""
+    found: dict[str, type] = {}
+    for each in types:
+        found[_name_of(each)] = each
+        found.update(_known(tuple(type.__subclasses__(each))))
+    return found
+
+
+def _is_sparse(cls: type) -> bool:
+    # Known by its parts: core imports no scipy.
+    return all(hasattr(cls, name) for name in ("tocsr", "nnz", "has_canonical_format"))
+
+
+class _Writer:
+    """Turns the attributes of an object into JSON that names its arrays, texts and children."""
+
+    def __init__(self, owner: type) -> None:
+        self._owner = owner
+        self.arrays: dict[str, NDArray[np.generic]] = {}
+        self.texts: dict[str, str] = {}
+        self.children: dict[str, State] = {}
+
+    def attribute(self, name: str, place: _Place, value: Any) -> Any:
+        if place.text is None or value is None:
+            return self._write(value, name, place.types)
+        self.texts[name] = place.text.write(value)
+        return {"text": name}
+
+    def _write(self, value: Any, at: str, types: tuple[type, ...]) -> Any:
+        if isinstance(value, np.generic):
+            value = value.item()
+        if value is None or type(value) in (bool, int, str):
+            return value
+        if type(value) is float:
+            return value if math.isfinite(value) else {"float": repr(value)}
+        if type(value) is list:
+            return [self._write(item, f"{at}.{i}", types) for i, item in enumerate(value)]
+        if type(value) is tuple:
+            return {"tuple": self._write(list(value), at, types)}
+        if type(value) is dict:
+            pairs = [list(pair) for pair in value.items()]
+            return {"dict": self._write(pairs, at, types)}
+        if isinstance(value, np.ndarray):
+            return self._array(value, at)
+        return self._object(value, at, types)
+
+    def _array(self, value: NDArray[Any], at: str) -> Any:
+        if value.dtype.kind not in "biuf":
+            self._refuse(at, f"an array of {value.dtype}, wanted numbers")
+        self.arrays[at] = value
+        return {"array": at}
+
+    def _object(self, value: Any, at: str, types: tuple[type, ...]) -> Any:
+        cls = type(value)
+        name = _name_of(cls)
+        if _known(types).get(name) is not cls:
+            wanted = " or ".join(each.__name__ for each in types) or "plain data"
+            self._refuse(at, f"a {cls.__name__}, and is declared as {wanted}")
+        if hasattr(cls, "state") and hasattr(cls, "from_state"):
+            self.children[at] = value.state()
+            return {"object": name, "state": at}
+        if is_dataclass(cls):
+            told = {
+                each: self.attribute(f"{at}.{each}", place, getattr(value, each))
+                for each, place in _plan(cls).learned.items()
+            }
+            return {"object": name, "fields": told}
+        if _is_sparse(cls):
+            rows = value.tocsr()
+            parts = {each: getattr(rows, each) for each in ("data", "indices", "indptr")}
+            told = {each: self._array(part, f"{at}.{each}") for each, part in parts.items()}
+            return {"object": name, "sparse": told, "shape": list(rows.shape)}
+        return self._refuse(at, f"a {cls.__name__}, which has no state() and from_state()")
+
+    def _refuse(self, at: str, got: str) -> None:
+        raise NotSavableError(
+            f"{self._owner.__name__} cannot be saved: {at} is {got}. Plain data, arrays of "
+            "numbers, dataclasses and Stateful objects can be stored; declare the class, or mark "
+            "as Derived[...] what can be made again"
+        )
+
+
+class _Reader:
+    """What :class:`_Writer` wrote, as objects again."""
+
+    def __init__(self, state: State, cls: type, owner: object) -> None:
+        self._state, self._cls, self._owner = state, cls, owner
+
+    def attribute(self, place: _Place, node: Any) -> Any:
+        if place.text is not None and node is not None:
+            return place.text.read(self._state.texts[node["text"]])
+        return self._read(node, place.types)
+
+    def _read(self, node: Any, types: tuple[type, ...]) -> Any:
+        if isinstance(node, list):
+            return [self._read(item, types) for item in node]
+        match node:
+            case {"float": text}:
+                return float(text)
+            case {"tuple": items}:
+                return tuple(self._read(items, types))
+            case {"dict": pairs}:
+                return dict(self._read(pairs, types))
+            case {"array": at}:
+                return self._state.arrays[at]
+            case {"object": name}:
+                return self._object(node, self._class(name, types))
+        return node
+
+    def _class(self, name: str, types: tuple[type, ...]) -> type[Any]:
+        found = _known(types).get(name)
+        if found is None:
+            told = ", ".join(each.__name__ for each in types) or "no class"
+            raise ArtifactError(
+                f"{self._cls.__name__}: what is stored holds a {name}, wanted {told} or a subclass "
+                "that is loaded; import its package first, or train again"
+            )
+        return found
+
+    def _object(self, node: JsonDict, cls: type[Any]) -> Any:
+        if "state" in node:
+            # A part may need what its owner was given, such as the catalog.
+            given = [getattr(self._owner, each) for each in getattr(cls, "restored_with", ())]
+            return cls.from_state(self._state.children[node["state"]], *given)
+        if "fields" in node:
+            plan = _plan(cls).learned
+            return cls(**{k: self.attribute(plan[k], v) for k, v in node["fields"].items()})
+        parts = [self._read(node["sparse"][each], ()) for each in ("data", "indices", "indptr")]
+        return cls(tuple(parts), shape=tuple(node["shape"]))

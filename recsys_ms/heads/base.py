@@ -3,17 +3,26 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
-from recsys_ms.core.state import State
+from recsys_ms.core.settings import Configured
+from recsys_ms.core.state import Stateful
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.heads.contributions import HeadContributions as HeadContributions
 from recsys_ms.heads.design import Design as Design
 
 
-class Head(ABC):
+class Head(Configured, Stateful, ABC):
     """A regressor from a design matrix to a standardised outcome.
 
     A second ``fit`` forgets the first. Inputs are never written to. Predictions for a row do not
-    depend on the other rows of the call.
+    depend on the other rows of the call. What is learned is declared
+    (:mod:`recsys_ms.core.state`): restored, a head predicts the same bit for bit.
+
+    Parameters
+    ----------
+    config : dataclass instance, optional
+        Frozen settings, of the class of ``default_config``. Default: that one.
+    **params : object
+        Its fields by name, in place of ``config``: ``LinearHead(penalty=2.0)``.
     """
 
     kind: ClassVar[str]
@@ -59,12 +68,3 @@ class Head(ABC):
         DataError
             Another number of columns than in ``fit``.
         """
-
-    @abstractmethod
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs."""
-
-    @classmethod
-    @abstractmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore a fitted head; predictions equal the saved one's bit for bit."""

@@ -6,9 +6,9 @@ from typing import ClassVar, Final, Self, TypeAlias
 
 import numpy as np
 
-from recsys_ms.core.errors import NotFittedError, UsageError
+from recsys_ms.core.errors import UsageError
 from recsys_ms.core.rng import as_generator
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Derived, Learned
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.heads.base import Head
 from recsys_ms.heads.contributions import HeadContributions
@@ -26,10 +26,6 @@ _PULL: Final = 0.1
 _LEAST_ERROR: Final = 1e-3
 #: Weight of the condition that the weights add up to 1; they are normalised afterwards.
 _SUM: Final = 1e4
-
-_KINDS: Final[Mapping[str, type[Head]]] = {
-    head.kind: head for head in (LinearHead, LightGBMHead, KernelHead)
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +56,11 @@ class EnsembleHead(Head):
 
     Parameters
     ----------
+    config : EnsembleConfig, optional
+        Options.
     heads : mapping of name to callable, optional
         Each makes a fresh head. Default :func:`default_heads`. With fewer than two groups or rows a
         fold, the weights are equal.
-    config : EnsembleConfig, optional
-        Options.
 
     Attributes
     ----------
@@ -75,17 +71,25 @@ class EnsembleHead(Head):
     """
 
     kind: ClassVar[str] = "ensemble"
+    default_config: ClassVar[EnsembleConfig] = EnsembleConfig()
+
+    config: Learned[EnsembleConfig]
+    weights_: Learned[dict[str, float]]
+    fold_errors_: Learned[dict[str, float]]
+    _heads: Learned[dict[str, Head]]
+    #: Not stored: a restored blend that is fitted again uses the default heads.
+    _factories: Derived[Mapping[str, HeadFactory] | None] = None
 
     def __init__(
         self,
-        heads: Mapping[str, HeadFactory] | None = None,
         config: EnsembleConfig | None = None,
+        /,
+        *,
+        heads: Mapping[str, HeadFactory] | None = None,
+        **params: object,
     ) -> None:
-        self.config = config or EnsembleConfig()
+        super().__init__(config, **params)
         self._factories = heads
-        self._heads: dict[str, Head] = {}
-        self.weights_: dict[str, float] = {}
-        self.fold_errors_: dict[str, float] = {}
         if heads is not None and not heads:
             raise UsageError("EnsembleHead: no heads to blend; give at least one")
 
@@ -142,66 +146,26 @@ class EnsembleHead(Head):
             Another number of columns than in ``fit``.
         """
         total = np.zeros(n_rows_of(design))
-        for name, head in self._fitted_heads().items():
+        self._require_fitted()
+        for name, head in self._heads.items():
             total += self.weights_[name] * head.predict(design)
         return total
 
     def contributions(self, design: Design) -> HeadContributions:
         """Weighted sum of the contributions in every head, each by that head's rule."""
+        self._require_fitted()
         return HeadContributions.sum_of(
             [
                 head.contributions(design).weighted(self.weights_[name])
-                for name, head in self._fitted_heads().items()
+                for name, head in self._heads.items()
             ]
         )
 
     @property
     def heads(self) -> Mapping[str, Head]:
         """The fitted heads that have a weight above 0."""
+        self._require_fitted()
         return dict(self._heads)
-
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs."""
-        heads = self._fitted_heads()
-        return State(
-            values={
-                "n_folds": self.config.n_folds,
-                "names": list(heads),
-                "kinds": [head.kind for head in heads.values()],
-                "weights": [self.weights_[name] for name in heads],
-                "fold_errors": dict(self.fold_errors_),
-            },
-            children={name: head.state() for name, head in heads.items()},
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore a fitted blend. A later ``fit`` uses the default heads.
-
-        Raises
-        ------
-        UsageError
-            The blend holds a head of a kind that is not one of this package's.
-        """
-        values = state.values
-        restored = cls(config=EnsembleConfig(n_folds=int(values["n_folds"])))
-        for name, kind, weight in zip(
-            values["names"], values["kinds"], values["weights"], strict=True
-        ):
-            if kind not in _KINDS:
-                raise UsageError(
-                    f"EnsembleHead: head {name!r} is of the kind {kind!r}; "
-                    f"only {', '.join(sorted(_KINDS))} can be restored"
-                )
-            restored._heads[name] = _KINDS[kind].from_state(state.children[name])
-            restored.weights_[name] = float(weight)
-        restored.fold_errors_ = {n: float(e) for n, e in values["fold_errors"].items()}
-        return restored
-
-    def _fitted_heads(self) -> Mapping[str, Head]:
-        if not self._heads:
-            raise NotFittedError("EnsembleHead is not fitted; call fit() first")
-        return self._heads
 
     def _folds(
         self, n_rows: int, groups: IntArray | None, rng: np.random.Generator

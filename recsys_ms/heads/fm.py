@@ -11,16 +11,16 @@ rate. How strongly the interactions are held back is measured on the data: see
 
 import itertools
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 
-from recsys_ms.core.errors import DataError, NotFittedError, UsageError
+from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.rng import as_generator
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.heads.base import Head
 from recsys_ms.heads.contributions import HeadContributions, linear_fields
@@ -127,10 +127,15 @@ class FactorizationMachineHead(Head):
     """
 
     kind: ClassVar[str] = "fm"
+    default_config: ClassVar[FactorizationMachineConfig] = FactorizationMachineConfig()
 
-    def __init__(self, config: FactorizationMachineConfig | None = None) -> None:
-        self.config = config or FactorizationMachineConfig()
-        self._fitted = False
+    config: Learned[FactorizationMachineConfig]
+    intercept_: Learned[float]
+    coefficients_: Learned[FloatArray]
+    factors_: Learned[FloatArray]
+    l2_factors_: Learned[float]
+    objective_: Learned[tuple[float, ...]]
+    converged_: Learned[bool]
 
     def fit(
         self,
@@ -165,7 +170,6 @@ class FactorizationMachineHead(Head):
             problem = Problem(rows, y, self.config.l2_linear)
             penalty = self._penalty(problem, groups, generator)
             self._accept(self._solve(problem, penalty, generator))
-        self._fitted = True
         return self
 
     def predict(self, design: Design) -> FloatArray:
@@ -196,36 +200,6 @@ class FactorizationMachineHead(Head):
         each = rows.data * (self.coefficients_[rows.indices] + 0.5 * beside)
         columns = sp.csr_array((each, rows.indices, rows.indptr), shape=rows.shape)
         return HeadContributions.of_columns(self.intercept_, columns, linear_fields(design))
-
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs."""
-        self._require_fitted()
-        return State(
-            values={
-                "config": asdict(self.config) | {"noise_margins": list(self.config.noise_margins)},
-                "intercept": self.intercept_,
-                "l2_factors": self.l2_factors_,
-                "objective": list(self.objective_),
-                "converged": self.converged_,
-            },
-            arrays={"coefficients": self.coefficients_, "factors": self.factors_},
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore a fitted head; predictions equal the saved one's bit for bit."""
-        settings = dict(state.values["config"])
-        # JSON knows lists only.
-        settings["noise_margins"] = tuple(settings["noise_margins"])
-        head = cls(FactorizationMachineConfig(**settings))
-        head.intercept_ = float(state.values["intercept"])
-        head.l2_factors_ = float(state.values["l2_factors"])
-        head.objective_ = tuple(map(float, state.values["objective"]))
-        head.converged_ = bool(state.values["converged"])
-        head.coefficients_ = np.asarray(state.arrays["coefficients"], dtype=np.float64)
-        head.factors_ = np.ascontiguousarray(state.arrays["factors"], dtype=np.float64)
-        head._fitted = True
-        return head
 
     def _accept(self, solution: Solution) -> None:
         self.intercept_, self.coefficients_ = solution.intercept, solution.coefficients
@@ -294,10 +268,6 @@ class FactorizationMachineHead(Head):
                 f"{self.coefficients_.size}; encode it with the encoder used in training"
             )
         return rows
-
-    def _require_fitted(self) -> None:
-        if not self._fitted:
-            raise NotFittedError("FactorizationMachineHead is not fitted; call fit() first")
 
 
 def _predict(rows: sp.csr_array, solution: Solution) -> FloatArray:

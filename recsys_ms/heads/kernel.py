@@ -8,9 +8,9 @@ import scipy.linalg
 import scipy.sparse as sp
 
 from recsys_ms.catalog.encoding import INDICATOR, NUMBER
-from recsys_ms.core.errors import NotFittedError, UsageError
+from recsys_ms.core.errors import UsageError
 from recsys_ms.core.rng import as_generator
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.heads.base import Head
 from recsys_ms.heads.contributions import HeadContributions, field_codes, linear_fields
@@ -75,14 +75,15 @@ class KernelHead(Head):
     """
 
     kind: ClassVar[str] = "kernel"
+    default_config: ClassVar[KernelConfig] = KernelConfig()
 
-    def __init__(self, config: KernelConfig | None = None) -> None:
-        self.config = config or KernelConfig()
-        self._columns: _Columns | None = None
-        self._rows: _Rows | None = None
-        self._weights: FloatArray = np.empty(0)
-        self._parameters: FloatArray = np.empty(0)
-        self._target = (0.0, 1.0)
+    config: Learned[KernelConfig]
+    _columns: Learned["_Columns"]
+    #: The training rows: a Gaussian process answers by them.
+    _rows: Learned["_Rows"]
+    _weights: Learned[FloatArray]
+    _parameters: Learned[FloatArray]
+    _target: Learned[tuple[float, float]]
 
     def fit(
         self,
@@ -135,7 +136,8 @@ class KernelHead(Head):
         DataError
             Another number of columns than in ``fit``.
         """
-        columns, rows = self._fitted()
+        self._require_fitted()
+        columns, rows = self._columns, self._rows
         check_columns(n_columns_of(design), columns.n_columns)
         matrix = linear_form(design)
         predicted = np.empty(matrix.shape[0])
@@ -153,7 +155,8 @@ class KernelHead(Head):
         of 1 in R) and as if it said no words and no numbers elsewhere. The base is the prediction
         without any field. See :func:`recsys_ms.heads.product_shapley.shapley_of_products`.
         """
-        columns, rows = self._fitted()
+        self._require_fitted()
+        columns, rows = self._columns, self._rows
         check_columns(n_columns_of(design), columns.n_columns)
         matrix = linear_form(design)
         names, codes = field_codes(linear_fields(design))
@@ -175,58 +178,6 @@ class KernelHead(Head):
         center, scale = self._target
         base = center + scale * first * float(self._weights.sum())
         return HeadContributions(base=base, fields=names, amounts=scale * amounts)
-
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs, the training rows among it."""
-        columns, rows = self._fitted()
-        return State(
-            values={
-                "config": {n: getattr(self.config, n) for n in KernelConfig.__dataclass_fields__},
-                "target": list(self._target),
-                "n_columns": columns.n_columns,
-                "word_scale": columns.word_scale,
-                "n_words": int(columns.words.size),
-            },
-            arrays={
-                "numbers": columns.numbers,
-                "number_fields": columns.fields,
-                "words": columns.words,
-                "weights": self._weights,
-                "parameters": self._parameters,
-                "row_numbers": rows.numbers,
-                "row_words_data": rows.words.data,
-                "row_words_indices": rows.words.indices,
-                "row_words_indptr": rows.words.indptr,
-            },
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore a fitted head."""
-        values, arrays = state.values, state.arrays
-        head = cls(KernelConfig(**values["config"]))
-        head._target = (float(values["target"][0]), float(values["target"][1]))
-        head._weights = np.asarray(arrays["weights"], dtype=np.float64)
-        head._parameters = np.asarray(arrays["parameters"], dtype=np.float64)
-        head._columns = _Columns(
-            n_columns=int(values["n_columns"]),
-            numbers=np.asarray(arrays["numbers"], dtype=np.int64),
-            fields=np.asarray(arrays["number_fields"], dtype=np.int64),
-            words=np.asarray(arrays["words"], dtype=np.int64),
-            word_scale=float(values["word_scale"]),
-        )
-        words = sp.csr_array(
-            (arrays["row_words_data"], arrays["row_words_indices"], arrays["row_words_indptr"]),
-            shape=(head._weights.size, int(values["n_words"])),
-        )
-        numbers = np.asarray(arrays["row_numbers"], dtype=np.float64)
-        head._rows = _Rows(numbers=numbers, fields=head._columns.fields, words=words)
-        return head
-
-    def _fitted(self) -> "tuple[_Columns, _Rows]":
-        if self._columns is None or self._rows is None:
-            raise NotFittedError("KernelHead is not fitted; call fit() first")
-        return self._columns, self._rows
 
     def _tuned(self, rows: "_Rows", target: FloatArray) -> FloatArray:
         from scipy.optimize import minimize

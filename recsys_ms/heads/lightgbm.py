@@ -1,14 +1,14 @@
 """Gradient-boosted trees: LightGBM for regression, or for ranking within tasks (LambdaRank)."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 import scipy.sparse as sp
 
-from recsys_ms.core.errors import NotFittedError, UsageError
+from recsys_ms.core.errors import UsageError
 from recsys_ms.core.rng import as_generator, seed_from
-from recsys_ms.core.state import State
+from recsys_ms.core.state import AsText, Learned
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.heads.base import Head
 from recsys_ms.heads.booster import Trees, load_trees
@@ -88,6 +88,10 @@ class LightGBMConfig:
             )
 
 
+def _text_of_trees(trees: Trees) -> str:
+    return trees.model_to_string()
+
+
 class LightGBMHead(Head):
     """Boosted trees on the tree form of a design; NaN and category codes are understood.
 
@@ -107,14 +111,15 @@ class LightGBMHead(Head):
     """
 
     kind: ClassVar[str] = "lightgbm"
+    default_config: ClassVar[LightGBMConfig] = LightGBMConfig()
 
-    def __init__(self, config: LightGBMConfig | None = None) -> None:
-        self.config = config or LightGBMConfig()
-        self.objective_: Objective = self.config.objective
-        self._booster: Trees | None = None
-        self._constant: float | None = None
-        self._n_columns = -1
-        self._line = (0.0, 1.0)
+    config: Learned[LightGBMConfig]
+    objective_: Learned[Objective]
+    #: Stored as LightGBM's own text.
+    _booster: Learned[Annotated[Trees | None, AsText(_text_of_trees, load_trees)]]
+    _constant: Learned[float | None]
+    _n_columns: Learned[int]
+    _line: Learned[tuple[float, float]]
 
     def fit(
         self,
@@ -194,35 +199,6 @@ class LightGBMHead(Head):
         base = offset + slope * float(dense[0, -1])
         return HeadContributions.of_columns(base, slope * dense[:, :-1], fields)
 
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs; the trees as LightGBM's own text."""
-        if self._n_columns < 0:
-            raise NotFittedError("LightGBMHead is not fitted; call fit() first")
-        texts = {} if self._booster is None else {"booster": self._booster.model_to_string()}
-        return State(
-            values={
-                "config": {n: getattr(self.config, n) for n in LightGBMConfig.__dataclass_fields__},
-                "objective": self.objective_,
-                "n_columns": self._n_columns,
-                "constant": self._constant,
-                "line": list(self._line),
-            },
-            texts=texts,
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore a fitted head."""
-        values = state.values
-        head = cls(LightGBMConfig(**values["config"]))
-        head.objective_ = values["objective"]
-        head._n_columns = int(values["n_columns"])
-        head._constant = None if values["constant"] is None else float(values["constant"])
-        head._line = (float(values["line"][0]), float(values["line"][1]))
-        if "booster" in state.texts:
-            head._booster = load_trees(state.texts["booster"])
-        return head
-
     def _fitting_objective(self, target: FloatArray, groups: IntArray | None) -> Objective:
         if self.config.objective == "regression" or groups is None:
             return "regression"
@@ -260,8 +236,7 @@ class LightGBMHead(Head):
         return parameters
 
     def _checked(self, design: Design) -> FloatArray | sp.csr_array:
-        if self._n_columns < 0:
-            raise NotFittedError("LightGBMHead is not fitted; call fit() first")
+        self._require_fitted()
         matrix, _ = _tree_form(design)
         check_columns(int(matrix.shape[1]), self._n_columns)
         return matrix

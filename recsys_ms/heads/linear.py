@@ -8,8 +8,8 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
-from recsys_ms.core.errors import NotFittedError, UsageError
-from recsys_ms.core.state import State
+from recsys_ms.core.errors import UsageError
+from recsys_ms.core.state import Learned
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray, RngLike
 from recsys_ms.heads.base import Head
 from recsys_ms.heads.contributions import HeadContributions, linear_fields
@@ -86,12 +86,12 @@ class LinearHead(Head):
     """
 
     kind: ClassVar[str] = "linear"
+    default_config: ClassVar[LinearConfig] = LinearConfig()
 
-    def __init__(self, config: LinearConfig | None = None) -> None:
-        self.config = config or LinearConfig()
-        self.coef_: FloatArray | None = None
-        self.intercept_ = 0.0
-        self.penalty_ = float("nan")
+    config: Learned[LinearConfig]
+    coef_: Learned[FloatArray]
+    intercept_: Learned[float]
+    penalty_: Learned[float]
 
     def fit(
         self,
@@ -131,7 +131,8 @@ class LinearHead(Head):
         DataError
             Another number of columns than in ``fit``.
         """
-        coef = self._fitted_coef()
+        self._require_fitted()
+        coef = self.coef_
         check_columns(n_columns_of(design), coef.size)
         if isinstance(design, FeatureDesign):
             return self.intercept_ + design.dot(coef)
@@ -141,36 +142,11 @@ class LinearHead(Head):
 
     def contributions(self, design: Design) -> HeadContributions:
         """Weight times value, summed over the columns of each card field; the base is b."""
-        coef = self._fitted_coef()
+        self._require_fitted()
+        coef = self.coef_
         check_columns(n_columns_of(design), coef.size)
         columns = sp.csr_array(linear_form(design).multiply(coef[None, :]))
         return HeadContributions.of_columns(self.intercept_, columns, linear_fields(design))
-
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs."""
-        coef = self._fitted_coef()
-        return State(
-            values={
-                "config": {"penalty": self.config.penalty},
-                "intercept": self.intercept_,
-                "penalty": self.penalty_,
-            },
-            arrays={"coef": coef},
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore a fitted head."""
-        head = cls(LinearConfig(**state.values["config"]))
-        head.coef_ = np.asarray(state.arrays["coef"], dtype=np.float64)
-        head.intercept_ = float(state.values["intercept"])
-        head.penalty_ = float(state.values["penalty"])
-        return head
-
-    def _fitted_coef(self) -> FloatArray:
-        if self.coef_ is None:
-            raise NotFittedError("LinearHead is not fitted; call fit() first")
-        return self.coef_
 
     def _fit_exact(self, matrix: sp.csr_array, target: FloatArray, folds: IntArray | None) -> None:
         center = np.asarray(matrix.mean(axis=0)).ravel()

@@ -26,7 +26,8 @@ from recsys_ms.core.state import State
 from recsys_ms.core.types import JsonDict
 
 FORMAT_NAME: Final = "recsys-ms-ranker"
-FORMAT_VERSION: Final = 1
+#: 2: what is stored is what classes declare (:mod:`recsys_ms.core.state`).
+FORMAT_VERSION: Final = 2
 
 _MANIFEST: Final = "manifest.json"
 _STATE: Final = "state.json"
@@ -127,9 +128,15 @@ def load_artifact(folder: Path) -> tuple[State, JsonDict]:
     Raises
     ------
     ArtifactError
-        A file is missing, extra, altered or truncated, or the format is newer.
+        A file is missing, extra, altered or truncated, or the format is newer or older.
     """
     manifest = read_manifest(folder)
+    version = manifest["format_version"]
+    if version < FORMAT_VERSION:
+        raise ArtifactError(
+            f"{folder}: format version {version}, and this recsys-ms reads {FORMAT_VERSION}; train "
+            "again with this version"
+        )
     expected: dict[str, str] = manifest.get("files", {})
     present = {
         str(path.relative_to(folder))
@@ -166,10 +173,16 @@ def _write_state(state: State, folder: Path) -> None:
     for number, (name, text) in enumerate(sorted(texts.items())):
         _write(folder / _TEXTS / f"{number:03d}.txt", text.encode())
         texts[name] = f"{number:03d}.txt"
-    document = {"tree": tree, "texts": texts}
+    by_column = sorted(name for name, array in arrays.items() if _is_by_column(array))
+    document = {"tree": tree, "texts": texts, "by_column": by_column}
     _write(folder / _STATE, json.dumps(document, sort_keys=True, allow_nan=False).encode())
-    # safetensors keeps the bytes of what it is given, so strided views must be laid out first.
+    # safetensors keeps the bytes of what it is given, so strided views must be laid out first. What
+    # lay by column does so again when it is read: products add up in the order of memory.
     _write(folder / _ARRAYS, save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+
+
+def _is_by_column(array: NDArray[np.generic]) -> bool:
+    return array.flags.f_contiguous and not array.flags.c_contiguous
 
 
 def _flatten(
@@ -192,6 +205,7 @@ def _read_state(folder: Path) -> State:
     try:
         document = json.loads((folder / _STATE).read_bytes())
         arrays = load_file(folder / _ARRAYS)
+        arrays |= {name: np.asfortranarray(arrays[name]) for name in document["by_column"]}
         texts = {
             name: (folder / _TEXTS / file).read_bytes().decode()
             for name, file in document["texts"].items()

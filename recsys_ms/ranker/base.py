@@ -10,11 +10,11 @@ import numpy as np
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cold_start.placement import Placed
-from recsys_ms.core.errors import DataError, NotFittedError, NotSavableError, UsageError
+from recsys_ms.core.errors import DataError, NotFittedError, NotSavableError
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import as_generator
-from recsys_ms.core.settings import Settings, changed, differing, plain, values_of
-from recsys_ms.core.state import State
+from recsys_ms.core.settings import Configured, Settings, plain
+from recsys_ms.core.state import Derived, State, declares, learned_state, restore_learned
 from recsys_ms.core.types import FloatArray, RngLike
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
@@ -105,13 +105,15 @@ class NoConfig:
     """Of a ranker that has nothing to set."""
 
 
-class BaseRanker(ABC):
+class BaseRanker(Configured, ABC):
     """Orders models for a task.
 
     ``fit`` and ``predict`` are finished here; subclasses fill in ``_fit`` and ``_predict`` and work
     with standardised outcomes only. One entry is answered per requested id: a model without runs
-    gets what its card says, or the mean. A subclass that shall be saved too fills in ``_state`` and
-    ``_restore``; to be fitted and back-tested it needs neither.
+    gets what its card says, or the mean. A subclass that shall be saved too says what it learned:
+    it annotates the attributes that ``_fit`` sets as :data:`~recsys_ms.core.state.Learned`
+    (``means_: Learned[FloatArray]``), and as :data:`~recsys_ms.core.state.Derived` those that
+    ``_derive`` works out of them again. To be fitted and back-tested it needs neither.
 
     Parameters
     ----------
@@ -140,36 +142,15 @@ class BaseRanker(ABC):
     #: Told about long loops inside ``fit``.
     progress: Progress = NO_PROGRESS
 
-    _scale_prior: ScalePrior
-    _residual_sd: float
-    _catalog: Catalog
+    #: A ranker without anything to store says so: it can be saved, and has nothing to declare.
+    learns_nothing: ClassVar[bool] = False
+    #: What a ranker inside another one is restored with: attributes of that one.
+    restored_with: ClassVar[tuple[str, ...]] = ("_catalog",)
 
-    def __init__(self, config: Settings | None = None, /, **params: object) -> None:
-        self.config = self._configured(config, params)
-
-    @classmethod
-    def _configured(cls, config: Settings | None, params: Mapping[str, object]) -> Settings:
-        if config is None:
-            return changed(cls.default_config, params, owner=cls.__name__)
-        if params:
-            raise UsageError(f"{cls.__name__}: give a config or its fields by name, not both")
-        wanted = type(cls.default_config)
-        if not isinstance(config, wanted):
-            raise UsageError(
-                f"{cls.__name__}: config is {config!r}, wanted {wanted.__name__}, or its fields "
-                "by name"
-            )
-        return config
-
-    @final
-    def get_params(self) -> dict[str, object]:
-        """The fields of :attr:`config`; ``type(self)(**params)`` makes the same ranker."""
-        return values_of(self.config)
-
-    def __repr__(self) -> str:
-        """Class and the settings that are not the default: ``NMFRanker(n_factors=8)``."""
-        told = differing(self.config, self.default_config)
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in told.items())})"
+    _fitted: bool = False
+    _scale_prior: Derived[ScalePrior]
+    _residual_sd: Derived[float]
+    _catalog: Derived[Catalog]
 
     @property
     def scale_prior(self) -> ScalePrior:
@@ -308,7 +289,7 @@ class BaseRanker(ABC):
         return self._catalog.find_task_card(query.task_id)
 
     def _require_fitted(self) -> None:
-        if not getattr(self, "_fitted", False):
+        if not self._fitted:
             raise NotFittedError(f"{type(self).__name__} is not fitted; call fit() first")
 
     def parts(
@@ -353,22 +334,19 @@ class BaseRanker(ABC):
     @classmethod
     @final
     def require_savable(cls) -> None:
-        """Check that the class says how it is saved.
+        """Check that the class says what it learned.
 
         Raises
         ------
         NotSavableError
             It does not.
         """
-        lacking = [
-            name
-            for name in ("_state", "_restore")
-            if getattr(cls, name) is getattr(BaseRanker, name)
-        ]
-        if lacking:
+        by_hand = [getattr(cls, n) is not getattr(BaseRanker, n) for n in ("_state", "_restore")]
+        if not (all(by_hand) or (declares(cls) and not any(by_hand)) or cls.learns_nothing):
             raise NotSavableError(
-                f"{cls.__name__} cannot be saved: it has no {' and no '.join(lacking)}. It can be "
-                "fitted and back-tested as it is; add both to publish it"
+                f"{cls.__name__} cannot be saved: it does not say what it learned. It can be "
+                "fitted and back-tested as it is; to publish it annotate what _fit sets as "
+                "Learned[...], or set learns_nothing = True"
             )
 
     @final
@@ -378,19 +356,21 @@ class BaseRanker(ABC):
         Raises
         ------
         NotSavableError
-            The class does not say how it is saved.
+            It does not say what it learned, or not of an attribute that ``_fit`` sets.
         NotFittedError
             Before ``fit``.
         """
-        self.require_savable()
         self._require_fitted()
+        # First, since it names the attribute.
+        own = self._state()
+        self.require_savable()
         return State(
             values={
                 "name": self.name,
                 "params": plain(self.get_params()),
                 "residual_sd": self._residual_sd,
             },
-            children={"scale": self._scale_prior.state(), "own": self._state()},
+            children={"scale": self._scale_prior.state(), "own": own},
         )
 
     @classmethod
@@ -419,13 +399,16 @@ class BaseRanker(ABC):
     @abstractmethod
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction: ...
 
+    def _derive(self) -> None:
+        """Work out what is not stored; :attr:`config`, catalog and what was learned are there."""
+
     def _state(self) -> State:
-        """What was learned, as plain data, for a ranker that can be saved."""
-        raise NotImplementedError
+        """What was learned, as plain data: unless written by hand, what the class declares."""
+        return learned_state(self)
 
     def _restore(self, state: State) -> None:
         """Take back what :meth:`_state` gave; :attr:`config` and the catalog are there already."""
-        raise NotImplementedError
+        restore_learned(self, state)
 
 
 def _popularity_residual_sd(interactions: Interactions) -> float:

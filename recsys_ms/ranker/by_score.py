@@ -9,7 +9,7 @@ import numpy as np
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.rng import seed_from
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
@@ -71,6 +71,7 @@ class ScoreRanker(BaseRanker):
     name: ClassVar[str] = "score"
     default_config: ClassVar[ScoreConfig] = ScoreConfig()
     short_forms: ClassVar[Mapping[str, str]] = {":": "score"}
+    learns_nothing: ClassVar[bool] = True
 
     config: ScoreConfig
 
@@ -89,12 +90,6 @@ class ScoreRanker(BaseRanker):
         source = Source("feature", f"score:{self.config.score}")
         return (Contributions.whole(self.name, value, source),)
 
-    def _state(self) -> State:
-        return State()
-
-    def _restore(self, state: State) -> None:
-        pass
-
 
 class ScoredHistoryRanker(BaseRanker):
     """A ranker that learns from a score of the training pairs in place of their outcomes.
@@ -112,6 +107,7 @@ class ScoredHistoryRanker(BaseRanker):
     default_config: ClassVar[ScoredHistoryConfig] = ScoredHistoryConfig()
 
     config: ScoredHistoryConfig
+    _learner: Learned[BaseRanker]
 
     def __init__(self, config: ScoredHistoryConfig | None = None, /, **params: object) -> None:
         super().__init__(config, **params)
@@ -138,13 +134,6 @@ class ScoredHistoryRanker(BaseRanker):
     def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
         """What is inside the parts of the ranker that learned."""
         return self._learner.explain(task, model_ids)
-
-    def _state(self) -> State:
-        return State(children={"learner": self._learner.state()})
-
-    def _restore(self, state: State) -> None:
-        made = type(self._learner)
-        self._learner = made.from_state(state.children["learner"], self._catalog)
 
 
 def scored_interactions(interactions: Interactions, catalog: Catalog, score: str) -> Interactions:

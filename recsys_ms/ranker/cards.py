@@ -7,7 +7,8 @@ import numpy as np
 
 from recsys_ms.catalog.encoding import EncodingConfig
 from recsys_ms.catalog.features import ModelFeatureEncoder
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned
+from recsys_ms.core.types import FloatArray
 from recsys_ms.heads.design import row_design
 from recsys_ms.heads.ensemble import EnsembleHead
 from recsys_ms.history.interactions import Interactions
@@ -26,6 +27,11 @@ class CardRanker(BaseRanker):
     """
 
     name: ClassVar[str] = "cards"
+
+    _model_ids: Learned[tuple[str, ...]]
+    _means: Learned[FloatArray]
+    _encoder: Learned[ModelFeatureEncoder]
+    _head: Learned[EnsembleHead]
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         self._model_ids = interactions.model_ids
@@ -56,16 +62,3 @@ class CardRanker(BaseRanker):
             self.name, self._head.contributions(row_design(features))
         ).weighted((at < 0).astype(np.float64))
         return (Contributions.joined(self.name, [found, by_card]),)
-
-    def _state(self) -> State:
-        return State(
-            values={"model_ids": list(self._model_ids)},
-            arrays={"means": self._means},
-            children={"encoder": self._encoder.state(), "head": self._head.state()},
-        )
-
-    def _restore(self, state: State) -> None:
-        self._model_ids = tuple(state.values["model_ids"])
-        self._means = np.asarray(state.arrays["means"], dtype=np.float64)
-        self._encoder = ModelFeatureEncoder.from_state(state.children["encoder"])
-        self._head = EnsembleHead.from_state(state.children["head"])

@@ -11,7 +11,7 @@ from recsys_ms.cold_start.placement import Placed
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.metrics import pearson
 from recsys_ms.core.rng import named_stream, seed_from
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray, JsonDict
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
@@ -62,10 +62,14 @@ class FennecRanker(BaseRanker):
     short_forms: ClassVar[Mapping[str, str]] = {":": "alpha"}
 
     config: FennecConfig
+    choices: Learned[JsonDict]
+    _alpha: Learned[float]
+    _transfer: Learned[NMFRanker]
+    _meta: Learned[LinearRanker]
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         seed = seed_from(rng)
-        self.choices: JsonDict = {}
+        self.choices = {}
         given = self.config.alpha
         self._alpha = self._chosen(interactions, seed) if given is None else given
         self._transfer = NMFRanker().fit(
@@ -155,15 +159,3 @@ class FennecRanker(BaseRanker):
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         value = np.sum([w * part for w, part in self.parts(task, model_ids).values()], axis=0)
         return Prediction(value=value, order=value)
-
-    def _state(self) -> State:
-        return State(
-            values={"alpha": self._alpha, "choices": self.choices},
-            children={"transfer": self._transfer.state(), "meta": self._meta.state()},
-        )
-
-    def _restore(self, state: State) -> None:
-        self._alpha = float(state.values["alpha"])
-        self.choices = state.values["choices"]
-        self._transfer = NMFRanker.from_state(state.children["transfer"], self._catalog)
-        self._meta = LinearRanker.from_state(state.children["meta"], self._catalog)

@@ -18,7 +18,7 @@ from recsys_ms.cold_start.pair_process import (
 )
 from recsys_ms.cold_start.vectors import median_distance
 from recsys_ms.cold_start.views import TaskVectors
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Derived, Learned
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
@@ -71,7 +71,19 @@ class PairProcessRanker(BaseRanker):
     short_forms: ClassVar[Mapping[str, str]] = {"+": "scores"}
 
     config: PairProcessConfig
-    _known_models: Things | None = None
+    _task_ids: Learned[tuple[str, ...]]
+    _model_ids: Learned[tuple[str, ...]]
+    _score_names: Learned[tuple[str, ...]]
+    _vectors: Learned[TaskVectors]
+    _units: Learned[dict[str, float]]
+    _models: Learned[ModelThings]
+    _row_task: Learned[IntArray]
+    _row_model: Learned[IntArray]
+    _target: Learned[FloatArray]
+    _offsets: Learned[FloatArray]
+    _log: Learned[FloatArray]
+    _process: Derived[PairProcess]
+    _known_models: Derived[Things | None] = None
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         score = standardize(interactions, "zscore").scores
@@ -101,6 +113,10 @@ class PairProcessRanker(BaseRanker):
         kernel = self._kernel()
         self._log = tuned(kernel, rows.take(part), self._target[part])
         self._process = PairProcess.condition(kernel, self._log, rows, self._target)
+
+    def _derive(self) -> None:
+        rows = self._training_pairs()
+        self._process = PairProcess.condition(self._kernel(), self._log, rows, self._target)
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         asked_ids = list(model_ids)
@@ -208,41 +224,6 @@ class PairProcessRanker(BaseRanker):
             self._catalog.find_model_card(model_id) or ModelCard(model_id=model_id)
             for model_id in model_ids
         ]
-
-    def _state(self) -> State:
-        return State(
-            values={
-                "task_ids": list(self._task_ids),
-                "model_ids": list(self._model_ids),
-                "score_names": list(self._score_names),
-                "units": self._units,
-            },
-            arrays={
-                "row_task": self._row_task,
-                "row_model": self._row_model,
-                "target": self._target,
-                "offsets": self._offsets,
-                "log": self._log,
-            },
-            children={"vectors": self._vectors.state(), "models": self._models.state()},
-        )
-
-    def _restore(self, state: State) -> None:
-        self._task_ids = tuple(state.values["task_ids"])
-        self._model_ids = tuple(state.values["model_ids"])
-        self._score_names = tuple(state.values["score_names"])
-        self._vectors = TaskVectors.from_state(state.children["vectors"])
-        units = state.values["units"]
-        self._units = {view: float(units[view]) for view in self._vectors.views}
-        self._models = ModelThings.from_state(state.children["models"])
-        self._row_task = np.asarray(state.arrays["row_task"], dtype=np.int64)
-        self._row_model = np.asarray(state.arrays["row_model"], dtype=np.int64)
-        self._target = np.asarray(state.arrays["target"], dtype=np.float64)
-        self._offsets = np.asarray(state.arrays["offsets"], dtype=np.float64)
-        self._log = np.asarray(state.arrays["log"], dtype=np.float64)
-        self._process = PairProcess.condition(
-            self._kernel(), self._log, self._training_pairs(), self._target
-        )
 
 
 def _means(interactions: Interactions, score: FloatArray) -> tuple[FloatArray, FloatArray]:

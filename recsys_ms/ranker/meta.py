@@ -26,7 +26,7 @@ from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
 from recsys_ms.catalog.label_distance import label_distances
 from recsys_ms.catalog.names import parse_model_id
 from recsys_ms.core.errors import UsageError
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Derived, Learned
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.heads.base import Head
 from recsys_ms.heads.design import FeatureDesign, pair_design
@@ -93,7 +93,24 @@ class HeadRanker(BaseRanker):
     #: Whether popularity is taken off the target and added to the answer, or is a feature.
     on_residual: ClassVar[bool]
 
-    _known_features: EncodedFeatures | None = None
+    _model_ids: Learned[tuple[str, ...]]
+    _task_ids: Learned[tuple[str, ...]]
+    _row_task: Learned[IntArray]
+    _row_model: Learned[IntArray]
+    _row_score: Learned[FloatArray]
+    _feature_names: Learned[tuple[str, ...]]
+    _score_names: Learned[tuple[str, ...]]
+    _has_distances: Learned[bool]
+    _model_encoder: Learned[ModelFeatureEncoder]
+    _task_encoder: Learned[TaskFeatureEncoder]
+    _history_encoder: Learned[ColumnEncoder]
+    _score_encoder: Learned[ColumnEncoder]
+    _head: Learned[Head]
+    #: Sums over a model's rows, of a place more for models without any, (n_models + 1,).
+    _sums: Derived[FloatArray]
+    _squares: Derived[FloatArray]
+    _counts: Derived[FloatArray]
+    _known_features: Derived[EncodedFeatures | None] = None
 
     @abstractmethod
     def _make_head(self) -> Head: ...
@@ -257,11 +274,15 @@ class HeadRanker(BaseRanker):
         self._row_task = interactions.task_index
         self._row_model = interactions.model_index
         self._row_score = score
+        self._derive()
+
+    def _derive(self) -> None:
         # One place more, for models without runs: position -1.
-        n = interactions.n_models + 1
-        self._sums = np.bincount(interactions.model_index, weights=score, minlength=n)
-        self._squares = np.bincount(interactions.model_index, weights=score**2, minlength=n)
-        self._counts = np.bincount(interactions.model_index, minlength=n).astype(np.float64)
+        n = len(self._model_ids) + 1
+        self._counts, self._sums, self._squares = (
+            np.bincount(self._row_model, self._row_score**power, n).astype(np.float64)
+            for power in range(3)
+        )
 
     def _history_columns(self, model: IntArray, own: FloatArray) -> RawColumns:
         """What other tasks say of each row's model; ``own`` is the row's own score, NaN if none."""
@@ -279,48 +300,6 @@ class HeadRanker(BaseRanker):
             tokens={},
             fields={},
         )
-
-    def _state(self) -> State:
-        return State(
-            values={
-                "model_ids": list(self._model_ids),
-                "task_ids": list(self._task_ids),
-                "feature_names": list(self._feature_names),
-                "score_names": list(self._score_names),
-                "has_distances": self._has_distances,
-            },
-            arrays={
-                "row_task": self._row_task,
-                "row_model": self._row_model,
-                "row_score": self._row_score,
-            },
-            children={
-                "model_encoder": self._model_encoder.state(),
-                "task_encoder": self._task_encoder.state(),
-                "history_encoder": self._history_encoder.state(),
-                "score_encoder": self._score_encoder.state(),
-                "head": self._head.state(),
-            },
-        )
-
-    def _restore(self, state: State) -> None:
-        self._model_ids = tuple(state.values["model_ids"])
-        self._task_ids = tuple(state.values["task_ids"])
-        self._feature_names = tuple(state.values["feature_names"])
-        self._row_task = np.asarray(state.arrays["row_task"], dtype=np.int64)
-        self._row_model = np.asarray(state.arrays["row_model"], dtype=np.int64)
-        self._row_score = np.asarray(state.arrays["row_score"], dtype=np.float64)
-        n = len(self._model_ids) + 1
-        self._sums = np.bincount(self._row_model, weights=self._row_score, minlength=n)
-        self._squares = np.bincount(self._row_model, weights=self._row_score**2, minlength=n)
-        self._counts = np.bincount(self._row_model, minlength=n).astype(np.float64)
-        self._model_encoder = ModelFeatureEncoder.from_state(state.children["model_encoder"])
-        self._task_encoder = TaskFeatureEncoder.from_state(state.children["task_encoder"])
-        self._history_encoder = ColumnEncoder.from_state(state.children["history_encoder"])
-        self._score_names = tuple(state.values["score_names"])
-        self._has_distances = bool(state.values["has_distances"])
-        self._score_encoder = ColumnEncoder.from_state(state.children["score_encoder"])
-        self._head = self.head_type.from_state(state.children["head"])
 
 
 def encode_task(encoder: TaskFeatureEncoder, task: TaskView) -> EncodedFeatures:

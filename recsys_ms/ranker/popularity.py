@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from recsys_ms.core.rng import named_stream, seed_from
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
@@ -23,6 +23,9 @@ class PopularityRanker(BaseRanker):
 
     name: ClassVar[str] = "popularity"
 
+    model_ids_: Learned[tuple[str, ...]]
+    mean_scores_: Learned[FloatArray]
+
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         scores = standardize(interactions, "zscore").scores
         self.model_ids_ = interactions.model_ids
@@ -37,20 +40,13 @@ class PopularityRanker(BaseRanker):
         value = self.predict_view(task, model_ids).value
         return (Contributions.whole(self.name, value, POPULARITY),)
 
-    def _state(self) -> State:
-        return State(
-            values={"model_ids": list(self.model_ids_)}, arrays={"mean_scores": self.mean_scores_}
-        )
-
-    def _restore(self, state: State) -> None:
-        self.model_ids_ = tuple(state.values["model_ids"])
-        self.mean_scores_ = np.asarray(state.arrays["mean_scores"], dtype=np.float64)
-
 
 class RandomRanker(BaseRanker):
     """A random order per task: what no information is worth."""
 
     name: ClassVar[str] = "random"
+
+    seed_: Learned[int]
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         self.seed_ = seed_from(rng)
@@ -64,12 +60,6 @@ class RandomRanker(BaseRanker):
             ]
         )
         return Prediction(value=value, order=value)
-
-    def _state(self) -> State:
-        return State(values={"seed": self.seed_})
-
-    def _restore(self, state: State) -> None:
-        self.seed_ = int(state.values["seed"])
 
 
 def mean_by_model(interactions: Interactions, scores: FloatArray) -> FloatArray:

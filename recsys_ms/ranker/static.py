@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
@@ -28,6 +28,13 @@ class StaticRanker(BaseRanker):
     """
 
     name: ClassVar[str] = "static"
+
+    common_task_: Learned[str]
+    common_ids_: Learned[list[str]]
+    common_scores_: Learned[FloatArray]
+    by_size_: Learned[bool]
+    size_mean_: Learned[float]
+    size_sd_: Learned[float]
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         counts = np.bincount(interactions.task_index, minlength=interactions.n_tasks)
@@ -56,23 +63,3 @@ class StaticRanker(BaseRanker):
         said = self._catalog.models["n_parameters"].reindex(list(model_ids))
         sizes: FloatArray = np.log10(said.to_numpy(dtype=np.float64))
         return sizes
-
-    def _state(self) -> State:
-        return State(
-            values={
-                "common_task": self.common_task_,
-                "common_ids": self.common_ids_,
-                "by_size": self.by_size_,
-                "size_mean": self.size_mean_,
-                "size_sd": self.size_sd_,
-            },
-            arrays={"common_scores": self.common_scores_},
-        )
-
-    def _restore(self, state: State) -> None:
-        values = state.values
-        self.common_task_ = str(values["common_task"])
-        self.common_ids_ = list(values["common_ids"])
-        self.by_size_ = bool(values["by_size"])
-        self.size_mean_, self.size_sd_ = float(values["size_mean"]), float(values["size_sd"])
-        self.common_scores_ = np.asarray(state.arrays["common_scores"], dtype=np.float64)

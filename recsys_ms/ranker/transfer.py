@@ -16,7 +16,7 @@ from recsys_ms.catalog.encoding import EncodedFeatures
 from recsys_ms.catalog.features import ModelFeatureEncoder
 from recsys_ms.cold_start.placement import Outcomes, Placed, TaskPlacement
 from recsys_ms.core.rng import named_stream, seed_from
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.factors.als import (
     ALSConfig,
@@ -39,12 +39,14 @@ from recsys_ms.ranker.popularity import positions
 _FOLD_IN_ALPHA: Final = 1.0
 
 
-class FactorProjection:
+class FactorProjection(Stateful):
     """Ridge regressions from encoded features to factor rows, one a factor.
 
     The strength of each is chosen on rows left out; where features say nothing it grows until the
     answer is the mean row.
     """
+
+    _heads: Learned[tuple[LinearHead, ...]]
 
     def __init__(self, heads: Sequence[LinearHead]) -> None:
         self._heads = tuple(heads)
@@ -61,19 +63,19 @@ class FactorProjection:
         factors: FloatArray = np.column_stack([head.predict(design) for head in self._heads])
         return factors
 
-    def state(self) -> State:
-        """One child a factor."""
-        return State(children={str(i): head.state() for i, head in enumerate(self._heads)})
-
-    @classmethod
-    def from_state(cls, state: State) -> "FactorProjection":
-        """Restore from :meth:`state`."""
-        n = len(state.children)
-        return cls([LinearHead.from_state(state.children[str(i)]) for i in range(n)])
-
 
 class FactorRanker(BaseRanker):
     """Scores by task factors · model factors, put on the standardised scale by a straight line."""
+
+    _model_ids: Learned[tuple[str, ...]]
+    _task_ids: Learned[tuple[str, ...]]
+    _tasks: Learned[FloatArray]
+    _models: Learned[FloatArray]
+    _slope: Learned[float]
+    _offset: Learned[float]
+    _model_encoder: Learned[ModelFeatureEncoder]
+    _model_projection: Learned[FactorProjection]
+    _placement: Learned[TaskPlacement]
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         score = standardize(interactions, "zscore").scores
@@ -221,32 +223,6 @@ class FactorRanker(BaseRanker):
         self, folded: FloatArray, model_factors: FloatArray, score: FloatArray
     ) -> Folding:
         """The same as a linear map, given the factors that it led to."""
-
-    def _state(self) -> State:
-        return State(
-            values={
-                "model_ids": list(self._model_ids),
-                "task_ids": list(self._task_ids),
-                "slope": self._slope,
-                "offset": self._offset,
-            },
-            arrays={"tasks": self._tasks, "models": self._models},
-            children={
-                "model_encoder": self._model_encoder.state(),
-                "model_projection": self._model_projection.state(),
-                "placement": self._placement.state(),
-            },
-        )
-
-    def _restore(self, state: State) -> None:
-        self._model_ids = tuple(state.values["model_ids"])
-        self._task_ids = tuple(state.values["task_ids"])
-        self._slope, self._offset = state.values["slope"], state.values["offset"]
-        self._tasks = np.asarray(state.arrays["tasks"], dtype=np.float64)
-        self._models = np.asarray(state.arrays["models"], dtype=np.float64)
-        self._model_encoder = ModelFeatureEncoder.from_state(state.children["model_encoder"])
-        self._model_projection = FactorProjection.from_state(state.children["model_projection"])
-        self._placement = TaskPlacement.from_state(state.children["placement"])
 
 
 def _spread(factors: FloatArray, ids: Sequence[str], all_ids: Sequence[str]) -> FloatArray:

@@ -17,7 +17,6 @@ from recsys_ms.cold_start.smoothers import (
     _Spectrum,
     left_out_error,
     make_smoother,
-    smoother_from_state,
 )
 from recsys_ms.cold_start.vectors import median_distance
 from recsys_ms.core.errors import DataError
@@ -46,7 +45,7 @@ def test_weights_add_up_to_one(kind, data):
 def test_a_saved_smoother_answers_the_same(kind, data):
     vectors, targets = data
     smoother = make_smoother(kind).fit(vectors, targets, np.eye(3))
-    again = smoother_from_state(smoother.state())
+    again = type(smoother).from_state(smoother.state())
     np.testing.assert_array_equal(again.weights(vectors[:3]), smoother.weights(vectors[:3]))
 
 
@@ -62,7 +61,8 @@ def test_an_answer_does_not_depend_on_the_other_queries(kind, data):
 
 def fitted(kind, vectors, targets, settings):
     smoother = kind().fit(vectors, targets, np.eye(targets.shape[1]))
-    smoother._set(settings)
+    for name, value in settings.items():
+        setattr(smoother, f"_{name}", value)
     return smoother
 
 
@@ -135,12 +135,11 @@ def test_the_gaussian_process_maximises_the_likelihood_of_scikit_learn(data):
     target = targets[:, :1]
     smoother = GaussianProcessSmoother().fit(vectors, target, np.eye(1))
     centred = target - target.mean()
-    found = smoother._settings()
     # The kernel is centred, theirs has a free constant: the optima are near, not equal.
     kernel = ConstantKernel(1.0) * RBF(1.0) + ConstantKernel(10.0) + WhiteKernel(0.1)
     reference = GaussianProcessRegressor(kernel, n_restarts_optimizer=5, random_state=0)
     reference.fit(vectors, centred)
-    length = found["length"] * median_distance(vectors)
+    length = smoother._length * median_distance(vectors)
     theirs = reference.kernel_.k1.k1.k2.length_scale
     assert 0.4 < length / theirs < 2.5
     queries = vectors + 0.1
@@ -156,7 +155,7 @@ def test_the_settings_are_the_best_of_all_that_were_tried(kind, data):
     best = left_out_error(smoother.left_out_weights(), targets, metric)
     for penalty in np.logspace(-3.0, 3.0, 7):
         for length in smoother.lengths:
-            smoother._set({"penalty": float(penalty), "length": length})
+            smoother._penalty, smoother._length = float(penalty), length
             assert best <= left_out_error(smoother.left_out_weights(), targets, metric) + 1e-9
 
 

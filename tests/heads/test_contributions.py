@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from recsys_ms.catalog.encoding import ColumnEncoder, RawColumns
 from recsys_ms.core.errors import DataError, NotFittedError
-from recsys_ms.core.state import State
 from recsys_ms.heads.contributions import HeadContributions
 from recsys_ms.heads.design import linear_form, pair_design, row_design
 from recsys_ms.heads.ensemble import EnsembleHead
@@ -30,7 +29,7 @@ HEADS = {
     "kernel": partial(KernelHead, KERNEL),
     "ensemble": partial(
         EnsembleHead,
-        {
+        heads={
             "linear": LinearHead,
             "trees": partial(LightGBMHead, LightGBMConfig(n_trees=30)),
             "kernel": partial(KernelHead, KERNEL),
@@ -156,21 +155,11 @@ def test_any_design_adds_up(name, seed, n_rows, n_columns, scale):
 @given(seed=st.integers(0, 10_000), n_columns=st.integers(1, 6), n_factors=st.integers(0, 4))
 def test_a_machine_shares_its_interactions_as_shapley_does(seed, n_columns, n_factors):
     rng = np.random.default_rng(seed)
-    head = FactorizationMachineHead.from_state(
-        State(
-            values={
-                "config": {"noise_margins": [0.5]},
-                "intercept": 0.7,
-                "l2_factors": 1.0,
-                "objective": [],
-                "converged": True,
-            },
-            arrays={
-                "coefficients": rng.normal(size=n_columns),
-                "factors": rng.normal(size=(n_factors, n_columns)),
-            },
-        )
-    )
+    config = FactorizationMachineConfig(n_factors=n_factors, max_sweeps=1)
+    head = FactorizationMachineHead(config)
+    head.fit(rng.normal(size=(3, n_columns)), rng.normal(size=3), rng=0)
+    head.intercept_, head.coefficients_ = 0.7, rng.normal(size=n_columns)
+    head.factors_ = rng.normal(size=(n_factors, n_columns))
     row = rng.normal(size=n_columns) * (rng.random(n_columns) < 0.8)
 
     def value(known):
@@ -209,12 +198,12 @@ def test_the_kernel_shares_by_field_what_its_formula_says():
     numbers, words = kinds == 0, kinds == 2
     fields, sizes = np.unique(columns[numbers], return_counts=True)
     order = list(dict.fromkeys(columns[numbers]))
-    log = head.state().arrays["parameters"]
+    log = head._parameters
     scales = {name: np.exp(log[i]) / dict(zip(fields, sizes, strict=True))[name] for i, name in
               enumerate(order)}  # fmt: skip
     v1, v2, v3, v4 = np.exp(log[-5:-1])
     per_row = (matrix[:, words] ** 2).sum() / matrix.shape[0]
-    weights, (center, scale) = head.state().arrays["weights"], head.state().values["target"]
+    weights, (center, scale) = head._weights, head._target
 
     def value(known):
         names = [found.fields[p] for p in known]

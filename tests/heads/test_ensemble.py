@@ -1,5 +1,6 @@
 """The blend: weights from left-out folds, whole groups, state."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from recsys_ms.core.errors import DataError, NotFittedError, UsageError
-from recsys_ms.core.state import State
+from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
 from recsys_ms.heads.ensemble import EnsembleConfig, EnsembleHead, default_heads, simplex_weights
 from recsys_ms.heads.kernel import KernelConfig, KernelHead
 from recsys_ms.heads.lightgbm import LightGBMConfig, LightGBMHead
@@ -40,7 +40,7 @@ def problem(n_rows, seed=0):
 
 def test_the_head_that_predicts_left_out_rows_best_weighs_most():
     design, target = problem(150)
-    head = EnsembleHead(QUICK).fit(design, target, rng=0)
+    head = EnsembleHead(heads=QUICK).fit(design, target, rng=0)
     assert sum(head.weights_.values()) == pytest.approx(1.0)
     assert head.fold_errors_["lightgbm"] > 2 * head.fold_errors_["linear"]
     assert head.weights_.get("lightgbm", 0.0) < head.weights_["linear"]
@@ -53,7 +53,7 @@ def test_groups_are_left_out_whole():
     groups = np.arange(60) % 12
     Recording.seen = []
     heads = {"a": Recording, "b": partial(LinearHead, LinearConfig(penalty=1.0))}
-    EnsembleHead(heads, EnsembleConfig(n_folds=3)).fit(design, target, groups=groups, rng=0)
+    EnsembleHead(heads=heads, n_folds=3).fit(design, target, groups=groups, rng=0)
     *folds, last = Recording.seen
     assert last.size == 12
     assert [fold.size for fold in folds] == [8, 8, 8]
@@ -64,7 +64,7 @@ def test_groups_are_left_out_whole():
 def test_too_few_groups_give_equal_weights():
     design, target = problem(40)
     heads = {"a": LinearHead, "b": QUICK["lightgbm"]}
-    head = EnsembleHead(heads).fit(design, target, groups=np.arange(40) % 3, rng=0)
+    head = EnsembleHead(heads=heads).fit(design, target, groups=np.arange(40) % 3, rng=0)
     assert head.weights_ == {"a": 0.5, "b": 0.5}
     assert head.fold_errors_ == {}
 
@@ -107,12 +107,12 @@ def test_heads_that_agree_share_the_weight():
 
 def test_state_restores_bit_for_bit_and_seeds_repeat():
     design, target = problem(80)
-    head = EnsembleHead(QUICK).fit(design, target, rng=1)
+    head = EnsembleHead(heads=QUICK).fit(design, target, rng=1)
     restored = EnsembleHead.from_state(head.state())
     np.testing.assert_array_equal(restored.predict(design), head.predict(design))
     assert restored.weights_ == head.weights_
     assert restored.fold_errors_ == head.fold_errors_
-    again = EnsembleHead(QUICK).fit(design, target, rng=1)
+    again = EnsembleHead(heads=QUICK).fit(design, target, rng=1)
     np.testing.assert_array_equal(again.predict(design), head.predict(design))
 
 
@@ -128,13 +128,16 @@ def test_misuse_is_refused():
     with pytest.raises(NotFittedError, match="fit"):
         EnsembleHead().state()
     with pytest.raises(UsageError, match="no heads"):
-        EnsembleHead({})
+        EnsembleHead(heads={})
     with pytest.raises(UsageError, match="n_folds"):
         EnsembleConfig(n_folds=1)
     with pytest.raises(DataError, match="target has shape"):
-        EnsembleHead(QUICK).fit(design, target[:3])
-    state = EnsembleHead({"linear": LinearHead}).fit(design, target).state()
-    with pytest.raises(UsageError, match="'other'"):
-        EnsembleHead.from_state(
-            State(values={**state.values, "kinds": ["other"]}, children=state.children)
-        )
+        EnsembleHead(heads=QUICK).fit(design, target[:3])
+
+
+def test_only_heads_are_restored():
+    design, target = problem(1)
+    state = EnsembleHead(heads={"linear": LinearHead}).fit(design, target).state()
+    heads = {"dict": [["linear", {"object": "os.system", "state": "_heads.0.1"}]]}
+    with pytest.raises(ArtifactError, match=r"holds a os\.system, wanted .*Head"):
+        EnsembleHead.from_state(replace(state, values={**state.values, "_heads": heads}))

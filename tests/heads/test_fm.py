@@ -17,7 +17,6 @@ from sklearn.linear_model import Ridge
 from recsys_ms.core.errors import DataError, NotFittedError, UsageError
 from recsys_ms.core.metrics import pearson
 from recsys_ms.core.rng import as_generator
-from recsys_ms.core.state import State
 from recsys_ms.heads.fm import FactorizationMachineConfig, FactorizationMachineHead
 from recsys_ms.heads.fm_solver import InteractionMatrix, Problem, column_sizes, noise_level
 
@@ -57,17 +56,10 @@ def double_sum(head, dense):
 @given(seed=st.integers(0, 10_000), n_columns=st.integers(1, 7), n_factors=st.integers(0, 4))
 def test_one_pass_equals_the_double_sum(seed, n_columns, n_factors):
     rng = np.random.default_rng(seed)
-    state = State(
-        values=Head(Config(n_factors=n_factors))
-        .fit(rng.normal(size=(6, n_columns)), rng.normal(size=6), rng=0)
-        .state()
-        .values,
-        arrays={
-            "coefficients": rng.normal(size=n_columns),
-            "factors": rng.normal(size=(n_factors, n_columns)),
-        },
-    )
-    head = Head.from_state(state)
+    head = Head(Config(n_factors=n_factors))
+    head.fit(rng.normal(size=(6, n_columns)), rng.normal(size=6), rng=0)
+    head.coefficients_ = rng.normal(size=n_columns)
+    head.factors_ = rng.normal(size=(n_factors, n_columns))
     dense = rng.normal(size=(9, n_columns)) * (rng.random((9, n_columns)) < 0.6)
     expected = double_sum(head, dense)
     np.testing.assert_allclose(head.predict(dense), expected, atol=1e-10)

@@ -125,7 +125,7 @@ def test_state_is_text_and_restores_bit_for_bit(objective):
     config = LightGBMConfig(objective=objective, n_trees=20)
     head = LightGBMHead(config).fit(design, target, groups=groups, rng=3)
     state = head.state()
-    assert state.texts["booster"].startswith("tree")
+    assert state.texts["_booster"].startswith("tree")
     restored = LightGBMHead.from_state(state)
     assert restored.objective_ == objective
     assert restored.config == config

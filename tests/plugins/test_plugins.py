@@ -1,10 +1,11 @@
 """Packages that add a ranker, a score and a reader: a good one, broken ones, and clashes."""
 
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -70,11 +71,19 @@ def python(code: str, *arguments: str, path: Path) -> subprocess.CompletedProces
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example package, installed offline."""
+    """The example package, built and installed offline, as its user would."""
     folder = tmp_path_factory.mktemp("installed")
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-    module = (EXAMPLE / "recsys_ms_example.py").read_text()
-    installed(folder, project["name"], module, project["entry-points"])
+    # A build leaves files beside the source.
+    source = shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("source") / "example")
+    options = ["--no-build-isolation", "--no-deps", "--target", str(folder), str(source)]
+    if importlib.util.find_spec("pip"):
+        command = [sys.executable, "-m", "pip", "install", "--no-index", *options]
+    elif uv := shutil.which("uv"):
+        command = [uv, "pip", "install", "--python", sys.executable, "--offline", *options]
+    else:
+        pytest.skip("neither pip nor uv is here to install the package with")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return folder
 
 

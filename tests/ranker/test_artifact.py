@@ -87,6 +87,16 @@ def test_a_newer_format_is_named(tmp_path: Path) -> None:
         load_artifact(tmp_path / "a")
 
 
+def test_an_older_format_is_to_be_trained_again(tmp_path: Path) -> None:
+    save_artifact(tree(), tmp_path / "a", manifest={})
+    path = tmp_path / "a" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["format_version"] = FORMAT_VERSION - 1
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=f"format version {FORMAT_VERSION - 1}.*train again"):
+        load_artifact(tmp_path / "a")
+
+
 def test_a_manifest_that_is_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"no readable manifest\.json"):
         load_artifact(tmp_path)

@@ -125,10 +125,10 @@ def test_a_run_of_the_process_adds_what_the_prediction_would_lose_without_it(
         value = ranker.predict(query, IDS).value
         for row in (0, 100, 215):
             state = ranker.state()
-            target = state.children["own"].arrays["target"].copy()
+            target = state.children["own"].arrays["_target"].copy()
             assert abs(target[row]) > 0.01
             target[row] = 0.0
-            state.children["own"].arrays["target"] = target
+            state.children["own"].arrays["_target"] = target
             without = PairProcessRanker.from_state(state, cards).predict_view(view, IDS).value
             source = Source.run(
                 blocks.task_ids[blocks.task_index[row]], blocks.model_ids[blocks.model_index[row]]

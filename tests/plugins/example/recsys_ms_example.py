@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from recsys_ms.core.errors import UsageError
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned
 from recsys_ms.history.curves import Series
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.readers.logged import (
@@ -45,6 +45,7 @@ class MedianRanker(BaseRanker):
     short_forms: ClassVar[Mapping[str, str]] = {":": "quantile"}
 
     config: MedianConfig
+    _values: Learned[dict[str, float]]
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         scores = standardize(interactions, "zscore").scores
@@ -58,12 +59,6 @@ class MedianRanker(BaseRanker):
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         value = np.array([self._values.get(model_id, 0.0) for model_id in model_ids])
         return Prediction(value=value, order=value)
-
-    def _state(self) -> State:
-        return State(values={"values": self._values})
-
-    def _restore(self, state: State) -> None:
-        self._values = dict(state.values["values"])
 
 
 def _spread(probe: Probe) -> float:
