@@ -17,6 +17,7 @@ from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskQuery, TaskView
 from recsys_ms.ranker.belief import Belief
+from recsys_ms.ranker.calibrate import N_OBSERVED, shown_and_rest
 from recsys_ms.ranker.contributions import POPULARITY, Contributions, Source
 from recsys_ms.ranker.folds import held_out_models, held_out_tasks
 from recsys_ms.ranker.meta import LightGBMRanker, LinearRanker
@@ -124,7 +125,7 @@ class AutoRanker(BaseRanker):
         self._candidates = self._candidate_parts(interactions)
         questions = list(self._questions(interactions, normal, standard, seed))
         self._stack = self._stacked(questions, interactions, normal)
-        self._cold_stack = self._stacked_models(interactions, normal, seed)
+        self._cold_stack = self._stacked_models(interactions, normal, standard, seed)
         held_out = [self._held_out_task(each, interactions, normal) for each in questions]
         strengths = fit_strengths(held_out, seed=seed)
         reached = [standard[each.rows] for each in questions]
@@ -223,7 +224,7 @@ class AutoRanker(BaseRanker):
             rows = rows[np.sort(drawn)]
         ids = [interactions.model_ids[int(j)] for j in interactions.model_index[rows]]
         described = TaskView(task_id=task_id, card=self._catalog.find_task_card(task_id))
-        placed = fold.model.place(task_id, described.card)
+        placed = fold.model.place(described.card)
         models = fold.model.rows(self._catalog, ids)
         columns = _columns(models, placed[0], fold.parts, described, ids)
         return _Question(fold, task, rows, columns, placed, models)
@@ -237,14 +238,15 @@ class AutoRanker(BaseRanker):
         predicted = np.vstack([each.columns for each in questions])
         return fit_stack(predicted, normal[rows], interactions.task_index[rows])
 
-    def _stacked_models(self, interactions: Interactions, normal: FloatArray, seed: int) -> Stack:
+    def _stacked_models(
+        self, interactions: Interactions, normal: FloatArray, standard: FloatArray, seed: int
+    ) -> Stack:
         """Weights for models without runs, from models that were held out of all tasks."""
         # Without scores: popularity by their cards, and the factors that cards tell.
         as_told = Stack(np.eye(2 + len(PARTS))[1])
         if interactions.n_models < _MIN_MODELS or not self._candidates["model"]:
             return as_told
         families = [self._family(model_id) for model_id in interactions.model_ids]
-        standard = standardize(interactions, "zscore").scores
         predicted = np.full((interactions.n_interactions, 2 + len(PARTS)), np.nan)
         group = np.zeros(interactions.n_interactions, dtype=np.int64)
         folds = held_out_models(interactions, families, _N_MODEL_FOLDS, seed)
@@ -295,8 +297,6 @@ class AutoRanker(BaseRanker):
         seed: int,
     ) -> dict[int, list[FloatArray]]:
         """How far held-out outcomes strayed, by the number of observed runs, an array a task."""
-        from recsys_ms.ranker.calibrate import N_OBSERVED, shown_and_rest
-
         found: dict[int, list[FloatArray]] = {n: [] for n in N_OBSERVED}
         for question, task in zip(questions, held_out, strict=True):
             metric = interactions.metrics[question.task]
@@ -428,10 +428,9 @@ class AutoRanker(BaseRanker):
             if task.task_id in self._model.task_ids:
                 factors, variance = self._model.place_known(task.task_id)
             else:
-                factors, variance = self._model.place(task.task_id, task.card)
+                factors, variance = self._model.place(task.card)
             used = known.weights[:, 2:] > 0.0
-            columns = np.zeros((len(known.ids), 2 + len(PARTS)))
-            columns[:, :2] = _columns(known.rows, factors, {}, task, known.ids)[:, :2]
+            columns = _columns(known.rows, factors, {}, task, known.ids)
             described = TaskView(task_id=task.task_id, card=task.card)
             for i, name in enumerate(PARTS):
                 rows = np.flatnonzero(used[:, i])

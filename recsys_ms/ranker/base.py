@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Self, final
+from typing import ClassVar, Self, final
 
 import numpy as np
 
@@ -94,10 +94,6 @@ class TaskView:
     observed_ids: tuple[str, ...] = ()
     observed_scores: FloatArray = field(default_factory=lambda: np.empty(0))
     query: TaskQuery | None = None
-
-
-#: A task of which nothing is known: no id of the history, no card, no outcome.
-PLAIN_TASK: Final = TaskView(task_id="(nothing is known)", card=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

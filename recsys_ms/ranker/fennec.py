@@ -88,11 +88,10 @@ class FennecRanker(BaseRanker):
                 interactions,
                 self._catalog,
                 folds,
-                axis="task",
                 seed=seed,
                 progress=self.progress,
                 description=f"inner back-test: {make.name}",
-            ).value
+            )
             for make in (NMFRanker, LinearRanker)
         )
         score = standardize(interactions, "zscore").scores

@@ -1,11 +1,10 @@
 """Predictions of training outcomes by rankers that did not see their task, or their model.
 
-The inner half of a nested back-test: the blend, the order and the intervals are chosen on these, so
-that nothing is ever chosen on the data it is judged by.
+The inner half of a nested back-test: weights, strengths and intervals are estimated on these, so
+that nothing is ever estimated on the data it is judged by.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.base import PLAIN_TASK, BaseRanker, TaskQuery
+from recsys_ms.ranker.base import BaseRanker, TaskQuery
 
 
 def split_evenly(n_items: int, n_folds: int, rng: np.random.Generator) -> list[IntArray]:
@@ -33,7 +32,7 @@ def held_out_models(
 ) -> list[IntArray]:
     """Folds of model indices: half of them hold out whole families, half single models.
 
-    A model that enters the catalog may belong to a family with runs, or to none; the blend for
+    A model that enters the catalog may belong to a family with runs, or to none; the stack for
     models without runs has to answer both.
     """
     rng = named_stream(seed, "model folds")
@@ -50,36 +49,20 @@ def held_out_models(
     return single[: (n_folds + 1) // 2] + by_family[: n_folds // 2]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class HeldOutPredictions:
-    """Standardised predicted outcomes of the training interactions, each (n_interactions,).
-
-    NaN for interactions in no fold, and for folds whose complement is empty.
-
-    Attributes
-    ----------
-    value : ndarray
-        For the task as its card describes it.
-    plain : ndarray
-        For a task of which nothing is known; the difference is what the ranker makes of the card.
-    """
-
-    value: FloatArray
-    plain: FloatArray
-
-
 def predict_held_out(
     make: Callable[[], BaseRanker],
     interactions: Interactions,
     catalog: Catalog,
     held_out: Sequence[IntArray],
     *,
-    axis: str,
     seed: int,
     progress: Progress = NO_PROGRESS,
     description: str = "back-test",
-) -> HeldOutPredictions:
-    """Predict each interaction by a ranker trained without its fold.
+) -> FloatArray:
+    """Standardised outcomes of the interactions by rankers that did not see their task.
+
+    Shape (n_interactions,); NaN for interactions in no fold, and for folds whose complement is
+    empty.
 
     Parameters
     ----------
@@ -88,33 +71,22 @@ def predict_held_out(
     interactions, catalog
         Training data; the part outside a fold is what that fold's ranker sees.
     held_out : sequence of ndarray
-        Indices of tasks (``axis="task"``) or models (``axis="model"``), a fold each.
-    axis : {"task", "model"}
-        What is held out.
+        Indices of tasks, a fold each.
     seed : int
         Seed of every fit.
     """
-    index = interactions.task_index if axis == "task" else interactions.model_index
     value = np.full(interactions.n_interactions, np.nan)
-    plain = np.full(interactions.n_interactions, np.nan)
     for number, fold in enumerate(
         progress.track(held_out, total=len(held_out), description=description)
     ):
-        inside = np.isin(index, fold)
+        inside = np.isin(interactions.task_index, fold)
         if inside.all() or not inside.any():
             continue
-        rng = named_stream(seed, "fold", axis, str(number))
+        rng = named_stream(seed, "fold", "task", str(number))
         ranker = make().fit(interactions.select(~inside), catalog, rng=rng)
         for task in np.unique(interactions.task_index[inside]):
             rows = np.flatnonzero(inside & (interactions.task_index == task))
             query = TaskQuery(task_id=interactions.task_ids[int(task)])
             ids = [interactions.model_ids[int(j)] for j in interactions.model_index[rows]]
-            view = ranker.view(query)
-            value[rows] = ranker.predict_view(view, ids).value
-            # A task that is described by nothing is the plain one itself.
-            plain[rows] = (
-                ranker.predict_view(PLAIN_TASK, ids).value
-                if axis == "task" and view.card is not None
-                else value[rows]
-            )
-    return HeldOutPredictions(value, plain)
+            value[rows] = ranker.predict_view(ranker.view(query), ids).value
+    return value

@@ -24,7 +24,7 @@ from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
 from recsys_ms.ranker.contributions import POPULARITY, Contributions, Source
-from recsys_ms.ranker.meta import check_scores
+from recsys_ms.ranker.meta import HeadRankerConfig
 from recsys_ms.ranker.popularity import positions
 
 #: Most training pairs: time grows with their cube, memory with their square.
@@ -36,20 +36,8 @@ _CHUNK: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairProcessConfig:
-    """Settings of the :class:`PairProcessRanker`.
-
-    Attributes
-    ----------
-    scores : tuple of str or None
-        Transferability scores to learn from, of those in the catalog; ``None`` (default) for all,
-        an empty tuple for none.
-    """
-
-    scores: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        check_scores(type(self).__name__, self.scores)
+class PairProcessConfig(HeadRankerConfig):
+    """Settings of the :class:`PairProcessRanker`: those of a ranker on features of pairs."""
 
 
 class PairProcessRanker(BaseRanker):

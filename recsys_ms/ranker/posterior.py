@@ -50,6 +50,28 @@ class TaskPrior:
         """Models that nothing moves together, each with the common shape."""
         return cls(mean, np.zeros((mean.size, 0)), noise, np.zeros(mean.size))
 
+    def update(self, left: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Covariance and mean of ``z`` given normal scores of all these models.
+
+        Parameters
+        ----------
+        left : ndarray of shape (..., n_models)
+            Normal scores less what was expected, for any number of hypotheses.
+
+        Returns
+        -------
+        cov : ndarray of shape (n_loadings, n_loadings)
+        told : ndarray of shape (..., n_loadings)
+            What the scores say of ``z``, before the covariance weighs it.
+        shift : ndarray of shape (..., n_loadings)
+            The mean.
+        """
+        weighted = self.loadings / self.noise[:, None]
+        precision = np.eye(self.loadings.shape[1]) + self.loadings.T @ weighted
+        cov: FloatArray = np.linalg.inv(precision).astype(np.float64)
+        told = left @ weighted
+        return cov, told, told @ cov
+
     def take(self, at: IntArray) -> "TaskPrior":
         """The rows at some positions."""
         return TaskPrior(self.mean[at], self.loadings[at], self.noise[at], self.bend[at])
@@ -150,18 +172,14 @@ def condition(
     # Density of the outcome from that of its normal score.
     log_weight -= np.log(shape.slope(normal)).sum(axis=1) + outcomes.size * np.log(spread)
     left = normal - prior.mean
-    weighted = prior.loadings / prior.noise[:, None]
-    precision = np.eye(n_loadings) + prior.loadings.T @ weighted
-    cov: FloatArray = np.linalg.inv(precision).astype(np.float64)
-    told = left @ weighted
-    shift = told @ cov
+    cov, told, shift = prior.update(left)
     log_weight -= 0.5 * ((left**2 / prior.noise).sum(axis=1) - (told * shift).sum(axis=1))
     weight = np.exp(log_weight - log_weight.max())
     kept = weight > _NEGLIGIBLE
     weight = weight[kept] / weight[kept].sum()
     center, spread, shift = center[kept], spread[kept], shift[kept]
     # The mean of z is linear in how far each outcome was from what was expected of it.
-    each = cov @ weighted.T * (weight @ left[kept])
+    each = cov @ (prior.loadings / prior.noise[:, None]).T * (weight @ left[kept])
     middle = float(weight @ center)
     scale = TaskScale(
         center=middle,

@@ -144,10 +144,7 @@ def _surprise(strengths: Strengths, task: HeldOutTask, order: np.ndarray) -> flo
         if task.normal.size < n + 2:
             break
         seen, rest = order[:n], order[n:]
-        loadings = prior.loadings[seen]
-        weighted = loadings / prior.noise[seen, None]
-        cov = np.linalg.inv(np.eye(loadings.shape[1]) + loadings.T @ weighted)
-        shift = cov @ (weighted.T @ left[seen])
+        cov, _, shift = prior.take(seen).update(left[seen])
         asked = prior.loadings[rest]
         variance = np.einsum("ij,jk,ik->i", asked, cov, asked) + prior.noise[rest]
         error = left[rest] - asked @ shift

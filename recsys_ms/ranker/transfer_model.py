@@ -22,7 +22,7 @@ from recsys_ms.cold_start.placement import Placed
 from recsys_ms.cold_start.views import TaskVectors
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray, JsonDict
-from recsys_ms.factors.bayes import FactorModel, FactorModelConfig, fit_factor_model
+from recsys_ms.factors.bayes import FactorModelConfig, fit_factor_model
 from recsys_ms.heads.design import row_design
 from recsys_ms.heads.ensemble import EnsembleHead
 from recsys_ms.history.interactions import Interactions
@@ -77,6 +77,8 @@ class ModelRows:
 class TransferModel:
     """Factors of tasks and models, and where cards place those without runs."""
 
+    _left_out: tuple[FloatArray, FloatArray] | None = None
+
     def fit(
         self,
         interactions: Interactions,
@@ -87,7 +89,6 @@ class TransferModel:
         config: FactorModelConfig,
         *,
         rng: np.random.Generator | None = None,
-        start: "TransferModel | None" = None,
     ) -> Self:
         """Learn from the training interactions: their normal scores and z-scores (n_interactions,).
 
@@ -95,8 +96,6 @@ class TransferModel:
         models without runs is learned by the heads of :class:`EnsembleHead`, which costs more than
         all else and predicts it better than the process does (timm, a fifth of the models new:
         Pearson .942 to .910).
-
-        ``start`` is an earlier model of a part of these tasks and models, to begin from.
         """
         self.task_ids, self.model_ids = interactions.task_ids, interactions.model_ids
         found = fit_factor_model(
@@ -106,12 +105,10 @@ class TransferModel:
             n_tasks=interactions.n_tasks,
             n_models=interactions.n_models,
             config=config,
-            start=None if start is None else start.aligned(self.task_ids, self.model_ids),
         )
         self.level, self.level_variance = found.level, found.level_variance
         self.loadings, self.noise = _single(found.loadings), _single(found.noise)
         self.factors = _single(found.factors)
-        self.n_rounds = found.n_rounds
         sd = np.sqrt((self.loadings**2).sum(axis=1) + self.noise)
         self.bend = _single(mean_by_model(interactions, standard) - shape.expected(self.level, sd))
         self._fit_tasks(catalog)
@@ -128,6 +125,7 @@ class TransferModel:
         cards = [_task_card(catalog, task_id) for task_id in self.task_ids]
         self._task_vectors = TaskVectors().fit(cards)
         self._task_process: CardProcess | None = None
+        self._left_out = None
         n_factors = self.factors.shape[1]
         if self._task_vectors.views and n_factors and len(cards) >= _MIN_ROWS:
             vectors = self._task_vectors(cards)
@@ -143,11 +141,10 @@ class TransferModel:
             return
         views = self._model_vectors(catalog, self.model_ids)
         target = np.column_stack([self.level, self.loadings])
-        self._target_scale = np.maximum(target.std(axis=0), 1e-6)
         self._target_center = target.mean(axis=0)
         # Popularity spreads over models more than factors do, and counts by that.
-        weighted = (target - self._target_center) / self._target_scale.max()
-        self._target_unit = float(self._target_scale.max())
+        self._target_unit = max(float(target.std(axis=0).max()), 1e-6)
+        weighted = (target - self._target_center) / self._target_unit
         self._model_process = CardProcess.fit(views, weighted)
         features = self._model_process.features(views)
         total = sum(self._model_process.variances.values())
@@ -158,21 +155,7 @@ class TransferModel:
             self._directions = axes[:kept].T / np.sqrt(total)
             self._known_directions = _single(features @ self._directions)
 
-    def aligned(self, task_ids: Sequence[str], model_ids: Sequence[str]) -> FactorModel:
-        """The factors of other tasks and models, those that are new here at 0."""
-        tasks, models = positions(self.task_ids, task_ids), positions(self.model_ids, model_ids)
-        known, at = models >= 0, np.maximum(models, 0)
-        return FactorModel(
-            level=np.where(known, self.level[at], 0.0),
-            loadings=np.where(known[:, None], self.loadings[at], 0.0),
-            noise=np.where(known, self.noise[at], 0.5),
-            factors=np.where((tasks >= 0)[:, None], self.factors[np.maximum(tasks, 0)], 0.0),
-            factor_variance=np.ones(len(task_ids)),
-            level_variance=self.level_variance,
-            n_rounds=0,
-        )
-
-    def place(self, task_id: str, card: TaskCard | None) -> tuple[FloatArray, float]:
+    def place(self, card: TaskCard | None) -> tuple[FloatArray, float]:
         """Mean (n_factors,) and variance of a task's factors before any outcome of it is known."""
         n_factors = self.factors.shape[1]
         if self._task_process is None or card is None:
@@ -185,7 +168,10 @@ class TransferModel:
         """The same for a training task, as if its own outcomes were not known."""
         if self._task_process is None:
             return np.zeros(self.factors.shape[1]), 1.0
-        mean, variance = self._task_process.predict_left_out(self._task_views, self.factors)
+        if self._left_out is None:
+            # Of all tasks at once: a request for a known one must not pay for the others.
+            self._left_out = self._task_process.predict_left_out(self._task_views, self.factors)
+        mean, variance = self._left_out
         at = self.task_ids.index(task_id)
         return mean[at], float(variance[at])
 

@@ -11,7 +11,7 @@ from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.score_table import ScoreTable
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.base import PLAIN_TASK, TaskQuery, TaskView
+from recsys_ms.ranker.base import TaskQuery, TaskView
 from recsys_ms.ranker.contributions import POPULARITY, Contributions, Source
 from recsys_ms.ranker.gp import PairProcessRanker
 from recsys_ms.ranker.names import RANKER_NAMES, make_ranker
@@ -170,7 +170,7 @@ def test_fields_of_task_and_model_are_told_apart(blocks: Interactions, cards: Ca
 
 def test_models_without_runs_are_told_by_their_card(blocks: Interactions, cards: Catalog) -> None:
     ranker = make_ranker("cards").fit(blocks, cards, rng=0)
-    (found,) = ranker.explain(PLAIN_TASK, IDS)
+    (found,) = ranker.explain(TaskView(task_id="nothing is known", card=None), IDS)
     amounts = by_source(found)
     is_cold = np.array([i not in blocks.model_ids for i in IDS])
     assert (amounts[POPULARITY] != 0.0).tolist() == (~is_cold).tolist()
