@@ -34,20 +34,22 @@ class ColumnStack:
 
     def sparse(self, n_rows: int) -> sp.csr_array:
         """All columns, shape (n_rows, n_columns)."""
-        rows, columns, values = [], [], []
         # One matrix from all entries: hundreds of one-column matrices take longer than a head.
-        for at, block in zip(self._starts(), self._blocks, strict=True):
-            if isinstance(block, np.ndarray):
-                row = np.flatnonzero(block)
-                column, value = np.zeros_like(row), block[row, 0]
-            else:
+        starts = self._starts()
+        dense = [i for i, block in enumerate(self._blocks) if isinstance(block, np.ndarray)]
+        table = np.hstack([self._blocks[i] for i in dense]) if dense else np.empty((n_rows, 0))
+        row, column = np.nonzero(table)
+        rows, columns, values = (
+            [row],
+            [np.array(starts, dtype=np.int64)[dense][column]],
+            [table[row, column]],
+        )
+        for at, block in zip(starts, self._blocks, strict=True):
+            if not isinstance(block, np.ndarray):
                 entries = block.tocoo()
-                row, column, value = entries.row, entries.col, entries.data
-            rows.append(row)
-            columns.append(column + at)
-            values.append(value)
-        if not rows:
-            return sp.csr_array((n_rows, 0))
+                rows.append(entries.row)
+                columns.append(entries.col + at)
+                values.append(entries.data)
         joined = sp.csr_array(
             (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
             shape=(n_rows, len(self.names)),

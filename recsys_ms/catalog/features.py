@@ -231,14 +231,13 @@ def card_rows(cards: Sequence[TaskCard], *, hidden: Collection[str] = ()) -> pd.
         Fields that are taken as unknown, whatever the cards say.
     """
     # A catalog of one card would cost more than the rest of a recommendation.
-    columns = {
-        name: pd.Series(
-            [None if name in hidden else getattr(card, name) for card in cards],
-            dtype="float64" if kind in NUMERIC_KINDS else object,
-        )
-        for name, kind in TASK_FIELDS.items()
-    }
-    return pd.DataFrame(columns)
+    columns: dict[str, np.ndarray] = {}
+    for name, kind in TASK_FIELDS.items():
+        column = np.empty(len(cards), dtype=np.float64 if kind in NUMERIC_KINDS else object)
+        for i, card in enumerate(cards):
+            column[i] = None if name in hidden else getattr(card, name)
+        columns[name] = column
+    return pd.DataFrame(columns, copy=False)
 
 
 def _rows_of(cards: Sequence[TaskCard] | pd.DataFrame) -> pd.DataFrame:

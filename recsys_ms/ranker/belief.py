@@ -35,6 +35,8 @@ class Belief:
     ----------
     mean : ndarray of shape (n_models,)
         Of the normal score.
+    shaped : ndarray of shape (n_models,)
+        Expected ``g(n)``.
     root : ndarray of shape (n_models, n_loadings)
         What moves models together.
     noise : ndarray of shape (n_models,)
@@ -51,6 +53,7 @@ class Belief:
     """
 
     mean: FloatArray
+    shaped: FloatArray
     root: FloatArray
     noise: FloatArray
     bend: FloatArray
@@ -64,14 +67,10 @@ class Belief:
         found: FloatArray = np.sqrt((self.root**2).sum(axis=1) + self.noise)
         return found
 
-    @cached_property
+    @property
     def value(self) -> FloatArray:
         """Expected standardised outcome, (n_models,)."""
-        return self._shaped + self.bend
-
-    @cached_property
-    def _shaped(self) -> FloatArray:
-        return self.shape.expected(self.mean, self.sd)
+        return self.shaped + self.bend
 
     @property
     def predicted(self) -> FloatArray:
@@ -105,14 +104,15 @@ class Belief:
 
     def _sides(self) -> tuple[FloatArray, FloatArray]:
         spread = self.scale.scale
-        below = spread * np.maximum(self._shaped - self.shape(self.mean - self.sd), 1e-9)
-        above = spread * np.maximum(self.shape(self.mean + self.sd) - self._shaped, 1e-9)
+        below = spread * np.maximum(self.shaped - self.shape(self.mean - self.sd), 1e-9)
+        above = spread * np.maximum(self.shape(self.mean + self.sd) - self.shaped, 1e-9)
         return np.hypot(below, self.between_sd), np.hypot(above, self.between_sd)
 
     def take(self, at: IntArray) -> "Belief":
         """The belief about the models at some positions."""
         return Belief(
             self.mean[at],
+            self.shaped[at],
             self.root[at],
             self.noise[at],
             self.bend[at],

@@ -7,15 +7,17 @@ on average; it is increasing, so that it can be turned around for outcomes that 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Final, Self
 
 import numpy as np
 
-from recsys_ms.core.types import FloatArray
+from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.history.interactions import Interactions
 
 _KNOTS: Final = np.linspace(-2.5, 2.5, 41)
+_STEP: Final = float(_KNOTS[1] - _KNOTS[0])
 #: A task with fewer models says little of the shape.
 _MIN_MODELS: Final = 5
 #: Least slope, so that the map can be turned around where many models reached the same value.
@@ -25,7 +27,7 @@ _NODES, _raw = np.polynomial.hermite_e.hermegauss(16)
 _WEIGHTS: Final = _raw / _raw.sum()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class OutcomeShape:
     """``g``, piecewise linear; beyond its knots it goes on straight.
 
@@ -70,11 +72,10 @@ class OutcomeShape:
 
     def __call__(self, normal: FloatArray) -> FloatArray:
         """Standardised outcomes at normal scores, any shape."""
-        low, high = self._ends()
-        inside = np.interp(normal, _KNOTS, self.values)
-        below = np.minimum(normal - _KNOTS[0], 0.0) * low
-        above = np.maximum(normal - _KNOTS[-1], 0.0) * high
-        found: FloatArray = inside + below + above
+        piece = _piece(normal)
+        slope, at_zero = self._lines
+        found: FloatArray = slope[piece] * normal
+        found += at_zero[piece]
         return found
 
     def inverse(self, standard: FloatArray) -> FloatArray:
@@ -88,19 +89,21 @@ class OutcomeShape:
 
     def slope(self, normal: FloatArray) -> FloatArray:
         """``g'`` at normal scores, any shape."""
-        steps = np.diff(self.values) / np.diff(_KNOTS)
-        at = np.clip(np.searchsorted(_KNOTS, normal) - 1, 0, steps.size - 1)
-        low, high = self._ends()
-        inside = steps[at]
-        found: FloatArray = np.where(
-            normal < _KNOTS[0], low, np.where(normal > _KNOTS[-1], high, inside)
-        )
+        found: FloatArray = self._lines[0][_piece(normal)]
         return found
 
     def expected(self, mean: FloatArray, sd: FloatArray) -> FloatArray:
         """``E[g(n)]`` for normal beliefs of n, shape (n_models,)."""
         found: FloatArray = self(mean[:, None] + sd[:, None] * _NODES) @ _WEIGHTS
         return found
+
+    @cached_property
+    def _lines(self) -> tuple[FloatArray, FloatArray]:
+        """Slope and value at 0 of each straight piece, those beyond the knots included."""
+        low, high = self._ends()
+        slope = np.concatenate([[low], np.diff(self.values) / _STEP, [high]])
+        left, at_left = np.append(_KNOTS[0], _KNOTS), np.append(self.values[0], self.values)
+        return slope, at_left - slope * left
 
     def _ends(self) -> tuple[float, float]:
         """Slopes beyond the knots: those of the outermost tenth."""
@@ -109,3 +112,10 @@ class OutcomeShape:
         low = float(self.values[n] - self.values[0]) / span
         high = float(self.values[-1] - self.values[-1 - n]) / span
         return low, high
+
+
+def _piece(normal: FloatArray) -> IntArray:
+    """Which straight piece each normal score is on: 0 is below the knots, then as they come."""
+    place = np.floor((normal - _KNOTS[0]) / _STEP)
+    found: IntArray = np.clip(place, -1, _KNOTS.size - 1).astype(np.int64) + 1
+    return found

@@ -113,16 +113,17 @@ class TaskPosterior:
         # Location, spread and shift of one hypothesis go together: what they leave open of an
         # outcome is less than the sum of what each leaves open.
         sd = np.sqrt((root**2).sum(axis=1) + prior.noise)
-        middle = self.shape.expected(mean, sd) + prior.bend
+        shaped = self.shape.expected(mean, sd)
         slope = self.shape.slope(mean)
         moved = (self.shift - mean_shift) @ prior.loadings.T
-        told = self.center[:, None] + self.spread[:, None] * (middle + slope * moved)
+        told = self.center[:, None] + self.spread[:, None] * (shaped + prior.bend + slope * moved)
         apart = told - self.weight @ told
         between = self.weight @ apart**2 if self.weight.size > 1 else 0.0 * mean
         if self.weight.size == 1:
             between = np.full(mean.size, self.scale.center_sd**2)
         return Belief(
             mean=mean,
+            shaped=shaped,
             root=root,
             noise=prior.noise,
             bend=prior.bend,

@@ -146,7 +146,7 @@ def _surprise(strengths: Strengths, task: HeldOutTask, order: np.ndarray) -> flo
         seen, rest = order[:n], order[n:]
         cov, _, shift = prior.take(seen).update(left[seen])
         asked = prior.loadings[rest]
-        variance = np.einsum("ij,jk,ik->i", asked, cov, asked) + prior.noise[rest]
+        variance = ((asked @ cov) * asked).sum(axis=1) + prior.noise[rest]
         error = left[rest] - asked @ shift
         found.append(float(np.mean(error**2 / variance + np.log(variance))))
     return float(np.mean(found))

@@ -40,7 +40,16 @@ def joint(mean: list[float], covariance: np.ndarray, highest: float = np.inf) ->
     root = np.linalg.cholesky(np.asarray(covariance) + 1e-14 * np.eye(len(mean)))
     scale = TaskScale(0.0, 1.0, 0.0, range=(-np.inf, highest))
     zeros = np.zeros(len(mean))
-    return Belief(np.array(mean), root, zeros + 1e-14, zeros, zeros, scale, OutcomeShape.normal())
+    return Belief(
+        np.array(mean),
+        np.array(mean),
+        root,
+        zeros + 1e-14,
+        zeros,
+        zeros,
+        scale,
+        OutcomeShape.normal(),
+    )
 
 
 def next_runs(belief: Belief, best: float | None, cost: np.ndarray, budget: Budget, **options):
