@@ -9,7 +9,7 @@ import pandas as pd
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core import columns as c
-from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.errors import DataError, UsageError, kind_of
 from recsys_ms.core.executor import EXECUTORS, Executor, SerialExecutor, make_executor
 from recsys_ms.core.types import FloatArray
 from recsys_ms.evaluation.folds import Protocol
@@ -81,7 +81,7 @@ def read_history(history: HistoryLike) -> ReadHistory:
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | dict | pd.Series):
         return ReadHistory(interactions=_reduced(_completed(_of_triplets(given))))
     hint = "; open a folder with History.open(path)" if isinstance(given, str) else ""
-    raise UsageError(f"the history is {_kind(given)}; {_WANTED}{hint}")
+    raise UsageError(f"the history is {kind_of(given)}; {_WANTED}{hint}")
 
 
 def read_protocol(protocol: str | Protocol, runs: pd.DataFrame | None) -> Protocol:
@@ -98,7 +98,7 @@ def read_protocol(protocol: str | Protocol, runs: pd.DataFrame | None) -> Protoc
     if not isinstance(given, str):
         made = " without calling it" if isinstance(given, type) else ""
         raise UsageError(
-            f"protocol is {_kind(given)}{made}; wanted a Protocol such as LeaveOneTaskOut(), or "
+            f"protocol is {kind_of(given)}{made}; wanted a Protocol such as LeaveOneTaskOut(), or "
             f"one of {', '.join(PROTOCOL_NAMES)}"
         )
     if given == Temporal.name and (runs is None or c.FINISHED_AT not in runs):
@@ -121,7 +121,7 @@ def read_catalog(catalog: Catalog | None) -> Catalog | None:
     if given is None or isinstance(given, Catalog):
         return catalog
     raise UsageError(
-        f"catalog is {_kind(given)}; wanted a Catalog, such as Catalog.from_cards(models=..., "
+        f"catalog is {kind_of(given)}; wanted a Catalog, such as Catalog.from_cards(models=..., "
         "tasks=...), or None"
     )
 
@@ -140,7 +140,7 @@ def read_executor(executor: Executor | str | None) -> Executor:
     if isinstance(executor, str):
         return make_executor(executor)
     if isinstance(given, type) or not callable(getattr(given, "map", None)):
-        raise UsageError(f"executor is {_kind(given)}; wanted an Executor, or {EXECUTORS}")
+        raise UsageError(f"executor is {kind_of(given)}; wanted an Executor, or {EXECUTORS}")
     return executor
 
 
@@ -213,7 +213,7 @@ def _of_triplets(rows: Iterable[object]) -> pd.DataFrame:
     found = []
     for at, row in enumerate(rows):
         if isinstance(row, str | bytes | dict) or not isinstance(row, Iterable):
-            raise DataError(f"row {at} of the history is {_kind(row)}; wanted {_shape()}")
+            raise DataError(f"row {at} of the history is {kind_of(row)}; wanted {_shape()}")
         parts = tuple(row)
         if len(parts) != len(_TRIPLET):
             raise DataError(f"row {at} of the history has {len(parts)} parts; wanted {_shape()}")
@@ -225,7 +225,3 @@ def _of_triplets(rows: Iterable[object]) -> pd.DataFrame:
 
 def _shape() -> str:
     return f"({', '.join(_TRIPLET)})"
-
-
-def _kind(value: object) -> str:
-    return f"{value!r:.60} of type {type(value).__name__}"

@@ -1,12 +1,13 @@
 """The public ranker: trained on a history, answers with a table, saved without pickle."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pandas as pd
 
-from recsys_ms.catalog.cards import ModelCard, TaskCard
+from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.score_table import ScoreTable
 from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
@@ -16,17 +17,24 @@ from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, JsonDict
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.ranker.answer import (
+    Asked,
     Constraints,
     answer_table,
-    asked_query,
-    candidates_of,
     explanation,
-    require_known,
+    read_question,
 )
 from recsys_ms.ranker.artifact import load_artifact, save_artifact
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
 from recsys_ms.ranker.calibrate import calibrate
 from recsys_ms.ranker.config import RankerConfig, RunTable
+from recsys_ms.ranker.inputs import (
+    CardLike,
+    Outcomes,
+    read_card,
+    read_count,
+    read_outcomes,
+    read_text,
+)
 from recsys_ms.ranker.intervals import IntervalCalibration
 from recsys_ms.ranker.known import KnownOutcomes
 from recsys_ms.ranker.manifest import trained_manifest
@@ -124,11 +132,11 @@ class Ranker:
         self,
         task: str,
         *,
-        observed: Mapping[str, float] | None = None,
-        card: TaskCard | None = None,
+        observed: Outcomes = None,
+        card: CardLike = None,
         metric: str | None = None,
         top: int | None = 10,
-        models: Sequence[str] | None = None,
+        models: Iterable[str] | None = None,
         constraints: Constraints | None = None,
     ) -> pd.DataFrame:
         """Which models to fine-tune on a task, best first.
@@ -137,17 +145,17 @@ class Ranker:
         ----------
         task : str
             A task of the history, or the name of a new one.
-        observed : mapping of model id to float, optional
+        observed : mapping or Series of model id to float, optional
             Values already reached on the task, in the metric's own unit; these models are left out
             of the answer.
-        card : TaskCard, optional
+        card : TaskCard or mapping of its fields, optional
             Description of a new task.
         metric : str, optional
             Metric of ``observed`` and of the predictions; needed only where the history has several
             and the task is new.
         top : int or None
             Number of rows, ``None`` for all.
-        models : sequence of str, optional
+        models : iterable of str, optional
             Rank these only.
         constraints : Constraints, optional
             Upper bounds and licences a model must meet.
@@ -165,29 +173,24 @@ class Ranker:
 
         Raises
         ------
+        UsageError
+            An argument that cannot be meant.
         UnknownIdError
             An id in ``models`` or ``observed`` that has neither runs nor a card.
         DataError
             No model meets the constraints, an observed value is not finite, or the history has no
             task in the metric.
         """
-        base, known = self._require_base(), self._require_known()
-        if top is not None and top < 1:
-            raise UsageError(f"recommend: top is {top}, wanted at least 1, or None for all")
-        return answer_table(
-            base=base,
-            known=known,
-            calibration=self._calibration,
-            catalog=self._catalog,
-            all_models=self.model_ids,
-            task=task,
-            observed=observed or {},
+        n_rows = read_count(top, "top", none="all models")
+        asked = self._asked(
+            task,
+            observed=observed,
             card=card,
             metric=metric,
-            top=top,
             models=models,
-            constraints=constraints or Constraints(),
+            constraints=constraints,
         )
+        return self._answer(asked, n_rows)
 
     def suggest(
         self,
@@ -195,10 +198,10 @@ class Ranker:
         *,
         budget: int | None = None,
         cost: float | None = None,
-        observed: Mapping[str, float] | None = None,
-        card: TaskCard | None = None,
+        observed: Outcomes = None,
+        card: CardLike = None,
         metric: str | None = None,
-        models: Sequence[str] | None = None,
+        models: Iterable[str] | None = None,
         constraints: Constraints | None = None,
     ) -> pd.DataFrame:
         """Which models to fine-tune next, so that the best is found soonest.
@@ -231,21 +234,25 @@ class Ranker:
             Every model was run already, no run fits into the cost, or no past run says its cost;
             and what :meth:`recommend` raises.
         """
-        base, known = self._require_base(), self._require_known()
-        require_known(self.model_ids, [*(observed or {}), *(models or ())])
-        query, _ = asked_query(base, known, task, observed or {}, card, metric)
-        allowed = candidates_of(
-            self.model_ids if models is None else models,
-            observed or {},
-            self._catalog,
-            constraints or Constraints(),
-        )
         bounds = Budget(n_runs=5 if budget is None and cost is None else budget, cost=cost)
-        runs = choose_runs(base, known, query, allowed, bounds, seed=self.config.seed)
-        chosen = runs["model_id"].tolist()
-        answer = self.recommend(
-            task, observed=observed, card=card, metric=metric, models=chosen, top=None
+        asked = self._asked(
+            task,
+            observed=observed,
+            card=card,
+            metric=metric,
+            models=models,
+            constraints=constraints,
         )
+        runs = choose_runs(
+            self._require_base(),
+            self._known,
+            asked.query,
+            asked.candidates(self._catalog),
+            bounds,
+            seed=self.config.seed,
+        )
+        chosen = runs["model_id"].tolist()
+        answer = self._answer(replace(asked, models=tuple(chosen)), None)
         table = answer.merge(runs, on="model_id").set_index("model_id").loc[chosen].reset_index()
         table["rank"] = range(1, len(table) + 1)
         return table[["rank", "model_id", *table.columns.drop(["rank", "model_id"])]]
@@ -255,8 +262,8 @@ class Ranker:
         task: str,
         model_id: str,
         *,
-        observed: Mapping[str, float] | None = None,
-        card: TaskCard | None = None,
+        observed: Outcomes = None,
+        card: CardLike = None,
         metric: str | None = None,
     ) -> pd.DataFrame:
         """What the prediction for one model is made of, exactly.
@@ -274,16 +281,9 @@ class Ranker:
             is cut to what that metric can be; where lower is better the scale is negative. Where
             ``attrs["link"]`` is ``"log"`` (a loss, an RMSE) it is the logarithm of that value.
         """
-        return explanation(
-            base=self._require_base(),
-            known=self._require_known(),
-            all_models=self.model_ids,
-            task=task,
-            model=model_id,
-            observed=observed or {},
-            card=card,
-            metric=metric,
-        )
+        model_id = read_text(model_id, "model_id")
+        asked = self._asked(task, observed=observed, card=card, metric=metric, models=[model_id])
+        return explanation(asked, model_id, base=self._require_base(), known=self._known)
 
     def predict(self, query: TaskQuery, model_ids: Sequence[str]) -> tuple[FloatArray, FloatArray]:
         """Standardised value and sort key of models on one task, each of shape (n_models,)."""
@@ -302,24 +302,29 @@ class Ranker:
         self,
         task_id: str,
         *,
-        observed: Mapping[str, float] | None = None,
-        card: TaskCard | None = None,
+        observed: Outcomes = None,
+        card: CardLike = None,
     ) -> None:
         """Remember a new task, its card and its outcomes (higher is better), without a refit.
 
         Raises
         ------
         UsageError
-            Neither outcomes nor a card, or a card of another task.
+            Neither outcomes nor a card, a card of another task, or something else in their place.
+        DataError
+            An outcome that is no finite number, or a field that a card cannot hold.
         """
-        if not observed and card is None:
+        known = self._require_known()
+        task_id = read_text(task_id, "task_id")
+        outcomes, own = read_outcomes(observed, task_id), read_card(card, task_id)
+        if not outcomes and own is None:
             raise UsageError(f"add_task({task_id!r}): give observed outcomes, a card, or both")
-        if card is not None:
-            if card.task_id != task_id:
-                raise UsageError(f"add_task({task_id!r}): the card is of task {card.task_id!r}")
-            self._replace_catalog(self._catalog.with_tasks([card]))
-        if observed:
-            self._known = self._require_known().with_task(task_id, observed)
+        if own is not None:
+            if own.task_id != task_id:
+                raise UsageError(f"add_task({task_id!r}): the card is of task {own.task_id!r}")
+            self._replace_catalog(self._catalog.with_tasks([own]))
+        if outcomes:
+            self._known = known.with_task(task_id, outcomes)
 
     def save(self, folder: str | Path, *, manifest: Mapping[str, object] | None = None) -> None:
         """Write the ranker to a new folder (layout: :mod:`recsys_ms.ranker.artifact`).
@@ -373,6 +378,19 @@ class Ranker:
         ranker._base = base
         ranker.manifest = manifest
         return ranker
+
+    def _asked(self, task: str, **told: Any) -> Asked:
+        return read_question(self._require_base(), self._known, self.model_ids, task, **told)
+
+    def _answer(self, asked: Asked, top: int | None) -> pd.DataFrame:
+        return answer_table(
+            asked,
+            base=self._require_base(),
+            known=self._known,
+            calibration=self._calibration,
+            catalog=self._catalog,
+            top=top,
+        )
 
     def _maker(self, progress: Progress) -> Callable[[], BaseRanker]:
         def make() -> BaseRanker:
