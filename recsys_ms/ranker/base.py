@@ -348,8 +348,7 @@ class BaseRanker(Configured, ABC):
         NotSavableError
             It does not.
         """
-        by_hand = [getattr(cls, n) is not getattr(BaseRanker, n) for n in ("_state", "_restore")]
-        if not (all(by_hand) or (declares(cls) and not any(by_hand)) or cls.learns_nothing):
+        if not (declares(cls) or cls.learns_nothing):
             raise NotSavableError(
                 f"{cls.__name__} cannot be saved: it does not say what it learned. It can be "
                 "fitted and back-tested as it is; to publish it annotate what _fit sets as "
@@ -369,7 +368,7 @@ class BaseRanker(Configured, ABC):
         """
         self._require_fitted()
         # First, since it names the attribute.
-        own = self._state()
+        own = learned_state(self)
         self.require_savable()
         return State(
             values={
@@ -396,7 +395,7 @@ class BaseRanker(Configured, ABC):
         ranker._catalog = catalog
         ranker._scale_prior = ScalePrior.from_state(state.children["scale"])
         ranker._residual_sd = float(state.values["residual_sd"])
-        ranker._restore(state.children["own"])
+        restore_learned(ranker, state.children["own"])
         ranker._fitted = True
         return ranker
 
@@ -408,14 +407,6 @@ class BaseRanker(Configured, ABC):
 
     def _derive(self) -> None:
         """Work out what is not stored; :attr:`config`, catalog and what was learned are there."""
-
-    def _state(self) -> State:
-        """What was learned, as plain data: unless written by hand, what the class declares."""
-        return learned_state(self)
-
-    def _restore(self, state: State) -> None:
-        """Take back what :meth:`_state` gave; :attr:`config` and the catalog are there already."""
-        restore_learned(self, state)
 
 
 def _popularity_residual_sd(interactions: Interactions) -> float:
