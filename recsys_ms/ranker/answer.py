@@ -166,6 +166,7 @@ def answer_table(
     calibration: IntervalCalibration,
     catalog: Catalog,
     top: int | None,
+    reasons: bool,
 ) -> pd.DataFrame:
     """Build the table that :meth:`recsys_ms.Ranker.recommend` documents."""
     query, sign, candidates = asked.query, asked.sign, asked.candidates(catalog)
@@ -202,7 +203,8 @@ def answer_table(
         table[name] = cards[name].to_numpy(dtype=np.float64, na_value=np.nan)
     table["cost_gpu_seconds"] = [costs.get(model, np.nan) for model in chosen]
     near = nearest_tasks(base, view)
-    table["reasons"] = reasons_of(base, view, chosen, known=known, catalog=catalog, near=near)
+    if reasons:
+        table["reasons"] = reasons_of(base, view, chosen, known=known, catalog=catalog, near=near)
     table.attrs["nearest_tasks"] = [asdict(task) for task in near]
     return table
 

@@ -1,6 +1,6 @@
 """What a person tells a ranker, in every form that they would try, and refused in one place."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Container, Iterable, Mapping, Set
 from difflib import get_close_matches
 from math import isfinite
 from typing import Any, Final, TypeAlias
@@ -82,6 +82,29 @@ def read_models(given: object) -> tuple[str, ...] | None:
     return tuple(sorted(found)) if isinstance(given, Set) else found
 
 
+def read_tasks(given: object) -> dict[str, TaskCard | None]:
+    """Tasks of any iterable of ids and cards, in its order, each with its card where it is one.
+
+    Raises
+    ------
+    UsageError
+        One text, something that is neither, a task twice, or no task.
+    """
+    wanted = "wanted a list of task ids, or of cards"
+    if isinstance(given, str | bytes | Mapping | pd.DataFrame) or not isinstance(given, Iterable):
+        raise UsageError(f"tasks is {kind_of(given)}; {wanted}")
+    found: dict[str, TaskCard | None] = {}
+    for each in given:
+        card = each if isinstance(each, TaskCard) else None
+        task_id = read_text(each if card is None else card.task_id, "a task in tasks")
+        if task_id in found:
+            raise UsageError(f"tasks has {task_id!r} twice; give each once")
+        found[task_id] = card
+    if not found:
+        raise UsageError(f"tasks is empty; {wanted}")
+    return found
+
+
 def read_outcomes(given: object, task_id: str) -> dict[str, float]:
     """Outcomes by model id, from a mapping or a Series; none from ``None``.
 
@@ -109,6 +132,29 @@ def read_outcomes(given: object, task_id: str) -> dict[str, float]:
         read_text(model_id, f"{where}: a model id in observed"): _outcome(value, model_id, where)
         for model_id, value in given.items()
     }
+
+
+def read_reached(given: object, tasks: Container[str]) -> Mapping[str, Outcomes]:
+    """Outcomes of some of the tasks, by task id; none from ``None``.
+
+    Raises
+    ------
+    UsageError
+        Something else, or a task that is not asked about.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise UsageError(
+            f"observed is {kind_of(given)}; wanted outcomes by task id, such as "
+            "{'birds': {'resnet50': 0.91}}"
+        )
+    for task_id in given:
+        if task_id not in tasks:
+            raise UsageError(
+                f"observed has outcomes of task {task_id!r}, which is not among the tasks; add it"
+            )
+    return given
 
 
 def _outcome(value: object, model_id: object, where: str) -> float:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-from recsys_ms.catalog.cards import ModelCard
+from recsys_ms.catalog.cards import ModelCard, TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.score_table import ScoreTable
 from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
@@ -32,7 +32,10 @@ from recsys_ms.ranker.inputs import (
     Outcomes,
     read_card,
     read_count,
+    read_models,
     read_outcomes,
+    read_reached,
+    read_tasks,
     read_text,
 )
 from recsys_ms.ranker.intervals import IntervalCalibration
@@ -138,6 +141,7 @@ class Ranker:
         top: int | None = 10,
         models: Iterable[str] | None = None,
         constraints: Constraints | None = None,
+        reasons: bool = True,
     ) -> pd.DataFrame:
         """Which models to fine-tune on a task, best first.
 
@@ -159,6 +163,8 @@ class Ranker:
             Rank these only.
         constraints : Constraints, optional
             Upper bounds and licences a model must meet.
+        reasons : bool
+            Whether to say why, which takes most of the time of an answer.
 
         Returns
         -------
@@ -169,7 +175,7 @@ class Ranker:
             (what the history holds for this pair, NaN if none), ``transfer_score``, ``meta_score``
             (standardised, higher is better, NaN if the ranker has no such part), ``n_tasks`` (tasks
             the model was run on), ``n_parameters``, ``gmacs``, ``cost_gpu_seconds`` (mean of past
-            runs), ``reasons`` (tuple of str).
+            runs), ``reasons`` (tuple of str; no such column where they are not asked for).
 
         Raises
         ------
@@ -190,7 +196,62 @@ class Ranker:
             models=models,
             constraints=constraints,
         )
-        return self._answer(asked, n_rows)
+        return self._answer(asked, n_rows, reasons=reasons)
+
+    def recommend_many(
+        self,
+        tasks: Iterable[str | TaskCard],
+        *,
+        observed: Mapping[str, Outcomes] | None = None,
+        metric: str | None = None,
+        top: int | None = 10,
+        models: Iterable[str] | None = None,
+        constraints: Constraints | None = None,
+        reasons: bool = True,
+    ) -> pd.DataFrame:
+        """Which models to fine-tune on each of several tasks: what :meth:`recommend` says of each.
+
+        Parameters
+        ----------
+        tasks : iterable of str or TaskCard
+            Tasks of the history, names of new ones, or their cards; each once.
+        observed : mapping of task id to outcomes, optional
+            What was reached on some of the tasks, each as for :meth:`recommend`.
+        metric, top, models, constraints, reasons
+            As for :meth:`recommend`, and the same for all tasks.
+
+        Returns
+        -------
+        DataFrame
+            ``task_id``, then the columns of :meth:`recommend`: the rows of each task, in the order
+            of ``tasks``. ``attrs["nearest_tasks"]`` has those of each task, by its id.
+
+        Raises
+        ------
+        UsageError
+            No task, one task twice, something that is none, or outcomes of a task that is not
+            asked about; and what :meth:`recommend` raises.
+        """
+        cards = read_tasks(tasks)
+        reached = read_reached(observed, cards)
+        chosen = read_models(models)
+        answers = {
+            task: self.recommend(
+                task,
+                observed=reached.get(task),
+                card=card,
+                metric=metric,
+                top=top,
+                models=chosen,
+                constraints=constraints,
+                reasons=reasons,
+            )
+            for task, card in cards.items()
+        }
+        near = {task: answer.attrs.pop("nearest_tasks") for task, answer in answers.items()}
+        table = pd.concat(answers, names=["task_id"]).reset_index("task_id").reset_index(drop=True)
+        table.attrs["nearest_tasks"] = near
+        return table
 
     def suggest(
         self,
@@ -252,7 +313,7 @@ class Ranker:
             seed=self.config.seed,
         )
         chosen = runs["model_id"].tolist()
-        answer = self._answer(replace(asked, models=tuple(chosen)), None)
+        answer = self._answer(replace(asked, models=tuple(chosen)), None, reasons=True)
         table = answer.merge(runs, on="model_id").set_index("model_id").loc[chosen].reset_index()
         table["rank"] = range(1, len(table) + 1)
         return table[["rank", "model_id", *table.columns.drop(["rank", "model_id"])]]
@@ -382,7 +443,7 @@ class Ranker:
     def _asked(self, task: str, **told: Any) -> Asked:
         return read_question(self._require_base(), self._known, self.model_ids, task, **told)
 
-    def _answer(self, asked: Asked, top: int | None) -> pd.DataFrame:
+    def _answer(self, asked: Asked, top: int | None, *, reasons: bool) -> pd.DataFrame:
         return answer_table(
             asked,
             base=self._require_base(),
@@ -390,6 +451,7 @@ class Ranker:
             calibration=self._calibration,
             catalog=self._catalog,
             top=top,
+            reasons=reasons,
         )
 
     def _maker(self, progress: Progress) -> Callable[[], BaseRanker]:
