@@ -2,7 +2,8 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias, TypeGuard
@@ -70,6 +71,30 @@ class CopyOf:
     def __call__(self) -> Any:
         """One copy."""
         return copy.deepcopy(self.prototype)
+
+
+class RankerFailedError(RecsysError):
+    """A ranker raised something; its cause is what."""
+
+    @property
+    def slip(self) -> BaseException | None:
+        """What it did not raise on purpose: most often a slip, and its traceback shows where."""
+        return None if isinstance(self.__cause__, RecsysError) else self.__cause__
+
+
+@contextmanager
+def asking(step: str) -> Iterator[None]:
+    """Whatever a ranker raises while it is asked is a failure of its own, and ends no other.
+
+    Raises
+    ------
+    RankerFailedError
+        It raised something.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise RankerFailedError(f"{step}: {type(error).__name__}: {error}") from error
 
 
 def by_name(name: str) -> BaseRanker:

@@ -144,6 +144,48 @@ def test_beliefs_of_a_plain_ranker_cannot_be_kept():
         run({"mine": Mine}, keep=["theirs"])
 
 
+class Slips(Mine):
+    """Fails with some error, as code does that was written in an evening."""
+
+    def __init__(self, error, *, at):
+        super().__init__()
+        self.error, self.at = error, at
+
+    def fit(self, interactions, catalog, *, rng):
+        if self.at == "fit":
+            raise self.error
+        super().fit(interactions, catalog, rng=rng)
+
+    def predict(self, query, model_ids):
+        if query.task_id == "task-1":
+            raise self.error
+        return super().predict(query, model_ids)
+
+
+@pytest.mark.parametrize("at", ["fit", "predict"])
+@pytest.mark.parametrize(
+    "kind", [AssertionError, AttributeError, NameError, OSError, StopIteration, TypeError]
+)
+def test_whatever_a_ranker_raises_ends_nothing(kind, at, caplog):
+    result = run({"slips": Slips(kind("oops"), at=at), "mine": Mine})
+    failed = {(x.ranker, x.fold, x.task_id, x.failure) for x in result.failures}
+    tasks = HISTORY.task_ids if at == "fit" else ["task-1"]
+    assert failed == {("slips", task, task, f"{at}: {kind.__name__}: oops") for task in tasks}
+    np.testing.assert_array_equal(scores(result, "mine"), scores(run({"mine": Mine}), "mine"))
+    told = caplog.records[0]
+    assert "ranker slips failed on" in told.getMessage()
+    assert f"{at}: {kind.__name__}: oops" in told.getMessage()
+    # A slip is looked for where it happened.
+    assert told.exc_info is not None
+    assert told.exc_info[1].__traceback__ is not None
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_who_ends_the_program_ends_it(kind):
+    with pytest.raises(kind):
+        run({"slips": Slips(kind(), at="predict")})
+
+
 class Meddler(Mine):
     """Adds to what it is told was observed."""
 
