@@ -26,7 +26,6 @@ from recsys_ms.evaluation.contestants import (
 )
 from recsys_ms.evaluation.folds import Fold, HeldOut, Protocol
 from recsys_ms.evaluation.inputs import (
-    HistoryLike,
     read_catalog,
     read_executor,
     read_history,
@@ -49,6 +48,7 @@ from recsys_ms.evaluation.result import (
     LeftOut,
     no_predictions,
 )
+from recsys_ms.history.forms import HistoryLike
 from recsys_ms.ranker.base import BaseRanker, Prediction
 from recsys_ms.ranker.calibrate import calibrate
 from recsys_ms.ranker.intervals import IntervalCalibration
@@ -107,10 +107,11 @@ def backtest(
 
     Parameters
     ----------
-    history : History, Interactions, DataFrame or list of triplets
+    history : History, Interactions, DataFrame, Series, mapping or iterable of triplets
         The whole history; the protocol takes it apart. A frame has the columns ``task_id``,
         ``model_id`` and ``value``, and may have those of runs (``metric``, ``direction``,
-        ``status``, ``finished_at``); a triplet is (task, model, value), higher is better.
+        ``status``, ``finished_at``); a triplet is (task, model, value), higher is better. Other
+        forms are those of :func:`recsys_ms.history.forms.as_runs`.
     rankers : mapping of str to ranker, or sequence of rankers
         A ranker is a name or variant known to ``make_ranker`` (``nmf``, ``nmf:8``), an unfitted
         instance (each fold gets a copy), a class, or a function without arguments that makes one.

@@ -15,7 +15,7 @@ from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, JsonDict
-from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.forms import HistoryLike, is_run_table
 from recsys_ms.ranker.answer import (
     Asked,
     Constraints,
@@ -26,7 +26,7 @@ from recsys_ms.ranker.answer import (
 from recsys_ms.ranker.artifact import load_artifact, save_artifact
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
 from recsys_ms.ranker.calibrate import calibrate
-from recsys_ms.ranker.config import RankerConfig, RunTable
+from recsys_ms.ranker.config import RankerConfig
 from recsys_ms.ranker.inputs import (
     CardLike,
     Outcomes,
@@ -71,7 +71,7 @@ class Ranker:
 
     def fit(
         self,
-        history: RunTable | Interactions | pd.DataFrame,
+        history: HistoryLike,
         catalog: Catalog | None = None,
         *,
         progress: Progress = NO_PROGRESS,
@@ -80,8 +80,9 @@ class Ranker:
 
         Parameters
         ----------
-        history : History, Interactions or DataFrame of runs
-            Where the outcomes come from. The version of a :class:`History` is recorded.
+        history : History, Interactions, DataFrame, Series, mapping or iterable of triplets
+            Where the outcomes come from (:func:`recsys_ms.history.forms.as_runs`). The version of a
+            :class:`History` is recorded.
         catalog : Catalog, optional
             Cards of models and tasks, including models that have no run yet.
         progress : Progress
@@ -89,6 +90,8 @@ class Ranker:
 
         Raises
         ------
+        UsageError
+            Something that is no history.
         DataError
             No finished run, or two metrics for a task and no choice between them.
         """
@@ -108,7 +111,7 @@ class Ranker:
         )
         self._known = KnownOutcomes.of(interactions)
         self._base = base
-        version = None if isinstance(history, Interactions | pd.DataFrame) else history.version
+        version = history.version if is_run_table(history) else None
         self.manifest = trained_manifest(self.config, interactions, base, history_version=version)
         return self
 

@@ -350,6 +350,15 @@ def test_histories_in_every_form(tmp_path):
         "triplets": frame,
         "indexed": frame.set_index(["task_id", "model_id"]),
         "nullable": frame.convert_dtypes(),
+        "wide": frame.pivot(index="task_id", columns="model_id", values="value"),
+        "wide by model": frame.pivot(index="model_id", columns="task_id", values="value"),
+        "series": frame.set_index(["task_id", "model_id"])["value"],
+        "series by model": frame.set_index(["model_id", "task_id"])["value"],
+        "nested": {
+            task: dict(zip(own["model_id"], own["value"], strict=True))
+            for task, own in frame.groupby("task_id")
+        },
+        "pairs": {(task, model): value for task, model, value in rows},
         "list": rows,
         "generator": (list(row) for row in rows),
         "NumPy": [(t, m, np.float32(v)) for t, m, v in rows],
@@ -387,8 +396,13 @@ def test_a_given_frame_is_not_changed():
     [
         ("runs.csv", UsageError, "'runs.csv' of type str; wanted a History.*History.open"),
         (None, UsageError, "the history is None"),
-        ({"task": {"model": 1.0}}, UsageError, "of type dict; wanted a History"),
-        (pd.Series([1.0]), UsageError, "of type Series"),
+        (3, UsageError, "the history is 3 of type int; wanted a History"),
+        (History, UsageError, "the history is .*History.* of type type"),
+        ({"task": 1.0}, DataError, "1.0 of type float for 'task'; wanted values by model id"),
+        ({}, DataError, "the history has no row"),
+        ({"task": {"model": "good"}}, DataError, "values are no numbers"),
+        (pd.Series([1.0]), UsageError, "of type Series with an index of 1 level"),
+        (pd.DataFrame({"m": ["x"]}, index=["t"]), DataError, "lacks the column 'task_id'"),
         ([], DataError, "the history has no row"),
         ([("t", "m")], DataError, "row 0 of the history has 2 parts; wanted .task_id"),
         (["abc"], DataError, "row 0 of the history is 'abc' of type str"),
