@@ -17,6 +17,7 @@ from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import RecsysError
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.types import FloatArray
+from recsys_ms.evaluation.contestants import RankerFailedError, asking
 from recsys_ms.evaluation.folds import HeldOut, hold_out_models
 from recsys_ms.evaluation.metrics import SECONDS, task_metrics, undefined_metrics
 from recsys_ms.evaluation.result import BacktestResult, Cell
@@ -151,12 +152,14 @@ def _cells(
         started = time.perf_counter()
         failure = None
         try:
-            value, order = _answer(ranker, query, each.model_ids)
+            with asking("predict"):
+                value, order = _answer(ranker, query, each.model_ids)
             scores = task_metrics(Prediction(value, order), each.outcomes)
             scores[SECONDS] = fit_seconds + time.perf_counter() - started
-        except (RecsysError, ArithmeticError, LookupError, RuntimeError, ValueError) as error:
-            _log.warning("%s failed on the newer outcomes of %s: %s", name, query.task_id, error)
-            failure, scores = f"predict: {type(error).__name__}: {error}", undefined_metrics()
+        except RankerFailedError as failed:
+            told = name, query.task_id, failed
+            _log.warning("%s failed on newer outcomes of %s: %s", *told, exc_info=failed.slip)
+            failure, scores = str(failed), undefined_metrics()
         cells.append(
             Cell(
                 ranker=name,

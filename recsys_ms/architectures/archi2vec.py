@@ -200,8 +200,10 @@ class Archi2Vec:
         try:
             restored = cls(_config(about["config"]))
             inner = {k.removeprefix("encoder."): v for k, v in arrays.items() if k != "centers"}
+            # Of an early file the arrays are told by their names alone.
+            values = {**{name: {"array": name} for name in inner}, **about["encoder"]}
             restored._encoder = _ENCODERS[restored.config.encoder].from_state(
-                State(values=about["encoder"], arrays=inner)
+                State(values=values, arrays=inner)
             )
             restored._centers = np.asarray(arrays["centers"], dtype=np.float64)
         except (KeyError, TypeError) as error:

@@ -7,19 +7,20 @@ from typing import Any, ClassVar, Final, Self
 import networkx as nx
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 
 from recsys_ms.architectures.subtrees import View, Words, graph_words
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.optional import require
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Derived, Learned, Stateful
 from recsys_ms.core.types import FloatArray, IntArray
 
 _STEPS: Final = 50
 _TOLERANCE: Final = 1e-9
 
 
-class Encoder(ABC):
+class Encoder(Stateful, ABC):
     """Words to vectors; a vector depends on its own words and on what was learned, nothing else."""
 
     name: ClassVar[str]
@@ -37,15 +38,6 @@ class Encoder(ABC):
     @abstractmethod
     def encode(self, document: Any) -> FloatArray | None:
         """Vector of a prepared architecture, shape (n_dims,); ``None`` where nothing is known."""
-
-    @abstractmethod
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs."""
-
-    @classmethod
-    @abstractmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore a fitted encoder."""
 
 
 class ParagraphVectors(Encoder):
@@ -74,8 +66,15 @@ class ParagraphVectors(Encoder):
     n_noise: ClassVar[int] = 512
     penalty: ClassVar[float] = 10.0
 
+    epochs: Learned[int]
+    n_negative: Learned[int]
+    words: Learned[IntArray]
+    vectors: Learned[NDArray[np.float32]]
+    noise: Learned[IntArray]
+    _codes: Derived[Words]
+
     def __init__(self, epochs: int = 30, n_negative: int = 5) -> None:
-        self._epochs, self._n_negative = epochs, n_negative
+        self.epochs, self.n_negative = epochs, n_negative
 
     def fit(self, documents: Sequence[Any], n_dims: int, seed: int) -> Self:
         """Train word vectors with gensim.
@@ -101,8 +100,8 @@ class ParagraphVectors(Encoder):
             texts,
             dm=0,
             vector_size=n_dims,
-            epochs=self._epochs,
-            negative=self._n_negative,
+            epochs=self.epochs,
+            negative=self.n_negative,
             hs=0,
             sample=0,
             min_count=self.min_graphs,
@@ -121,10 +120,15 @@ class ParagraphVectors(Encoder):
         counts = np.array([trained.wv.get_vecattr(key, "count") for key in keys], dtype=np.float64)
         share = np.cumsum(counts[order] ** trained.ns_exponent)
         middles = (np.arange(self.n_noise) + 0.5) / self.n_noise
-        self._words = words[order]
-        self._vectors = trained.syn1neg[order].astype(np.float32)
-        self._noise = np.searchsorted(share / share[-1], middles)
+        # safetensors has no unsigned 64-bit integers in every version.
+        self.words = words[order].view(np.int64)
+        self.vectors = trained.syn1neg[order].astype(np.float32)
+        self.noise = np.searchsorted(share / share[-1], middles)
+        self._derive()
         return self
+
+    def _derive(self) -> None:
+        self._codes = self.words.view(np.uint64)
 
     @staticmethod
     def code(text: str) -> int:
@@ -133,11 +137,11 @@ class ParagraphVectors(Encoder):
 
     def encode(self, document: Any) -> FloatArray | None:
         """Vector that maximises the objective of a graph's words."""
-        known = self._vectors[_positions(self._words, document)].astype(np.float64)
+        known = self.vectors[_positions(self._codes, document)].astype(np.float64)
         if not len(known):
             return None
-        noise = self._vectors[self._noise].astype(np.float64)
-        weight = self._n_negative * len(known) / len(noise)
+        noise = self.vectors[self.noise].astype(np.float64)
+        weight = self.n_negative * len(known) / len(noise)
         vector = np.zeros(known.shape[1])
         value = -np.inf
         for _ in range(_STEPS):
@@ -166,27 +170,6 @@ class ParagraphVectors(Encoder):
         against = -weight * np.logaddexp(0.0, noise @ vector).sum()
         return float(fit + against - self.penalty / 2 * vector @ vector)
 
-    def state(self) -> State:
-        """Word vectors and settings."""
-        return State(
-            values={"epochs": self._epochs, "n_negative": self._n_negative},
-            # safetensors has no unsigned 64-bit integers in every version.
-            arrays={
-                "words": self._words.view(np.int64),
-                "vectors": self._vectors,
-                "noise": self._noise.astype(np.int64),
-            },
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore the word vectors."""
-        restored = cls(int(state.values["epochs"]), int(state.values["n_negative"]))
-        restored._words = np.asarray(state.arrays["words"], dtype=np.int64).view(np.uint64)
-        restored._vectors = np.asarray(state.arrays["vectors"], dtype=np.float32)
-        restored._noise = np.asarray(state.arrays["noise"], dtype=np.int64)
-        return restored
-
 
 class HashedSvd(Encoder):
     """Words hashed into buckets, weighted by rarity, and a truncated SVD: nothing is trained.
@@ -196,6 +179,9 @@ class HashedSvd(Encoder):
 
     name: ClassVar[str] = "svd"
     n_buckets: ClassVar[int] = 1 << 15
+
+    weights: Learned[FloatArray]
+    components: Learned[NDArray[np.float32]]
 
     def fit(self, documents: Sequence[Any], n_dims: int, seed: int) -> Self:
         """Decompose the graphs' buckets.
@@ -213,40 +199,28 @@ class HashedSvd(Encoder):
         rows = [np.unique(self._buckets(words)) for words in documents]
         n_graphs = np.bincount(np.concatenate(rows), minlength=self.n_buckets)
         rarity = np.log(len(rows) / np.maximum(n_graphs, 1))
-        self._weights = np.where(n_graphs > 1, rarity, 0.0)
+        self.weights = np.where(n_graphs > 1, rarity, 0.0)
         ends = np.cumsum([0, *(row.size for row in rows)])
         columns = np.concatenate(rows)
         shape = (len(rows), self.n_buckets)
-        table = sp.csr_array((self._weights[columns], columns, ends), shape=shape)
+        table = sp.csr_array((self.weights[columns], columns, ends), shape=shape)
         lengths = np.sqrt(table.multiply(table).sum(axis=1))
         table = sp.diags_array(1 / np.maximum(lengths, np.finfo(float).tiny)) @ table
         svd = TruncatedSVD(n_dims, algorithm="arpack", random_state=seed).fit(table)
-        self._components = svd.components_.T.astype(np.float32)
+        self.components = svd.components_.T.astype(np.float32)
         return self
 
     def encode(self, document: Any) -> FloatArray | None:
         """Project a graph's buckets."""
         buckets = np.unique(self._buckets(document))
-        weights = self._weights[buckets]
+        weights = self.weights[buckets]
         if not weights.any():
             return None
-        projected: FloatArray = (weights / np.linalg.norm(weights)) @ self._components[buckets]
+        projected: FloatArray = (weights / np.linalg.norm(weights)) @ self.components[buckets]
         return projected.astype(np.float64)
 
     def _buckets(self, words: Words) -> IntArray:
         return (words % np.uint64(self.n_buckets)).astype(np.int64)
-
-    def state(self) -> State:
-        """Weights of buckets and components."""
-        return State(arrays={"weights": self._weights, "components": self._components})
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore weights and components."""
-        restored = cls()
-        restored._weights = np.asarray(state.arrays["weights"], dtype=np.float64)
-        restored._components = np.asarray(state.arrays["components"], dtype=np.float32)
-        return restored
 
 
 def _positions(known: Words, words: Words) -> IntArray:

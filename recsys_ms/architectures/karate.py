@@ -15,6 +15,7 @@ import numpy as np
 from recsys_ms.architectures.encoders import ParagraphVectors
 from recsys_ms.architectures.subtrees import LAYER, View, Words
 from recsys_ms.core.errors import MissingExtraError, UsageError
+from recsys_ms.core.state import Derived
 from recsys_ms.core.types import FloatArray
 
 _ROUNDS: Final = 2
@@ -28,6 +29,8 @@ class KarateVectors(ParagraphVectors):
     """
 
     name: ClassVar[str] = "karateclub"
+    #: Vectors of training, as karateclub gives them.
+    trained_: Derived[FloatArray]
 
     def prepare(self, architecture: Any, views: Sequence[View]) -> Any:
         """Graph as karateclub wants it: undirected, nodes numbered from 0, texts as ``feature``.
@@ -61,7 +64,6 @@ class KarateVectors(ParagraphVectors):
             wl_iterations=_ROUNDS, attributed=True, dimensions=n_dims, workers=1, seed=seed
         )
         graph2vec.fit(list(documents))
-        #: Vectors of training, as karateclub gives them.
         self.trained_ = np.asarray(graph2vec.get_embedding(), dtype=np.float64)
         return self.take(graph2vec.model)
 

@@ -31,9 +31,17 @@ def is_unknown(value: object) -> bool:
 
 
 def coerced(value: Any, kind: FieldKind) -> Any:
-    """``value`` of a frame, Parquet or JSON table as the card field holds it; None if unknown."""
+    """``value`` of a frame, Parquet or JSON table as the card field holds it; None if unknown.
+
+    Raises
+    ------
+    DataError
+        One text where the field holds several.
+    """
     if is_unknown(value):
         return {} if kind == "traits" else None
+    if kind in ("vector", "names") and isinstance(value, str):
+        raise DataError(f"a card's {kind} are the text {value!r}; wanted a list")
     if kind == "count":
         return int(value)
     if kind in NUMERIC_KINDS:

@@ -77,3 +77,8 @@ class MissingExtraError(RecsysError, ImportError):
     """An optional dependency is not installed."""
 
     exit_code: ClassVar[int] = EXIT_MISSING_EXTRA
+
+
+def kind_of(value: object) -> str:
+    """A value that was given in place of another, as messages say it: cut short, with its type."""
+    return f"{' '.join(repr(value).split()):.60} of type {type(value).__name__}"

@@ -16,8 +16,9 @@ A class says once, where it annotates its attributes, what it learned::
 
 and has :meth:`Stateful.state` and :meth:`Stateful.from_state`. Of a dataclass every field counts as
 learned, and nothing needs to be said. What is stored describes itself, so that tuples, dicts (in
-their order) and arrays (with their type) come back as what they were. An object comes back as one
-of the classes that the annotation names, or a subclass of theirs that is loaded: a file names
+their order) and arrays (with their type) come back as what they were; an array is stored in single
+precision, or in integers of half the width, where that keeps every value. An object comes back as
+one of the classes that the annotation names, or a subclass of theirs that is loaded: a file names
 classes and imports none.
 """
 
@@ -258,6 +259,18 @@ def _is_sparse(cls: type) -> bool:
     return all(hasattr(cls, name) for name in ("tocsr", "nnz", "has_canonical_format"))
 
 
+#: What is stored in place of a type where it keeps every value.
+_NARROWER: Final[Mapping[str, type[np.generic]]] = {"float64": np.float32, "int64": np.int32}
+
+
+def _narrowed(value: NDArray[Any]) -> NDArray[Any]:
+    if value.dtype.name not in _NARROWER:
+        return value
+    with np.errstate(over="ignore"):
+        kept = value.astype(_NARROWER[value.dtype.name])
+    return kept if np.array_equal(kept, value, equal_nan=True) else value
+
+
 class _Writer:
     """Turns the attributes of an object into JSON that names its arrays, texts and children."""
 
@@ -294,8 +307,9 @@ class _Writer:
     def _array(self, value: NDArray[Any], at: str) -> Any:
         if value.dtype.kind not in "biuf":
             self._refuse(at, f"an array of {value.dtype}, wanted numbers")
-        self.arrays[at] = value
-        return {"array": at}
+        kept = _narrowed(value)
+        self.arrays[at] = kept
+        return {"array": at} if kept is value else {"array": at, "dtype": value.dtype.name}
 
     def _object(self, value: Any, at: str, types: tuple[type, ...]) -> Any:
         cls = type(value)
@@ -348,6 +362,8 @@ class _Reader:
                 return tuple(self._read(items, types))
             case {"dict": pairs}:
                 return dict(self._read(pairs, types))
+            case {"array": at, "dtype": dtype}:
+                return self._state.arrays[at].astype(dtype)
             case {"array": at}:
                 return self._state.arrays[at]
             case {"object": name}:

@@ -5,13 +5,12 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.errors import DataError, RecsysError
+from recsys_ms.core.errors import DataError
 from recsys_ms.core.executor import Executor
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
@@ -19,13 +18,14 @@ from recsys_ms.evaluation.bootstrap import N_DRAWS
 from recsys_ms.evaluation.contestants import (
     Contestants,
     RankerFactory,
+    RankerFailedError,
     as_prediction,
+    asking,
     contestants,
     refuse_what_stays,
 )
 from recsys_ms.evaluation.folds import Fold, HeldOut, Protocol
 from recsys_ms.evaluation.inputs import (
-    HistoryLike,
     read_catalog,
     read_executor,
     read_history,
@@ -48,21 +48,12 @@ from recsys_ms.evaluation.result import (
     LeftOut,
     no_predictions,
 )
+from recsys_ms.history.forms import HistoryLike
 from recsys_ms.ranker.base import BaseRanker, Prediction
 from recsys_ms.ranker.calibrate import calibrate
 from recsys_ms.ranker.intervals import IntervalCalibration
 
 _log = logging.getLogger(__name__)
-
-#: What a ranker may raise on a fold without ending the back-test of the others.
-_RANKER_ERRORS: Final = (
-    RecsysError,
-    ArithmeticError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +107,11 @@ def backtest(
 
     Parameters
     ----------
-    history : History, Interactions, DataFrame or list of triplets
+    history : History, Interactions, DataFrame, Series, mapping or iterable of triplets
         The whole history; the protocol takes it apart. A frame has the columns ``task_id``,
         ``model_id`` and ``value``, and may have those of runs (``metric``, ``direction``,
-        ``status``, ``finished_at``); a triplet is (task, model, value), higher is better.
+        ``status``, ``finished_at``); a triplet is (task, model, value), higher is better. Other
+        forms are those of :func:`recsys_ms.history.forms.as_runs`.
     rankers : mapping of str to ranker, or sequence of rankers
         A ranker is a name or variant known to ``make_ranker`` (``nmf``, ``nmf:8``), an unfitted
         instance (each fold gets a copy), a class, or a function without arguments that makes one.
@@ -157,7 +149,8 @@ def backtest(
     Returns
     -------
     BacktestResult
-        A ranker that fails on a fold scores NaN there and the reason is kept in ``failures``.
+        A ranker that fails on a fold, whatever it raises, scores NaN there; ``failures`` says with
+        what, on which task and fold. The log has the traceback.
 
     Raises
     ------
@@ -247,37 +240,39 @@ def _run_ranker(
     stream = named_stream(work.seed, "ranker", fold.name, name)
     calibration = None
     try:
-        ranker = make()
-        # Making the first one of a process imports its libraries: no part of learning.
-        started = time.perf_counter()
-        ranker.fit(fold.train, work.catalog, rng=stream)
-        fit_seconds = time.perf_counter() - started
-        if name in work.keep:
-            catalog = work.catalog if work.catalog is not None else Catalog.empty()
-            calibration = calibrate(
-                ranker, make, fold.train, catalog, coverage=work.coverage, seed=work.seed
-            )
-    except _RANKER_ERRORS as error:
-        _log.warning("ranker %s failed to fit on fold %s: %s", name, fold.name, error)
-        reason = f"fit: {type(error).__name__}: {error}"
-        return [_failed(work, name, fold, held_out, reason) for held_out in fold.held_out], []
+        with asking("fit"):
+            ranker = make()
+            # Making the first one of a process imports its libraries: no part of learning.
+            started = time.perf_counter()
+            ranker.fit(fold.train, work.catalog, rng=stream)
+            fit_seconds = time.perf_counter() - started
+            if name in work.keep:
+                catalog = work.catalog if work.catalog is not None else Catalog.empty()
+                calibration = calibrate(
+                    ranker, make, fold.train, catalog, coverage=work.coverage, seed=work.seed
+                )
+    except RankerFailedError as failed:
+        _log.warning(
+            "ranker %s failed on fold %s: %s", name, fold.name, failed, exc_info=failed.slip
+        )
+        return [_failed(work, name, fold, held_out, str(failed)) for held_out in fold.held_out], []
     cells: list[Cell] = []
     kept: list[pd.DataFrame] = []
     for held_out in fold.held_out:
         started = time.perf_counter()
         try:
-            # A copy: what a ranker does to its question must not reach the next one.
-            query = replace(held_out.query, observed=dict(held_out.query.observed))
-            said = ranker.predict(query, held_out.model_ids)
-            answer = as_prediction(said, held_out.model_ids)
-            seconds = fit_seconds + time.perf_counter() - started
-            if calibration is not None:
-                kept.append(_kept(ranker, name, fold, held_out, calibration))
-        except _RANKER_ERRORS as error:
-            task_id = held_out.query.task_id
-            _log.warning("ranker %s failed on %s of fold %s: %s", name, task_id, fold.name, error)
-            reason = f"predict: {type(error).__name__}: {error}"
-            cells.append(_failed(work, name, fold, held_out, reason))
+            with asking("predict"):
+                # A copy: what a ranker does to its question must not reach the next one.
+                query = replace(held_out.query, observed=dict(held_out.query.observed))
+                said = ranker.predict(query, held_out.model_ids)
+                answer = as_prediction(said, held_out.model_ids)
+                seconds = fit_seconds + time.perf_counter() - started
+                if calibration is not None:
+                    kept.append(_kept(ranker, name, fold, held_out, calibration))
+        except RankerFailedError as failed:
+            told = name, held_out.query.task_id, fold.name, failed
+            _log.warning("ranker %s failed on %s of fold %s: %s", *told, exc_info=failed.slip)
+            cells.append(_failed(work, name, fold, held_out, str(failed)))
             continue
         scores = work.scores(answer, held_out)
         cells.append(_cell(name, fold, held_out, scores, seconds=seconds))

@@ -2,7 +2,8 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias, TypeGuard
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.errors import DataError, RecsysError, UsageError
+from recsys_ms.core.errors import DataError, RecsysError, UsageError, kind_of
 from recsys_ms.core.executor import Executor, ProcessExecutor, why_not_sent
 from recsys_ms.core.types import FloatArray
 from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, STATIC
@@ -72,6 +73,30 @@ class CopyOf:
         return copy.deepcopy(self.prototype)
 
 
+class RankerFailedError(RecsysError):
+    """A ranker raised something; its cause is what."""
+
+    @property
+    def slip(self) -> BaseException | None:
+        """What it did not raise on purpose: most often a slip, and its traceback shows where."""
+        return None if isinstance(self.__cause__, RecsysError) else self.__cause__
+
+
+@contextmanager
+def asking(step: str) -> Iterator[None]:
+    """Whatever a ranker raises while it is asked is a failure of its own, and ends no other.
+
+    Raises
+    ------
+    RankerFailedError
+        It raised something.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise RankerFailedError(f"{step}: {type(error).__name__}: {error}") from error
+
+
 def by_name(name: str) -> BaseRanker:
     """The ranker of a registered name or variant, unfitted."""
     from recsys_ms.ranker.names import make_ranker
@@ -109,7 +134,7 @@ def contestants(rankers: Contestants, *, keep: Iterable[str] = ()) -> dict[str, 
         _refuse_two_of_a_name(named)
     else:
         raise UsageError(
-            f"rankers is {_kind(given)}; wanted a sequence, or a mapping of name to ranker"
+            f"rankers is {kind_of(given)}; wanted a sequence, or a mapping of name to ranker"
         )
     for name, one in named:
         if not isinstance(name, str) or not name:
@@ -184,7 +209,7 @@ def _vector(part: object, model_ids: Sequence[str]) -> FloatArray:
         found: FloatArray = np.asarray(part, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"the answer is {_kind(part)}; wanted a Prediction, or one number per model"
+            f"the answer is {kind_of(part)}; wanted a Prediction, or one number per model"
         ) from error
     if found.shape != (len(model_ids),) or not np.isfinite(found).all():
         raise DataError(
@@ -205,7 +230,7 @@ def _name_of(one: object) -> str:
     if isinstance(name, str) and name:
         return name
     if not _is_ranker(one) and not callable(one):
-        raise UsageError(f"rankers holds {_kind(one)}; {_WANTED}")
+        raise UsageError(f"rankers holds {kind_of(one)}; {_WANTED}")
     own: str = getattr(one, "__name__", type(one).__name__)
     if own == "<lambda>":
         raise UsageError("a lambda has no name; give rankers={'name': lambda: ...}")
@@ -235,7 +260,7 @@ def _factory(name: str, one: object) -> RankerFactory:
         return CopyOf(one)
     if callable(one):
         return one
-    raise UsageError(f"ranker {name!r} is {_kind(one)}; {_WANTED}")
+    raise UsageError(f"ranker {name!r} is {kind_of(one)}; {_WANTED}")
 
 
 def _made(name: str, factory: RankerFactory) -> object:
@@ -251,7 +276,7 @@ def _made(name: str, factory: RankerFactory) -> object:
             f"({type(error).__name__}: {error}); {_WANTED}"
         ) from error
     if not _is_ranker(made):
-        raise UsageError(f"ranker {name!r}: what was made is {_kind(made)} and lacks {_METHODS}")
+        raise UsageError(f"ranker {name!r}: what was made is {kind_of(made)} and lacks {_METHODS}")
     if not isinstance(made, BaseRanker):
         _check_call(name, made.fit, None, None, rng=None)
         _check_call(name, made.predict, None, ())
@@ -267,7 +292,3 @@ def _check_call(name: str, method: Callable[..., object], *given: object, **name
             f"ranker {name!r}: {method.__name__} cannot be called as a back-test does ({error}); "
             f"wanted {_METHODS}"
         ) from error
-
-
-def _kind(value: object) -> str:
-    return f"{value!r:.60} of type {type(value).__name__}"

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.errors import DataError, UsageError, kind_of
 from recsys_ms.core.metrics import ndcg_at_k, pearson, regret_at_k
 from recsys_ms.core.types import FloatArray
 from recsys_ms.ranker.base import Prediction
@@ -72,7 +72,7 @@ class Metric:
             )
         if not callable(self.function):
             raise UsageError(
-                f"metric {self.name!r} is {_kind(self.function)}; wanted a function of "
+                f"metric {self.name!r} is {kind_of(self.function)}; wanted a function of "
                 "(prediction, outcomes) that gives a number"
             )
 
@@ -127,7 +127,7 @@ def more_metrics(metrics: OwnMetrics, k: int | Iterable[int] | None) -> tuple[Me
         own.extend(_named(name, function) for name, function in given.items())
     elif isinstance(given, str) or not isinstance(given, Iterable):
         raise UsageError(
-            f"metrics is {_kind(metrics)}; wanted a mapping of name to function, or a list of "
+            f"metrics is {kind_of(metrics)}; wanted a mapping of name to function, or a list of "
             f"functions. {', '.join(METRICS)} are always there; k= adds ndcg@k and regret@k"
         )
     else:
@@ -187,10 +187,6 @@ def _read_only(array: FloatArray) -> FloatArray:
     view = array.view()
     view.setflags(write=False)
     return view
-
-
-def _kind(value: object) -> str:
-    return f"{value!r:.60} of type {type(value).__name__}"
 
 
 def spearman(order: FloatArray, outcome: FloatArray) -> float:

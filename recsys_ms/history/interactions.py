@@ -1,6 +1,6 @@
 """Tasks × models interactions: the best outcome of each pair, sparse, with string ids."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Self, TypeAlias
@@ -10,9 +10,10 @@ import pandas as pd
 import scipy.sparse as sp
 
 from recsys_ms.core import columns as c
-from recsys_ms.core.errors import DataError, UnknownIdError
+from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, kind_of
 from recsys_ms.core.metric_range import Link, link_of
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
+from recsys_ms.history.forms import RunsLike, as_runs
 
 MetricChoice: TypeAlias = str | Mapping[str, str] | None
 OnTwoMetrics: TypeAlias = Literal["error", "most-runs"]
@@ -111,7 +112,7 @@ class Interactions:
     @classmethod
     def from_runs(
         cls,
-        runs: pd.DataFrame,
+        runs: RunsLike,
         *,
         metric: MetricChoice = None,
         on_two_metrics: OnTwoMetrics = "error",
@@ -122,9 +123,10 @@ class Interactions:
 
         Parameters
         ----------
-        runs : DataFrame
-            With the columns ``task_id, model_id, metric, direction, value, status`` and, where
-            known, ``cost_gpu_seconds`` and ``run_id``; :meth:`History.runs` gives one.
+        runs : DataFrame, History, Series, mapping or iterable of triplets
+            A frame has the columns ``task_id, model_id, value`` and, where known, ``metric,
+            direction, status, cost_gpu_seconds`` and ``run_id``; :meth:`History.runs` gives one.
+            Other forms are those of :func:`recsys_ms.history.forms.as_runs`, errors too.
         metric : str, mapping of task id to str, or None
             Which metric to learn from where a task was logged in several. Runs in other metrics are
             left out; tasks that a mapping does not name keep their only metric.
@@ -137,6 +139,7 @@ class Interactions:
         DataError
             Two metrics or two directions for one task, or no finished run at all.
         """
+        runs = as_runs(runs)
         usable = runs[(runs[c.STATUS] == "finished") & runs[c.VALUE].notna()]
         if metric is not None:
             if isinstance(metric, str):
@@ -197,11 +200,27 @@ class Interactions:
         metric: str = "score",
         direction: str = "max",
     ) -> Self:
-        """Build from parallel sequences of ids and values that share one metric and direction."""
-        frame = pd.DataFrame(
-            {c.TASK_ID: list(tasks), c.MODEL_ID: list(models), c.VALUE: np.asarray(values)}
-        ).assign(**{c.METRIC: metric, c.DIRECTION: direction, c.STATUS: "finished"})
-        return cls.from_runs(frame)
+        """Build from parallel sequences of ids and values that share one metric and direction.
+
+        Raises
+        ------
+        UsageError
+            Something that is no sequence.
+        DataError
+            Sequences of different lengths, or values that are no numbers.
+        """
+        told = {c.TASK_ID: tasks, c.MODEL_ID: models, c.VALUE: values}
+        for name, each in told.items():
+            is_other = isinstance(each, str | bytes | Mapping | Set) or not hasattr(each, "__len__")
+            if is_other or getattr(each, "ndim", 1) != 1:
+                raise UsageError(f"from_triplets: {name} is {kind_of(each)}; wanted a sequence")
+        lengths = {name: len(each) for name, each in told.items()}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"from_triplets: the lengths differ, {lengths}; wanted one of each")
+        frame = pd.DataFrame({name: list(each) for name, each in told.items()})
+        return cls.from_runs(
+            frame.assign(**{c.METRIC: metric, c.DIRECTION: direction, c.STATUS: "finished"})
+        )
 
     def task_position(self, task_id: str) -> int:
         """Row of ``task_id``.

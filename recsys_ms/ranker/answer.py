@@ -1,6 +1,6 @@
 """The answer of a ranker: one row a model, in the order to try, with interval and reasons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from typing import Final
@@ -8,12 +8,19 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.errors import DataError, UnknownIdError, UsageError
+from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, kind_of
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
 from recsys_ms.ranker.belief import Belief
+from recsys_ms.ranker.inputs import (
+    CardLike,
+    Outcomes,
+    read_card,
+    read_models,
+    read_outcomes,
+    read_text,
+)
 from recsys_ms.ranker.intervals import IntervalCalibration
 from recsys_ms.ranker.known import KnownOutcomes
 from recsys_ms.ranker.reasons import explanation_table, nearest_tasks, reasons_of
@@ -70,28 +77,100 @@ class Constraints:
         return ", ".join(said)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a person asks, whose arguments are read and whose models are known.
+
+    Attributes
+    ----------
+    query : TaskQuery
+        The task with all its outcomes, higher is better.
+    sign : float
+        +1 where higher values of its metric are better, -1 where lower.
+    models : tuple of str
+        Models that are asked about and were not observed.
+    constraints : Constraints
+    """
+
+    query: TaskQuery
+    sign: float
+    models: tuple[str, ...]
+    constraints: Constraints
+
+    def candidates(self, catalog: Catalog) -> tuple[str, ...]:
+        """Models that may be answered.
+
+        Raises
+        ------
+        DataError
+            All were observed, or none meets the constraints.
+        """
+        wanted = self.constraints.describe()
+        met = self.models
+        if wanted:
+            allowed = self.constraints.met_by(catalog.models.reindex(list(met)))
+            met = tuple(model for model, ok in zip(met, allowed, strict=True) if ok)
+        if not met:
+            raise DataError(
+                f"none of {len(self.models)} models meets the constraints ({wanted}); widen them, "
+                "or add cards that say what a model needs (a model whose card does not say is left "
+                "out)"
+                if wanted
+                else "no model is left to recommend: all were observed"
+            )
+        return met
+
+
+def read_question(
+    base: BaseRanker,
+    known: KnownOutcomes,
+    all_models: Sequence[str],
+    task: str,
+    *,
+    observed: Outcomes = None,
+    card: CardLike = None,
+    metric: str | None = None,
+    models: Iterable[str] | None = None,
+    constraints: Constraints | None = None,
+) -> Asked:
+    """Read the arguments that :meth:`recsys_ms.Ranker.recommend` documents, errors too."""
+    task = read_text(task, "task")
+    own, reached = read_card(card, task), read_outcomes(observed, task)
+    chosen = read_models(models)
+    if not isinstance(constraints, Constraints | None):
+        raise UsageError(
+            f"constraints is {kind_of(constraints)}; wanted Constraints(max_params=...) or None"
+        )
+    _require_known(all_models, [*reached, *(chosen or ())])
+    query = TaskQuery(
+        task_id=task,
+        card=own if own is None else replace(own, task_id=task),
+        metric=_metric_of(known, task) if metric is None else metric,
+    )
+    sign = base.scale_prior.sign(base.metric_of(query))
+    given = {model: sign * value for model, value in reached.items()}
+    return Asked(
+        # Outcomes of the training history are in the ranker already, while the task is hot there.
+        query=replace(query, observed={**known.of_task(task), **given}),
+        sign=sign,
+        models=tuple(m for m in (all_models if chosen is None else chosen) if m not in reached),
+        constraints=constraints or Constraints(),
+    )
+
+
 def answer_table(
+    asked: Asked,
     *,
     base: BaseRanker,
     known: KnownOutcomes,
     calibration: IntervalCalibration,
     catalog: Catalog,
-    all_models: Sequence[str],
-    task: str,
-    observed: Mapping[str, float],
-    card: TaskCard | None,
-    metric: str | None,
     top: int | None,
-    models: Sequence[str] | None,
-    constraints: Constraints,
+    reasons: bool,
 ) -> pd.DataFrame:
     """Build the table that :meth:`recsys_ms.Ranker.recommend` documents."""
-    require_known(all_models, [*observed, *(models or ())])
-    query, sign = asked_query(base, known, task, observed, card, metric)
-    history = known.of_task(task)
-    candidates = candidates_of(
-        all_models if models is None else models, observed, catalog, constraints
-    )
+    query, sign, candidates = asked.query, asked.sign, asked.candidates(catalog)
+    history = known.of_task(query.task_id)
     belief = base.believe(query, candidates)
     logged = np.array([history.get(model, np.nan) for model in candidates])
     order = _order_to_try(belief, logged, max(query.observed.values(), default=None))
@@ -124,7 +203,8 @@ def answer_table(
         table[name] = cards[name].to_numpy(dtype=np.float64, na_value=np.nan)
     table["cost_gpu_seconds"] = [costs.get(model, np.nan) for model in chosen]
     near = nearest_tasks(base, view)
-    table["reasons"] = reasons_of(base, view, chosen, known=known, catalog=catalog, near=near)
+    if reasons:
+        table["reasons"] = reasons_of(base, view, chosen, known=known, catalog=catalog, near=near)
     table.attrs["nearest_tasks"] = [asdict(task) for task in near]
     return table
 
@@ -148,73 +228,21 @@ def _order_to_try(belief: Belief, logged: FloatArray, best: float | None) -> Int
 
 
 def explanation(
-    *,
-    base: BaseRanker,
-    known: KnownOutcomes,
-    all_models: Sequence[str],
-    task: str,
-    model: str,
-    observed: Mapping[str, float],
-    card: TaskCard | None,
-    metric: str | None,
+    asked: Asked, model: str, *, base: BaseRanker, known: KnownOutcomes
 ) -> pd.DataFrame:
     """Build the table that :meth:`recsys_ms.Ranker.explain` documents."""
-    require_known(all_models, [*observed, model])
-    query, sign = asked_query(base, known, task, observed, card, metric)
-    table = explanation_table(base, base.view(query), model, known)
-    scale = base.scale_of(query)
+    table = explanation_table(base, base.view(asked.query), model, known)
+    scale = base.scale_of(asked.query)
     table.attrs = {
-        "metric": base.metric_of(query),
+        "metric": base.metric_of(asked.query),
         "link": scale.link,
-        "center": sign * scale.center,
-        "scale": sign * scale.scale,
+        "center": asked.sign * scale.center,
+        "scale": asked.sign * scale.scale,
     }
     return table
 
 
-def asked_query(
-    base: BaseRanker,
-    known: KnownOutcomes,
-    task: str,
-    observed: Mapping[str, float],
-    card: TaskCard | None,
-    metric: str | None,
-) -> tuple[TaskQuery, float]:
-    """The task with all its outcomes, and +1 or -1 as higher or lower values are better."""
-    if card is not None and card.task_id != task:
-        card = replace(card, task_id=task)
-    query = TaskQuery(task_id=task, card=card, metric=metric or _metric_of(known, task))
-    sign = base.scale_prior.sign(base.metric_of(query))
-    given = {model: sign * value for model, value in observed.items()}
-    # Outcomes of the training history are in the ranker already, as long as the task is hot there.
-    return replace(query, observed={**known.of_task(task), **given}), sign
-
-
-def candidates_of(
-    models: Sequence[str],
-    observed: Mapping[str, float],
-    catalog: Catalog,
-    constraints: Constraints,
-) -> list[str]:
-    """Models that meet the constraints and were not observed, each once; refuses an empty list."""
-    asked = [model for model in dict.fromkeys(models) if model not in observed]
-    if not constraints.describe():
-        met = asked
-    else:
-        allowed = constraints.met_by(catalog.models.reindex(asked))
-        met = [model for model, ok in zip(asked, allowed, strict=True) if ok]
-    if not met:
-        wanted = constraints.describe()
-        raise DataError(
-            f"none of {len(asked)} models meets the constraints ({wanted}); widen them, or add "
-            "cards that say what a model needs (a model whose card does not say is left out)"
-            if wanted
-            else "no model is left to recommend: all were observed"
-        )
-    return met
-
-
-def require_known(all_models: Sequence[str], asked: Sequence[str]) -> None:
+def _require_known(all_models: Sequence[str], asked: Sequence[str]) -> None:
     """Refuse models that have neither runs nor a card."""
     known = set(all_models)
     for model in asked:

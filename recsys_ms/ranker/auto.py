@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cold_start.placement import Placed
 from recsys_ms.core.rng import named_stream, seed_from
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Derived, Learned
 from recsys_ms.core.types import FloatArray, IntArray, JsonDict
 from recsys_ms.factors.bayes import FactorModelConfig
 from recsys_ms.history.interactions import Interactions
@@ -109,9 +110,20 @@ class AutoRanker(BaseRanker):
     short_forms: ClassVar[Mapping[str, str]] = {":": "n_factors"}
     config: FactorModelConfig
 
-    _all_models: _KnownModels | None
-    _told: _ToldOfTask | None
-    _answered: tuple[TaskQuery, TaskPosterior] | None
+    _shape: Learned[OutcomeShape]
+    _row_task: Learned[NDArray[np.int32]]
+    _row_model: Learned[NDArray[np.int32]]
+    _row_outcome: Learned[FloatArray]
+    _stack: Learned[Stack]
+    _cold_stack: Learned[Stack]
+    _strengths: Learned[Strengths]
+    _model: Learned[TransferModel]
+    _parts: Learned[dict[str, BaseRanker]]
+    choices: Derived[JsonDict]
+    _errors: Derived[dict[int, list[FloatArray]]]
+    _all_models: Derived[_KnownModels | None]
+    _told: Derived[_ToldOfTask | None]
+    _answered: Derived[tuple[TaskQuery, TaskPosterior] | None]
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         seed = seed_from(rng)
@@ -148,7 +160,7 @@ class AutoRanker(BaseRanker):
             for (name, make), is_used in zip(PARTS.items(), used, strict=True)
             if is_used
         }
-        self.choices: JsonDict = self._choices()
+        self.choices = self._choices()
 
     def _candidate_parts(self, interactions: Interactions) -> dict[str, tuple[str, ...]]:
         """Heads that may enter the stack for models with runs, and for models without.
@@ -522,42 +534,8 @@ class AutoRanker(BaseRanker):
         prior = self._prior(self._described(query), model_ids)
         return ids, prior.loadings @ told
 
-    def _state(self) -> State:
-        return State(
-            values={
-                "stack": self._stack.weights.tolist(),
-                "cold_stack": self._cold_stack.weights.tolist(),
-                "strengths": asdict(self._strengths),
-                "choices": self.choices,
-            },
-            arrays={
-                "shape": self._shape.values,
-                "row_task": self._row_task,
-                "row_model": self._row_model,
-                "row_outcome": self._row_outcome,
-            },
-            children={
-                "model": self._model.state(),
-                **{f"part_{name}": part.state() for name, part in self._parts.items()},
-            },
-        )
-
-    def _restore(self, state: State) -> None:
-        values = state.values
-        self._stack = Stack(np.array(values["stack"]))
-        self._cold_stack = Stack(np.array(values["cold_stack"]))
-        self._strengths = Strengths(**values["strengths"])
-        self.choices = values["choices"]
-        self._shape = OutcomeShape(np.asarray(state.arrays["shape"], dtype=np.float64))
-        self._model = TransferModel.from_state(state.children["model"])
-        self._parts = {
-            name: PARTS[name].from_state(state.children[f"part_{name}"], self._catalog)
-            for name in PARTS
-            if f"part_{name}" in state.children
-        }
-        self._row_task = np.asarray(state.arrays["row_task"])
-        self._row_model = np.asarray(state.arrays["row_model"])
-        self._row_outcome = np.asarray(state.arrays["row_outcome"])
+    def _derive(self) -> None:
+        self.choices = self._choices()
         self._errors = {}
         self._forget()
 

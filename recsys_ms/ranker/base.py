@@ -10,7 +10,7 @@ import numpy as np
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cold_start.placement import Placed
-from recsys_ms.core.errors import DataError, NotFittedError, NotSavableError
+from recsys_ms.core.errors import NotFittedError, NotSavableError
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import as_generator
 from recsys_ms.core.settings import Configured, Settings, plain
@@ -20,6 +20,7 @@ from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.belief import Belief
 from recsys_ms.ranker.contributions import Contributions
+from recsys_ms.ranker.inputs import read_card, read_outcomes, read_text
 from recsys_ms.ranker.outcome_shape import OutcomeShape
 from recsys_ms.ranker.posterior import TaskPosterior, TaskPrior, condition
 from recsys_ms.ranker.task_scale import ScalePrior, TaskScale, to_link
@@ -33,13 +34,20 @@ class TaskQuery:
     ----------
     task_id : str
         A task of the training history (hot), or any other name.
-    observed : mapping of model id to float
+    observed : mapping or Series of model id to float
         Outcomes (higher is better, the metric's unit) that are known besides the training history:
-        a new task with some is warm.
-    card : TaskCard or None
-        Description of the task; ``None`` looks the id up in the training catalog.
+        a new task with some is warm. Kept as a dict.
+    card : TaskCard, mapping of its fields, or None
+        Description of the task; ``None`` looks the id up in the training catalog. Kept as a card.
     metric : str or None
         Metric of the observed outcomes; ``None`` takes the card's, or the history's most frequent.
+
+    Raises
+    ------
+    UsageError
+        An argument of another type (:mod:`recsys_ms.ranker.inputs`).
+    DataError
+        An outcome that is no finite number, or a field that a card cannot hold.
     """
 
     task_id: str
@@ -48,12 +56,15 @@ class TaskQuery:
     metric: str | None = None
 
     def __post_init__(self) -> None:
-        for model_id, outcome in self.observed.items():
-            if not np.isfinite(outcome):
-                raise DataError(
-                    f"task {self.task_id!r}: the observed outcome of model {model_id!r} is "
-                    f"{outcome}; give a finite number, or leave the model out"
-                )
+        task_id = read_text(self.task_id, "task")
+        read = {
+            "task_id": task_id,
+            "observed": read_outcomes(self.observed, task_id),
+            "card": read_card(self.card, task_id),
+            "metric": None if self.metric is None else read_text(self.metric, "metric"),
+        }
+        for name, value in read.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -337,8 +348,7 @@ class BaseRanker(Configured, ABC):
         NotSavableError
             It does not.
         """
-        by_hand = [getattr(cls, n) is not getattr(BaseRanker, n) for n in ("_state", "_restore")]
-        if not (all(by_hand) or (declares(cls) and not any(by_hand)) or cls.learns_nothing):
+        if not (declares(cls) or cls.learns_nothing):
             raise NotSavableError(
                 f"{cls.__name__} cannot be saved: it does not say what it learned. It can be "
                 "fitted and back-tested as it is; to publish it annotate what _fit sets as "
@@ -358,7 +368,7 @@ class BaseRanker(Configured, ABC):
         """
         self._require_fitted()
         # First, since it names the attribute.
-        own = self._state()
+        own = learned_state(self)
         self.require_savable()
         return State(
             values={
@@ -385,7 +395,7 @@ class BaseRanker(Configured, ABC):
         ranker._catalog = catalog
         ranker._scale_prior = ScalePrior.from_state(state.children["scale"])
         ranker._residual_sd = float(state.values["residual_sd"])
-        ranker._restore(state.children["own"])
+        restore_learned(ranker, state.children["own"])
         ranker._fitted = True
         return ranker
 
@@ -397,14 +407,6 @@ class BaseRanker(Configured, ABC):
 
     def _derive(self) -> None:
         """Work out what is not stored; :attr:`config`, catalog and what was learned are there."""
-
-    def _state(self) -> State:
-        """What was learned, as plain data: unless written by hand, what the class declares."""
-        return learned_state(self)
-
-    def _restore(self, state: State) -> None:
-        """Take back what :meth:`_state` gave; :attr:`config` and the catalog are there already."""
-        restore_learned(self, state)
 
 
 def _popularity_residual_sd(interactions: Interactions) -> float:

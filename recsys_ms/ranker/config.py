@@ -1,29 +1,14 @@
 """How a public ranker is trained, and what it needs of a history."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, Self
-
-import pandas as pd
+from typing import Self
 
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.settings import differing
 from recsys_ms.history.interactions import OnTwoMetrics
 from recsys_ms.ranker.base import BaseRanker
 from recsys_ms.ranker.names import joined, make_ranker, parse_spec, spec_of
-
-
-class RunTable(Protocol):
-    """What a ranker needs of a history; :class:`recsys_ms.History` is one."""
-
-    @property
-    def version(self) -> int:
-        """Version of the table."""
-        ...
-
-    def runs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """The latest state of every run."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Final, Self
 import numpy as np
 from scipy.special import ndtri
 
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Stateful
 from recsys_ms.core.types import FloatArray
 
 #: Levels that are tried: from a part of the stated coverage below it up to the largest error.
@@ -23,7 +23,7 @@ _N_LEVELS: Final = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class IntervalCalibration:
+class IntervalCalibration(Stateful):
     """Standard deviations that an interval spans on either side.
 
     Attributes
@@ -66,23 +66,6 @@ class IntervalCalibration:
         """Standard deviations for a number of observed runs; between measured ones by its log."""
         asked = np.log1p(n_observed)
         return float(np.interp(asked, np.log1p(self.n_observed), self.widening))
-
-    def state(self) -> State:
-        """All attributes."""
-        return State(
-            values={"coverage": self.coverage, "n_tasks": self.n_tasks},
-            arrays={"n_observed": self.n_observed, "widening": self.widening},
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore from :meth:`state`."""
-        return cls(
-            state.values["coverage"],
-            np.asarray(state.arrays["n_observed"], dtype=np.float64),
-            np.asarray(state.arrays["widening"], dtype=np.float64),
-            state.values["n_tasks"],
-        )
 
 
 def _half_width(errors: Sequence[FloatArray], coverage: float) -> float:

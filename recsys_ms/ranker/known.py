@@ -4,43 +4,45 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Stateful
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 
 
 @dataclass(frozen=True, eq=False)
-class KnownOutcomes:
+class KnownOutcomes(Stateful):
     """Outcomes of the training history, and of tasks added since.
 
     Attributes
     ----------
     interactions : Interactions
         Training interactions.
-    scores : ndarray of shape (n_interactions,)
-        Their z-scores within the task.
     added : mapping of task id to mapping of model id to float
         Outcomes (higher is better) of tasks that were added without a refit.
     """
 
     interactions: Interactions
-    scores: FloatArray
     added: Mapping[str, Mapping[str, float]]
 
     @classmethod
     def of(cls, interactions: Interactions) -> Self:
         """Keep these interactions, with no task added."""
-        return cls(interactions, standardize(interactions, "zscore").scores, {})
+        return cls(interactions, {})
+
+    @cached_property
+    def scores(self) -> FloatArray:
+        """Z-scores of the interactions within their tasks, shape (n_interactions,)."""
+        return standardize(self.interactions, "zscore").scores
 
     def with_task(self, task_id: str, outcomes: Mapping[str, float]) -> Self:
         """Add outcomes of a task; they replace earlier ones of the same models."""
         merged = {**self.added.get(task_id, {}), **outcomes}
-        return type(self)(self.interactions, self.scores, {**self.added, task_id: merged})
+        return type(self)(self.interactions, {**self.added, task_id: merged})
 
     def of_task(self, task_id: str) -> dict[str, float]:
         """Outcomes of a task by model id; empty for an unknown task."""
@@ -115,45 +117,6 @@ class KnownOutcomes:
                 )
             )
         return found
-
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs."""
-        inter = self.interactions
-        return State(
-            values={
-                "task_ids": list(inter.task_ids),
-                "model_ids": list(inter.model_ids),
-                "metrics": list(inter.metrics),
-                "run_ids": list(inter.run_ids),
-                "added": {task: dict(models) for task, models in self.added.items()},
-            },
-            arrays={
-                "task_index": inter.task_index.astype(np.int32),
-                "model_index": inter.model_index.astype(np.int32),
-                "values": inter.values,
-                "counts": inter.counts.astype(np.int32),
-                "costs": inter.costs,
-                "signs": inter.signs,
-            },
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore from :meth:`state`."""
-        arrays: dict[str, Any] = {
-            name: np.array(array, dtype=np.int64 if array.dtype.kind == "i" else np.float64)
-            for name, array in state.arrays.items()
-        }
-        interactions = Interactions(
-            task_ids=tuple(state.values["task_ids"]),
-            model_ids=tuple(state.values["model_ids"]),
-            metrics=tuple(state.values["metrics"]),
-            # An artifact of before run ids were kept has none.
-            run_ids=tuple(state.values.get("run_ids", ())),
-            **arrays,
-        )
-        kept = cls.of(interactions)
-        return cls(kept.interactions, kept.scores, state.values["added"])
 
 
 def _at(ids: tuple[str, ...], wanted: str) -> int | None:

@@ -1,8 +1,9 @@
 """The public ranker: trained on a history, answers with a table, saved without pickle."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pandas as pd
 
@@ -14,19 +15,29 @@ from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, JsonDict
-from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.forms import HistoryLike, is_run_table
 from recsys_ms.ranker.answer import (
+    Asked,
     Constraints,
     answer_table,
-    asked_query,
-    candidates_of,
     explanation,
-    require_known,
+    read_question,
 )
 from recsys_ms.ranker.artifact import load_artifact, save_artifact
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
 from recsys_ms.ranker.calibrate import calibrate
-from recsys_ms.ranker.config import RankerConfig, RunTable
+from recsys_ms.ranker.config import RankerConfig
+from recsys_ms.ranker.inputs import (
+    CardLike,
+    Outcomes,
+    read_card,
+    read_count,
+    read_models,
+    read_outcomes,
+    read_reached,
+    read_tasks,
+    read_text,
+)
 from recsys_ms.ranker.intervals import IntervalCalibration
 from recsys_ms.ranker.known import KnownOutcomes
 from recsys_ms.ranker.manifest import trained_manifest
@@ -60,7 +71,7 @@ class Ranker:
 
     def fit(
         self,
-        history: RunTable | Interactions | pd.DataFrame,
+        history: HistoryLike,
         catalog: Catalog | None = None,
         *,
         progress: Progress = NO_PROGRESS,
@@ -69,8 +80,9 @@ class Ranker:
 
         Parameters
         ----------
-        history : History, Interactions or DataFrame of runs
-            Where the outcomes come from. The version of a :class:`History` is recorded.
+        history : History, Interactions, DataFrame, Series, mapping or iterable of triplets
+            Where the outcomes come from (:func:`recsys_ms.history.forms.as_runs`). The version of a
+            :class:`History` is recorded.
         catalog : Catalog, optional
             Cards of models and tasks, including models that have no run yet.
         progress : Progress
@@ -78,6 +90,8 @@ class Ranker:
 
         Raises
         ------
+        UsageError
+            Something that is no history.
         DataError
             No finished run, or two metrics for a task and no choice between them.
         """
@@ -97,7 +111,7 @@ class Ranker:
         )
         self._known = KnownOutcomes.of(interactions)
         self._base = base
-        version = None if isinstance(history, Interactions | pd.DataFrame) else history.version
+        version = history.version if is_run_table(history) else None
         self.manifest = trained_manifest(self.config, interactions, base, history_version=version)
         return self
 
@@ -124,12 +138,13 @@ class Ranker:
         self,
         task: str,
         *,
-        observed: Mapping[str, float] | None = None,
-        card: TaskCard | None = None,
+        observed: Outcomes = None,
+        card: CardLike = None,
         metric: str | None = None,
         top: int | None = 10,
-        models: Sequence[str] | None = None,
+        models: Iterable[str] | None = None,
         constraints: Constraints | None = None,
+        reasons: bool = True,
     ) -> pd.DataFrame:
         """Which models to fine-tune on a task, best first.
 
@@ -137,20 +152,22 @@ class Ranker:
         ----------
         task : str
             A task of the history, or the name of a new one.
-        observed : mapping of model id to float, optional
+        observed : mapping or Series of model id to float, optional
             Values already reached on the task, in the metric's own unit; these models are left out
             of the answer.
-        card : TaskCard, optional
+        card : TaskCard or mapping of its fields, optional
             Description of a new task.
         metric : str, optional
             Metric of ``observed`` and of the predictions; needed only where the history has several
             and the task is new.
         top : int or None
             Number of rows, ``None`` for all.
-        models : sequence of str, optional
+        models : iterable of str, optional
             Rank these only.
         constraints : Constraints, optional
             Upper bounds and licences a model must meet.
+        reasons : bool
+            Whether to say why, which takes most of the time of an answer.
 
         Returns
         -------
@@ -161,33 +178,83 @@ class Ranker:
             (what the history holds for this pair, NaN if none), ``transfer_score``, ``meta_score``
             (standardised, higher is better, NaN if the ranker has no such part), ``n_tasks`` (tasks
             the model was run on), ``n_parameters``, ``gmacs``, ``cost_gpu_seconds`` (mean of past
-            runs), ``reasons`` (tuple of str).
+            runs), ``reasons`` (tuple of str; no such column where they are not asked for).
 
         Raises
         ------
+        UsageError
+            An argument that cannot be meant.
         UnknownIdError
             An id in ``models`` or ``observed`` that has neither runs nor a card.
         DataError
             No model meets the constraints, an observed value is not finite, or the history has no
             task in the metric.
         """
-        base, known = self._require_base(), self._require_known()
-        if top is not None and top < 1:
-            raise UsageError(f"recommend: top is {top}, wanted at least 1, or None for all")
-        return answer_table(
-            base=base,
-            known=known,
-            calibration=self._calibration,
-            catalog=self._catalog,
-            all_models=self.model_ids,
-            task=task,
-            observed=observed or {},
+        n_rows = read_count(top, "top", none="all models")
+        asked = self._asked(
+            task,
+            observed=observed,
             card=card,
             metric=metric,
-            top=top,
             models=models,
-            constraints=constraints or Constraints(),
+            constraints=constraints,
         )
+        return self._answer(asked, n_rows, reasons=reasons)
+
+    def recommend_many(
+        self,
+        tasks: Iterable[str | TaskCard],
+        *,
+        observed: Mapping[str, Outcomes] | None = None,
+        metric: str | None = None,
+        top: int | None = 10,
+        models: Iterable[str] | None = None,
+        constraints: Constraints | None = None,
+        reasons: bool = True,
+    ) -> pd.DataFrame:
+        """Which models to fine-tune on each of several tasks: what :meth:`recommend` says of each.
+
+        Parameters
+        ----------
+        tasks : iterable of str or TaskCard
+            Tasks of the history, names of new ones, or their cards; each once.
+        observed : mapping of task id to outcomes, optional
+            What was reached on some of the tasks, each as for :meth:`recommend`.
+        metric, top, models, constraints, reasons
+            As for :meth:`recommend`, and the same for all tasks.
+
+        Returns
+        -------
+        DataFrame
+            ``task_id``, then the columns of :meth:`recommend`: the rows of each task, in the order
+            of ``tasks``. ``attrs["nearest_tasks"]`` has those of each task, by its id.
+
+        Raises
+        ------
+        UsageError
+            No task, one task twice, something that is none, or outcomes of a task that is not
+            asked about; and what :meth:`recommend` raises.
+        """
+        cards = read_tasks(tasks)
+        reached = read_reached(observed, cards)
+        chosen = read_models(models)
+        answers = {
+            task: self.recommend(
+                task,
+                observed=reached.get(task),
+                card=card,
+                metric=metric,
+                top=top,
+                models=chosen,
+                constraints=constraints,
+                reasons=reasons,
+            )
+            for task, card in cards.items()
+        }
+        near = {task: answer.attrs.pop("nearest_tasks") for task, answer in answers.items()}
+        table = pd.concat(answers, names=["task_id"]).reset_index("task_id").reset_index(drop=True)
+        table.attrs["nearest_tasks"] = near
+        return table
 
     def suggest(
         self,
@@ -195,10 +262,10 @@ class Ranker:
         *,
         budget: int | None = None,
         cost: float | None = None,
-        observed: Mapping[str, float] | None = None,
-        card: TaskCard | None = None,
+        observed: Outcomes = None,
+        card: CardLike = None,
         metric: str | None = None,
-        models: Sequence[str] | None = None,
+        models: Iterable[str] | None = None,
         constraints: Constraints | None = None,
     ) -> pd.DataFrame:
         """Which models to fine-tune next, so that the best is found soonest.
@@ -231,21 +298,25 @@ class Ranker:
             Every model was run already, no run fits into the cost, or no past run says its cost;
             and what :meth:`recommend` raises.
         """
-        base, known = self._require_base(), self._require_known()
-        require_known(self.model_ids, [*(observed or {}), *(models or ())])
-        query, _ = asked_query(base, known, task, observed or {}, card, metric)
-        allowed = candidates_of(
-            self.model_ids if models is None else models,
-            observed or {},
-            self._catalog,
-            constraints or Constraints(),
-        )
         bounds = Budget(n_runs=5 if budget is None and cost is None else budget, cost=cost)
-        runs = choose_runs(base, known, query, allowed, bounds, seed=self.config.seed)
-        chosen = runs["model_id"].tolist()
-        answer = self.recommend(
-            task, observed=observed, card=card, metric=metric, models=chosen, top=None
+        asked = self._asked(
+            task,
+            observed=observed,
+            card=card,
+            metric=metric,
+            models=models,
+            constraints=constraints,
         )
+        runs = choose_runs(
+            self._require_base(),
+            self._known,
+            asked.query,
+            asked.candidates(self._catalog),
+            bounds,
+            seed=self.config.seed,
+        )
+        chosen = runs["model_id"].tolist()
+        answer = self._answer(replace(asked, models=tuple(chosen)), None, reasons=True)
         table = answer.merge(runs, on="model_id").set_index("model_id").loc[chosen].reset_index()
         table["rank"] = range(1, len(table) + 1)
         return table[["rank", "model_id", *table.columns.drop(["rank", "model_id"])]]
@@ -255,8 +326,8 @@ class Ranker:
         task: str,
         model_id: str,
         *,
-        observed: Mapping[str, float] | None = None,
-        card: TaskCard | None = None,
+        observed: Outcomes = None,
+        card: CardLike = None,
         metric: str | None = None,
     ) -> pd.DataFrame:
         """What the prediction for one model is made of, exactly.
@@ -274,16 +345,9 @@ class Ranker:
             is cut to what that metric can be; where lower is better the scale is negative. Where
             ``attrs["link"]`` is ``"log"`` (a loss, an RMSE) it is the logarithm of that value.
         """
-        return explanation(
-            base=self._require_base(),
-            known=self._require_known(),
-            all_models=self.model_ids,
-            task=task,
-            model=model_id,
-            observed=observed or {},
-            card=card,
-            metric=metric,
-        )
+        model_id = read_text(model_id, "model_id")
+        asked = self._asked(task, observed=observed, card=card, metric=metric, models=[model_id])
+        return explanation(asked, model_id, base=self._require_base(), known=self._known)
 
     def predict(self, query: TaskQuery, model_ids: Sequence[str]) -> tuple[FloatArray, FloatArray]:
         """Standardised value and sort key of models on one task, each of shape (n_models,)."""
@@ -302,24 +366,29 @@ class Ranker:
         self,
         task_id: str,
         *,
-        observed: Mapping[str, float] | None = None,
-        card: TaskCard | None = None,
+        observed: Outcomes = None,
+        card: CardLike = None,
     ) -> None:
         """Remember a new task, its card and its outcomes (higher is better), without a refit.
 
         Raises
         ------
         UsageError
-            Neither outcomes nor a card, or a card of another task.
+            Neither outcomes nor a card, a card of another task, or something else in their place.
+        DataError
+            An outcome that is no finite number, or a field that a card cannot hold.
         """
-        if not observed and card is None:
+        known = self._require_known()
+        task_id = read_text(task_id, "task_id")
+        outcomes, own = read_outcomes(observed, task_id), read_card(card, task_id)
+        if not outcomes and own is None:
             raise UsageError(f"add_task({task_id!r}): give observed outcomes, a card, or both")
-        if card is not None:
-            if card.task_id != task_id:
-                raise UsageError(f"add_task({task_id!r}): the card is of task {card.task_id!r}")
-            self._replace_catalog(self._catalog.with_tasks([card]))
-        if observed:
-            self._known = self._require_known().with_task(task_id, observed)
+        if own is not None:
+            if own.task_id != task_id:
+                raise UsageError(f"add_task({task_id!r}): the card is of task {own.task_id!r}")
+            self._replace_catalog(self._catalog.with_tasks([own]))
+        if outcomes:
+            self._known = known.with_task(task_id, outcomes)
 
     def save(self, folder: str | Path, *, manifest: Mapping[str, object] | None = None) -> None:
         """Write the ranker to a new folder (layout: :mod:`recsys_ms.ranker.artifact`).
@@ -373,6 +442,20 @@ class Ranker:
         ranker._base = base
         ranker.manifest = manifest
         return ranker
+
+    def _asked(self, task: str, **told: Any) -> Asked:
+        return read_question(self._require_base(), self._known, self.model_ids, task, **told)
+
+    def _answer(self, asked: Asked, top: int | None, *, reasons: bool) -> pd.DataFrame:
+        return answer_table(
+            asked,
+            base=self._require_base(),
+            known=self._known,
+            calibration=self._calibration,
+            catalog=self._catalog,
+            top=top,
+            reasons=reasons,
+        )
 
     def _maker(self, progress: Progress) -> Callable[[], BaseRanker]:
         def make() -> BaseRanker:

@@ -18,6 +18,7 @@ from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.ranker.base import BaseRanker, TaskQuery
 from recsys_ms.ranker.belief import Belief, greedy_maximum
 from recsys_ms.ranker.costs import expected_costs
+from recsys_ms.ranker.inputs import read_count, read_seconds
 from recsys_ms.ranker.known import KnownOutcomes
 
 #: Runs of a plan that only a cost bounds: a hundredth adds nothing any more.
@@ -42,10 +43,8 @@ class Budget:
     def __post_init__(self) -> None:
         if self.n_runs is None and self.cost is None:
             raise UsageError("Budget: give n_runs, cost, or both")
-        if self.n_runs is not None and self.n_runs < 1:
-            raise UsageError(f"Budget: n_runs is {self.n_runs}, wanted at least 1")
-        if self.cost is not None and not self.cost > 0:
-            raise UsageError(f"Budget: cost is {self.cost}, wanted a positive number of seconds")
+        read_count(self.n_runs, "Budget: n_runs", none="as many as the cost allows")
+        read_seconds(self.cost, "Budget: cost")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,7 @@ import numpy as np
 
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.metric_range import UNBOUNDED, Link, Range, link_of, natural_range
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
@@ -125,7 +125,7 @@ class ScaleHypotheses:
     log_weight: FloatArray
 
 
-class ScalePrior:
+class ScalePrior(Stateful):
     """What the training tasks say about the location and spread of a new task, per metric.
 
     Attributes
@@ -133,6 +133,9 @@ class ScalePrior:
     main_metric : str
         The metric of most training tasks (ties by name).
     """
+
+    _metrics: Learned[dict[str, MetricScale]]
+    main_metric: Learned[str]
 
     def __init__(self, metrics: dict[str, MetricScale], main_metric: str) -> None:
         self._metrics = metrics
@@ -215,35 +218,6 @@ class ScalePrior:
             center_sd=spread,
             log_spread=math.log(spread),
             log_spread_sd=_DEFAULT_LOG_SPREAD,
-        )
-
-    def state(self) -> State:
-        """All metrics."""
-        return State(
-            values={
-                "main_metric": self.main_metric,
-                "metrics": {
-                    name: {
-                        field: None if isinstance(value, float) and math.isinf(value) else value
-                        for field, value in (
-                            (field, getattr(scale, field)) for field in MetricScale.__slots__
-                        )
-                    }
-                    for name, scale in self._metrics.items()
-                },
-            }
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore from :meth:`state`."""
-        bounds: dict[str, Any] = {"low": -math.inf, "high": math.inf}
-        return cls(
-            {
-                name: MetricScale(**{k: bounds[k] if v is None else v for k, v in fields.items()})
-                for name, fields in state.values["metrics"].items()
-            },
-            state.values["main_metric"],
         )
 
 

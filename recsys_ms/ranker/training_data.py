@@ -2,13 +2,12 @@
 
 from typing import Final
 
-import pandas as pd
-
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core import columns as c
+from recsys_ms.history.forms import HistoryLike, as_runs
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.ranker.by_score import score_history
-from recsys_ms.ranker.config import RankerConfig, RunTable
+from recsys_ms.ranker.config import RankerConfig
 
 #: A metric that is a transferability score of the catalog.
 _SCORE: Final = "score:"
@@ -24,13 +23,13 @@ _RUN_COLUMNS: Final = (
 )
 
 
-def interactions_of(
-    history: RunTable | Interactions | pd.DataFrame, config: RankerConfig, catalog: Catalog
-) -> Interactions:
+def interactions_of(history: HistoryLike, config: RankerConfig, catalog: Catalog) -> Interactions:
     """Make the interactions that the configuration names.
 
     Raises
     ------
+    UsageError
+        Something that is no history.
     DataError
         No finished run, or two metrics for a task and no choice between them.
     """
@@ -38,5 +37,8 @@ def interactions_of(
         return score_history(catalog, config.metric.removeprefix(_SCORE))
     if isinstance(history, Interactions):
         return history
-    frame = history if isinstance(history, pd.DataFrame) else history.runs(_RUN_COLUMNS)
-    return Interactions.from_runs(frame, metric=config.metric, on_two_metrics=config.on_two_metrics)
+    return Interactions.from_runs(
+        as_runs(history, _RUN_COLUMNS),
+        metric=config.metric,
+        on_two_metrics=config.on_two_metrics,
+    )

@@ -20,8 +20,8 @@ from recsys_ms.cold_start.card_process import CardProcess
 from recsys_ms.cold_start.model_vectors import ModelVectors
 from recsys_ms.cold_start.placement import Placed
 from recsys_ms.cold_start.views import TaskVectors
-from recsys_ms.core.state import State
-from recsys_ms.core.types import FloatArray, IntArray, JsonDict
+from recsys_ms.core.state import Derived, Learned, Stateful
+from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.factors.bayes import FactorModelConfig, fit_factor_model
 from recsys_ms.heads.design import row_design
 from recsys_ms.heads.ensemble import EnsembleHead
@@ -74,10 +74,28 @@ class ModelRows:
         return self.level, self.loadings, self.directions, self.noise, self.bend
 
 
-class TransferModel:
+class TransferModel(Stateful):
     """Factors of tasks and models, and where cards place those without runs."""
 
-    _left_out: tuple[FloatArray, FloatArray] | None = None
+    task_ids: Learned[tuple[str, ...]]
+    model_ids: Learned[tuple[str, ...]]
+    level: Learned[FloatArray]
+    level_variance: Learned[float]
+    loadings: Learned[FloatArray]
+    noise: Learned[FloatArray]
+    factors: Learned[FloatArray]
+    bend: Learned[FloatArray]
+    _task_vectors: Learned[TaskVectors]
+    _task_views: Learned[dict[str, FloatArray]]
+    _task_process: Learned[CardProcess | None]
+    _model_vectors: Learned[ModelVectors]
+    _model_process: Learned[CardProcess | None]
+    _target_center: Learned[FloatArray]
+    _target_unit: Learned[float]
+    _directions: Learned[FloatArray]
+    _known_directions: Learned[FloatArray]
+    _level_head: Learned[tuple[ModelFeatureEncoder, EnsembleHead] | None]
+    _left_out: Derived[tuple[FloatArray, FloatArray] | None] = None
 
     def fit(
         self,
@@ -113,18 +131,18 @@ class TransferModel:
         self.bend = _single(mean_by_model(interactions, standard) - shape.expected(self.level, sd))
         self._fit_tasks(catalog)
         self._fit_models(catalog)
-        self._level_head: EnsembleHead | None = None
+        self._level_head = None
         if rng is not None and self._model_process is not None:
-            self._level_encoder = ModelFeatureEncoder(EncodingConfig(quadratic=True))
-            self._level_encoder.fit(catalog, self.model_ids)
-            features = self._level_encoder.transform(catalog, self.model_ids)
-            self._level_head = EnsembleHead().fit(row_design(features), self.level, rng=rng)
+            encoder = ModelFeatureEncoder(EncodingConfig(quadratic=True))
+            encoder.fit(catalog, self.model_ids)
+            features = row_design(encoder.transform(catalog, self.model_ids))
+            self._level_head = encoder, EnsembleHead().fit(features, self.level, rng=rng)
         return self
 
     def _fit_tasks(self, catalog: Catalog) -> None:
         cards = [_task_card(catalog, task_id) for task_id in self.task_ids]
         self._task_vectors = TaskVectors().fit(cards)
-        self._task_process: CardProcess | None = None
+        self._task_views, self._task_process = {}, None
         self._left_out = None
         n_factors = self.factors.shape[1]
         if self._task_vectors.views and n_factors and len(cards) >= _MIN_ROWS:
@@ -134,16 +152,16 @@ class TransferModel:
 
     def _fit_models(self, catalog: Catalog) -> None:
         self._model_vectors = ModelVectors().fit(catalog, self.model_ids)
-        self._model_process: CardProcess | None = None
+        self._model_process = None
         self._directions = np.zeros((0, 0))
         self._known_directions = np.zeros((len(self.model_ids), 0))
-        if not self._model_vectors.views or len(self.model_ids) < _MIN_ROWS:
-            return
-        views = self._model_vectors(catalog, self.model_ids)
         target = np.column_stack([self.level, self.loadings])
         self._target_center = target.mean(axis=0)
         # Popularity spreads over models more than factors do, and counts by that.
         self._target_unit = max(float(target.std(axis=0).max()), 1e-6)
+        if not self._model_vectors.views or len(self.model_ids) < _MIN_ROWS:
+            return
+        views = self._model_vectors(catalog, self.model_ids)
         weighted = (target - self._target_center) / self._target_unit
         self._model_process = CardProcess.fit(views, weighted)
         features = self._model_process.features(views)
@@ -225,72 +243,11 @@ class TransferModel:
         mean, variance = self._model_process.predict(views)
         told = self._target_center + mean * self._target_unit
         if self._level_head is not None:
-            features = self._level_encoder.transform(catalog, model_ids)
-            told[:, 0] = self._level_head.predict(row_design(features))
+            encoder, head = self._level_head
+            told[:, 0] = head.predict(row_design(encoder.transform(catalog, model_ids)))
         directions = self._model_process.features(views) @ self._directions
         open_variance = variance * self._target_unit**2
         return ModelRows(told[:, 0], told[:, 1:], directions, usual + open_variance, np.zeros(n))
-
-    def state(self) -> State:
-        """Everything that :meth:`from_state` needs."""
-        children = {"task_vectors": self._task_vectors.state(),
-                    "model_vectors": self._model_vectors.state()}  # fmt: skip
-        arrays: dict[str, np.ndarray] = {
-            "level": self.level,
-            "loadings": self.loadings.astype(np.float32),
-            "noise": self.noise.astype(np.float32),
-            "bend": self.bend.astype(np.float32),
-            "factors": self.factors.astype(np.float32),
-            "known_directions": self._known_directions.astype(np.float32),
-        }
-        values: JsonDict = {
-            "task_ids": list(self.task_ids),
-            "model_ids": list(self.model_ids),
-            "level_variance": self.level_variance,
-            "views": [],
-        }
-        if self._task_process is not None:
-            children["task_process"] = self._task_process.state()
-            values["views"] = list(self._task_views)
-            arrays |= {f"task_view{i}": v for i, v in enumerate(self._task_views.values())}
-        if self._model_process is not None:
-            children["model_process"] = self._model_process.state()
-            arrays |= {"directions": self._directions, "target_center": self._target_center}
-            values["target_unit"] = self._target_unit
-        if self._level_head is not None:
-            children |= {
-                "level_head": self._level_head.state(),
-                "level_encoder": self._level_encoder.state(),
-            }
-        return State(values=values, arrays=arrays, children=children)
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Restore from :meth:`state`."""
-        model, values = cls(), state.values
-        arrays = {n: np.asarray(a, dtype=np.float64) for n, a in state.arrays.items()}
-        model.task_ids, model.model_ids = tuple(values["task_ids"]), tuple(values["model_ids"])
-        model.level, model.loadings = arrays["level"], arrays["loadings"]
-        model.noise, model.factors = arrays["noise"], arrays["factors"]
-        model.bend = arrays["bend"]
-        model.level_variance = float(values["level_variance"])
-        model._known_directions = arrays["known_directions"]
-        model._task_vectors = TaskVectors.from_state(state.children["task_vectors"])
-        model._model_vectors = ModelVectors.from_state(state.children["model_vectors"])
-        model._task_process = model._model_process = model._level_head = None
-        model._directions = arrays.get("directions", np.zeros((0, 0)))
-        if "task_process" in state.children:
-            model._task_process = CardProcess.from_state(state.children["task_process"])
-            names = values["views"]
-            model._task_views = {name: arrays[f"task_view{i}"] for i, name in enumerate(names)}
-        if "model_process" in state.children:
-            model._model_process = CardProcess.from_state(state.children["model_process"])
-            model._target_center = arrays["target_center"]
-            model._target_unit = float(values["target_unit"])
-        if "level_head" in state.children:
-            model._level_head = EnsembleHead.from_state(state.children["level_head"])
-            model._level_encoder = ModelFeatureEncoder.from_state(state.children["level_encoder"])
-        return model
 
 
 def _single(array: FloatArray) -> FloatArray:

@@ -137,9 +137,8 @@ def test_nothing_known_is_unknown(fitted: Archi2Vec) -> None:
 def test_paragraph_vectors_maximise_their_objective(families: Any) -> None:
     documents = [graph_words(each) for each in families]
     encoder = ParagraphVectors(epochs=5).fit(documents, 8, 0)
-    state = encoder.state().arrays
-    words = state["words"].view(np.uint64)
-    vectors, noise = state["vectors"].astype(float), state["vectors"][state["noise"]].astype(float)
+    words = encoder.words.view(np.uint64)
+    vectors, noise = encoder.vectors.astype(float), encoder.vectors[encoder.noise].astype(float)
     for document in documents[::9]:
         known = vectors[np.isin(words, document)]
         weight = 5 * len(known) / len(noise)

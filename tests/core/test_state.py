@@ -125,6 +125,29 @@ def test_everything_comes_back_as_it_was(tmp_path):
     assert again.cache is None
 
 
+class Narrow(Stateful):
+    arrays: Learned[list[FloatArray]]
+
+
+def test_arrays_are_stored_in_the_narrowest_type_that_keeps_every_value(tmp_path):
+    narrow = Narrow()
+    narrow.arrays = [
+        np.array([0.5, -0.0, np.nan, np.inf]),
+        np.array([0.1]),
+        np.array([1e300]),
+        np.array([2**31 - 1, -(2**31)]),
+        np.array([2**31]),
+        np.empty(0),
+    ]
+    stored = narrow.state().arrays
+    kept = [stored[f"arrays.{i}"].dtype.name for i in range(6)]
+    assert kept == ["float32", "float64", "float64", "int32", "int64", "float32"]
+    again = Narrow.from_state(through_a_file(narrow.state(), tmp_path))
+    for before, after in zip(narrow.arrays, again.arrays, strict=True):
+        assert after.dtype == before.dtype
+        assert after.tobytes() == before.tobytes()
+
+
 def test_values_are_json():
     whole = Whole().fit()
     json.dumps(whole.state().values, allow_nan=False)

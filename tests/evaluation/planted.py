@@ -8,7 +8,7 @@ import pandas as pd
 
 from recsys_ms.catalog.cards import ModelCard, TaskCard
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.state import State
+from recsys_ms.core.state import Learned
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
@@ -77,6 +77,9 @@ class ObservedRanker(BaseRanker):
 
     name: ClassVar[str] = "observed"
 
+    mean_: Learned[dict[str, float]]
+    noise_: Learned[float]
+
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         scores = standardize(interactions, "zscore").scores
         self.mean_ = {
@@ -89,12 +92,6 @@ class ObservedRanker(BaseRanker):
         shift = float(task.observed_scores.mean()) if task.observed_ids else 0.0
         value = np.array([self.mean_.get(m, shift) + self.noise_ for m in model_ids])
         return Prediction(value=value, order=value)
-
-    def _state(self) -> State:
-        return State(values={"mean": self.mean_, "noise": self.noise_})
-
-    def _restore(self, state: State) -> None:
-        self.mean_, self.noise_ = state.values["mean"], state.values["noise"]
 
 
 class BrokenRanker(ObservedRanker):

@@ -144,6 +144,48 @@ def test_beliefs_of_a_plain_ranker_cannot_be_kept():
         run({"mine": Mine}, keep=["theirs"])
 
 
+class Slips(Mine):
+    """Fails with some error, as code does that was written in an evening."""
+
+    def __init__(self, error, *, at):
+        super().__init__()
+        self.error, self.at = error, at
+
+    def fit(self, interactions, catalog, *, rng):
+        if self.at == "fit":
+            raise self.error
+        super().fit(interactions, catalog, rng=rng)
+
+    def predict(self, query, model_ids):
+        if query.task_id == "task-1":
+            raise self.error
+        return super().predict(query, model_ids)
+
+
+@pytest.mark.parametrize("at", ["fit", "predict"])
+@pytest.mark.parametrize(
+    "kind", [AssertionError, AttributeError, NameError, OSError, StopIteration, TypeError]
+)
+def test_whatever_a_ranker_raises_ends_nothing(kind, at, caplog):
+    result = run({"slips": Slips(kind("oops"), at=at), "mine": Mine})
+    failed = {(x.ranker, x.fold, x.task_id, x.failure) for x in result.failures}
+    tasks = HISTORY.task_ids if at == "fit" else ["task-1"]
+    assert failed == {("slips", task, task, f"{at}: {kind.__name__}: oops") for task in tasks}
+    np.testing.assert_array_equal(scores(result, "mine"), scores(run({"mine": Mine}), "mine"))
+    told = caplog.records[0]
+    assert "ranker slips failed on" in told.getMessage()
+    assert f"{at}: {kind.__name__}: oops" in told.getMessage()
+    # A slip is looked for where it happened.
+    assert told.exc_info is not None
+    assert told.exc_info[1].__traceback__ is not None
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_who_ends_the_program_ends_it(kind):
+    with pytest.raises(kind):
+        run({"slips": Slips(kind(), at="predict")})
+
+
 class Meddler(Mine):
     """Adds to what it is told was observed."""
 
@@ -308,6 +350,15 @@ def test_histories_in_every_form(tmp_path):
         "triplets": frame,
         "indexed": frame.set_index(["task_id", "model_id"]),
         "nullable": frame.convert_dtypes(),
+        "wide": frame.pivot(index="task_id", columns="model_id", values="value"),
+        "wide by model": frame.pivot(index="model_id", columns="task_id", values="value"),
+        "series": frame.set_index(["task_id", "model_id"])["value"],
+        "series by model": frame.set_index(["model_id", "task_id"])["value"],
+        "nested": {
+            task: dict(zip(own["model_id"], own["value"], strict=True))
+            for task, own in frame.groupby("task_id")
+        },
+        "pairs": {(task, model): value for task, model, value in rows},
         "list": rows,
         "generator": (list(row) for row in rows),
         "NumPy": [(t, m, np.float32(v)) for t, m, v in rows],
@@ -345,8 +396,13 @@ def test_a_given_frame_is_not_changed():
     [
         ("runs.csv", UsageError, "'runs.csv' of type str; wanted a History.*History.open"),
         (None, UsageError, "the history is None"),
-        ({"task": {"model": 1.0}}, UsageError, "of type dict; wanted a History"),
-        (pd.Series([1.0]), UsageError, "of type Series"),
+        (3, UsageError, "the history is 3 of type int; wanted a History"),
+        (History, UsageError, "the history is .*History.* of type type"),
+        ({"task": 1.0}, DataError, "1.0 of type float for 'task'; wanted values by model id"),
+        ({}, DataError, "the history has no row"),
+        ({"task": {"model": "good"}}, DataError, "values are no numbers"),
+        (pd.Series([1.0]), UsageError, "of type Series with an index of 1 level"),
+        (pd.DataFrame({"m": ["x"]}, index=["t"]), DataError, "lacks the column 'task_id'"),
         ([], DataError, "the history has no row"),
         ([("t", "m")], DataError, "row 0 of the history has 2 parts; wanted .task_id"),
         (["abc"], DataError, "row 0 of the history is 'abc' of type str"),

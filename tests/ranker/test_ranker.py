@@ -66,6 +66,56 @@ def test_a_known_task_shows_what_was_reached(ranker: rms.Ranker, blocks: rms.Int
     assert len(answer) == len(reached) + 1  # and the model that has a card only
 
 
+def test_many_tasks_are_answered_as_each_alone(
+    auto: rms.Ranker, ranker: rms.Ranker, blocks: rms.Interactions
+) -> None:
+    card = rms.TaskCard(task_id="described", domain="domain1", n_samples=1000, n_classes=10)
+    observed = {"t01": {"m00": 0.9}, "new": {"m00": 0.8, "m01": 0.6}}
+    for each in (auto, ranker):
+        for reasons in (True, False):
+            options = {"top": 5, "models": iter(blocks.model_ids[:9]), "reasons": reasons}
+            many = each.recommend_many(["t01", card, "new"], observed=observed, **options)
+            assert many["task_id"].tolist() == ["t01"] * 5 + ["described"] * 5 + ["new"] * 5
+            assert list(many.columns) == ["task_id", *COLUMNS[: None if reasons else -1]]
+            for task, own in many.groupby("task_id", sort=False):
+                alone = each.recommend(
+                    task,
+                    card=card if task == "described" else None,
+                    observed=observed.get(task),
+                    **{**options, "models": blocks.model_ids[:9]},
+                )
+                pd.testing.assert_frame_equal(
+                    own.drop(columns="task_id").reset_index(drop=True), alone, check_exact=True
+                )
+                assert many.attrs["nearest_tasks"][task] == alone.attrs["nearest_tasks"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "observed", "said"),
+    [
+        ("t01", None, "tasks is 't01' of type str; wanted a list of task ids"),
+        ([], None, "tasks is empty"),
+        ([None], None, "a task in tasks is None"),
+        (["t01", "t01"], None, "tasks has 't01' twice"),
+        (["t01"], [0.8], r"observed is \[0.8\] of type list; wanted outcomes by task id"),
+        (
+            ["t01"],
+            {"m00": 0.8},
+            "observed has outcomes of task 'm00', which is not among the tasks",
+        ),
+    ],
+)
+def test_what_are_no_tasks(ranker: rms.Ranker, tasks: object, observed: object, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        ranker.recommend_many(tasks, observed=observed)
+
+
+def test_without_reasons_the_rest_is_the_same(auto: rms.Ranker) -> None:
+    with_reasons = auto.recommend("t01", observed={"m00": 0.9})
+    without = auto.recommend("t01", observed={"m00": 0.9}, reasons=False)
+    pd.testing.assert_frame_equal(without, with_reasons.drop(columns="reasons"), check_exact=True)
+
+
 def test_observed_models_are_left_out_and_move_the_rest(ranker: rms.Ranker) -> None:
     answer = ranker.recommend(
         "x", observed={"m00": 0.85, "m01": 0.6, "m02": 0.6}, top=None

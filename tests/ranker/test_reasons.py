@@ -10,7 +10,6 @@ import pytest
 
 import recsys_ms as rms
 from recsys_ms.core.errors import DataError, NotFittedError, UnknownIdError
-from recsys_ms.core.state import State
 from recsys_ms.history.embedded import embedded_folder
 from recsys_ms.ranker.base import TaskQuery
 from recsys_ms.ranker.known import KnownOutcomes
@@ -168,9 +167,8 @@ def test_a_saved_ranker_explains_alike_and_one_without_run_ids_names_pairs(
     restored = rms.Ranker.load(folder)
     before = ranker.explain(HELD_OUT_TASK, HELD_OUT_MODEL)
     pd.testing.assert_frame_equal(restored.explain(HELD_OUT_TASK, HELD_OUT_MODEL), before)
-    state = ranker._require_known().state()
-    values = {name: value for name, value in state.values.items() if name != "run_ids"}
-    restored._known = KnownOutcomes.from_state(State(values=values, arrays=state.arrays))
+    without = replace(ranker._require_known().interactions, run_ids=())
+    restored._known = KnownOutcomes.of(without)
     table = restored.explain(HELD_OUT_TASK, HELD_OUT_MODEL)
     assert table["run_id"].isna().all()
     pd.testing.assert_frame_equal(table.drop(columns="run_id"), before.drop(columns="run_id"))

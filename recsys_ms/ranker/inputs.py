@@ -1,0 +1,200 @@
+"""What a person tells a ranker, in every form that they would try, and refused in one place."""
+
+from collections.abc import Container, Iterable, Mapping, Set
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from recsys_ms.catalog.card_files import cards_of
+from recsys_ms.catalog.cards import TASK_FIELDS, TaskCard
+from recsys_ms.core.errors import DataError, UsageError, kind_of
+
+#: Outcomes by model id, if there are any.
+Outcomes: TypeAlias = "Mapping[str, float] | pd.Series[Any] | None"
+#: A card, its fields by name, or none.
+CardLike: TypeAlias = "TaskCard | Mapping[str, object] | None"
+
+_CARD: Final = "TaskCard(task_id='birds', n_classes=200), or its fields by name, {'n_classes': 200}"
+
+
+def read_text(given: object, name: str) -> str:
+    """An id or another text that is not empty.
+
+    Raises
+    ------
+    UsageError
+        Something else.
+    """
+    if isinstance(given, str) and given:
+        return str(given)
+    raise UsageError(f"{name} is {kind_of(given)}; wanted a text that is not empty")
+
+
+def read_count(given: object, name: str, *, none: str) -> int | None:
+    """A whole number of at least 1, or ``None``, which means what ``none`` says.
+
+    Raises
+    ------
+    UsageError
+        Something else.
+    """
+    if given is None:
+        return None
+    if isinstance(given, int | np.integer) and not isinstance(given, bool) and given >= 1:
+        return int(given)
+    raise UsageError(f"{name} is {kind_of(given)}; wanted at least 1, or None for {none}")
+
+
+def read_seconds(given: object, name: str) -> float | None:
+    """A positive number of seconds, or ``None``.
+
+    Raises
+    ------
+    UsageError
+        Something else.
+    """
+    if given is None:
+        return None
+    if isinstance(given, int | float | np.number) and not isinstance(given, bool) and given > 0:
+        return float(given)
+    raise UsageError(f"{name} is {kind_of(given)}; wanted a positive number of seconds")
+
+
+def read_models(given: object) -> tuple[str, ...] | None:
+    """Model ids of any iterable, each once; those of a set in their own order.
+
+    Raises
+    ------
+    UsageError
+        One text, no text in it, something that is not iterable, or nothing in it.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str | bytes | Mapping | pd.DataFrame) or not isinstance(given, Iterable):
+        hint = f"; for one model, models=[{given!r}]" if isinstance(given, str) else ""
+        raise UsageError(f"models is {kind_of(given)}; wanted a list of model ids{hint}")
+    found = tuple(dict.fromkeys(read_text(each, "a model id in models") for each in given))
+    if not found:
+        raise UsageError("models is empty; wanted a list of model ids, or None for all models")
+    return tuple(sorted(found)) if isinstance(given, Set) else found
+
+
+def read_tasks(given: object) -> dict[str, TaskCard | None]:
+    """Tasks of any iterable of ids and cards, in its order, each with its card where it is one.
+
+    Raises
+    ------
+    UsageError
+        One text, something that is neither, a task twice, or no task.
+    """
+    wanted = "wanted a list of task ids, or of cards"
+    if isinstance(given, str | bytes | Mapping | pd.DataFrame) or not isinstance(given, Iterable):
+        raise UsageError(f"tasks is {kind_of(given)}; {wanted}")
+    found: dict[str, TaskCard | None] = {}
+    for each in given:
+        card = each if isinstance(each, TaskCard) else None
+        task_id = read_text(each if card is None else card.task_id, "a task in tasks")
+        if task_id in found:
+            raise UsageError(f"tasks has {task_id!r} twice; give each once")
+        found[task_id] = card
+    if not found:
+        raise UsageError(f"tasks is empty; {wanted}")
+    return found
+
+
+def read_outcomes(given: object, task_id: str) -> dict[str, float]:
+    """Outcomes by model id, from a mapping or a Series; none from ``None``.
+
+    Raises
+    ------
+    UsageError
+        Something else, an id that is no text, or a model twice.
+    DataError
+        An outcome that is no finite number.
+    """
+    where = f"task {task_id!r}"
+    if given is None:
+        return {}
+    if isinstance(given, pd.Series):
+        if not given.index.is_unique:
+            twice = given.index[given.index.duplicated()][0]
+            raise UsageError(f"{where}: observed has model {twice!r} twice; keep one outcome")
+        given = given.to_dict()
+    if not isinstance(given, Mapping):
+        raise UsageError(
+            f"{where}: observed is {kind_of(given)}; wanted outcomes by model id, such as "
+            "{'resnet50': 0.91}, or a Series with model ids as its index"
+        )
+    return {
+        read_text(model_id, f"{where}: a model id in observed"): _outcome(value, model_id, where)
+        for model_id, value in given.items()
+    }
+
+
+def read_reached(given: object, tasks: Container[str]) -> Mapping[str, Outcomes]:
+    """Outcomes of some of the tasks, by task id; none from ``None``.
+
+    Raises
+    ------
+    UsageError
+        Something else, or a task that is not asked about.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise UsageError(
+            f"observed is {kind_of(given)}; wanted outcomes by task id, such as "
+            "{'birds': {'resnet50': 0.91}}"
+        )
+    for task_id in given:
+        if task_id not in tasks:
+            raise UsageError(
+                f"observed has outcomes of task {task_id!r}, which is not among the tasks; add it"
+            )
+    return given
+
+
+def _outcome(value: object, model_id: object, where: str) -> float:
+    problem = f"{where}: the observed outcome of model {model_id!r} is"
+    try:
+        if isinstance(value, str | bytes | bool | np.bool_):
+            raise TypeError
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{problem} {kind_of(value)}; give a finite number, or leave the model out"
+        ) from error
+    if not isfinite(found):
+        raise DataError(f"{problem} {found}; give a finite number, or leave the model out")
+    return found
+
+
+def read_card(given: object, task_id: str) -> TaskCard | None:
+    """A card as it is, or one made of fields by name, whose task need not be said again.
+
+    Raises
+    ------
+    UsageError
+        Something else, or a field that no card has.
+    DataError
+        A field with a value that it cannot hold.
+    """
+    if given is None or isinstance(given, TaskCard):
+        return given
+    where = f"task {task_id!r}"
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{where}: card is {kind_of(given)}; wanted {_CARD}")
+    for name in given:
+        if name not in TASK_FIELDS:
+            near = get_close_matches(str(name), TASK_FIELDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(TASK_FIELDS)}"
+            raise UsageError(f"{where}: a card has no field {name!r}; {hint}")
+    try:
+        return cards_of([{"task_id": task_id, **given}], TASK_FIELDS, TaskCard)[0]
+    except DataError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: the card's fields cannot be read ({error})") from error
