@@ -1,6 +1,14 @@
 """Fixtures shared by every test."""
 
 import os
+
+# Tests run in as many processes as there are cores: one thread each, in what they start too. Before
+# NumPy is imported, which reads them once; what is set outside stays.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+# Threads that a test asks for must not spin while they wait for a core.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from pathlib import Path
 
 import pytest
