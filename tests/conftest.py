@@ -9,10 +9,10 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 # Threads that a test asks for must not spin while they wait for a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from pathlib import Path
+from pathlib import Path  # noqa: E402
 
-import pytest
-from hypothesis import HealthCheck, settings
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 # One set of examples for everybody, so that a change fails for what it changed and not by chance;
 # HYPOTHESIS_PROFILE=explore looks for new ones. How fast examples are made depends on who else uses

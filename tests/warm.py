@@ -6,31 +6,36 @@ one process imports those once, and is forked for every command; the package its
 anew by each. How a command starts from nothing is tested by ``tests/cli/test_start_up.py``, and by
 those tests that use the installed script.
 
-``python -m warm SOCKET`` (in ``tests/``) is that process; ``Warm`` starts it, and runs commands.
+``python -m warm SOCKET PACKAGE …`` (in ``tests/``) is that process; ``Warm`` starts it, and runs
+commands.
 """
 
 import array
 import atexit
+import importlib
 import json
 import os
-import signal
+import select
 import socket
 import subprocess
 import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 #: Imported before the fork: none of them may start a thread when it is imported.
 PACKAGES = (
     "numpy", "pandas", "pyarrow.parquet", "pyarrow.dataset", "scipy.stats", "scipy.optimize",
-    "sklearn.linear_model", "sklearn.decomposition", "duckdb", "deltalake", "lightgbm", "implicit.als",
-    "networkx", "numba", "typer", "rich.progress", "rich.logging", "yaml", "safetensors.numpy",
+    "sklearn.linear_model", "sklearn.decomposition", "duckdb", "deltalake", "lightgbm",
+    "implicit.als", "networkx", "numba", "typer", "rich.progress", "rich.logging", "yaml", "safetensors.numpy",
 )  # fmt: skip
-#: A client that starts in a few milliseconds: hands over its streams, and exits as the command does.
+#: A client that starts in milliseconds: hands over its streams, and exits as the command does.
 CLIENT = """#!{python} -SE
 import array, json, os, socket, sys
+if {others} and sys.argv[1:2] != ["-c"]:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 with socket.socket(socket.AF_UNIX) as link:
     link.connect({address!r})
     asked = {{"argv": {argv}, "cwd": os.getcwd(), "env": dict(os.environ)}}
@@ -52,7 +57,7 @@ class Warm:
         self._folder = tempfile.TemporaryDirectory(prefix="warm")
         self.folder = Path(self._folder.name)
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "warm", str(self.folder / "socket")],
+            [sys.executable, "-m", "warm", str(self.folder / "socket"), *PACKAGES],
             cwd=Path(__file__).parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -63,7 +68,11 @@ class Warm:
         for name, argv in (("recsys-ms", "['recsys-ms', *sys.argv[1:]]"), ("python", "sys.argv")):
             file = self.folder / name
             address = str(self.folder / "socket")
-            file.write_text(CLIENT.format(python=sys.executable, address=address, argv=argv))
+            # Scripts, modules and what comes from a pipe are for Python itself.
+            text = CLIENT.format(
+                python=sys.executable, address=address, argv=argv, others=name == "python"
+            )
+            file.write_text(text)
             file.chmod(0o755)
 
     def run(
@@ -84,28 +93,21 @@ class Warm:
         self._folder.cleanup()
 
 
-_started: list[Warm] = []
-
-
+@cache
 def warm() -> Warm:
-    """The one of this process."""
-    if not _started:
-        _started.append(Warm())
-    return _started[0]
+    """The one of this test process."""
+    return Warm()
 
 
-def _serve(address: str) -> None:
-    for name in PACKAGES:
-        __import__(name)
+def _serve(address: str, packages: Sequence[str]) -> None:
+    for name in packages:
+        importlib.import_module(name)
     assert not {name for name in sys.modules if name.startswith("recsys_ms")}
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(address)
         door.listen(16)
         print("ready", flush=True)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         while True:
-            import select
-
             ready, _, _ = select.select([door, sys.stdin], [], [])
             if sys.stdin in ready:
                 return
@@ -138,7 +140,7 @@ def _wait_for_command(link: socket.socket) -> None:
         code = 70
         try:
             code = _run(asked["argv"], asked["cwd"], asked["env"], streams)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the process ends here, whatever it was
             traceback.print_exc()
             code = 1
         finally:
@@ -173,9 +175,7 @@ def _run(argv: list[str], cwd: str, env: dict[str, str], streams: Sequence[int])
             sys.argv = ["-c", *rest[2:]]
             sys.path[0] = ""
             exec(compile(rest[1], "<string>", "exec"), {"__name__": "__main__"})
-        import atexit as leaving
-
-        leaving._run_exitfuncs()
+        atexit._run_exitfuncs()
     except SystemExit as left:
         if left.code is None or isinstance(left.code, int):
             return left.code or 0
@@ -185,4 +185,4 @@ def _run(argv: list[str], cwd: str, env: dict[str, str], streams: Sequence[int])
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1])
+    _serve(sys.argv[1], sys.argv[2:])

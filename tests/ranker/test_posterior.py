@@ -73,7 +73,9 @@ def test_location_and_spread_against_numerical_integration() -> None:
     c, log_s = np.linspace(-8, 8, 801)[:, None], np.linspace(-4, 4, 401)
     s = np.exp(log_s)[None, :, None]
     miss = (y - c[..., None] - s * own.mean[seen]) / s
-    told = np.exp(-0.5 * np.einsum("cij,jk,cik->ci", miss, np.linalg.inv(cov), miss)) / s[..., 0] ** 3
+    told = (
+        np.exp(-0.5 * np.einsum("cij,jk,cik->ci", miss, np.linalg.inv(cov), miss)) / s[..., 0] ** 3
+    )
     density = told * norm(0, 1.0).pdf(c) * norm(0, 0.5).pdf(log_s)
     center = float((c * density).sum() / density.sum())
     found = condition(own.take(seen), y, metric(1.0, 0.5), OutcomeShape.normal())
