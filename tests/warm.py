@@ -29,7 +29,8 @@ from pathlib import Path
 PACKAGES = (
     "numpy", "pandas", "pyarrow.parquet", "pyarrow.dataset", "scipy.stats", "scipy.optimize",
     "sklearn.linear_model", "sklearn.decomposition", "duckdb", "deltalake", "lightgbm",
-    "implicit.als", "networkx", "numba", "typer", "rich.progress", "rich.logging", "yaml", "safetensors.numpy",
+    "implicit.als", "networkx", "numba", "typer", "rich.progress", "rich.logging", "yaml",
+    "safetensors.numpy",
 )  # fmt: skip
 #: A client that starts in milliseconds: hands over its streams, and exits as the command does.
 CLIENT = """#!{python} -SE
