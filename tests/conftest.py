@@ -22,39 +22,6 @@ settings.register_profile("steady", derandomize=True, deadline=None, suppress_he
 settings.register_profile("explore", deadline=None, suppress_health_check=_CHECKS)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
-#: Modules whose fixtures take seconds for the whole module: their tests stay in one process.
-_TOGETHER = (
-    "architectures/test_karateclub.py",
-    "callbacks/test_callbacks.py",
-    "cli/test_cli.py",
-    "cli/test_recommend_images.py",
-    "cli/test_report.py",
-    "cli/test_start_up.py",
-    "docs/test_recipes.py",
-    "docs/test_site.py",
-    "evaluation/test_report_chromium.py",
-    "evaluation/test_report_page.py",
-    "notebooks/test_notebooks.py",
-    "ranker/test_ranker.py",
-    "ranker/test_reasons.py",
-    "ranker/test_suggest.py",
-)
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests that share a dear fixture to one process (``--dist loadgroup``), these first."""
-    first, others = [], []
-    for item in items:
-        module = item.nodeid.split("::")[0].removeprefix("tests/")
-        if module in _TOGETHER:
-            item.add_marker(pytest.mark.xdist_group(module))
-            first.append(item)
-        else:
-            others.append(item)
-    items[:] = first + others
-
-
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
