@@ -16,7 +16,6 @@ from recsys_ms.core.executor import (
     why_not_sent,
 )
 
-
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
