@@ -1,10 +1,18 @@
 """Fixtures shared by every test."""
 
 import os
-from pathlib import Path
 
-import pytest
-from hypothesis import HealthCheck, settings
+# Tests run in as many processes as there are cores: one thread each, in what they start too. Before
+# NumPy is imported, which reads them once; what is set outside stays.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+# Threads that a test asks for must not spin while they wait for a core.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 # One set of examples for everybody, so that a change fails for what it changed and not by chance;
 # HYPOTHESIS_PROFILE=explore looks for new ones. How fast examples are made depends on who else uses

@@ -124,7 +124,7 @@ def test_old_versions_are_pruned_and_never_the_current(tmp_path: Path) -> None:
     logged_history(tmp_path / "h")
     for night in range(4):
         log_one(tmp_path, 0.9, model=f"extra{night}")
-        summary = nightly(tmp_path, keep_versions=2)
+        summary = nightly(tmp_path, "popularity", keep_versions=2)
     versions = Registry.open(tmp_path / "r").versions()
     assert [v.number for v in versions] == [3, 4]
     assert versions[-1].is_current
@@ -456,7 +456,7 @@ def test_curves_of_many_nights_are_compacted(tmp_path: Path) -> None:
         history.ingest_inbox()
     before = history.curves()
     assert len(DeltaTable(tmp_path / "h" / "curves").file_uris()) == 40
-    summary = nightly(tmp_path)
+    summary = nightly(tmp_path, "popularity")
     assert summary.outcome == "published"
     assert "compact" in summary.seconds
     assert summary.warnings == []
@@ -464,7 +464,7 @@ def test_curves_of_many_nights_are_compacted(tmp_path: Path) -> None:
     assert len(DeltaTable(tmp_path / "h" / "runs").file_uris()) == 1
     assert History.open(tmp_path / "h").curves().equals(before)
     # Put together once, there is nothing to do and nothing to train.
-    assert nightly(tmp_path).outcome == "unchanged"
+    assert nightly(tmp_path, "popularity").outcome == "unchanged"
 
 
 def test_a_disk_that_cannot_compact_still_trains(

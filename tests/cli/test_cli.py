@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from nightly_history import logged_history
+from warm import warm
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cli.app import VERBS
@@ -21,14 +22,7 @@ EXECUTABLE = Path(sys.executable).with_name("recsys-ms")
 
 
 def run(*arguments: object, cwd: Path, columns: int = 200) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(EXECUTABLE), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1"},
-    )
+    return warm().run(*arguments, cwd=cwd, env={"COLUMNS": str(columns), "NO_COLOR": "1"})
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +56,11 @@ def test_help_of_every_verb(verb: str | None, tmp_path: Path) -> None:
     assert not done.stderr
 
 
-def test_version(tmp_path: Path) -> None:
-    assert run("--version", cwd=tmp_path).stdout.strip()[0].isdigit()
+def test_version_by_the_installed_script(tmp_path: Path) -> None:
+    command = [str(EXECUTABLE), "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == run("--version", cwd=tmp_path).stdout
+    assert done.stdout.strip()[0].isdigit()
 
 
 def test_the_line_of_the_design_page(tmp_path: Path, shared_data: Path) -> None:

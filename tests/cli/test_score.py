@@ -1,26 +1,18 @@
 """``recsys-ms score`` as a user calls it."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-EXECUTABLE = Path(sys.executable).with_name("recsys-ms")
+from warm import warm
 
 
 def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(EXECUTABLE), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "220", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1"},
-    )
+    env = {"COLUMNS": "220", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1"}
+    return warm().run(*arguments, cwd=cwd, env=env)
 
 
 @pytest.fixture

@@ -16,9 +16,11 @@ from recsys_ms.core.executor import (
     why_not_sent,
 )
 
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
-def _threads(_: int) -> str:
-    return os.environ["OMP_NUM_THREADS"]
+
+def _threads(_: int) -> list[str]:
+    return [os.environ[name] for name in _THREADS]
 
 
 def _killed(job: int) -> int:
@@ -47,8 +49,11 @@ def test_answers_come_in_order_and_jobs_are_drawn_late():
     assert list(answers) == list(SerialExecutor().map(math.sqrt, range(2, 8)))
 
 
-def test_a_worker_computes_with_one_thread():
-    assert list(ProcessExecutor(1).map(_threads, [0])) == ["1"]
+def test_a_worker_computes_with_one_thread(monkeypatch):
+    for name in _THREADS:
+        monkeypatch.setenv(name, "3")
+    assert list(ProcessExecutor(1).map(_threads, [0])) == [["1"] * 4]
+    assert _threads(0) == ["3"] * 4
 
 
 def test_an_error_of_a_job_is_raised_here():

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from warm import warm
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
@@ -93,11 +95,12 @@ def run_page(page: Path, folder: Path) -> None:
 
 def _run(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
     if block.language == "python":
-        command = [sys.executable, "-c", block.text]
+        command = [str(warm().folder / "python"), "-c", block.text]
     else:
         assert block.language == "bash", block
         command = ["bash", "-euo", "pipefail", "-c", block.text]
-    places = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    # Commands of ours, and Python, from a process that has the heavy imports behind it.
+    places = [str(warm().folder), str(Path(sys.executable).parent), os.environ["PATH"]]
     return subprocess.run(
         command,
         cwd=folder,

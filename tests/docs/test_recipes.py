@@ -55,6 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     History.open(folder / "history").ingest(read_table(runs), curves=False)
     (folder / "nightly.toml").write_text(
         'history = "history"\nregistry = "registry"\n[ranker]\nranker = "popularity"\n'
+        "[backtest]\nmax_tasks = 3\n[report]\nlearning_curve = []\n"
     )
     return folder
 

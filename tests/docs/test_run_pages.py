@@ -13,7 +13,7 @@ def test_the_tutorial_is_run() -> None:
 
 
 #: What pages need besides the core.
-_NEEDS = {"mlflow": ("mlflow",), "images": ("torch", "open_clip")}
+_NEEDS = {"executors": ("distributed",), "mlflow": ("mlflow",), "images": ("torch", "open_clip")}
 
 
 @pytest.mark.parametrize("page", _RUN, ids=lambda page: page.stem)

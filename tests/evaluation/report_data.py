@@ -85,12 +85,12 @@ def curve() -> pd.DataFrame:
             "fraction": share,
             "n_outcomes": 100.0 * share,
             "n_tasks": 3,
-            "mean": mean * (2.0 - share),
-            "low": mean * 0.5,
-            "high": mean * 2.0,
+            "mean": scale * mean * (2.0 - share),
+            "low": scale * mean * 0.5,
+            "high": scale * mean * 2.0,
         }
         for ranker, mean in (("popularity", 0.08), ("nmf", 0.04))
-        for metric in ("regret@1", "pearson")
+        for metric, scale in (("regret@1", 1.0), ("pearson", 4.0))
         for share in (0.25, 1.0)
     ]
     return pd.DataFrame(rows)

@@ -174,14 +174,28 @@ def test_the_keyboard_is_enough(browser, file):
 
 def test_the_metric_of_one_section_leaves_the_other_alone(browser, file):
     opened(browser, file)
-    axis = (
-        "return [...document.querySelectorAll('#learning-chart .mark-line path')]"
-        ".map(p => p.getAttribute('d')).join()"
-    )
-    before = browser.execute_script(axis)
-    Select(browser.find_element(By.ID, "leaderboard-metric")).select_by_value("ndcg@5")
-    time.sleep(0.5)
-    assert browser.execute_script(axis) == before
+    sections = ("leaderboard", "learning")
+
+    def drawn(section):
+        return browser.execute_script(
+            "return [...document.querySelectorAll(arguments[0])]"
+            ".map(p => p.getAttribute('d') + p.getAttribute('transform')).join()",
+            f"#{section}-chart .role-mark path",
+        )
+
+    def choose(section, metric):
+        """Choose a metric of a section, and wait until all charts have taken it."""
+        browser.execute_script("document.getElementById('said').textContent = ''")
+        choice = Select(browser.find_element(By.ID, f"{section}-metric"))
+        choice.select_by_value(metric)
+        wait_for(browser, "return document.getElementById('said').textContent !== ''")
+
+    for own, other in (sections, sections[::-1]):
+        before = {section: drawn(section) for section in sections}
+        assert all(before.values())
+        choose(own, "pearson")
+        assert drawn(own) != before[own]
+        assert drawn(other) == before[other]
 
 
 def test_it_follows_the_system_and_the_reader_may_differ(browser, file):

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import recsys_ms as rms
 from recsys_ms.core.errors import DataError, StorageError
@@ -138,6 +137,7 @@ def test_the_value_of_a_run(
 
 
 def test_values_may_be_scalars_of_numpy_and_torch(history: History) -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra 'embed'")
     with recording(history.path, **RUN, on_error="raise") as run:
         run.log(np.float32(0.5), epoch=np.int64(0), step=np.int64(7))
         run.log(torch.tensor(0.25), epoch=1)

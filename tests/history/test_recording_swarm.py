@@ -1,4 +1,4 @@
-"""Ten thousand recorders open at once on one folder, their processes killed at random.
+"""Many recorders open at once on one folder, their processes killed at random.
 
 What every process did is told by a file of its own, written before and after each step, so that
 what the history holds is compared value by value.
@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from recsys_ms.history.history import History
 from recsys_ms.history.journal import list_journals
 
 ROOT = Path(__file__).resolve().parents[2]
-N_PROCESSES, N_RECORDERS = 50, 200
 ROUNDS = 5
 
 WORKER = """
@@ -76,14 +77,18 @@ def kill(processes: list[subprocess.Popen[str]], chance: random.Random) -> None:
         process.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM]))
 
 
-def test_ten_thousand_recorders_and_processes_killed_at_random_lose_nothing(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("n_processes", "n_recorders"),
+    [(10, 50), pytest.param(50, 200, marks=pytest.mark.slow, id="ten-thousand")],
+)
+def test_recorders_whose_processes_are_killed_at_random_lose_nothing(
+    tmp_path: Path, n_processes: int, n_recorders: int
 ) -> None:
     history = History.open(tmp_path / "history")
     side = tmp_path / "side"
     side.mkdir()
     command = [sys.executable, "-c", WORKER, str(history.path)]
-    sizes = [str(N_RECORDERS), str(ROUNDS)]
+    sizes = [str(n_recorders), str(ROUNDS)]
     processes = [
         subprocess.Popen(
             [*command, str(side / str(n)), str(n), *sizes],
@@ -93,14 +98,14 @@ def test_ten_thousand_recorders_and_processes_killed_at_random_lose_nothing(
             stderr=subprocess.PIPE,
             text=True,
         )
-        for n in range(N_PROCESSES)
+        for n in range(n_processes)
     ]
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    assert len(list_journals(history.inbox)) == N_PROCESSES * N_RECORDERS
+    assert len(list_journals(history.inbox)) == n_processes * n_recorders
     chance = random.Random(0)
-    victims = chance.sample(processes, N_PROCESSES // 2)
+    victims = chance.sample(processes, n_processes // 2)
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
@@ -125,13 +130,13 @@ def test_ten_thousand_recorders_and_processes_killed_at_random_lose_nothing(
     assert history.ingest_inbox().n_quarantined == 0
     assert list(history.inbox.glob("[!.]*")) == []
     assert list_journals(history.inbox) == []
-    compare(history, told(side))
+    compare(history, told(side), n_processes * n_recorders)
 
 
-def compare(history: History, expected: dict[str, Told]) -> None:
+def compare(history: History, expected: dict[str, Told], n_runs: int) -> None:
     runs = history.runs().set_index("run_id")
     assert runs.index.is_unique
-    assert len(expected) == len(runs) == N_PROCESSES * N_RECORDERS
+    assert len(expected) == len(runs) == n_runs
     got: dict[str, dict[str, float]] = defaultdict(dict)
     curves = history.curves()
     for run_id, step, value in zip(curves["run_id"], curves["step"], curves["value"], strict=True):

@@ -1,12 +1,14 @@
 """Notebooks run from top to bottom on the embedded history, and carry no outputs.
 
 What their texts say of the embedded data is asserted where it was computed: by a last cell that
-runs in the notebook's own kernel.
+runs in the notebook's own kernel. Three of them take minutes for that, which stands behind ``-m
+slow``: by default they run on a part of the embedded history, and what holds of any is asserted.
 """
 
 import importlib.util
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 nbformat = pytest.importorskip("nbformat", reason="needs the extra 'notebook'")
@@ -149,12 +151,55 @@ assert not work.exists()
 }
 
 
+#: Notebooks that back-test for long, and what holds of a part of the history too.
+ON_A_PART = {
+    "01_offline_evaluation": CLAIMS["01_offline_evaluation"],
+    "02_cold_start": """
+assert not alone.failures
+assert closed["oracle"] == 1
+assert answer.attrs["nearest_tasks"]
+assert mine not in ranker.task_ids
+""",
+    "03_which_score": """
+assert len(names) == 18
+assert scores.shape[1] == 18
+for of in (result, fair, learned):
+    assert {"popularity", "random", "static", "oracle"} < set(of.rankers)
+    assert not of.failures
+assert {result.mean("oracle", metric) for metric in ("pearson", "regret@1")} == {1.0, 0.0}
+""",
+}
+N_TASKS = 10
+
+
 def named(path):
     return path.stem
 
 
+@pytest.fixture(scope="module")
+def on_a_part(tmp_path_factory):
+    """A checkout whose embedded history is that of some tasks."""
+    root = tmp_path_factory.mktemp("checkout")
+    (root / "notebooks").mkdir()
+    (root / "data_history" / "zoo").mkdir(parents=True)
+    for path in [*ROOT.iterdir(), *(ROOT / "data_history").iterdir()]:
+        place = root / path.relative_to(ROOT)
+        if not place.exists():
+            place.symlink_to(path)
+    zoo = ROOT / "data_history" / "zoo"
+    runs = pd.read_parquet(zoo / "runs.parquet")
+    tasks = sorted(runs["task_id"].unique())
+    kept = runs["task_id"].isin(tasks[:: len(tasks) // N_TASKS][:N_TASKS])
+    runs[kept].to_parquet(root / "data_history" / "zoo" / "runs.parquet")
+    for path in zoo.iterdir():
+        if path.name != "runs.parquet":
+            (root / "data_history" / "zoo" / path.name).symlink_to(path)
+    return root
+
+
 def test_there_are_notebooks():
     assert set(map(named, NOTEBOOKS)) == set(CLAIMS)
+    assert set(ON_A_PART) < set(CLAIMS)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
@@ -165,20 +210,36 @@ def test_outputs_are_stripped(path):
             assert cell.execution_count is None
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem in ON_A_PART], ids=named)
+def test_runs_on_a_part_of_the_history(path, on_a_part):
+    run_notebook(path, ON_A_PART[path.stem], on_a_part / "notebooks")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in ON_A_PART))
+        for path in NOTEBOOKS
+    ],
+)
 def test_runs_and_shows_what_it_says(path):
+    run_notebook(path, CLAIMS[path.stem], path.parent)
+
+
+def run_notebook(path, claims, folder):
+    """Run a notebook and then ``claims`` in ``folder``."""
     if not (ROOT / "data_history" / "zoo" / "runs.parquet").is_file():
         pytest.skip("the embedded history is not recorded: data_history/zoo/runs.parquet is absent")
     module, extra = NEEDS.get(path.stem, ("json", ""))
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed (needs {extra})")
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell(CLAIMS[path.stem]))
+    notebook.cells.append(nbformat.v4.new_code_cell(claims))
     client = nbclient.NotebookClient(
         notebook,
         timeout=300,
         kernel_name="python3",
-        resources={"metadata": {"path": str(path.parent)}},
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
     # A ranker that fails on a fold is logged and leaves a hole in the table.

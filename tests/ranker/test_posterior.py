@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.integrate import dblquad
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import norm
 
 from recsys_ms.ranker.belief import Belief, greedy_maximum
 from recsys_ms.ranker.outcome_shape import OutcomeShape
@@ -70,13 +69,15 @@ def test_location_and_spread_against_numerical_integration() -> None:
     y = np.array([1.2, -0.3, 0.8])
     cov = own.take(seen).loadings @ own.take(seen).loadings.T + np.diag(own.noise[seen])
 
-    def density(c: float, log_s: float) -> float:
-        s = np.exp(log_s)
-        told = multivariate_normal(c + s * own.mean[seen], s**2 * cov).pdf(y)
-        return float(told * norm(0, 1.0).pdf(c) * norm(0, 0.5).pdf(log_s))
-
-    mass = dblquad(density, -2, 2, -4, 4, epsabs=1e-6)[0]
-    center = dblquad(lambda c, s: c * density(c, s), -2, 2, -4, 4, epsabs=1e-6)[0] / mass
+    # The trapezium rule on a grid, exact to 1e-12 for a density that is nothing at its edges.
+    c, log_s = np.linspace(-8, 8, 801)[:, None], np.linspace(-4, 4, 401)
+    s = np.exp(log_s)[None, :, None]
+    miss = (y - c[..., None] - s * own.mean[seen]) / s
+    told = (
+        np.exp(-0.5 * np.einsum("cij,jk,cik->ci", miss, np.linalg.inv(cov), miss)) / s[..., 0] ** 3
+    )
+    density = told * norm(0, 1.0).pdf(c) * norm(0, 0.5).pdf(log_s)
+    center = float((c * density).sum() / density.sum())
     found = condition(own.take(seen), y, metric(1.0, 0.5), OutcomeShape.normal())
     assert found.scale.center == pytest.approx(center, abs=0.06)
 

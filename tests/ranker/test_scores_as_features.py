@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from recsys_ms.catalog.catalog import Catalog
@@ -37,15 +38,18 @@ def world(seed: int = 0) -> tuple[Interactions, Catalog]:
             for j, model in enumerate(MODELS)
         ]
     )
-    scores = ScoreTable.empty()
-    for i, task in enumerate(TASKS):
-        for j, model in enumerate(MODELS):
-            values = {
-                # Of a scale and level that differ from task to task.
-                "logme": (i + 1) * (fit[i, j] + 0.3 * rng.normal()) + 10 * i,
-                "noise": rng.normal(),
-            }
-            scores = scores.with_scores(task, model, values)
+    rows = [
+        {
+            "task_id": task,
+            "model_id": model,
+            # Of a scale and level that differ from task to task.
+            "logme": (i + 1) * (fit[i, j] + 0.3 * rng.normal()) + 10 * i,
+            "noise": rng.normal(),
+        }
+        for i, task in enumerate(TASKS)
+        for j, model in enumerate(MODELS)
+    ]
+    scores = ScoreTable(pd.DataFrame(rows))
     return Interactions.from_runs(runs.to_pandas()), Catalog.empty().with_scores(scores)
 
 

@@ -1,15 +1,13 @@
 """Run folders of transformers' Trainer: real ones, older shapes, and damaged ones."""
 
-import importlib.util
 import json
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from history.readers.frameworks.recorded import WAYS, framework_log
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +17,6 @@ from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, Log
 from recsys_ms.history.readers.logs import read_log
 from recsys_ms.history.readers.mapping import FieldMapping
 
-WRITER = Path(__file__).parent.parent / "frameworks" / "write_hf_trainer.py"
 FORMAT = HfTrainer()
 #: As transformers 4.0 wrote it.
 OLD: dict[str, Any] = {
@@ -37,14 +34,10 @@ OLD: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for module in ("transformers", "accelerate", "torch"):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed: no real log can be written")
-    folder = tmp_path_factory.mktemp("hf").resolve()
-    subprocess.run([sys.executable, str(WRITER), str(folder)], check=True, capture_output=True)
-    return folder
+@pytest.fixture(scope="module", params=WAYS)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    needs = ("transformers", "accelerate", "torch")
+    return framework_log(request.param, "hf_trainer", tmp_path_factory.mktemp("hf_trainer"), needs)
 
 
 def read(folder: Path) -> tuple[list[LoggedRun], list[BadLog]]:

@@ -1,13 +1,11 @@
 """Keras' CSVLogger: files that a real training wrote, and damaged ones."""
 
-import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from history.readers.frameworks.recorded import WAYS, framework_log
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,20 +16,16 @@ from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, Log
 from recsys_ms.history.readers.logs import LogReader, read_log
 from recsys_ms.history.readers.mapping import FieldMapping
 
-WRITER = Path(__file__).parent.parent / "frameworks" / "write_keras.py"
 FORMAT = Keras()
 HEADER = "epoch,accuracy,loss,val_accuracy,val_loss\n"
 ROWS = "0,0.5,1.0,0.4,1.1\n1,0.7,0.8,0.6,0.9\n"
 SAID = {"model_id": "m", "task_id": "t", "metric": "accuracy", "direction": "max"}
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if importlib.util.find_spec("keras") is None:
-        pytest.skip("keras is not installed (extra test): no real log can be written")
-    folder = tmp_path_factory.mktemp("keras").resolve()
-    subprocess.run([sys.executable, str(WRITER), str(folder)], check=True, capture_output=True)
-    return folder
+@pytest.fixture(scope="module", params=WAYS)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    needs = ("keras", "torch")
+    return framework_log(request.param, "keras", tmp_path_factory.mktemp("keras"), needs)
 
 
 def read(path: Path) -> tuple[list[LoggedRun], list[BadLog]]:

@@ -1,14 +1,12 @@
 """Lightning's CSVLogger: folders that real trainings wrote, and damaged ones."""
 
 import csv
-import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from history.readers.frameworks.recorded import WAYS, framework_log
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +17,6 @@ from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, Log
 from recsys_ms.history.readers.logs import LogReader, read_log
 from recsys_ms.history.readers.mapping import FieldMapping
 
-WRITER = Path(__file__).parent.parent / "frameworks" / "write_lightning.py"
 FORMAT = Lightning()
 HEADER = "epoch,step,train_loss,val_acc\n"
 ROWS = "0,4,1.5,\n0,5,,0.5\n1,9,1.0,\n1,10,,0.75\n"
@@ -29,13 +26,10 @@ MAPPING = FieldMapping(
 )
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if importlib.util.find_spec("lightning") is None:
-        pytest.skip("lightning is not installed (extra test): no real log can be written")
-    folder = tmp_path_factory.mktemp("lightning").resolve()
-    subprocess.run([sys.executable, str(WRITER), str(folder)], check=True, capture_output=True)
-    return folder
+@pytest.fixture(scope="module", params=WAYS)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    needs = ("lightning", "torch")
+    return framework_log(request.param, "lightning", tmp_path_factory.mktemp("lightning"), needs)
 
 
 def read(folder: Path) -> tuple[list[LoggedRun], list[BadLog]]:

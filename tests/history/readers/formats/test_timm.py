@@ -1,14 +1,12 @@
 """timm's run folders: written by timm's own functions in a real training, and damaged ones."""
 
 import csv
-import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from history.readers.frameworks.recorded import WAYS, framework_log
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,19 +16,15 @@ from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, Log
 from recsys_ms.history.readers.logs import LogReader
 from recsys_ms.history.readers.mapping import FieldMapping
 
-WRITER = Path(__file__).parent.parent / "frameworks" / "write_timm.py"
 FORMAT = Timm()
 HEADER = "epoch,train_loss,eval_loss,eval_top1,eval_top5,lr\n"
 ROWS = "0,2.0,1.9,40.0,80.0,0.1\n1,1.5,1.6,55.0,85.0,0.05\n"
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if importlib.util.find_spec("timm") is None:
-        pytest.skip("timm is not installed (extra embed): no real log can be written")
-    folder = tmp_path_factory.mktemp("timm").resolve()
-    subprocess.run([sys.executable, str(WRITER), str(folder)], check=True, capture_output=True)
-    return folder
+@pytest.fixture(scope="module", params=WAYS)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    needs = ("timm", "torch")
+    return framework_log(request.param, "timm", tmp_path_factory.mktemp("timm"), needs)
 
 
 def read(folder: Path) -> tuple[list[LoggedRun], list[BadLog]]:
