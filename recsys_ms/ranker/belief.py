@@ -4,7 +4,7 @@ Expected values, intervals, the order to try models in, and what a further run i
 properties of one belief, so that they cannot contradict each other.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
@@ -17,10 +17,10 @@ from recsys_ms.ranker.task_scale import TaskScale
 
 #: Draws from the belief behind what depends on several outcomes at once.
 N_DRAWS: Final = 512
-#: Models that compete for the next runs, by expected value plus one standard deviation; the others
+#: Models that compete for the next runs, by expected score plus one standard deviation; the others
 #: are too far behind.
 N_CANDIDATES: Final = 150
-#: First places of an order that are filled as a set; the others follow the expected value.
+#: First places of an order that are filled as a set; the others follow the expected score.
 N_GREEDY: Final = 5
 
 
@@ -121,29 +121,35 @@ class Belief:
             self.shape,
         )
 
-    def straight(self) -> "Belief":
-        """The belief of models that all have the common shape: what orders and plans are read from.
-
-        The bend predicts values better (Pearson), and finds the best model later: with it in the
-        order regret@1 was .75 of popularity's, without it .59 (histories with cards, cold).
-        """
-        return replace(self, bend=np.zeros_like(self.bend))
-
     def draws(self, n_draws: int = N_DRAWS, *, seed: int = 0) -> FloatArray:
-        """Outcomes drawn from the belief, in the metric's unit, shape (n_models, n_draws)."""
+        """Normal scores drawn from the belief, shape (n_models, n_draws).
+
+        They end where the metric's range does: nothing is better than all right.
+        """
         rng = named_stream(seed, "belief")
         half = -(-n_draws // 2)
         together = rng.standard_normal((self.root.shape[1], half))
         alone = rng.standard_normal((self.mean.size, half))
         strayed = self.root @ together + np.sqrt(self.noise)[:, None] * alone
         # Each draw and its mirror image: the means are exact.
-        normal = self.mean[:, None] + np.hstack([strayed, -strayed])[:, :n_draws]
-        standard = self.shape(normal) + self.bend[:, None]
+        drawn = self.mean[:, None] + np.hstack([strayed, -strayed])[:, :n_draws]
+        highest = self.scale.range[1]
+        return np.minimum(drawn, self.normal(highest)) if np.isfinite(highest) else drawn
+
+    def outcomes(self, drawn: FloatArray) -> FloatArray:
+        """Outcomes in the metric's unit of normal scores, (n_models, n_draws) both."""
+        standard = self.shape(drawn) + self.bend[:, None]
         return self.scale.outcome(self.scale.center + self.scale.scale * standard)
+
+    def normal(self, outcome: float) -> float:
+        """Normal score of an outcome in the metric's unit, for a model of the common shape."""
+        compared = self.scale.compared(np.array([outcome]))
+        standard = (compared - self.scale.center) / self.scale.scale
+        return float(self.shape.inverse(standard)[0])
 
     def candidates(self, n: int = N_CANDIDATES) -> IntArray:
         """Positions of the models that may be the next run, by what they may reach."""
-        reach = self.value + self.sd
+        reach = self.mean + self.sd
         if reach.size <= n:
             return np.arange(reach.size)
         found: IntArray = np.sort(np.argpartition(-reach, n)[:n])
@@ -153,7 +159,9 @@ class Belief:
         """Sort key of the models in the order to try them, higher first, (n_models,).
 
         The first few are chosen one after the other, each the one that is expected to add most to
-        the best of those before it and of ``best``; the others follow by expected value.
+        the best of those before it and of ``best``; the others follow by their expected score. The
+        best is sought among normal scores, which are ranks: on 15 public histories this was clearly
+        worse than popularity in 1 of 168 cells in regret@1, outcomes in 11 of 150.
 
         Parameters
         ----------
@@ -162,12 +170,11 @@ class Belief:
         seed : int
             Of the draws.
         """
-        straight = self.straight()
-        key = straight.value.copy()
-        at = straight.candidates()
-        part = straight.take(at)
-        drawn = part.draws(seed=seed)
-        chosen = greedy_maximum(drawn, part.value, N_GREEDY, best=best)
+        key = self.mean.copy()
+        at = self.candidates()
+        part = self.take(at)
+        reached = None if best is None else self.normal(best)
+        chosen = greedy_maximum(part.draws(seed=seed), part.mean, N_GREEDY, best=reached)
         top = float(key.max(initial=0.0))
         key[at[chosen]] = top + np.arange(chosen.size, 0, -1)
         return key

@@ -95,20 +95,26 @@ def next_runs(
     seed : int
         Of the draws.
     """
-    belief = belief.straight()
     fits = np.arange(cost.size) if budget.cost is None else np.flatnonzero(cost <= budget.cost)
     if fits.size == 0:
         return Suggestion(fits, np.empty(0), np.empty(0))
     at = fits[belief.take(fits).candidates()]
     part, price = belief.take(at), cost[at]
-    drawn = part.draws(seed=seed)
+    scores = part.draws(seed=seed)
+    drawn, reached_score = part.outcomes(scores), None if best is None else belief.normal(best)
     limit = float("inf") if budget.cost is None else budget.cost
     n_runs = min(at.size, budget.n_runs or MAX_PLAN)
     floor = float(belief.predicted.mean()) if best is None else best
 
     def plan(*, per_cost: bool) -> tuple[IntArray, FloatArray]:
         chosen = greedy_maximum(
-            drawn, part.value, n_runs, best=best, cost=price, budget=limit, per_cost=per_cost
+            scores,
+            part.mean,
+            n_runs,
+            best=reached_score,
+            cost=price,
+            budget=limit,
+            per_cost=per_cost,
         )
         reached = np.maximum.accumulate(np.maximum(drawn[chosen], floor), axis=0)
         before = np.vstack([np.full((1, drawn.shape[1]), floor), reached[:-1]])

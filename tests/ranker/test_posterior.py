@@ -134,7 +134,7 @@ def test_draws_have_the_moments_of_the_belief() -> None:
     belief = condition(
         own.take(np.array([0])), np.array([0.4]), metric(), OutcomeShape.normal()
     ).believe(own)
-    drawn = belief.draws(40_000)
+    drawn = belief.outcomes(belief.draws(40_000))
     np.testing.assert_allclose(drawn.mean(axis=1), belief.predicted, atol=0.03)
     wanted = belief.root @ belief.root.T + np.diag(belief.noise)
     np.testing.assert_allclose(np.cov(drawn), wanted, atol=0.06)
@@ -198,3 +198,22 @@ def test_the_order_begins_with_the_best_mean_and_goes_on_with_what_adds() -> Non
 def test_far_behind_the_best_the_likeliest_goes_first() -> None:
     belief = normal_belief(np.array([0.1, 0.3, 0.2]), 1e-6 * np.eye(3))
     assert np.argsort(-belief.order(best=100.0)).tolist() == [1, 2, 0]
+
+
+def test_draws_end_where_the_metric_ends() -> None:
+    own = prior()
+    scale = metric(0.5, low=0.0, high=0.3)
+    belief = condition(own.take(np.arange(0)), np.empty(0), scale, OutcomeShape.normal()).believe(
+        own
+    )
+    scores = belief.draws()
+    assert scores.max() == pytest.approx(belief.normal(0.3))
+    assert belief.outcomes(scores).max() == pytest.approx(0.3)
+
+
+def test_a_score_and_its_outcome_are_two_names_of_one_thing() -> None:
+    rng = np.random.default_rng(5)
+    shape = OutcomeShape(np.cumsum(0.02 + rng.random(41) * 0.2) - 2.0)
+    own = TaskPrior.independent(np.array([0.4]), np.array([1e-12]))
+    belief = condition(own.take(np.arange(0)), np.empty(0), metric(0.5), shape).believe(own)
+    assert belief.normal(float(belief.predicted[0])) == pytest.approx(0.4, abs=1e-5)
