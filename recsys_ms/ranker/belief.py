@@ -133,8 +133,8 @@ class Belief:
         strayed = self.root @ together + np.sqrt(self.noise)[:, None] * alone
         # Each draw and its mirror image: the means are exact.
         drawn = self.mean[:, None] + np.hstack([strayed, -strayed])[:, :n_draws]
-        highest = self.scale.range[1]
-        return np.minimum(drawn, self.normal(highest)) if np.isfinite(highest) else drawn
+        highest = self._normal(self.scale.highest) if np.isfinite(self.scale.highest) else np.inf
+        return np.minimum(drawn, highest)
 
     def outcomes(self, drawn: FloatArray) -> FloatArray:
         """Outcomes in the metric's unit of normal scores, (n_models, n_draws) both."""
@@ -143,8 +143,10 @@ class Belief:
 
     def normal(self, outcome: float) -> float:
         """Normal score of an outcome in the metric's unit, for a model of the common shape."""
-        compared = self.scale.compared(np.array([outcome]))
-        standard = (compared - self.scale.center) / self.scale.scale
+        return self._normal(float(self.scale.compared(np.array([outcome]))[0]))
+
+    def _normal(self, compared: float) -> float:
+        standard = np.array([(compared - self.scale.center) / self.scale.scale])
         return float(self.shape.inverse(standard)[0])
 
     def candidates(self, n: int = N_CANDIDATES) -> IntArray:

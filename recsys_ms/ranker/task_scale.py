@@ -83,6 +83,11 @@ class TaskScale:
     sign: float = 1.0
     range: Range = UNBOUNDED
 
+    @property
+    def highest(self) -> float:
+        """Best there is on the scale of the link; a loss has no bound there, since it may be 0."""
+        return float("inf") if self.link == "log" else self.range[1]
+
     def outcome(self, compared: FloatArray) -> FloatArray:
         """From the link's scale to an outcome in the metric's unit, higher is better."""
         if self.link == "log":
