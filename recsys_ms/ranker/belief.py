@@ -121,12 +121,13 @@ class Belief:
             self.shape,
         )
 
-    def draws(self, n_draws: int = N_DRAWS, *, seed: int = 0) -> FloatArray:
+    def draws(self, n_draws: int = N_DRAWS) -> FloatArray:
         """Normal scores drawn from the belief, shape (n_models, n_draws).
 
-        They end where the metric's range does: nothing is better than all right.
+        They end where the metric's range does: nothing is better than all right. They are the same
+        whenever a belief is asked, so that an order and a plan begin with the same model.
         """
-        rng = named_stream(seed, "belief")
+        rng = named_stream(0, "belief")
         half = -(-n_draws // 2)
         together = rng.standard_normal((self.root.shape[1], half))
         alone = rng.standard_normal((self.mean.size, half))
@@ -157,7 +158,7 @@ class Belief:
         found: IntArray = np.sort(np.argpartition(-reach, n)[:n])
         return found
 
-    def order(self, best: float | None = None, *, seed: int = 0) -> FloatArray:
+    def order(self, best: float | None = None) -> FloatArray:
         """Sort key of the models in the order to try them, higher first, (n_models,).
 
         The first few are chosen one after the other, each the one that is expected to add most to
@@ -169,14 +170,12 @@ class Belief:
         ----------
         best : float, optional
             Best outcome observed so far, higher is better.
-        seed : int
-            Of the draws.
         """
         key = self.mean.copy()
         at = self.candidates()
         part = self.take(at)
         reached = None if best is None else self.normal(best)
-        chosen = greedy_maximum(part.draws(seed=seed), part.mean, N_GREEDY, best=reached)
+        chosen = greedy_maximum(part.draws(), part.mean, N_GREEDY, best=reached)
         top = float(key.max(initial=0.0))
         key[at[chosen]] = top + np.arange(chosen.size, 0, -1)
         return key

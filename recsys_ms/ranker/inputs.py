@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable, Mapping, Set
 from difflib import get_close_matches
 from math import isfinite
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -63,6 +63,12 @@ def read_seconds(given: object, name: str) -> float | None:
     raise UsageError(f"{name} is {kind_of(given)}; wanted a positive number of seconds")
 
 
+def _is_listing(given: object) -> TypeGuard[Iterable[object]]:
+    """Whether it holds ids one after the other; one text, a mapping and a table do not."""
+    is_other = isinstance(given, str | bytes | Mapping | pd.DataFrame)
+    return isinstance(given, Iterable) and not is_other
+
+
 def read_models(given: object) -> tuple[str, ...] | None:
     """Model ids of any iterable, each once; those of a set in their own order.
 
@@ -73,7 +79,7 @@ def read_models(given: object) -> tuple[str, ...] | None:
     """
     if given is None:
         return None
-    if isinstance(given, str | bytes | Mapping | pd.DataFrame) or not isinstance(given, Iterable):
+    if not _is_listing(given):
         hint = f"; for one model, models=[{given!r}]" if isinstance(given, str) else ""
         raise UsageError(f"models is {kind_of(given)}; wanted a list of model ids{hint}")
     found = tuple(dict.fromkeys(read_text(each, "a model id in models") for each in given))
@@ -91,7 +97,7 @@ def read_tasks(given: object) -> dict[str, TaskCard | None]:
         One text, something that is neither, a task twice, or no task.
     """
     wanted = "wanted a list of task ids, or of cards"
-    if isinstance(given, str | bytes | Mapping | pd.DataFrame) or not isinstance(given, Iterable):
+    if not _is_listing(given):
         raise UsageError(f"tasks is {kind_of(given)}; {wanted}")
     found: dict[str, TaskCard | None] = {}
     for each in given:
@@ -128,8 +134,9 @@ def read_outcomes(given: object, task_id: str) -> dict[str, float]:
             f"{where}: observed is {kind_of(given)}; wanted outcomes by model id, such as "
             "{'resnet50': 0.91}, or a Series with model ids as its index"
         )
+    name = f"{where}: a model id in observed"
     return {
-        read_text(model_id, f"{where}: a model id in observed"): _outcome(value, model_id, where)
+        read_text(model_id, name): _outcome(value, model_id, where)
         for model_id, value in given.items()
     }
 
@@ -158,18 +165,23 @@ def read_reached(given: object, tasks: Container[str]) -> Mapping[str, Outcomes]
 
 
 def _outcome(value: object, model_id: object, where: str) -> float:
-    problem = f"{where}: the observed outcome of model {model_id!r} is"
     try:
         if isinstance(value, str | bytes | bool | np.bool_):
             raise TypeError
         found = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{problem} {kind_of(value)}; give a finite number, or leave the model out"
-        ) from error
+        raise _no_outcome(kind_of(value), model_id, where) from error
     if not isfinite(found):
-        raise DataError(f"{problem} {found}; give a finite number, or leave the model out")
+        raise _no_outcome(str(found), model_id, where)
     return found
+
+
+def _no_outcome(told: str, model_id: object, where: str) -> DataError:
+    # Put together where it is needed: a known task has thousands of outcomes in each request.
+    return DataError(
+        f"{where}: the observed outcome of model {model_id!r} is {told}; give a finite number, or "
+        "leave the model out"
+    )
 
 
 def read_card(given: object, task_id: str) -> TaskCard | None:

@@ -313,7 +313,6 @@ class Ranker:
             asked.query,
             asked.candidates(self._catalog),
             bounds,
-            seed=self.config.seed,
         )
         chosen = runs["model_id"].tolist()
         answer = self._answer(replace(asked, models=tuple(chosen)), None, reasons=True)

@@ -72,8 +72,6 @@ def next_runs(
     best: float | None,
     cost: FloatArray,
     budget: Budget,
-    *,
-    seed: int = 0,
 ) -> Suggestion:
     """Choose runs one after the other, each the one that is expected to add most to the best.
 
@@ -92,15 +90,13 @@ def next_runs(
     cost : ndarray of shape (n_models,)
         Expected cost of a run in GPU seconds, positive.
     budget : Budget
-    seed : int
-        Of the draws.
     """
     fits = np.arange(cost.size) if budget.cost is None else np.flatnonzero(cost <= budget.cost)
     if fits.size == 0:
         return Suggestion(fits, np.empty(0), np.empty(0))
     at = fits[belief.take(fits).candidates()]
     part, price = belief.take(at), cost[at]
-    scores = part.draws(seed=seed)
+    scores = part.draws()
     drawn, reached_score = part.outcomes(scores), None if best is None else belief.normal(best)
     limit = float("inf") if budget.cost is None else budget.cost
     n_runs = min(at.size, budget.n_runs or MAX_PLAN)
@@ -135,8 +131,6 @@ def choose_runs(
     query: TaskQuery,
     candidates: Sequence[str],
     budget: Budget,
-    *,
-    seed: int,
 ) -> pd.DataFrame:
     """Choose the next runs of a task among models that were not run on it.
 
@@ -164,7 +158,7 @@ def choose_runs(
         )
     filled = np.ones(len(open_to)) if cost is None else cost
     best = max(query.observed.values(), default=None)
-    found = next_runs(base.believe(query, open_to), best, filled, budget, seed=seed)
+    found = next_runs(base.believe(query, open_to), best, filled, budget)
     if not found.chosen.size:
         raise DataError(
             f"no run fits into {budget.cost:g} GPU seconds: the cheapest of {len(open_to)} models "

@@ -224,3 +224,16 @@ def test_the_same_question_has_the_same_answer(ranker: Ranker, tmp_path):
     )
     assert first["model_id"].tolist() == again["model_id"].tolist()
     np.testing.assert_array_equal(first["gain"], again["gain"])
+
+
+def test_a_plan_and_an_order_begin_with_the_same_model_whatever_the_seed(
+    blocks: Interactions, cards: Catalog
+) -> None:
+    for seed in (0, 1, 2):
+        ranker = Ranker(RankerConfig(seed=seed)).fit(blocks.without_task("t01"), cards)
+        columns, outcomes = blocks.of_task("t01")
+        seen = {
+            blocks.model_ids[int(j)]: float(y) for j, y in zip(columns[:3], outcomes, strict=False)
+        }
+        first = ranker.recommend("t01", observed=seen, top=1)["model_id"][0]
+        assert ranker.suggest("t01", observed=seen, budget=1)["model_id"][0] == first
