@@ -22,47 +22,47 @@ if TYPE_CHECKING:
     from recsys_ms.core.errors import UsageError as UsageError
     from recsys_ms.core.executor import make_executor as make_executor
     from recsys_ms.evaluation.backtest import backtest as backtest
-    from recsys_ms.evaluation.registry import make_protocol as make_protocol
-    from recsys_ms.evaluation.simulate import simulate as simulate
+    from recsys_ms.evaluation.named_protocols import make_protocol as make_protocol
+    from recsys_ms.evaluation.simulation import simulate as simulate
     from recsys_ms.history.history import History as History
-    from recsys_ms.history.inbox import record_run as record_run
+    from recsys_ms.history.inbox.inbox import record_run as record_run
     from recsys_ms.history.interactions import Interactions as Interactions
     from recsys_ms.history.readers.inspection import inspect_logs as inspect_logs
     from recsys_ms.history.readers.logs import read_log as read_log
     from recsys_ms.history.readers.mapping import FieldMapping as FieldMapping
     from recsys_ms.history.readers.presets import get_preset as get_preset
     from recsys_ms.history.readers.table import read_table as read_table
-    from recsys_ms.history.recording import recording as recording
+    from recsys_ms.history.recorder.recording import recording as recording
     from recsys_ms.history.run import Run as Run
-    from recsys_ms.nightly import run_nightly as run_nightly
-    from recsys_ms.nightly_config import BacktestSettings as BacktestSettings
-    from recsys_ms.nightly_config import NightlyConfig as NightlyConfig
-    from recsys_ms.nightly_config import PublishSettings as PublishSettings
-    from recsys_ms.nightly_config import ReportSettings as ReportSettings
-    from recsys_ms.ranker.answer import Constraints as Constraints
-    from recsys_ms.ranker.config import RankerConfig as RankerConfig
-    from recsys_ms.ranker.ranker import Ranker as Ranker
-    from recsys_ms.ranker.registry import Registry as Registry
+    from recsys_ms.nightly.job import run_nightly as run_nightly
+    from recsys_ms.nightly.settings import BacktestSettings as BacktestSettings
+    from recsys_ms.nightly.settings import NightlyConfig as NightlyConfig
+    from recsys_ms.nightly.settings import PublishSettings as PublishSettings
+    from recsys_ms.nightly.settings import ReportSettings as ReportSettings
+    from recsys_ms.serving.answer import Constraints as Constraints
+    from recsys_ms.serving.config import RankerConfig as RankerConfig
+    from recsys_ms.serving.ranker import Ranker as Ranker
+    from recsys_ms.serving.registry import Registry as Registry
 
     __version__: str
 
 _HOME = {
-    "BacktestSettings": "recsys_ms.nightly_config",
+    "BacktestSettings": "recsys_ms.nightly.settings",
     "Catalog": "recsys_ms.catalog.catalog",
-    "Constraints": "recsys_ms.ranker.answer",
+    "Constraints": "recsys_ms.serving.answer",
     "DataError": "recsys_ms.core.errors",
     "FieldMapping": "recsys_ms.history.readers.mapping",
     "History": "recsys_ms.history.history",
     "Interactions": "recsys_ms.history.interactions",
     "ModelCard": "recsys_ms.catalog.cards",
-    "NightlyConfig": "recsys_ms.nightly_config",
+    "NightlyConfig": "recsys_ms.nightly.settings",
     "NotFittedError": "recsys_ms.core.errors",
-    "PublishSettings": "recsys_ms.nightly_config",
-    "Ranker": "recsys_ms.ranker.ranker",
-    "RankerConfig": "recsys_ms.ranker.config",
+    "PublishSettings": "recsys_ms.nightly.settings",
+    "Ranker": "recsys_ms.serving.ranker",
+    "RankerConfig": "recsys_ms.serving.config",
     "RecsysError": "recsys_ms.core.errors",
-    "Registry": "recsys_ms.ranker.registry",
-    "ReportSettings": "recsys_ms.nightly_config",
+    "Registry": "recsys_ms.serving.registry",
+    "ReportSettings": "recsys_ms.nightly.settings",
     "Run": "recsys_ms.history.run",
     "TaskCard": "recsys_ms.catalog.cards",
     "UnknownIdError": "recsys_ms.core.errors",
@@ -72,13 +72,13 @@ _HOME = {
     "import_cards": "recsys_ms.catalog.importer",
     "inspect_logs": "recsys_ms.history.readers.inspection",
     "make_executor": "recsys_ms.core.executor",
-    "make_protocol": "recsys_ms.evaluation.registry",
+    "make_protocol": "recsys_ms.evaluation.named_protocols",
     "read_log": "recsys_ms.history.readers.logs",
     "read_table": "recsys_ms.history.readers.table",
-    "record_run": "recsys_ms.history.inbox",
-    "recording": "recsys_ms.history.recording",
-    "run_nightly": "recsys_ms.nightly",
-    "simulate": "recsys_ms.evaluation.simulate",
+    "record_run": "recsys_ms.history.inbox.inbox",
+    "recording": "recsys_ms.history.recorder.recording",
+    "run_nightly": "recsys_ms.nightly.job",
+    "simulate": "recsys_ms.evaluation.simulation",
 }
 
 _PACKAGES = ("callbacks", "scores")

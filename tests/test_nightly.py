@@ -13,17 +13,17 @@ from deltalake import DeltaTable
 from nightly_history import logged_history
 
 from recsys_ms.core.errors import DataError, LockedError, StorageError, UsageError
-from recsys_ms.evaluation.registry import make_protocol
-from recsys_ms.evaluation.report import bundle
+from recsys_ms.evaluation.named_protocols import make_protocol
 from recsys_ms.history.history import History
-from recsys_ms.history.inbox import record_run
-from recsys_ms.history.recording import recording
-from recsys_ms.nightly import NightlySummary, run_nightly
-from recsys_ms.nightly_config import NightlyConfig, PublishSettings, ReportSettings
-from recsys_ms.nightly_decision import decide
-from recsys_ms.ranker.config import RankerConfig
-from recsys_ms.ranker.ranker import Ranker
-from recsys_ms.ranker.registry import Registry
+from recsys_ms.history.inbox.inbox import record_run
+from recsys_ms.history.recorder.recording import recording
+from recsys_ms.nightly.decision import decide
+from recsys_ms.nightly.job import NightlySummary, run_nightly
+from recsys_ms.nightly.settings import NightlyConfig, PublishSettings, ReportSettings
+from recsys_ms.report import bundle
+from recsys_ms.serving.config import RankerConfig
+from recsys_ms.serving.ranker import Ranker
+from recsys_ms.serving.registry import Registry
 
 
 def config(
@@ -90,7 +90,7 @@ def test_an_upgrade_of_the_package_trains_again(
     logged_history(tmp_path / "h")
     nightly(tmp_path, "popularity")
     assert nightly(tmp_path, "popularity").outcome == "unchanged"
-    monkeypatch.setattr("recsys_ms.nightly.package_version", lambda: "99.0")
+    monkeypatch.setattr("recsys_ms.nightly.job.package_version", lambda: "99.0")
     upgraded = nightly(tmp_path, "popularity")
     assert (upgraded.outcome, upgraded.version) == ("published", 2)
     assert "train" in upgraded.seconds
@@ -185,9 +185,9 @@ _CHILD = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import recsys_ms.nightly as nightly
-import recsys_ms.ranker.registry as registry
-import recsys_ms.ranker.ranker as ranker
+import recsys_ms.nightly.job as nightly
+import recsys_ms.serving.registry as registry
+import recsys_ms.serving.ranker as ranker
 from test_nightly import config
 
 def die(*args, **kwargs):
@@ -205,7 +205,7 @@ if point == "before training":
 elif point == "in the back-test":
     nightly._backtest = die
 elif point == "inside save":
-    import recsys_ms.ranker.artifact as artifact
+    import recsys_ms.serving.artifact as artifact
     artifact._write_state = die_after(artifact._write_state)
 elif point == "after save":
     ranker.Ranker.save = die_after(ranker.Ranker.save)
@@ -293,7 +293,8 @@ def test_a_full_disk_leaves_the_published_version(tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys; sys.path.insert(0, sys.argv[2]);"
         "from pathlib import Path; from test_nightly import config;"
-        "from recsys_ms.nightly import run_nightly; from recsys_ms.ranker.ranker import Ranker;"
+        "from recsys_ms.nightly.job import run_nightly;"
+        "from recsys_ms.serving.ranker import Ranker;"
         "from recsys_ms.core.errors import StorageError\n"
         "save = Ranker.save\n"
         "def limited(self, *a, **k):\n"
@@ -371,7 +372,7 @@ def test_the_example_configuration_is_the_default(tmp_path: Path) -> None:
 def test_a_candidate_that_fails_on_a_task_does_not_pass() -> None:
     from recsys_ms.evaluation.backtest import backtest
     from recsys_ms.history.interactions import Interactions
-    from recsys_ms.ranker.popularity import PopularityRanker
+    from recsys_ms.rankers.popularity import PopularityRanker
 
     class FailsOnOne(PopularityRanker):
         def _predict(self, task, model_ids):  # type: ignore[no-untyped-def]

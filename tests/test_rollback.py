@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from recsys_ms.cli.app import app
 from recsys_ms.core.errors import DataError
-from recsys_ms.history.inbox import record_run
-from recsys_ms.nightly import NightlySummary, run_nightly
-from recsys_ms.nightly_config import NightlyConfig, ReportSettings
-from recsys_ms.ranker.config import RankerConfig
-from recsys_ms.ranker.ranker import Ranker
-from recsys_ms.ranker.registry import Registry
+from recsys_ms.history.inbox.inbox import record_run
+from recsys_ms.nightly.job import NightlySummary, run_nightly
+from recsys_ms.nightly.settings import NightlyConfig, ReportSettings
+from recsys_ms.serving.config import RankerConfig
+from recsys_ms.serving.ranker import Ranker
+from recsys_ms.serving.registry import Registry
 
 
 def night(root: Path) -> NightlySummary:

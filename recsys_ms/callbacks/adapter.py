@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from recsys_ms.core import columns as c
-from recsys_ms.history.recording import Recorder
+from recsys_ms.history.recorder.recording import Recorder
 
 _LOG = logging.getLogger(__name__)
 

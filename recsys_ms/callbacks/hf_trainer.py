@@ -6,7 +6,7 @@ from typing import Any, Final
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from recsys_ms.callbacks.adapter import Adapter
-from recsys_ms.history.recording import Recorder
+from recsys_ms.history.recorder.recording import Recorder
 
 _SETTINGS: Final = (
     "learning_rate",

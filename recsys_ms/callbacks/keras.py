@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from recsys_ms.callbacks.adapter import Adapter
-from recsys_ms.history.recording import Recorder
+from recsys_ms.history.recorder.recording import Recorder
 
 
 class KerasCallback(keras.callbacks.Callback):  # type: ignore[misc]

@@ -10,7 +10,7 @@ except ImportError:
     from pytorch_lightning import Callback, LightningModule, Trainer
 
 from recsys_ms.callbacks.adapter import Adapter
-from recsys_ms.history.recording import Recorder
+from recsys_ms.history.recorder.recording import Recorder
 
 
 class LightningCallback(Callback):  # type: ignore[misc]

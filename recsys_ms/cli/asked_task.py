@@ -12,8 +12,8 @@ from recsys_ms.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from recsys_ms.catalog.cards import TaskCard
-    from recsys_ms.ranker.answer import Constraints
-    from recsys_ms.ranker.ranker import Ranker
+    from recsys_ms.serving.answer import Constraints
+    from recsys_ms.serving.ranker import Ranker
 
 TaskOption = Annotated[
     str | None, typer.Option("--task", "-t", help="A task of the history, or a new name.")
@@ -60,8 +60,8 @@ LicencesOption = Annotated[
 
 def asked_ranker(artifact: Path | None, registry: Path, scores: Path | None) -> "Ranker":
     """The saved ranker, or the one in service, with the scores of a catalog where one is named."""
-    from recsys_ms.ranker.ranker import Ranker
-    from recsys_ms.ranker.registry import Registry
+    from recsys_ms.serving.ranker import Ranker
+    from recsys_ms.serving.registry import Registry
 
     ranker = Ranker.load(artifact) if artifact else Registry.open(registry).load_current()
     if scores is not None:
@@ -159,6 +159,6 @@ def asked_constraints(
     max_params: float | None, max_gmacs: float | None, licences: list[str] | None
 ) -> "Constraints":
     """What a recommended model must meet."""
-    from recsys_ms.ranker.answer import Constraints
+    from recsys_ms.serving.answer import Constraints
 
     return Constraints(max_params=max_params, max_gmacs=max_gmacs, licences=tuple(licences or ()))

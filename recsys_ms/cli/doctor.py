@@ -32,7 +32,7 @@ from recsys_ms.history.readers.inspection import (
 )
 from recsys_ms.history.readers.log_names import ways_to_say
 from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
-from recsys_ms.ranker.registry import Registry
+from recsys_ms.serving.registry import Registry
 
 _PACKAGES = ("numpy", "pandas", "scipy", "lightgbm", "implicit", "deltalake", "duckdb", "numba")
 _EXTRAS = {"embed": ("torch", "timm"), "mlflow": ("mlflow",), "cluster": ("distributed",)}

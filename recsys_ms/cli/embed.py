@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from recsys_ms.architectures.archi2vec import Archi2Vec, Archi2VecConfig, EncoderName
-from recsys_ms.architectures.registry import RegistryReport, embed_timm, timm_architectures
+from recsys_ms.architectures.timm_cards import RegistryReport, embed_timm, timm_architectures
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cli.console import progress_bars, show, show_json, warn

@@ -23,11 +23,11 @@ from recsys_ms.core.executor import EXECUTORS, make_executor
 from recsys_ms.core.files import write_atomic
 from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.coverage import coverage_markdown, coverage_rich, coverage_table
-from recsys_ms.evaluation.registry import PROTOCOL_NAMES, make_protocol
+from recsys_ms.evaluation.named_protocols import PROTOCOL_NAMES, make_protocol
 from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, STATIC
-from recsys_ms.evaluation.table import comparison_markdown, comparison_table
+from recsys_ms.evaluation.result_table import comparison_markdown, comparison_table
 from recsys_ms.history.interactions import Interactions, OnTwoMetrics
-from recsys_ms.ranker.names import RANKER_NAMES, SPEC_HELP, split_specs
+from recsys_ms.rankers.ranker_names import RANKER_NAMES, SPEC_HELP, split_specs
 
 
 def evaluate(

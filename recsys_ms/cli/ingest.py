@@ -26,7 +26,7 @@ from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict, Unit
 from recsys_ms.history.embedded import embedded_folder
 from recsys_ms.history.history import History
-from recsys_ms.history.ingest import IngestReport
+from recsys_ms.history.ingestion import IngestReport
 from recsys_ms.history.quarantine import ReadBatch, Reject
 from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS, find_logs
 from recsys_ms.history.readers.log_names import LOG_READER, LOG_RUN_READER

@@ -14,13 +14,13 @@ from recsys_ms.cli.console import progress_bars, show, show_json, warn
 from recsys_ms.cli.options import DEFAULT_HISTORY, DEFAULT_REGISTRY, CatalogOption, JsonFlag
 from recsys_ms.core.errors import RefusedError
 from recsys_ms.evaluation.result import BacktestResult
-from recsys_ms.evaluation.table import comparison_table
+from recsys_ms.evaluation.result_table import comparison_table
 from recsys_ms.history.embedded import embedded_folder, ingest_embedded
 from recsys_ms.history.history import History
-from recsys_ms.nightly import NightlySummary, run_nightly
-from recsys_ms.nightly_config import BacktestSettings, NightlyConfig, ReportSettings
-from recsys_ms.nightly_decision import CURRENT
-from recsys_ms.ranker.registry import Registry
+from recsys_ms.nightly.decision import CURRENT
+from recsys_ms.nightly.job import NightlySummary, run_nightly
+from recsys_ms.nightly.settings import BacktestSettings, NightlyConfig, ReportSettings
+from recsys_ms.serving.registry import Registry
 
 #: Tasks that the embedded history holds out.
 _FIRST_TASKS: Final = 6

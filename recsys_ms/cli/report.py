@@ -16,11 +16,11 @@ from recsys_ms.cli.options import (
     RegistryOption,
 )
 from recsys_ms.core.errors import DataError
-from recsys_ms.evaluation.report.write import ReportFormat, render_report, write_report
 from recsys_ms.evaluation.result import BacktestResult
 from recsys_ms.history.history import History
-from recsys_ms.nightly_report import collect, last_summary, summary_of_manifest
-from recsys_ms.ranker.registry import Registry
+from recsys_ms.nightly.night_report import collect, last_summary, summary_of_manifest
+from recsys_ms.report.write import ReportFormat, render_report, write_report
+from recsys_ms.serving.registry import Registry
 
 _DEFAULT_OUT: Final = Path("report.html")
 

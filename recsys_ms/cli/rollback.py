@@ -7,7 +7,7 @@ from rich.text import Text
 
 from recsys_ms.cli.console import show, show_json
 from recsys_ms.cli.options import DEFAULT_REGISTRY, JsonFlag, RegistryOption
-from recsys_ms.ranker.registry import Registry
+from recsys_ms.serving.registry import Registry
 
 
 def rollback(

@@ -21,8 +21,8 @@ from recsys_ms.cli.options import (
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.executor import EXECUTORS, make_executor
 from recsys_ms.core.files import write_atomic
-from recsys_ms.evaluation.simulate import Simulation
-from recsys_ms.evaluation.simulate import simulate as replay
+from recsys_ms.evaluation.simulation import Simulation
+from recsys_ms.evaluation.simulation import simulate as replay
 from recsys_ms.history.interactions import Interactions, OnTwoMetrics
 
 

@@ -31,9 +31,9 @@ def train(
     as_json: JsonFlag = False,
 ) -> None:
     """Train a ranker and save it. ``nightly`` also judges it and publishes."""
-    from recsys_ms.ranker.config import RankerConfig
-    from recsys_ms.ranker.names import ranker_class
-    from recsys_ms.ranker.ranker import Ranker
+    from recsys_ms.rankers.ranker_names import ranker_class
+    from recsys_ms.serving.config import RankerConfig
+    from recsys_ms.serving.ranker import Ranker
 
     config = RankerConfig(ranker=ranker, metric=metric, coverage=coverage, seed=seed)
     ranker_class(config.ranker).require_savable()

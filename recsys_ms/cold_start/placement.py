@@ -13,17 +13,17 @@ from typing import Final, Self, TypeAlias
 import numpy as np
 
 from recsys_ms.catalog.cards import TaskCard
-from recsys_ms.cold_start.smoothers import (
+from recsys_ms.cold_start.views import CardTable, TaskVectors
+from recsys_ms.core.ranking_metrics import pearson
+from recsys_ms.core.state import Learned, Stateful
+from recsys_ms.core.types import BoolArray, FloatArray, IntArray
+from recsys_ms.learners.gaussian.smoothers import (
     SMOOTHER_KINDS,
     MeanSmoother,
     Smoother,
     make_smoother,
 )
-from recsys_ms.cold_start.vectors import known_rows
-from recsys_ms.cold_start.views import CardTable, TaskVectors
-from recsys_ms.core.metrics import pearson
-from recsys_ms.core.state import Learned, Stateful
-from recsys_ms.core.types import BoolArray, FloatArray, IntArray
+from recsys_ms.learners.gaussian.vectors import known_rows
 
 #: Fewest known tasks with a view for a regressor to read it.
 MIN_TASKS: Final = 4

@@ -9,9 +9,9 @@ import pandas as pd
 
 from recsys_ms.catalog.cards import TASK_FIELDS, TaskCard
 from recsys_ms.catalog.features import TaskFeatureEncoder, card_rows
-from recsys_ms.cold_start.vectors import commonest_length, known_rows, stacked
 from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
+from recsys_ms.learners.gaussian.vectors import commonest_length, known_rows, stacked
 
 #: The views, in order: the proxy's vector of the images, the vector of the class names, and what
 #: else the card says (numbers and words).

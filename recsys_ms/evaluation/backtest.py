@@ -49,9 +49,9 @@ from recsys_ms.evaluation.result import (
     no_predictions,
 )
 from recsys_ms.history.forms import HistoryLike
-from recsys_ms.ranker.base import BaseRanker, Prediction
-from recsys_ms.ranker.calibrate import calibrate
-from recsys_ms.ranker.intervals import IntervalCalibration
+from recsys_ms.rankers.base import BaseRanker, Prediction
+from recsys_ms.rankers.calibration import calibrate
+from recsys_ms.rankers.intervals import IntervalCalibration
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def backtest(
         Cards of models and tasks, given to every ranker and to splits by family.
     protocol : str or Protocol
         How to split: a protocol, or the name of one with its defaults, see
-        :func:`recsys_ms.evaluation.registry.make_protocol`.
+        :func:`recsys_ms.evaluation.named_protocols.make_protocol`.
     metrics : mapping of str to callable, or sequence of callables
         Metrics of one's own, besides those that are always there: ``f(prediction, outcomes)`` gives
         a number, higher is better unless it is a

@@ -17,11 +17,11 @@ from recsys_ms.core.executor import Executor, ProcessExecutor, why_not_sent
 from recsys_ms.core.types import FloatArray
 from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, STATIC
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.base import BaseRanker, Prediction, TaskQuery
+from recsys_ms.rankers.base import BaseRanker, Prediction, TaskQuery
 
 
 class RankerLike(Protocol):
-    """All that a back-test asks of a ranker; :class:`~recsys_ms.ranker.base.BaseRanker` is one."""
+    """All that a back-test asks of a ranker; :class:`~recsys_ms.rankers.base.BaseRanker` is one."""
 
     def fit(
         self, interactions: Interactions, catalog: Catalog | None, *, rng: np.random.Generator
@@ -99,7 +99,7 @@ def asking(step: str) -> Iterator[None]:
 
 def by_name(name: str) -> BaseRanker:
     """The ranker of a registered name or variant, unfitted."""
-    from recsys_ms.ranker.names import make_ranker
+    from recsys_ms.rankers.ranker_names import make_ranker
 
     ranker: BaseRanker = make_ranker(name)
     return ranker

@@ -10,7 +10,7 @@ import numpy as np
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray, JsonDict
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.base import TaskQuery
+from recsys_ms.rankers.base import TaskQuery
 
 #: ``hot``: the task has training runs; ``warm``: only runs given in the query; ``cold``: none.
 TaskWarmth: TypeAlias = Literal["cold", "warm", "hot"]

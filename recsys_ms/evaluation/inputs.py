@@ -10,7 +10,7 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError, kind_of
 from recsys_ms.core.executor import EXECUTORS, Executor, SerialExecutor, make_executor
 from recsys_ms.evaluation.folds import Protocol
-from recsys_ms.evaluation.registry import PROTOCOL_NAMES, make_protocol
+from recsys_ms.evaluation.named_protocols import PROTOCOL_NAMES, make_protocol
 from recsys_ms.evaluation.temporal import Temporal
 from recsys_ms.history.forms import HistoryLike, as_runs, is_run_table
 from recsys_ms.history.interactions import Interactions

@@ -14,7 +14,7 @@ from recsys_ms.core.types import FloatArray
 from recsys_ms.evaluation.folds import Fold, Protocol
 from recsys_ms.evaluation.temporal import Temporal
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.base import BaseRanker, Prediction
+from recsys_ms.rankers.base import BaseRanker, Prediction
 
 
 def find_leaks(

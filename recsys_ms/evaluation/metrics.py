@@ -1,6 +1,6 @@
 """The metric set of one back-tested task (DESIGN §6): which metric reads which output, and how.
 
-A ranker answers two things (:class:`~recsys_ms.ranker.base.Prediction`): ``value`` is judged by
+A ranker answers two things (:class:`~recsys_ms.rankers.base.Prediction`): ``value`` is judged by
 ``pearson``; ``order``, the answer's sort key, by all the others.
 """
 
@@ -14,9 +14,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from recsys_ms.core.errors import DataError, UsageError, kind_of
-from recsys_ms.core.metrics import ndcg_at_k, pearson, regret_at_k
+from recsys_ms.core.ranking_metrics import ndcg_at_k, pearson, regret_at_k
 from recsys_ms.core.types import FloatArray
-from recsys_ms.ranker.base import Prediction
+from recsys_ms.rankers.base import Prediction
 
 PEARSON: Final = "pearson"
 SPEARMAN: Final = "spearman"

@@ -25,7 +25,7 @@ from recsys_ms.evaluation.folds import (
     names_at,
 )
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.base import TaskQuery
+from recsys_ms.rankers.base import TaskQuery
 
 FAMILY: Final = "family"
 

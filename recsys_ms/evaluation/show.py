@@ -20,7 +20,7 @@ from recsys_ms.evaluation.metrics import (
     SECONDS,
     WEIGHTED_TAU,
 )
-from recsys_ms.evaluation.table import chosen_metrics, heading, n_digits, title
+from recsys_ms.evaluation.result_table import chosen_metrics, heading, n_digits, title
 
 if TYPE_CHECKING:
     from recsys_ms.evaluation.result import BacktestResult

@@ -5,7 +5,7 @@ from typing import Final
 
 from recsys_ms.core.errors import DataError
 from recsys_ms.history.history import History
-from recsys_ms.history.ingest import IngestReport
+from recsys_ms.history.ingestion import IngestReport
 from recsys_ms.history.readers.table import read_table
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]

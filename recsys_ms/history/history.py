@@ -11,16 +11,18 @@ import pyarrow as pa
 
 from recsys_ms.core.errors import DataError, RefusedError, StorageError, UnknownIdError, UsageError
 from recsys_ms.core.lock import FileLock
-from recsys_ms.history.curve_store import CurveSpool, CurveStore
-from recsys_ms.history.inbox import INBOX_FOLDER, MARKER_FILE
-from recsys_ms.history.inbox_files import (
+from recsys_ms.history.inbox.inbox import INBOX_FOLDER, MARKER_FILE
+from recsys_ms.history.inbox.inbox_files import (
     JSON_READERS,
     archive_inbox,
     read_inbox,
     retry_json,
 )
-from recsys_ms.history.ingest import Ingest, IngestReport
-from recsys_ms.history.marker import (
+from recsys_ms.history.ingestion import Ingest, IngestReport
+from recsys_ms.history.quarantine import Quarantine, ReadBatch, Reject
+from recsys_ms.history.run import Run
+from recsys_ms.history.store.curve_store import CurveSpool, CurveStore
+from recsys_ms.history.store.layout import (
     ARCHIVE_FOLDER,
     CURVES_FOLDER,
     LOCK_FILE,
@@ -30,10 +32,8 @@ from recsys_ms.history.marker import (
     refuse_foreign,
     write_marker,
 )
-from recsys_ms.history.quarantine import Quarantine, ReadBatch, Reject
-from recsys_ms.history.run import Run
-from recsys_ms.history.schema import runs_to_table
-from recsys_ms.history.store import RunStore
+from recsys_ms.history.store.run_store import RunStore
+from recsys_ms.history.store.schema import runs_to_table
 
 _RUNS_PER_BATCH: Final = 50_000
 _REJECTS_PER_STEP: Final = 1_000
@@ -270,8 +270,8 @@ class History:
     def ingest_inbox(self, folder: str | Path | None = None) -> IngestReport:
         """Take in the files of the inbox, then move them to the archive.
 
-        The journal of a recorder (:func:`recsys_ms.history.recording.recording`) that is at work
-        gives a running run and stays; that of one that was killed gives a failed run.
+        The journal of a recorder (:func:`recsys_ms.history.recorder.recording.recording`) that is
+        at work gives a running run and stays; that of one that was killed gives a failed run.
         Killed at any point, the next call finishes: files that are in the table already are
         duplicates.
 

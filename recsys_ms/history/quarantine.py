@@ -69,7 +69,7 @@ class ReadBatch:
     Attributes
     ----------
     runs : pyarrow.Table
-        Rows of :data:`recsys_ms.history.schema.RUN_SCHEMA`.
+        Rows of :data:`recsys_ms.history.store.schema.RUN_SCHEMA`.
     rejects : tuple of Reject
         Rows that did not become runs.
     n_left_out : int
@@ -83,7 +83,7 @@ class ReadBatch:
         logs that grow: a run whose log has come further replaces its earlier state, whatever its
         status, and one that has come less far is old news. ``None`` where the log does not say.
     curves : pyarrow.Table, optional
-        Rows of :data:`recsys_ms.history.curves.CURVE_SCHEMA` of these runs, by ``run_id``.
+        Rows of :data:`recsys_ms.history.store.curves.CURVE_SCHEMA` of these runs, by ``run_id``.
 
     Raises
     ------

@@ -1,7 +1,8 @@
 """One fine-tuning run: its fields, its checks, its identity.
 
-Standard library only, since training jobs import it through :mod:`recsys_ms.history.inbox`. The
-same rules on Arrow tables are in :mod:`recsys_ms.history.schema`; a test holds the two together.
+Standard library only, since training jobs import it through :mod:`recsys_ms.history.inbox.inbox`.
+The same rules on Arrow tables are in :mod:`recsys_ms.history.store.schema`; a test holds the two
+together.
 """
 
 import hashlib

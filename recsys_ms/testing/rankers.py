@@ -10,12 +10,12 @@ from typing import Any, Final
 import numpy as np
 
 from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core.configured import plain
 from recsys_ms.core.errors import NotFittedError, NotSavableError, UsageError
-from recsys_ms.core.settings import plain
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.artifact import load_artifact, save_artifact
-from recsys_ms.ranker.base import BaseRanker, Prediction, TaskQuery
-from recsys_ms.testing.checks import require, require_raises, skip, to_fill_in
+from recsys_ms.rankers.base import BaseRanker, Prediction, TaskQuery
+from recsys_ms.serving.artifact import load_artifact, save_artifact
+from recsys_ms.testing.assertions import require, require_raises, skip, to_fill_in
 from recsys_ms.testing.planted import planted_catalog, planted_history
 
 _SEED: Final = 3

@@ -12,7 +12,7 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
-from recsys_ms.testing.checks import require, to_fill_in
+from recsys_ms.testing.assertions import require, to_fill_in
 
 #: Files of nobody: no format may claim one of them.
 _OTHERS = {

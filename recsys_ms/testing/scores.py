@@ -7,7 +7,7 @@ from recsys_ms.scores.label_embeddings import LabelEmbedding
 from recsys_ms.scores.method import Method
 from recsys_ms.scores.probe import Probe
 from recsys_ms.scores.score_all import Score, score_one
-from recsys_ms.testing.checks import require, to_fill_in
+from recsys_ms.testing.assertions import require, to_fill_in
 
 _N_PROBE, _N_FEATURES, _N_CLASSES = 60, 8, 3
 

@@ -112,7 +112,7 @@ def test_top1_of_unseen_models(
 ) -> None:
     """Ten repeats, archi2vec fitted on the training models alone (half an hour)."""
     pytest.importorskip("timm", reason="timm is not installed (extra embed)")
-    from recsys_ms.architectures.registry import embed_timm
+    from recsys_ms.architectures.timm_cards import embed_timm
     from recsys_ms.core.executor import ProcessExecutor
 
     monkeypatch.syspath_prepend(str(BENCHMARKS))

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from recsys_ms.architectures import registry, timm_models
 from recsys_ms.architectures.archi2vec import Archi2Vec, Archi2VecConfig
-from recsys_ms.architectures.registry import embed_timm, timm_architectures
 from recsys_ms.architectures.subtrees import View
+from recsys_ms.architectures.timm_cards import embed_timm, timm_architectures
 from recsys_ms.architectures.timm_models import TimmArchitecture, describe, described
 from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.catalog import Catalog

@@ -61,7 +61,7 @@ def design(task, model, features):
 
 
 def train_nmf():
-    from recsys_ms.factors.nmf import NMFConfig, fit_nmf
+    from recsys_ms.learners.nmf import NMFConfig, fit_nmf
 
     task, model, outcome, held, _ = interactions()
     values = outcome - outcome.min()
@@ -80,7 +80,7 @@ def train_nmf():
 
 
 def train_als():
-    from recsys_ms.factors.als import ALSConfig, fit_als, preference_and_confidence
+    from recsys_ms.learners.als import ALSConfig, fit_als, preference_and_confidence
 
     task, model, outcome, held, _ = interactions()
     preference, confidence = preference_and_confidence(outcome / outcome.std())
@@ -100,7 +100,7 @@ def train_als():
 
 
 def train_fm():
-    from recsys_ms.heads.fm import FactorizationMachineConfig, FactorizationMachineHead
+    from recsys_ms.learners.fm import FactorizationMachineConfig, FactorizationMachineHead
 
     task, model, outcome, held, features = interactions()
     rows = sp.csr_array(design(task, model, features))

@@ -12,10 +12,10 @@ import numpy as np
 import scipy.sparse as sp
 from implicit.cpu.topk import topk
 
-from recsys_ms.factors.space import TransferSpace
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.base import TaskQuery
-from recsys_ms.ranker.transfer import NMFRanker
+from recsys_ms.learners.transfer_space import TransferSpace
+from recsys_ms.rankers.base import TaskQuery
+from recsys_ms.rankers.transfer import NMFRanker
 
 N_MODELS, TOP, N_QUERIES = 1_000_000, 10, 30
 

@@ -19,12 +19,12 @@ import numpy as np
 from scipy.stats import weightedtau
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.metrics import pearson, regret_at_k
+from recsys_ms.core.ranking_metrics import pearson, regret_at_k
 from recsys_ms.core.rng import named_stream
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.base import TaskQuery
-from recsys_ms.ranker.calibrate import calibrate
-from recsys_ms.ranker.names import make_ranker
+from recsys_ms.rankers.base import TaskQuery
+from recsys_ms.rankers.calibration import calibrate
+from recsys_ms.rankers.ranker_names import make_ranker
 from tests.benchmarks.public_histories import LOADERS, load
 
 N_OBSERVED: Final = (0, 1, 3, 5, 10, 20)

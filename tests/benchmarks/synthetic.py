@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from recsys_ms.core import columns as c
 from recsys_ms.history.quarantine import ReadBatch
-from recsys_ms.history.schema import RUN_SCHEMA
+from recsys_ms.history.store.schema import RUN_SCHEMA
 
 _N_FACTORS = 4
 _NOISE = 0.02

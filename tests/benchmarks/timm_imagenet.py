@@ -19,12 +19,12 @@ from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.encoding import EncodingConfig
 from recsys_ms.catalog.features import ModelFeatureEncoder
 from recsys_ms.catalog.names import parse_model_id, with_timm_families
-from recsys_ms.core.metrics import pearson
-from recsys_ms.heads.design import row_design
-from recsys_ms.heads.ensemble import EnsembleHead
-from recsys_ms.heads.kernel import KernelHead
-from recsys_ms.heads.lightgbm import LightGBMHead
-from recsys_ms.heads.linear import LinearHead
+from recsys_ms.core.ranking_metrics import pearson
+from recsys_ms.learners.design import row_design
+from recsys_ms.learners.ensemble import EnsembleHead
+from recsys_ms.learners.gaussian.kernel_head import KernelHead
+from recsys_ms.learners.linear import LinearHead
+from recsys_ms.learners.trees import LightGBMHead
 
 N_REPEATS = 10
 TEST_SHARE = 0.2

@@ -10,7 +10,7 @@ from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.encoding import EncodingConfig
 from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
 from recsys_ms.core.errors import DataError, NotFittedError
-from recsys_ms.ranker.artifact import load_artifact, save_artifact
+from recsys_ms.serving.artifact import load_artifact, save_artifact
 
 MODELS = (
     ModelCard(

@@ -14,8 +14,8 @@ from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cli import main
 from recsys_ms.history.embedded import embedded_folder
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.config import RankerConfig
-from recsys_ms.ranker.ranker import Ranker
+from recsys_ms.serving.config import RankerConfig
+from recsys_ms.serving.ranker import Ranker
 
 ABSENT = [name for name in ("torch", "open_clip") if importlib.util.find_spec(name) is None]
 pytestmark = [

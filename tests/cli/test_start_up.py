@@ -11,8 +11,8 @@ import pytest
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.history.embedded import RUNS_FILE, embedded_folder
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.config import RankerConfig
-from recsys_ms.ranker.ranker import Ranker
+from recsys_ms.serving.config import RankerConfig
+from recsys_ms.serving.ranker import Ranker
 
 #: What no verb that answers from a saved ranker may load.
 HEAVY = ("torch", "sklearn", "scipy.stats", "lightgbm", "implicit", "numba", "deltalake", "duckdb",

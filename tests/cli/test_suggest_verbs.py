@@ -12,8 +12,8 @@ from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.embedded import embedded_folder
 from recsys_ms.history.history import History
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.config import RankerConfig
-from recsys_ms.ranker.ranker import Ranker
+from recsys_ms.serving.config import RankerConfig
+from recsys_ms.serving.ranker import Ranker
 
 TASKS = ("digits", "dtd10", "flowers5", "letters", "materials", "numerals")
 

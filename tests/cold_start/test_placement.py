@@ -7,9 +7,9 @@ import pytest
 
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.cold_start.placement import Outcomes, TaskPlacement
-from recsys_ms.cold_start.smoothers import make_smoother
-from recsys_ms.cold_start.vectors import known_rows
 from recsys_ms.cold_start.views import IMAGES, NAMES, CardTable, TaskVectors
+from recsys_ms.learners.gaussian.smoothers import make_smoother
+from recsys_ms.learners.gaussian.vectors import known_rows
 
 N_TASKS, N_MODELS, N_FACTORS, WIDTH = 24, 30, 2, 12
 

@@ -11,7 +11,7 @@ from recsys_ms.core.compiled import Compiled
 
 PROGRAM = """
 import numpy as np
-from recsys_ms.factors.nmf import NMFConfig, fit_nmf
+from recsys_ms.learners.nmf import NMFConfig, fit_nmf
 fitted = fit_nmf(np.array([0, 0, 1]), np.array([0, 1, 1]), np.array([1.0, 2.0, 3.0]),
                  n_tasks=2, n_models=2, config=NMFConfig(n_factors=2), rng=0)
 print(fitted.objective[-1].hex())

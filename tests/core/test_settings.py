@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from recsys_ms.core.configured import changed, differing, plain, text_of, values_of
 from recsys_ms.core.errors import UsageError
-from recsys_ms.core.settings import changed, differing, plain, text_of, values_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

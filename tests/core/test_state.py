@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from recsys_ms.core.errors import ArtifactError, NotFittedError, NotSavableError
 from recsys_ms.core.state import AsText, Derived, Learned, State, Stateful, declares
 from recsys_ms.core.types import FloatArray
-from recsys_ms.ranker.artifact import load_artifact, save_artifact
+from recsys_ms.serving.artifact import load_artifact, save_artifact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from pages import ROOT
 from recsys_ms.history.embedded import embedded_folder
 from recsys_ms.history.history import History
 from recsys_ms.history.readers.table import read_table
-from recsys_ms.nightly_config import NightlyConfig
+from recsys_ms.nightly.settings import NightlyConfig
 
 DEPLOY = ROOT / "training" / "deploy"
 EXECUTABLE = Path(sys.executable).with_name("recsys-ms")

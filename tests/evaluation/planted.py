@@ -11,8 +11,8 @@ from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.state import Learned
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
-from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
-from recsys_ms.ranker.popularity import PopularityRanker, RandomRanker
+from recsys_ms.rankers.base import BaseRanker, Prediction, TaskView
+from recsys_ms.rankers.popularity import PopularityRanker, RandomRanker
 
 BASELINES = {"popularity": PopularityRanker, "random": RandomRanker}
 

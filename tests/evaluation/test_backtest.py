@@ -15,7 +15,7 @@ from evaluation.planted import (
 )
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.executor import ProcessExecutor
-from recsys_ms.core.metrics import pearson
+from recsys_ms.core.ranking_metrics import pearson
 from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.protocols import LeaveOneTaskOut, Setting1, UnseenModels
 from recsys_ms.evaluation.temporal import Temporal

@@ -22,7 +22,7 @@ from evaluation.own_rankers import (
 from evaluation.planted import ObservedRanker, planted, planted_runs
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.executor import SerialExecutor
-from recsys_ms.core.metrics import ndcg_at_k, regret_at_k
+from recsys_ms.core.ranking_metrics import ndcg_at_k, regret_at_k
 from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.metrics import METRICS, Metric, more_metrics
 from recsys_ms.evaluation.protocols import LeaveOneTaskOut

@@ -14,9 +14,9 @@ from recsys_ms.evaluation.coverage import coverage_markdown, coverage_rich, cove
 from recsys_ms.evaluation.protocols import LeaveOneTaskOut, Setting3
 from recsys_ms.evaluation.result import PREDICTION_COLUMNS, BacktestResult
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.base import TaskQuery
-from recsys_ms.ranker.config import RankerConfig
-from recsys_ms.ranker.ranker import Ranker
+from recsys_ms.rankers.base import TaskQuery
+from recsys_ms.serving.config import RankerConfig
+from recsys_ms.serving.ranker import Ranker
 
 
 def run(history=None, protocol=None, **options):

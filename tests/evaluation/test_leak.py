@@ -14,7 +14,7 @@ from recsys_ms.evaluation.protocols import (
 )
 from recsys_ms.evaluation.temporal import Temporal
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.ranker.names import RANKER_NAMES, make_ranker
+from recsys_ms.rankers.ranker_names import RANKER_NAMES, make_ranker
 
 RUNS = planted_runs(n_tasks=4, n_models=12)
 # settings-2 makes the folds of leave-one-task-out: test_protocols.py.

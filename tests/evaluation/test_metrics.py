@@ -18,7 +18,7 @@ from recsys_ms.evaluation.metrics import (
     undefined_metrics,
     weighted_tau,
 )
-from recsys_ms.ranker.base import Prediction
+from recsys_ms.rankers.base import Prediction
 
 
 def scored(order, outcomes, value=None):

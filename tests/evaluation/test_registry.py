@@ -4,8 +4,8 @@ import pytest
 
 from evaluation.planted import planted_runs
 from recsys_ms.core.errors import UsageError
+from recsys_ms.evaluation.named_protocols import PROTOCOL_NAMES, make_protocol
 from recsys_ms.evaluation.protocols import LeaveOneTaskOut, Setting1, Setting3, UnseenModels
-from recsys_ms.evaluation.registry import PROTOCOL_NAMES, make_protocol
 
 
 @pytest.mark.parametrize("name", PROTOCOL_NAMES)

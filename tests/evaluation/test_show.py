@@ -8,7 +8,7 @@ from recsys_ms.core import optional
 from recsys_ms.core.errors import MissingExtraError, StorageError, UnknownIdError, UsageError
 from recsys_ms.evaluation.metrics import METRICS, Metric, directions
 from recsys_ms.evaluation.result import FRAME_COLUMNS, MEAN_COLUMNS, BacktestResult, Cell
-from recsys_ms.evaluation.table import comparison_markdown
+from recsys_ms.evaluation.result_table import comparison_markdown
 
 HOSTILE = "a_b & 50% $x$ #1 {y} ~^\\ <script>alert(1)</script>\nnext"
 NAN = float("nan")

@@ -8,7 +8,7 @@ import pytest
 from evaluation.planted import planted, planted_catalog
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.executor import ProcessExecutor
-from recsys_ms.evaluation.simulate import simulate
+from recsys_ms.evaluation.simulation import simulate
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 

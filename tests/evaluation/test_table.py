@@ -11,7 +11,7 @@ from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.metrics import METRICS
 from recsys_ms.evaluation.protocols import LeaveOneTaskOut
 from recsys_ms.evaluation.result import BacktestResult, Cell, LeftOut
-from recsys_ms.evaluation.table import comparison_markdown, comparison_table
+from recsys_ms.evaluation.result_table import comparison_markdown, comparison_table
 from recsys_ms.evaluation.temporal import Temporal
 from recsys_ms.history.interactions import Interactions
 

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_ms.core.errors import DataError, StorageError
-from recsys_ms.history.curves import CURVE_SCHEMA, Series, curve_table
 from recsys_ms.history.history import History
 from recsys_ms.history.quarantine import ReadBatch
 from recsys_ms.history.run import Run
-from recsys_ms.history.schema import runs_to_table
+from recsys_ms.history.store.curves import CURVE_SCHEMA, Series, curve_table
+from recsys_ms.history.store.schema import runs_to_table
 
 ROOT = Path(__file__).resolve().parents[2]
 NAN = float("nan")
@@ -271,10 +271,10 @@ def test_a_reader_of_an_earlier_version_can_finish(history: History) -> None:
 @pytest.mark.parametrize(
     "place",
     [
-        "recsys_ms.history.curve_store:CurveSpool.close",
-        "recsys_ms.history.curve_store:CurveStore.append",
-        "recsys_ms.history.curve_store:CurveSpool.discard",
-        "recsys_ms.history.delta:make_durable",
+        "recsys_ms.history.store.curve_store:CurveSpool.close",
+        "recsys_ms.history.store.curve_store:CurveStore.append",
+        "recsys_ms.history.store.curve_store:CurveSpool.discard",
+        "recsys_ms.history.store.delta:make_durable",
     ],
 )
 def test_killed_anywhere_the_next_ingest_has_runs_and_curves(tmp_path: Path, place: str) -> None:

@@ -26,11 +26,11 @@ from recsys_ms.core.errors import (
 )
 from recsys_ms.core.lock import FileLock
 from recsys_ms.history.history import History
-from recsys_ms.history.inbox import record_run
+from recsys_ms.history.inbox.inbox import record_run
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.quarantine import ReadBatch, Reject
 from recsys_ms.history.run import Run
-from recsys_ms.history.schema import RUN_SCHEMA, runs_to_table
+from recsys_ms.history.store.schema import RUN_SCHEMA, runs_to_table
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIRED: dict[str, Any] = {
@@ -449,12 +449,12 @@ def run_child(code: str, *, killed: bool) -> None:
 @pytest.mark.parametrize(
     "place",
     [
-        "recsys_ms.history.delta:write_deltalake",
-        "recsys_ms.history.delta:make_durable",
+        "recsys_ms.history.store.delta:write_deltalake",
+        "recsys_ms.history.store.delta:make_durable",
         "recsys_ms.history.quarantine:write_atomic",
         "recsys_ms.history.history:History._mark",
         "recsys_ms.history.history:archive_inbox",
-        "recsys_ms.history.inbox_files:fsync_directory",
+        "recsys_ms.history.inbox.inbox_files:fsync_directory",
         "pathlib:Path.unlink",
     ],
 )

@@ -16,7 +16,7 @@ import pytest
 
 from recsys_ms.core.errors import DataError, StorageError
 from recsys_ms.history.history import History
-from recsys_ms.history.inbox import default_unsent_folder, record_run
+from recsys_ms.history.inbox.inbox import default_unsent_folder, record_run
 
 RUN: dict[str, Any] = {
     "model_id": "resnet50",
@@ -77,7 +77,7 @@ def test_a_recorded_run_is_one_json_file_and_then_a_run(history: History) -> Non
 def test_a_training_job_needs_no_table_library() -> None:
     code = """
         import sys
-        from recsys_ms.history.inbox import record_run
+        from recsys_ms.history.inbox.inbox import record_run
         heavy = {"pyarrow", "pandas", "deltalake", "duckdb", "scipy", "torch"} & set(sys.modules)
         sys.exit(f"imported {heavy}" if heavy else 0)
     """
@@ -213,7 +213,7 @@ def test_a_full_disk_loses_no_run(small_disk: Path, tmp_path: Path) -> None:
 def test_a_file_size_limit_loses_no_run(history: History) -> None:
     code = f"""
         import logging, resource, sys
-        from recsys_ms.history.inbox import record_run
+        from recsys_ms.history.inbox.inbox import record_run
         logging.basicConfig(stream=sys.stderr)
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
         record_run({str(history.path)!r}, **{RUN!r}, unsent_folder={str(history.path / "u")!r})
@@ -281,7 +281,7 @@ def test_a_folder_that_is_not_there(history: History, tmp_path: Path) -> None:
 def test_sixteen_jobs_record_while_one_process_ingests(history: History) -> None:
     code = f"""
         import sys
-        from recsys_ms.history.inbox import record_run
+        from recsys_ms.history.inbox.inbox import record_run
         for number in range(200):
             name = f"{{sys.argv[1]}}-{{number}}"
             record_run({str(history.path)!r}, **{RUN!r}, run_id=name, on_error="raise")

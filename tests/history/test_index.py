@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_ms.core import columns as c
-from recsys_ms.history.digest import run_digests
-from recsys_ms.history.index import (
+from recsys_ms.history.run import Run
+from recsys_ms.history.store.dedup import (
     DIGEST,
     SEQUENCE,
     SUPERSEDES,
@@ -18,8 +18,8 @@ from recsys_ms.history.index import (
     RunIndex,
     progress_array,
 )
-from recsys_ms.history.run import Run
-from recsys_ms.history.schema import runs_to_table
+from recsys_ms.history.store.identity import run_digests
+from recsys_ms.history.store.schema import runs_to_table
 
 
 def make(run_id: str, status: str = "finished", value: float = 0.5, **fields: Any) -> Run:

@@ -6,7 +6,7 @@ import pytest
 
 from recsys_ms.core.errors import DataError, RefusedError, StorageError, UnknownIdError
 from recsys_ms.history.quarantine import Quarantine, ReadBatch, Reject
-from recsys_ms.history.schema import RUN_SCHEMA
+from recsys_ms.history.store.schema import RUN_SCHEMA
 
 REJECT = Reject(file="a.csv", line=3, reason="text in value", raw="m,t,x", reader="table")
 

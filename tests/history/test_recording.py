@@ -17,8 +17,8 @@ import pytest
 import recsys_ms as rms
 from recsys_ms.core.errors import DataError, StorageError
 from recsys_ms.history.history import History
-from recsys_ms.history.journal import list_journals
-from recsys_ms.history.recording import Recorder, recording
+from recsys_ms.history.recorder.journal import list_journals
+from recsys_ms.history.recorder.recording import Recorder, recording
 
 RUN: dict[str, Any] = {
     "model_id": "resnet50",
@@ -59,7 +59,7 @@ def job(history: History, body: str, **popen: Any) -> subprocess.Popen[str]:
     code = f"""
 import logging, os, signal, sys, threading, time
 logging.basicConfig(stream=sys.stderr)
-from recsys_ms.history.recording import recording
+from recsys_ms.history.recorder.recording import recording
 def run(**fields):
     return recording({str(history.path)!r}, **{{**{RUN!r}, **fields}})
 def ready():
@@ -716,7 +716,7 @@ def test_a_file_with_a_bad_curve_goes_to_quarantine_whole(
 def test_a_recorder_needs_no_table_library() -> None:
     code = """
         import sys
-        from recsys_ms.history.recording import recording
+        from recsys_ms.history.recorder.recording import recording
         heavy = {"pyarrow", "pandas", "deltalake", "duckdb", "scipy", "torch"} & set(sys.modules)
         sys.exit(f"imported {heavy}" if heavy else 0)
     """

@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 
 from recsys_ms.history.history import History
-from recsys_ms.history.journal import list_journals
+from recsys_ms.history.recorder.journal import list_journals
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 5
 
 WORKER = """
 import os, random, sys, time
-from recsys_ms.history.recording import recording
+from recsys_ms.history.recorder.recording import recording
 
 history, side, worker, count, rounds = sys.argv[1:4] + [int(each) for each in sys.argv[4:]]
 channel = os.open(side, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
 from recsys_ms.history.run import Run
-from recsys_ms.history.schema import RUN_SCHEMA, build_runs, runs_to_table
+from recsys_ms.history.store.schema import RUN_SCHEMA, build_runs, runs_to_table
 
 REQUIRED = {"model_id": "m", "task_id": "t", "metric": "accuracy", "direction": "max"}
 

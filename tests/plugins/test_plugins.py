@@ -19,8 +19,8 @@ import numpy as np
 warnings.simplefilter("error")
 import recsys_ms as rms
 from recsys_ms.evaluation.backtest import backtest
-from recsys_ms.ranker.config import RankerConfig
-from recsys_ms.ranker.names import make_ranker
+from recsys_ms.serving.config import RankerConfig
+from recsys_ms.rankers.ranker_names import make_ranker
 from recsys_ms.scores import score_all
 from recsys_ms.history.history import History
 
@@ -110,7 +110,7 @@ import warnings
 import numpy as np
 from recsys_ms.core.errors import PluginError, PluginWarning
 from recsys_ms.history.readers.found_logs import find_logs, log_format
-from recsys_ms.ranker.names import make_ranker
+from recsys_ms.rankers.ranker_names import make_ranker
 from recsys_ms.scores import score_all
 import sys
 make_ranker("popularity")
@@ -146,14 +146,14 @@ def test_names_that_are_taken(tmp_path: Path) -> None:
     code = """
 import warnings
 from recsys_ms.core.errors import PluginError, PluginWarning
-from recsys_ms.ranker.names import RANKERS, make_ranker
+from recsys_ms.rankers.ranker_names import RANKERS, make_ranker
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     names = list(RANKERS)
 told = sorted(str(each.message) for each in caught if each.category is PluginWarning)
 assert len(told) == 2 and all("the package thief adds" in each for each in told), told
 assert "'a:b', which is no name" in told[0] and "'nmf', which recsys-ms has itself" in told[1]
-assert type(make_ranker("nmf")).__module__ == "recsys_ms.ranker.transfer"
+assert type(make_ranker("nmf")).__module__ == "recsys_ms.rankers.transfer"
 try:
     make_ranker("twin")
 except PluginError as error:
@@ -169,9 +169,12 @@ else:
     ("module", "reason"),
     [
         ("X = 3\n", "is no subclass of"),
-        ("from recsys_ms.ranker.base import BaseRanker\nclass X(BaseRanker): pass\n", "lacks _fit"),
         (
-            "from recsys_ms.ranker.popularity import PopularityRanker\n"
+            "from recsys_ms.rankers.base import BaseRanker\nclass X(BaseRanker): pass\n",
+            "lacks _fit",
+        ),
+        (
+            "from recsys_ms.rankers.popularity import PopularityRanker\n"
             "class X(PopularityRanker): pass\n",
             "X.name is 'popularity', not 'mine'",
         ),
@@ -179,7 +182,7 @@ else:
 )
 def test_things_that_are_no_rankers(tmp_path: Path, module: str, reason: str) -> None:
     installed(tmp_path, "wrong", module, {"recsys_ms.rankers": {"mine": "wrong:X"}})
-    code = "from recsys_ms.ranker.names import make_ranker\nmake_ranker('mine')"
+    code = "from recsys_ms.rankers.ranker_names import make_ranker\nmake_ranker('mine')"
     done = python(code, path=tmp_path)
     assert done.returncode != 0
     assert "PluginError" in done.stderr

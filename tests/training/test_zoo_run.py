@@ -17,7 +17,7 @@ from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, LockedError
 from recsys_ms.core.lock import FileLock
 from recsys_ms.history.history import History
-from recsys_ms.history.schema import RUN_SCHEMA
+from recsys_ms.history.store.schema import RUN_SCHEMA
 
 pytest.importorskip("torch", reason="the laboratory needs torch (extra embed)")
 pytest.importorskip("timm", reason="the laboratory needs timm (extra embed)")

@@ -18,7 +18,7 @@ from torch import nn
 
 from recsys_ms.core.errors import DataError, RecsysError, StorageError
 from recsys_ms.core.files import sha256_file, write_atomic
-from recsys_ms.history.inbox import CurvePoint, record_run
+from recsys_ms.history.inbox.inbox import CurvePoint, record_run
 from training.zoo.networks import Stopwatch, accuracy, build, to_tensors, train, with_new_head
 from training.zoo.study import FineTuning, Model
 from training.zoo.tasks.base import ImageSet, ImageTask, Split

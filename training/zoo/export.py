@@ -14,9 +14,9 @@ from recsys_ms.catalog.score_table import ScoreTable
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.files import write_atomic
-from recsys_ms.history.curves import CURVE_SCHEMA
 from recsys_ms.history.history import History
-from recsys_ms.history.schema import RUN_SCHEMA
+from recsys_ms.history.store.curves import CURVE_SCHEMA
+from recsys_ms.history.store.schema import RUN_SCHEMA
 from recsys_ms.scores.label_embeddings import LabelEncoder
 from training.zoo.bench import Bench
 from training.zoo.cards import model_cards, task_cards

@@ -7,8 +7,8 @@ from typing import Final
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import Unit
-from recsys_ms.history.curves import Series
 from recsys_ms.history.readers.logged import LoggedRun
+from recsys_ms.history.store.curves import Series
 
 #: Splits that a model was fitted on: never taken where another split has the same metric.
 _FITTED: Final = ("train", "training")

@@ -22,10 +22,10 @@ _HOMES: Final[Mapping[str, str]] = {
     "mlflow": "recsys_ms.history.readers.formats.mlflow:Mlflow",
     "optuna": "recsys_ms.history.readers.formats.optuna:Optuna",
     "wandb": "recsys_ms.history.readers.formats.wandb:Wandb",
-    "hf-trainer": "recsys_ms.history.readers.formats.hf_trainer:HfTrainer",
+    "hf-trainer": "recsys_ms.history.readers.formats.hf_trainer_state:HfTrainer",
     "timm": "recsys_ms.history.readers.formats.timm:Timm",
-    "lightning": "recsys_ms.history.readers.formats.lightning:Lightning",
-    "keras": "recsys_ms.history.readers.formats.keras:Keras",
+    "lightning": "recsys_ms.history.readers.formats.lightning_log:Lightning",
+    "keras": "recsys_ms.history.readers.formats.keras_log:Keras",
 }
 _GROUP: Final = "recsys_ms.readers"
 

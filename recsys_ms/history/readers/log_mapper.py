@@ -9,8 +9,6 @@ from typing import Any, Final
 import pyarrow as pa
 
 from recsys_ms.core import columns as c
-from recsys_ms.history.curves import curve_table
-from recsys_ms.history.failure import ERROR_TAG
 from recsys_ms.history.quarantine import ReadBatch, Reject
 from recsys_ms.history.readers.batch import SourceBatch
 from recsys_ms.history.readers.choice import Asked, Chosen, choose_value
@@ -39,7 +37,9 @@ from recsys_ms.history.readers.mapping import (
 from recsys_ms.history.readers.rows import MappedRows, stem
 from recsys_ms.history.readers.table import RUN_FIELDS
 from recsys_ms.history.readers.templates import plain_text
-from recsys_ms.history.schema import build_runs
+from recsys_ms.history.recorder.failure import ERROR_TAG
+from recsys_ms.history.store.curves import curve_table
+from recsys_ms.history.store.schema import build_runs
 
 _OPEN_FIELDS: Final = {c.HYPERPARAMETERS, c.TAGS}
 #: Fields that are decided together with the series; a column of their name is no statement.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Self
 
 from recsys_ms.core.errors import DataError, StorageError
 from recsys_ms.core.types import Direction, JsonDict
-from recsys_ms.history.curves import Series
+from recsys_ms.history.store.curves import Series
 
 _HEAD_BYTES: Final = 65_536
 

@@ -33,7 +33,7 @@ from recsys_ms.history.readers.logged import (
 )
 from recsys_ms.history.readers.mapping import PSEUDO_COLUMNS, FieldMapping
 from recsys_ms.history.readers.sources import is_table
-from recsys_ms.history.schema import RUN_SCHEMA
+from recsys_ms.history.store.schema import RUN_SCHEMA
 
 _RUNS_PER_BATCH: Final = 1_000
 _POINTS_PER_BATCH: Final = 1_000_000

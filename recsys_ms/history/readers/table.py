@@ -32,7 +32,7 @@ from recsys_ms.history.readers.templates import (
     plain_text,
     without_thousands,
 )
-from recsys_ms.history.schema import build_runs
+from recsys_ms.history.store.schema import build_runs
 
 _LOGGER: Final = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_ms.history.curves import Series
 from recsys_ms.history.readers.choice import Asked, Chosen, choose_value
 from recsys_ms.history.readers.logged import LoggedRun
+from recsys_ms.history.store.curves import Series
 
 
 def series(

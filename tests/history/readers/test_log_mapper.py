@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from recsys_ms.core.errors import DataError, UsageError
-from recsys_ms.history.curves import CURVE_SCHEMA, Series
 from recsys_ms.history.readers.log_mapper import LogMapper
 from recsys_ms.history.readers.log_names import LOG_RUN_READER, log_run_id
 from recsys_ms.history.readers.logged import LoggedRun
 from recsys_ms.history.readers.logs import replay_log
 from recsys_ms.history.readers.mapping import FieldMapping
+from recsys_ms.history.store.curves import CURVE_SCHEMA, Series
 
 
 def logged(name: str = "a", **more: Any) -> LoggedRun:

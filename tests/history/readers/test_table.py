@@ -12,7 +12,7 @@ from recsys_ms.history.history import History
 from recsys_ms.history.quarantine import Reject
 from recsys_ms.history.readers.mapping import FieldMapping
 from recsys_ms.history.readers.table import read_table, replay_row
-from recsys_ms.history.schema import RUN_SCHEMA
+from recsys_ms.history.store.schema import RUN_SCHEMA
 
 MAPPING = FieldMapping(
     map={"model_id": "{model}", "task_id": "{task}", "value": "{acc}"},

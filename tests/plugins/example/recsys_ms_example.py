@@ -10,7 +10,6 @@ import numpy as np
 
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.state import Learned
-from recsys_ms.history.curves import Series
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.readers.logged import (
     BadLog,
@@ -21,7 +20,8 @@ from recsys_ms.history.readers.logged import (
     LoggedRun,
 )
 from recsys_ms.history.standardize import standardize
-from recsys_ms.ranker.base import BaseRanker, Prediction, TaskView
+from recsys_ms.history.store.curves import Series
+from recsys_ms.rankers.base import BaseRanker, Prediction, TaskView
 from recsys_ms.scores.method import Method
 from recsys_ms.scores.probe import Probe
 

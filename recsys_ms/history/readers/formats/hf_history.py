@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from recsys_ms.core.types import Direction
-from recsys_ms.history.curves import Series
+from recsys_ms.history.store.curves import Series
 
 _EVAL: Final = "eval_"
 #: ``trainer.predict`` and the scripts that save its metrics.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from recsys_ms.history.curves import Series
 from recsys_ms.history.readers.logged import BadLog
 from recsys_ms.history.readers.templates import to_number
+from recsys_ms.history.store.curves import Series
 
 #: What stands for no value: an empty cell, and what Keras writes.
 _MISSING: Final = ("", "NA")
@@ -160,7 +160,7 @@ def metric_series(
     rows : sequence of MetricRow
         The rows.
     name, metric, split, percent
-        As :class:`recsys_ms.history.curves.Series` has them.
+        As :class:`recsys_ms.history.store.curves.Series` has them.
     step, epoch : str, optional
         Columns that say when.
     """

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import JsonDict
-from recsys_ms.history.curves import Series
 from recsys_ms.history.readers.logged import LoggedRun
 from recsys_ms.history.readers.templates import scalar
+from recsys_ms.history.store.curves import Series
 
 _SPLIT: Final = re.compile(r"(train|training|val|valid|validation|eval|test)[_/.](.+)", re.DOTALL)
 _STATUS: Final = {

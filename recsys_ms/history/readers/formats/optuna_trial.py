@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import Direction
-from recsys_ms.history.curves import Series
 from recsys_ms.history.readers.formats.exported import settings
 from recsys_ms.history.readers.logged import LoggedRun
+from recsys_ms.history.store.curves import Series
 
 #: What a state says of a run. A pruned trial was stopped before its end: it has no outcome.
 STATUS_OF: Final = {

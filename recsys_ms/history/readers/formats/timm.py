@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Final
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import Direction, JsonDict
-from recsys_ms.history.curves import Series
 from recsys_ms.history.readers.formats.metric_csv import (
     MetricRow,
     header_cells,
@@ -27,6 +26,7 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
+from recsys_ms.history.store.curves import Series
 
 _SUMMARY: Final = "summary.csv"
 _ARGS: Final = "args.yaml"

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_ms.core.errors import DataError
-from recsys_ms.history.curves import Series
 from recsys_ms.history.readers.formats.exported import is_parquet, parquet_names
 from recsys_ms.history.readers.formats.wandb_names import (
     EPOCHS,
@@ -21,6 +20,7 @@ from recsys_ms.history.readers.formats.wandb_names import (
     split_of,
 )
 from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LoggedRun
+from recsys_ms.history.store.curves import Series
 
 #: Folders of artifacts; without ``run-`` only what looks like W&B's own id with a version is one.
 _FOLDERS: Final = (

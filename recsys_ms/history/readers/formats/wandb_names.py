@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from recsys_ms.core import columns as c
-from recsys_ms.history.curves import Series
 from recsys_ms.history.run import ISO_WITH_ZONE
+from recsys_ms.history.store.curves import Series
 
 #: States by what they say of a run; a preempted run may come back under the same id.
 STATUS_OF: Final = {

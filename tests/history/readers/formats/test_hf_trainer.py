@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys_ms.history.history import History
-from recsys_ms.history.readers.formats.hf_trainer import HfTrainer
+from recsys_ms.history.readers.formats.hf_trainer_state import HfTrainer
 from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LogFiles, LoggedRun
 from recsys_ms.history.readers.logs import read_log
 from recsys_ms.history.readers.mapping import FieldMapping

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys_ms.history.history import History
-from recsys_ms.history.readers.formats.keras import Keras
+from recsys_ms.history.readers.formats.keras_log import Keras
 from recsys_ms.history.readers.found_logs import find_logs
 from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LogFiles, LoggedRun
 from recsys_ms.history.readers.logs import LogReader, read_log

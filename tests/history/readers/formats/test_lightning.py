@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys_ms.history.history import History
-from recsys_ms.history.readers.formats.lightning import Lightning
+from recsys_ms.history.readers.formats.lightning_log import Lightning
 from recsys_ms.history.readers.found_logs import find_logs
 from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LogFiles, LoggedRun
 from recsys_ms.history.readers.logs import LogReader, read_log

@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys_ms.core.errors import StorageError
-from recsys_ms.history.curves import Series
 from recsys_ms.history.readers.formats.optuna import Optuna
 from recsys_ms.history.readers.found_logs import find_logs
 from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LogFiles, LoggedRun
 from recsys_ms.history.readers.logs import LogReader
 from recsys_ms.history.readers.mapping import FieldMapping
+from recsys_ms.history.store.curves import Series
 
 WRITER = Path(__file__).parent.parent / "frameworks" / "write_optuna.py"
 FORMAT = Optuna()

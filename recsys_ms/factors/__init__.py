@@ -1,1 +1,0 @@
-"""Latent factors of the tasks × models matrix: masked NMF, and ALS through implicit."""

@@ -1,1 +1,0 @@
-"""Learners on features: linear regression, factorization machine, LightGBM."""

@@ -1,0 +1,282 @@
+"""``record_run``: how a training job tells the history about a run.
+
+Training jobs never write to a shared table. Each drops one immutable file in the inbox of the
+history, and the nightly job takes them in. This module needs neither pyarrow nor pandas.
+"""
+
+import json
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from recsys_ms.core import columns as c
+from recsys_ms.core.errors import DataError, StorageError
+from recsys_ms.core.files import write_atomic
+from recsys_ms.core.types import Direction, JsonDict, Status, ValueKind
+from recsys_ms.history.run import Run
+
+_LOG = logging.getLogger(__name__)
+
+#: Folder of a history that training jobs write to, and the file that makes a folder a history.
+INBOX_FOLDER: Final = "inbox"
+MARKER_FILE: Final = "history.json"
+#: Format of one inbox file: a JSON object of the fields of a run, this key, and maybe ``problem``.
+FORMAT_KEY: Final = "format"
+FORMAT: Final = 1
+#: Says why the payload could not be written as it was given.
+PROBLEM_KEY: Final = "problem"
+#: All logged values of the run, ``[step, epoch, metric, split, value]`` each; and how far its log
+#: had come, see ``ReadBatch.progress``.
+CURVE_KEY: Final = "curve"
+PROGRESS_KEY: Final = "progress"
+
+#: A logged value: step, epoch, metric, split, value.
+CurvePoint: TypeAlias = tuple[int | None, float | None, str, str | None, float]
+
+
+def record_run(
+    history_path: str | Path,
+    *,
+    model_id: str,
+    task_id: str,
+    metric: str,
+    direction: Direction,
+    value: float | None = None,
+    status: Status = "finished",
+    run_id: str | None = None,
+    model_revision: str | None = None,
+    value_kind: ValueKind | None = None,
+    split: str | None = None,
+    epoch: float | None = None,
+    seed: int | None = None,
+    hyperparameters: Mapping[str, Any] | None = None,
+    cost_gpu_seconds: float | None = None,
+    started_at: datetime | None = None,
+    finished_at: datetime | None = None,
+    dataset_fingerprint: str | None = None,
+    source: str | None = None,
+    source_version: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    curve: Sequence[CurvePoint] | None = None,
+    on_error: Literal["log", "raise"] = "log",
+    unsent_folder: str | Path | None = None,
+) -> str | None:
+    """Record one fine-tuning run in the inbox of a history, from inside a training job.
+
+    Writes one file (temporary name, fsync, rename); any number of processes may do so at once. The
+    fields are those of :class:`recsys_ms.history.run.Run`. Without ``run_id`` the run is named by
+    its identifying fields, so the same configuration trained twice needs another ``seed``,
+    ``started_at`` or ``run_id`` to count as two runs. A run recorded as ``running`` is updated by
+    recording it again under the same ``run_id``.
+
+    Nothing is lost and, by default, nothing is raised: whatever goes wrong is logged (logger
+    ``recsys_ms.history.inbox.inbox``). Fields that cannot be meant are written all the same, and go
+    to quarantine with their reason when the inbox is taken in. When the inbox cannot be written,
+    the file goes to ``unsent_folder`` and the log says where; ``History.ingest_inbox(folder)``
+    takes it from there. When that fails too, the log holds the payload itself.
+
+    Parameters
+    ----------
+    history_path : str or Path
+        Folder of the history. It must exist: ``History.open`` creates one.
+    curve : sequence of (step, epoch, metric, split, value), optional
+        Values logged on the way, for ``History.curves``; step, epoch and split may be ``None``.
+    on_error : {"log", "raise"}
+        Whether to raise after the payload was kept.
+    unsent_folder : str or Path, optional
+        Default: ``recsys-ms-unsent-<uid>`` in the folder for temporary files.
+
+    Returns
+    -------
+    str or None
+        The ``run_id``, or ``None`` when the run is not (validly) in the inbox.
+
+    Raises
+    ------
+    DataError, StorageError
+        Only with ``on_error="raise"``: a field cannot be meant, or the inbox cannot be written.
+    """
+    fields = {
+        c.RUN_ID: run_id,
+        c.MODEL_ID: model_id,
+        c.MODEL_REVISION: model_revision,
+        c.TASK_ID: task_id,
+        c.METRIC: metric,
+        c.DIRECTION: direction,
+        c.VALUE: value,
+        c.VALUE_KIND: value_kind,
+        c.SPLIT: split,
+        c.EPOCH: epoch,
+        c.SEED: seed,
+        c.HYPERPARAMETERS: hyperparameters,
+        c.STATUS: status,
+        c.COST_GPU_SECONDS: cost_gpu_seconds,
+        c.STARTED_AT: started_at,
+        c.FINISHED_AT: finished_at,
+        c.DATASET_FINGERPRINT: dataset_fingerprint,
+        c.SOURCE: source,
+        c.SOURCE_VERSION: source_version,
+        c.TAGS: tags,
+    }
+    try:
+        extras = {CURVE_KEY: [list(point) for point in curve]} if curve else None
+        return keep_run(Path(history_path), fields, unsent_folder, extras)
+    # A training job of many GPU hours must not die of its log, whatever was handed in.
+    except Exception as error:
+        if on_error == "raise":
+            raise
+        _LOG.error("a run was not recorded in %s: %s", history_path, error)
+        return None
+
+
+def default_unsent_folder() -> Path:
+    """Where runs go when the inbox cannot be written; one folder a user."""
+    return Path(tempfile.gettempdir()) / f"recsys-ms-unsent-{os.getuid()}"
+
+
+def keep_run(
+    history: Path | None,
+    fields: Mapping[str, object],
+    unsent_folder: str | Path | None,
+    extras: Mapping[str, object] | None = None,
+) -> str | None:
+    """Put a run in the inbox, or wherever it can be kept.
+
+    Parameters
+    ----------
+    history : Path or None
+        Folder of the history; ``None`` where nobody named one.
+    fields : mapping
+        Fields of the run; what is ``None`` is left out.
+    unsent_folder : str or Path or None
+        Where it goes when the inbox cannot be written.
+    extras : mapping, optional
+        Entries of the file beside the fields: curve and progress.
+
+    Returns
+    -------
+    str
+        The ``run_id``.
+
+    Raises
+    ------
+    DataError
+        A field cannot be meant; the run is in the inbox, for quarantine.
+    StorageError
+        It is not in the inbox; the log says where it is.
+    """
+    problem: DataError | None = None
+    run_id: str | None = None
+    try:
+        run = Run.from_payload(fields)
+        run_id, payload = run.run_id, run.to_payload()
+    except DataError as error:
+        problem, payload = error, {k: v for k, v in fields.items() if v is not None}
+    data = _encode({**payload, **(extras or {})})
+    try:
+        write_to_inbox(history, data)
+    except (StorageError, OSError) as error:
+        _keep_unsent(data, unsent_folder, error)
+        raise StorageError(
+            f"{history}: the run cannot be put in the inbox ({error}); "
+            "the log says where it was kept instead"
+        ) from error
+    if problem is not None:
+        raise DataError(
+            f"{problem}. The run is in the inbox and will go to quarantine; "
+            "correct it there and replay it"
+        ) from problem
+    return run_id
+
+
+def _encode(payload: Mapping[str, object]) -> bytes:
+    """JSON of a payload; what JSON does not know is written as ``repr`` and noted."""
+    strange: list[str] = []
+
+    def describe(value: object) -> str:
+        if isinstance(value, datetime):
+            return value.isoformat()
+        strange.append(type(value).__name__)
+        return repr(value)
+
+    document: JsonDict = {FORMAT_KEY: FORMAT, **payload}
+    try:
+        text = json.dumps(document, default=describe)
+    except (TypeError, ValueError, RecursionError) as error:
+        document = {
+            k: v if isinstance(v, str | int | float) else repr(v) for k, v in payload.items()
+        }
+        document = {FORMAT_KEY: FORMAT, **document}
+        strange.append(str(error))
+        text = json.dumps(document)
+    if strange:
+        document[PROBLEM_KEY] = f"written as text, since JSON does not know: {', '.join(strange)}"
+        text = json.dumps(document, default=repr)
+    return text.encode()
+
+
+def write_to_inbox(history: Path | None, data: bytes) -> None:
+    """Write one whole file into the inbox.
+
+    Raises
+    ------
+    StorageError
+        There is no history, or its inbox cannot be written.
+    """
+    write_atomic(open_inbox(history) / f"{file_stem()}.json", data)
+
+
+def open_inbox(history: Path | None) -> Path:
+    """The inbox of a history, made if it is missing.
+
+    Raises
+    ------
+    StorageError
+        There is no history, or its inbox cannot be made.
+    """
+    if history is None:
+        raise StorageError("no history was named: give history_path, or set RECSYS_MS_HISTORY")
+    inbox = history / INBOX_FOLDER
+    if not inbox.is_dir():
+        # Only a history gets an inbox: a folder made at a mistyped path would swallow the runs.
+        if not (history / MARKER_FILE).is_file():
+            raise StorageError(
+                f"{history} is not a history; create it once with recsys_ms.History.open"
+            )
+        inbox.mkdir(exist_ok=True)
+    return inbox
+
+
+def _keep_unsent(data: bytes, folder: str | Path | None, cause: Exception) -> None:
+    try:
+        unsent = default_unsent_folder() if folder is None else Path(folder)
+        unsent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = unsent / f"{file_stem()}.json"
+        write_atomic(path, data)
+    except (StorageError, OSError) as error:
+        _LOG.error(
+            "a run could be written neither to the inbox (%s) nor elsewhere (%s); save this as a "
+            ".json file in the inbox: %s",
+            cause,
+            error,
+            data.decode(),
+        )
+        return
+    _LOG.error(
+        "the inbox cannot be written (%s); the run is kept in %s, and "
+        "History.ingest_inbox(%r) takes it from there",
+        cause,
+        path,
+        str(path.parent),
+    )
+
+
+def file_stem() -> str:
+    """A name no other file of the inbox has; sorted names are the order of recording."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    return f"{stamp}-{os.getpid()}-{secrets.token_hex(4)}"

@@ -1,0 +1,250 @@
+"""One ingest: batches in, new rows out to one commit, everything else to quarantine; counted."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_ms.core import columns as c
+from recsys_ms.core.types import IntArray
+from recsys_ms.history.quarantine import Quarantine, ReadBatch, Reject
+from recsys_ms.history.run import JSON_COLUMNS
+from recsys_ms.history.store.curve_store import CurveSpool, CurveStore, months_of
+from recsys_ms.history.store.dedup import Admitted, RunIndex, progress_array
+from recsys_ms.history.store.run_store import RunStore
+from recsys_ms.history.store.schema import RUN_SCHEMA, build_runs
+
+_ROWS_PER_STEP: Final = 65_536
+_REJECTS_PER_FILE: Final = 5_000
+_RAW_PER_FILE: Final = 64 << 20
+_INGESTED: Final = RUN_SCHEMA.field(c.INGESTED_AT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestReport:
+    """What an ingest did.
+
+    Attributes
+    ----------
+    n_read : int
+        Rows read: the sum of the next five.
+    n_new, n_updated, n_duplicate : int
+        Runs not seen before, running ones with a new state, and runs that were known.
+    n_quarantined : int
+        Rows that could not be read or contradict a settled run; each is kept once, however often it
+        is read.
+    n_left_out : int
+        Rows left out by a filter the caller asked for.
+    n_failed_runs : int
+        Failed runs among the new and updated ones; they do not count as outcomes.
+    version : int
+        Version of the history after the ingest; unchanged when nothing was new.
+    seconds : float
+        Wall clock.
+    n_curve_points : int
+        Logged values written to the table of curves; known ones are not written again.
+    """
+
+    n_read: int
+    n_new: int
+    n_updated: int
+    n_duplicate: int
+    n_quarantined: int
+    n_left_out: int
+    n_failed_runs: int
+    version: int
+    seconds: float
+    n_curve_points: int = 0
+
+
+class Ingest:
+    """The state of one ingest, from the first batch to the report.
+
+    Parameters
+    ----------
+    store : RunStore
+        Where new runs go. The caller holds the lock.
+    quarantine : Quarantine or None
+        Where the rest goes; ``None`` to keep it to the caller (a replay).
+    curves : CurveStore or None
+        Where curves go; ``None`` to leave them out.
+    """
+
+    def __init__(
+        self, store: RunStore, quarantine: Quarantine | None, curves: CurveStore | None
+    ) -> None:
+        self._store = store
+        self._quarantine = quarantine
+        self._curves = curves
+        self._spool = CurveSpool(store.folder.parent)
+        self._months: list[pa.Table] = []
+        self._index: RunIndex = store.index()
+        self._known: set[str] = set() if quarantine is None else quarantine.known()
+        self._waiting: list[Reject] = []
+        self._waiting_bytes = 0
+        self._conflicts: list[ReadBatch] = []
+        self._counts = dict.fromkeys(
+            ("new", "updated", "duplicate", "rejected", "left", "failed"), 0
+        )
+        self._now = datetime.now(UTC)
+        self._begin = time.monotonic()
+
+    def run(self, batches: Iterable[ReadBatch]) -> IngestReport:
+        """Take in all batches in one commit, then quarantine the rest."""
+        return self.commit(table for batch in batches for table in self._tables(batch))
+
+    def _tables(self, batch: ReadBatch) -> Iterator[pa.Table]:
+        for piece in batch.slices(_ROWS_PER_STEP):
+            yield self.admit(piece)[0]
+        self.keep_curves(batch)
+
+    def commit(self, tables: Iterable[pa.Table]) -> IngestReport:
+        """Write rows that :meth:`admit` gave, then what belongs to them, and report.
+
+        The curves come after the runs: killed in between, the next ingest of the same log finds the
+        runs known and writes the curves that are missing.
+        """
+        try:
+            version = self._store.append(tables)
+            # Now that the runs which conflicts contradict are stored.
+            for batch in self._conflicts:
+                for piece in batch.slices(_ROWS_PER_STEP):
+                    self._reject(_rejects(piece, _conflict_reasons(piece, self._store)))
+            self._flush()
+            n_points = 0 if self._curves is None else self._curves.append(self._spool)
+        finally:
+            self._spool.discard()
+        return self._report(version, n_points)
+
+    def keep_curves(self, batch: ReadBatch) -> None:
+        """Keep the curves of the runs that were admitted since the last call."""
+        months, self._months = self._months, []
+        if self._curves is not None and batch.curves is not None and months:
+            self._spool.add(batch.curves, pa.concat_tables(months))
+
+    def admit(self, batch: ReadBatch) -> tuple[pa.Table, set[int]]:
+        """Rows of a batch to write, and the positions of the runs that were refused."""
+        self._reject(batch.rejects)
+        self._counts["left"] += batch.n_left_out
+        given = batch.runs
+        built = build_runs(
+            dict(zip(given.column_names, given.columns, strict=True)), given.num_rows
+        )
+        problems = built.problems
+        if problems:
+            bad = np.fromiter(problems, dtype=np.int64)
+            self._reject(_rejects(_taken(batch, given, bad), list(problems.values())))
+        stamp = pa.repeat(pa.scalar(self._now, _INGESTED.type), len(built.runs))
+        runs = built.runs.set_column(RUN_SCHEMA.get_field_index(_INGESTED.name), _INGESTED, stamp)
+        progress = None
+        if batch.progress is not None:
+            progress = progress_array(batch.progress)[built.rows]
+        admitted = self._index.admit(runs, progress)
+        if self._curves is not None:
+            self._months.append(months_of(_without(runs, admitted)))
+        conflicts = built.rows[admitted.conflicts]
+        if conflicts.size:
+            of_these = runs.take(pa.array(admitted.conflicts))
+            self._conflicts.append(_taken(batch, of_these, conflicts))
+        self._counts["new"] += admitted.n_new
+        self._counts["updated"] += admitted.n_updated
+        self._counts["duplicate"] += admitted.n_duplicate
+        self._counts["failed"] += admitted.n_failed
+        return admitted.rows, {*problems, *conflicts.tolist()}
+
+    def _reject(self, rejects: Iterable[Reject]) -> None:
+        for reject in rejects:
+            self._counts["rejected"] += 1
+            if self._quarantine is None:
+                continue
+            self._waiting.append(reject)
+            self._waiting_bytes += len(reject.raw)
+            if len(self._waiting) >= _REJECTS_PER_FILE or self._waiting_bytes >= _RAW_PER_FILE:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._quarantine is not None and self._waiting:
+            self._quarantine.add(self._waiting, known=self._known)
+        self._waiting, self._waiting_bytes = [], 0
+
+    def _report(self, version: int, n_points: int) -> IngestReport:
+        n = self._counts
+        return IngestReport(
+            n_read=n["new"] + n["updated"] + n["duplicate"] + n["rejected"] + n["left"],
+            n_new=n["new"],
+            n_updated=n["updated"],
+            n_duplicate=n["duplicate"],
+            n_quarantined=n["rejected"],
+            n_left_out=n["left"],
+            n_failed_runs=n["failed"],
+            version=version,
+            seconds=time.monotonic() - self._begin,
+            n_curve_points=n_points,
+        )
+
+
+def _taken(batch: ReadBatch, runs: pa.Table, rows: IntArray) -> ReadBatch:
+    """Those rows of a batch, with file and line; ``runs`` holds just them, or the whole batch."""
+    at = rows.tolist()
+    return ReadBatch(
+        runs=runs if runs.num_rows == len(at) else runs.take(pa.array(rows)),
+        file=batch.file if isinstance(batch.file, str) else tuple(batch.file[row] for row in at),
+        lines=None if batch.lines is None else tuple(batch.lines[row] for row in at),
+    )
+
+
+def _without(runs: pa.Table, admitted: Admitted) -> pa.Table:
+    """Runs whose curves are good: neither refused nor older than what is known."""
+    keep = np.ones(runs.num_rows, dtype=bool)
+    keep[admitted.conflicts] = False
+    keep[admitted.outdated] = False
+    return runs if keep.all() else runs.filter(pa.array(keep))
+
+
+def _rejects(batch: ReadBatch, reasons: Iterable[str]) -> Iterator[Reject]:
+    """One reject for each run of a batch, its fields as JSON."""
+    for row, (fields, reason) in enumerate(zip(batch.runs.to_pylist(), reasons, strict=True)):
+        yield Reject(
+            file=batch.file if isinstance(batch.file, str) else batch.file[row],
+            line=None if batch.lines is None else batch.lines[row],
+            reason=reason,
+            raw=_as_json(fields),
+            reader="run",
+        )
+
+
+def _as_json(fields: Mapping[str, object]) -> str:
+    payload: dict[str, object] = {}
+    for name, value in fields.items():
+        if name == c.INGESTED_AT or value is None:
+            continue
+        if name in JSON_COLUMNS:
+            try:
+                value = json.loads(str(value))
+            except ValueError:
+                value = str(value)
+        payload[name] = value.isoformat() if isinstance(value, datetime) else value
+    return json.dumps(payload, ensure_ascii=False, default=str)
+
+
+def _conflict_reasons(batch: ReadBatch, store: RunStore) -> Iterator[str]:
+    """Why each run was refused: the stored run of its id, and in what the two differ."""
+    ids = batch.runs[c.RUN_ID].combine_chunks()
+    stored = store.table(RUN_SCHEMA.names, where=pc.field(c.RUN_ID).isin(ids))
+    by_id = {fields[c.RUN_ID]: fields for fields in stored.to_pylist()}
+    for fields in batch.runs.to_pylist():
+        known = by_id[fields[c.RUN_ID]]
+        names = [n for n in c.RUN_COLUMNS if n != c.INGESTED_AT and fields[n] != known[n]]
+        pairs = ", ".join(f"{n} {fields[n]!r} against {known[n]!r}" for n in names)
+        moment = known[c.INGESTED_AT].isoformat(timespec="seconds")
+        yield (
+            f"run {fields[c.RUN_ID]!r} contradicts the {known[c.STATUS]} run of the same id that "
+            f"was ingested at {moment} from {known[c.SOURCE] or 'an unnamed source'}: {pairs}; "
+            "if it is another run, give it its own run_id"
+        )

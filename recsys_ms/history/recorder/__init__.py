@@ -1,0 +1,1 @@
+"""Recording runs while they train: a journal that survives a kill."""

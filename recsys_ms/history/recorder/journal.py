@@ -1,0 +1,263 @@
+"""Journals: what a recorder writes while it is open, so that a kill takes nothing with it.
+
+A journal is a hidden file of the inbox, locked by its recorder for as long as it lives. Its first
+line holds the fields of the run, every further line one logged value or later fields. A kill loses
+no line that was written; a power cut may. Standard library only.
+"""
+
+import contextlib
+import fcntl
+import json
+import logging
+import math
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from recsys_ms.core import columns as c
+from recsys_ms.core.types import JsonDict
+from recsys_ms.history.inbox.inbox import CURVE_KEY, PROGRESS_KEY, file_stem
+
+_LOG = logging.getLogger(__name__)
+
+PREFIX: Final = ".open-"
+SUFFIX: Final = ".jsonl"
+#: A recorder on another host whose lock may not be seen here is given up after this long silence.
+SILENCE_SECONDS: Final = 24 * 3600.0
+
+#: How far the run of a recorder has come: first which recording of it this is (a job that starts
+#: again under its run_id), then the logged values, then which account of them.
+_PER_SECOND: Final = 1 << 32
+_PER_VALUE: Final = 4
+AT_WORK, TERMINATED, AT_END = 0, 1, 2
+
+
+class Point(NamedTuple):
+    """One logged value."""
+
+    step: int | None
+    epoch: float | None
+    metric: str
+    split: str | None
+    value: float
+
+
+@dataclass(slots=True)
+class Recorded:
+    """A run as its recorder knows it.
+
+    Attributes
+    ----------
+    fields : dict
+        Fields of the run by name, as ``record_run`` takes them.
+    began : int
+        When the recording began, in seconds since 1970.
+    points : list of Point
+        Logged values, in order.
+    """
+
+    fields: JsonDict
+    began: int = field(default_factory=lambda: int(time.time()))
+    points: list[Point] = field(default_factory=list)
+
+    def outcome(self) -> tuple[float | None, float | None]:
+        """Value and epoch of the run so far: the best of its metric by direction, or the last."""
+        metric, split = self.fields.get(c.METRIC), self.fields.get(c.SPLIT)
+        own = [p for p in self.points if p.metric == metric and p.split == split]
+        if self.fields.get(c.VALUE_KIND) == "last":
+            own = own[-1:]
+        finite = [point for point in own if math.isfinite(point.value)]
+        if not finite:
+            return None, None
+        sign = -1.0 if self.fields.get(c.DIRECTION) == "max" else 1.0
+        best = min(finite, key=lambda point: sign * point.value)
+        return best.value, best.epoch
+
+    def account(
+        self, status: str, stage: int, error: Mapping[str, str] | None = None
+    ) -> tuple[JsonDict, JsonDict]:
+        """Fields and extras of an inbox file.
+
+        Parameters
+        ----------
+        status : str
+            Status of the run.
+        stage : int
+            ``AT_WORK``, ``TERMINATED`` or ``AT_END``: of two accounts with as many values the one
+            of the later stage counts.
+        error : mapping of tag to text, optional
+            Why it failed.
+        """
+        value, epoch = self.outcome()
+        fields = {**self.fields, c.VALUE: value, c.EPOCH: epoch, c.STATUS: status}
+        if error:
+            tags = fields.get(c.TAGS)
+            fields[c.TAGS] = {**(tags if isinstance(tags, Mapping) else {}), **error}
+        extras: JsonDict = {
+            CURVE_KEY: [list(point) for point in self.points],
+            PROGRESS_KEY: self.began * _PER_SECOND + _PER_VALUE * len(self.points) + stage,
+        }
+        return fields, extras
+
+
+class JournalWriter:
+    """Appends to a journal; locked from before it has its name.
+
+    Parameters
+    ----------
+    inbox : Path
+        The inbox.
+    recorded : Recorded
+        The run, as it begins.
+
+    Raises
+    ------
+    OSError
+        The disk refuses.
+    """
+
+    def __init__(self, inbox: Path, recorded: Recorded) -> None:
+        stem = file_stem()
+        self.path = inbox / f"{PREFIX}{stem}{SUFFIX}"
+        temporary = inbox / f".{stem}.tmp"
+        self._descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644
+        )
+        try:
+            # Locked before it can be found: an ingest takes an unlocked journal for a dead one.
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.append(
+                {
+                    "host": socket.gethostname(),
+                    "began": recorded.began,
+                    "fields": recorded.fields,
+                }
+            )
+            temporary.rename(self.path)
+        except OSError:
+            self.close()
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def append(self, entry: object) -> None:
+        """Write one line at once.
+
+        Raises
+        ------
+        OSError
+            The disk refuses.
+        """
+        data = json.dumps(entry, default=_spelt).encode() + b"\n"
+        written = os.write(self._descriptor, data)
+        if written != len(data):
+            raise OSError(f"{written} of {len(data)} bytes could be written")
+
+    def close(self) -> None:
+        """Give the lock back."""
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+
+    def remove(self) -> None:
+        """Delete the journal: the run is in the inbox."""
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        self.close()
+
+
+def _spelt(value: object) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else repr(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A journal that was read.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    recorded : Recorded or None
+        What it holds; ``None`` where its first line is damaged.
+    dead : bool
+        Whether its recorder is gone.
+    damaged : str
+        Lines that cannot be read (cut off by a full disk).
+    text : str
+        The whole text.
+    written_at : datetime
+        When its last line was written.
+    """
+
+    path: Path
+    recorded: Recorded | None
+    dead: bool
+    damaged: str
+    text: str
+    written_at: datetime
+
+
+def list_journals(inbox: Path) -> list[Path]:
+    """Journals of an inbox, oldest first."""
+    return sorted(inbox.glob(f"{PREFIX}*{SUFFIX}"))
+
+
+def read_journals(paths: Iterable[Path]) -> Iterable[Journal]:
+    """Read journals; one that its recorder has removed meanwhile is passed over."""
+    for path in paths:
+        try:
+            # Whether it lives is asked first: what a dead recorder wrote is all there is.
+            dead = _is_dead(path)
+            written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            _LOG.warning("%s: left in the inbox, it cannot be read (%s)", path, error)
+            continue
+        yield _parsed(path, text, written_at, dead=dead)
+
+
+def _is_dead(path: Path) -> bool:
+    with path.open("rb") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        first = handle.readline()
+        silent = time.time() - os.fstat(handle.fileno()).st_mtime
+    try:
+        here = json.loads(first)["host"] == socket.gethostname()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        here = True
+    return here or silent > SILENCE_SECONDS
+
+
+def _parsed(path: Path, text: str, written_at: datetime, *, dead: bool) -> Journal:
+    lines = text.split("\n")
+    whole = lines[:-1]
+    recorded: Recorded | None = None
+    # Behind the last line break stands what could not be written whole.
+    damaged = [lines[-1]] if lines[-1] else []
+    for line in whole:
+        try:
+            entry = json.loads(line)
+            if recorded is None:
+                recorded = Recorded(dict(entry["fields"]), int(entry["began"]))
+            elif isinstance(entry, dict):
+                recorded.fields.update(entry)
+            else:
+                recorded.points.append(_point(entry))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            damaged.append(line)
+    return Journal(path, recorded, dead, "\n".join(damaged), text, written_at)
+
+
+def _point(entry: Any) -> Point:
+    step, epoch, metric, split, value = entry
+    return Point(step, epoch, str(metric), split, float(value))

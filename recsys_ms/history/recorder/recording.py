@@ -1,0 +1,391 @@
+"""``recording``: a run that is written when it ends, whichever way it ends.
+
+Training jobs import this module: it needs neither pyarrow nor pandas.
+"""
+
+import logging
+import math
+import os
+import threading
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+from recsys_ms.core import columns as c
+from recsys_ms.core.errors import DataError, RecsysError, StorageError
+from recsys_ms.core.types import Direction, JsonDict, ValueKind
+from recsys_ms.history.inbox.inbox import keep_run, open_inbox
+from recsys_ms.history.recorder.failure import ERROR_TAG, failure_tags
+from recsys_ms.history.recorder.journal import (
+    AT_END,
+    TERMINATED,
+    JournalWriter,
+    Point,
+    Recorded,
+)
+from recsys_ms.history.recorder.termination import TERMINATION
+from recsys_ms.history.run import Run
+
+_LOG = logging.getLogger(__name__)
+
+#: Environment variable that names the history where ``history_path`` is not given.
+HISTORY_VARIABLE: Final = "RECSYS_MS_HISTORY"
+_SETTABLE: Final = tuple(
+    name
+    for name in c.RUN_COLUMNS
+    if name not in (c.RUN_ID, c.STATUS, c.VALUE, c.EPOCH, c.INGESTED_AT)
+)
+
+
+def recording(
+    history_path: str | Path | None = None,
+    *,
+    model_id: str,
+    task_id: str,
+    metric: str,
+    direction: Direction,
+    run_id: str | None = None,
+    value_kind: ValueKind = "best",
+    on_error: Literal["log", "raise"] = "log",
+    unsent_folder: str | Path | None = None,
+    **fields: Any,
+) -> "Recorder":
+    """Record a fine-tuning run around the code that trains it.
+
+    ::
+
+        with rms.recording("H", model_id="m", task_id="t", metric="f1", direction="max") as run:
+            for epoch in range(20):
+                run.log(train_and_evaluate(), epoch=epoch)
+
+    When the block ends the run is written to the inbox as one file: finished with its best value,
+    or failed with the tag ``error`` after an exception (its class; the exception goes on), SIGTERM,
+    or no value. Until then all that is logged stands in a journal beside it, so that a process that
+    is killed outright loses nothing: the next ingest makes a failed run of it (``error`` is
+    ``killed``), and of a journal whose process is at work a running one. Any number of processes
+    may record into one history. The recorder never raises into the training unless asked to; see
+    :func:`recsys_ms.history.inbox.inbox.record_run` for what happens to what cannot be written.
+
+    Parameters
+    ----------
+    history_path : str or Path, optional
+        Folder of the history; default: the environment variable ``RECSYS_MS_HISTORY``.
+    model_id, task_id, metric : str
+        What is fine-tuned, on what, and what is measured.
+    direction : {"max", "min"}
+        Which values of the metric are better.
+    run_id : str, optional
+        Name of the run; default: a new one, so that each recording is a run of its own.
+    value_kind : {"best", "last", "ema"}
+        Which of the logged values becomes the run's value; ``ema`` is the best of averaged weights.
+    on_error : {"log", "raise"}
+        Whether what goes wrong with the recording itself is raised.
+    unsent_folder : str or Path, optional
+        Where the run goes when the inbox cannot be written.
+    **fields
+        Further fields of :class:`recsys_ms.history.run.Run` (``seed``, ``hyperparameters``,
+        ``tags``, ``split``, ``cost_gpu_seconds``, …).
+
+    Returns
+    -------
+    Recorder
+        A context manager; ``start`` and ``finish`` do without ``with``.
+
+    Raises
+    ------
+    TypeError
+        A field no run has.
+    """
+    _check_names(fields)
+    given = history_path if history_path is not None else os.environ.get(HISTORY_VARIABLE)
+    return Recorder(
+        None if given is None else Path(given),
+        {
+            c.MODEL_ID: model_id,
+            c.TASK_ID: task_id,
+            c.METRIC: metric,
+            c.DIRECTION: direction,
+            c.RUN_ID: run_id or _new_run_id(),
+            c.VALUE_KIND: value_kind,
+            **fields,
+        },
+        on_error=on_error,
+        unsent_folder=unsent_folder,
+        is_named=run_id is not None,
+    )
+
+
+class Recorder:
+    """A run that is being recorded, made by :func:`recording`."""
+
+    def __init__(
+        self,
+        history: Path | None,
+        fields: JsonDict,
+        *,
+        on_error: Literal["log", "raise"],
+        unsent_folder: str | Path | None,
+        is_named: bool,
+    ) -> None:
+        self._history = history
+        self._recorded = Recorded(fields)
+        self._on_error = on_error
+        self._unsent_folder = unsent_folder
+        self._journal: JournalWriter | None = None
+        # Reentrant: SIGTERM is handled between two lines of the thread that holds it.
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._open = False
+        self._terminated = False
+        # To begin again with.
+        self._given = dict(fields)
+        self._is_named = is_named
+        self._ended = False
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run."""
+        return str(self._recorded.fields[c.RUN_ID])
+
+    @property
+    def metric(self) -> str:
+        """What is measured."""
+        return str(self._recorded.fields[c.METRIC])
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was started and not ended, by this process."""
+        return self._open and self._process == os.getpid()
+
+    @property
+    def has_value(self) -> bool:
+        """Whether a finite value of its metric was logged."""
+        return self._recorded.outcome()[0] is not None
+
+    def start(self) -> Self:
+        """Begin; ``with`` does it.
+
+        A recorder that has ended begins a new run, or the same anew where ``run_id`` was given.
+
+        Raises
+        ------
+        RecsysError
+            Only with ``on_error="raise"``: a field cannot be meant, or there is no history.
+        """
+        if self._ended:
+            again = {} if self._is_named else {c.RUN_ID: _new_run_id()}
+            self._recorded = Recorded({**self._given, **again})
+            self._ended = self._terminated = False
+        fields = self._recorded.fields
+        fields.setdefault(c.STARTED_AT, datetime.now(UTC))
+        self._process = os.getpid()
+        self._open = True
+        TERMINATION.add(self)
+        try:
+            with TERMINATION.held():
+                self._open_journal()
+                if self._on_error == "raise":
+                    Run.from_payload({**fields, c.STATUS: "running"})
+        except RecsysError:
+            self._close(remove=True)
+            raise
+        return self
+
+    def log(
+        self,
+        value: float,
+        *,
+        epoch: float | None = None,
+        step: int | None = None,
+        metric: str | None = None,
+        split: str | None = None,
+    ) -> None:
+        """Log one value.
+
+        Parameters
+        ----------
+        value : float
+            Number, or a scalar array or tensor. NaN and infinities are kept in the curve.
+        epoch, step : float, int, optional
+            When.
+        metric, split : str, optional
+            Of another metric or split: kept in the curve only. Default: the run's own.
+
+        Raises
+        ------
+        DataError
+            Only with ``on_error="raise"``: ``value`` is no number, or the recorder is not open.
+        """
+        try:
+            fields = self._recorded.fields
+            point = Point(
+                None if step is None else int(step),
+                None if epoch is None else float(epoch),
+                str(fields[c.METRIC] if metric is None else metric),
+                (fields.get(c.SPLIT) if metric is None else None) if split is None else split,
+                float(value),
+            )
+        except (TypeError, ValueError, OverflowError) as error:
+            self._complain(DataError(f"run {self.run_id}: {value!r} was not logged ({error})"))
+            return
+        if not self.is_open:
+            self._complain(DataError(f"run {self.run_id} is not open: {value!r} was not logged"))
+            return
+        with self._lock:
+            self._recorded.points.append(point)
+            self._write(list(point))
+
+    def set(self, **fields: Any) -> None:
+        """Give further fields of the run, or other ones.
+
+        Raises
+        ------
+        TypeError
+            A field no run has.
+        """
+        _check_names(fields)
+        with self._lock:
+            self._recorded.fields.update(fields)
+            if self.is_open:
+                self._write(fields)
+
+    def fill(self, **fields: Any) -> None:
+        """Give further fields of the run, where nobody gave them.
+
+        Raises
+        ------
+        TypeError
+            A field no run has.
+        """
+        known = self._recorded.fields
+        self.set(**{name: value for name, value in fields.items() if known.get(name) is None})
+
+    def finish(self, error: BaseException | str | None = None) -> str | None:
+        """End the run; ``with`` does it.
+
+        Parameters
+        ----------
+        error : exception or str, optional
+            Why it failed.
+
+        Returns
+        -------
+        str or None
+            The ``run_id``, or ``None`` where the run is not (validly) in the inbox.
+
+        Raises
+        ------
+        RecsysError
+            Only with ``on_error="raise"``.
+        """
+        if not self.is_open:
+            return None
+        with TERMINATION.held(), self._lock:
+            self._open = False
+            tags = failure_tags(error, terminated=self._terminated)
+            value, _ = self._recorded.outcome()
+            if not tags and value is None:
+                tags = {ERROR_TAG: self._without_value()}
+            try:
+                return self._account("failed" if tags else "finished", AT_END, tags)
+            finally:
+                self._ended = True
+                self._close(remove=True)
+
+    def terminate(self) -> None:
+        """Write the run as failed by SIGTERM; training that goes on nevertheless may still end."""
+        if self.is_open:
+            self._terminated = True
+            self._account("failed", TERMINATED, {ERROR_TAG: "SIGTERM"})
+
+    def forget(self) -> None:
+        """In a forked child: the run belongs to the parent alone."""
+        # A child that outlives its parent must not hold the lock.
+        self._close(remove=False)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.finish(error)
+        except RecsysError:
+            # The error of the training is the one to see.
+            if error is None:
+                raise
+
+    def _write(self, entry: object) -> None:
+        if self._journal is None:
+            return
+        try:
+            self._journal.append(entry)
+        except (OSError, ValueError) as error:
+            _LOG.warning(
+                "the journal of run %s cannot be written, it is kept in memory: %s",
+                self.run_id,
+                error,
+            )
+            self._journal.close()
+            self._journal = None
+
+    def _without_value(self) -> str:
+        metric = self._recorded.fields.get(c.METRIC)
+        logged = any(
+            point.metric == metric and not math.isfinite(point.value)
+            for point in self._recorded.points
+        )
+        return f"no finite {metric}" if logged else "no value logged"
+
+    def _account(self, status: str, stage: int, tags: Mapping[str, str]) -> str | None:
+        fields, extras = self._recorded.account(status, stage, tags)
+        fields[c.FINISHED_AT] = self._recorded.fields.get(c.FINISHED_AT) or datetime.now(UTC)
+        try:
+            return keep_run(self._history, fields, self._unsent_folder, extras)
+        # A training job of many GPU hours must not die of its log.
+        except Exception as error:
+            if self._on_error == "raise":
+                raise
+            _LOG.error("run %s was not recorded in %s: %s", self.run_id, self._history, error)
+            return None
+
+    def _open_journal(self) -> None:
+        try:
+            self._journal = JournalWriter(open_inbox(self._history), self._recorded)
+        except (OSError, StorageError, TypeError, ValueError) as error:
+            _LOG.warning("no journal for run %s, it is kept in memory only: %s", self.run_id, error)
+            if self._on_error == "raise" and isinstance(error, StorageError):
+                raise
+
+    def _close(self, *, remove: bool) -> None:
+        self._open = False
+        if self._journal is not None:
+            if remove:
+                self._journal.remove()
+            else:
+                self._journal.close()
+            self._journal = None
+        # Last, since it may give SIGTERM back to whatever ends the process at once.
+        TERMINATION.discard(self)
+
+    def _complain(self, error: DataError) -> None:
+        if self._on_error == "raise":
+            raise error
+        _LOG.error("%s", error)
+
+
+def _new_run_id() -> str:
+    return f"rec-{uuid.uuid4().hex}"
+
+
+def _check_names(fields: Mapping[str, object]) -> None:
+    strange = sorted(set(fields) - set(_SETTABLE))
+    if strange:
+        raise TypeError(f"a run has no field {strange[0]!r}; it has {', '.join(_SETTABLE)}")

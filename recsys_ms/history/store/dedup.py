@@ -1,0 +1,339 @@
+"""Which runs the history knows, in a few bytes each, and what to do with a run that comes in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_ms.core import columns as c
+from recsys_ms.core.types import BoolArray, IntArray
+from recsys_ms.history.store.identity import DIGEST_BYTES, Digests, as_digests, run_digests
+from recsys_ms.history.store.schema import RUN_SCHEMA
+
+#: Position of a row in the whole table, over all versions: rows are never changed or removed.
+SEQUENCE: Final = "_sequence"
+#: Sequence of the row whose state this one replaces; null for the first row of a run.
+SUPERSEDES: Final = "_supersedes"
+#: Digest of ``run_id``, then digest of everything the log says.
+DIGEST: Final = "_digest"
+
+#: How far the run's log had come, for logs that grow; see ``ReadBatch.progress``.
+PROGRESS: Final = "_progress"
+
+#: Schema of the stored table: the run and what the writer needs to stay idempotent.
+STORED_SCHEMA: Final = pa.schema(
+    [
+        *RUN_SCHEMA,
+        pa.field(SEQUENCE, pa.int64()),
+        pa.field(SUPERSEDES, pa.int64()),
+        pa.field(DIGEST, pa.binary()),
+        pa.field(PROGRESS, pa.int64()),
+    ]
+)
+
+
+class DigestSet:
+    """Growing set of digests, held as a few sorted arrays (each at least twice the next)."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Digests] = []
+
+    def add(self, digests: Digests) -> None:
+        """Add digests of shape (n,)."""
+        if not digests.size:
+            return
+        piece = np.sort(digests)
+        while self._pieces and self._pieces[-1].size < 2 * piece.size:
+            # Two sorted halves: the stable sort of NumPy merges them in one pass.
+            piece = np.sort(np.concatenate([self._pieces.pop(), piece]), kind="stable")
+        self._pieces.append(piece)
+
+    def contains(self, digests: Digests) -> BoolArray:
+        """Which of the digests are in the set, shape (n,)."""
+        found: BoolArray = np.zeros(digests.size, dtype=bool)
+        if not digests.size:
+            return found
+        # Sorted needles walk the haystack in order, which the processor's cache likes.
+        order = np.argsort(digests)
+        needles = digests[order]
+        for piece in self._pieces:
+            at = np.searchsorted(piece, needles)
+            at[at == piece.size] = 0
+            found[order] |= piece[at] == needles
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """What became of the runs of one table.
+
+    Attributes
+    ----------
+    rows : pyarrow.Table
+        Rows to write, with :data:`STORED_SCHEMA`.
+    conflicts : ndarray of shape (n_conflicts,)
+        Positions of the runs that contradict a settled run of the same id.
+    outdated : ndarray of shape (n_outdated,)
+        Positions of the duplicates whose log was read further before.
+    n_new, n_updated, n_duplicate, n_failed : int
+        Counts; failed runs are counted among the new and updated ones.
+    """
+
+    rows: pa.Table
+    conflicts: IntArray
+    outdated: IntArray
+    n_new: int
+    n_updated: int
+    n_duplicate: int
+    n_failed: int
+
+
+@dataclass(slots=True)
+class _Growing:
+    """Present state of a run whose log says how far it has come."""
+
+    sequence: int
+    progress: int
+    content: bytes
+    running: bool
+
+
+@dataclass(slots=True)
+class _Round:
+    """What one round of decisions found: positions of runs, by what becomes of them."""
+
+    take: list[int]
+    previous: list[int]
+    conflicts: list[int]
+    outdated: list[int]
+    n_duplicate: int = 0
+
+
+class RunIndex:
+    """Knows every state of every run, and decides: new, update, duplicate or conflict.
+
+    A run is the same as before (duplicate), replaces a *running* state or one of which less of the
+    log was known (update), is older than what is known (duplicate, outdated), or contradicts a
+    settled run (conflict). Memory is about 32 bytes for each stored row, and a Python entry only
+    for each run that is *running* or whose log says how far it has come.
+    """
+
+    def __init__(self) -> None:
+        # Sequence of the next row.
+        self._next = 0
+        self._contents = DigestSet()
+        self._settled = DigestSet()
+        self._running: dict[bytes, int] = {}
+        # An update without progress keeps the one before it, so the last row of a run that ever
+        # had one is always known here.
+        self._growing: dict[bytes, _Growing] = {}
+
+    def learn(self, stored: pa.Table) -> None:
+        """Take in rows that are already stored, in any order.
+
+        Parameters
+        ----------
+        stored : pyarrow.Table
+            Columns digest, status, sequence and, unless no row has one, progress.
+        """
+        if not stored.num_rows:
+            return
+        keys, contents = _split(stored[DIGEST])
+        settled = _mask(pc.not_equal(stored[c.STATUS], "running"))
+        sequences = stored[SEQUENCE].to_numpy()
+        self._next = max(self._next, int(sequences.max()) + 1)
+        self._note(keys, contents, settled, sequences)
+        if PROGRESS in stored.column_names:
+            self._note_progress(
+                keys, contents, settled, sequences, progress_array(stored[PROGRESS])
+            )
+
+    def admit(self, runs: pa.Table, progress: IntArray | None = None) -> Admitted:
+        """Decide on valid runs, as if they came one after the other, and remember them.
+
+        Parameters
+        ----------
+        runs : pyarrow.Table
+            Rows of ``RUN_SCHEMA`` that ``build_runs`` accepted.
+        progress : ndarray of shape (n_runs,), optional
+            How far the log of each had come, -1 where that is unknown.
+        """
+        keys, contents = run_digests(runs)
+        settled = _mask(pc.not_equal(runs[c.STATUS], "running"))
+        reached = np.full(keys.size, -1, dtype=np.int64) if progress is None else progress.copy()
+        accepted: list[int] = []
+        previous: list[int] = []
+        conflicts: list[int] = []
+        outdated: list[int] = []
+        n_duplicate = 0
+        # One round for each repetition of an id, so that within a round every id is unique.
+        for rows in _rounds(keys):
+            found = self._decide(rows, keys, contents, reached)
+            take = np.asarray(found.take, dtype=np.int64)
+            sequences = self._next + np.arange(take.size)
+            self._next += take.size
+            self._note(keys[take], contents[take], settled[take], sequences)
+            self._note_progress(keys[take], contents[take], settled[take], sequences, reached[take])
+            accepted += found.take
+            previous += found.previous
+            conflicts += found.conflicts
+            outdated += found.outdated
+            n_duplicate += found.n_duplicate
+        order = np.asarray(accepted, dtype=np.int64)
+        supersedes = np.asarray(previous, dtype=np.int64)
+        # Accepted runs lie in the order of the rounds, which is the table's own only where no id
+        # came twice and none was refused.
+        in_order = np.array_equal(order, np.arange(runs.num_rows))
+        rows_out = runs if in_order else runs.take(pa.array(order))
+        extra: Mapping[str, pa.Array] = {
+            SEQUENCE: pa.array(np.arange(self._next - order.size, self._next)),
+            SUPERSEDES: pa.array(supersedes, mask=supersedes < 0),
+            DIGEST: _paired(keys[order], contents[order]),
+            PROGRESS: pa.array(reached[order], mask=reached[order] < 0),
+        }
+        for name, column in extra.items():
+            rows_out = rows_out.append_column(STORED_SCHEMA.field(name), column)
+        n_updated = int((supersedes >= 0).sum())
+        return Admitted(
+            rows=rows_out,
+            conflicts=np.sort(np.asarray(conflicts, dtype=np.int64)),
+            outdated=np.sort(np.asarray(outdated, dtype=np.int64)),
+            n_new=order.size - n_updated,
+            n_updated=n_updated,
+            n_duplicate=n_duplicate,
+            n_failed=int(_mask(pc.equal(rows_out[c.STATUS], "failed")).sum()),
+        )
+
+    def _decide(
+        self, rows: IntArray, keys: Digests, contents: Digests, reached: IntArray
+    ) -> _Round:
+        """Sort the rows of one round, in which every id is unique."""
+        if self._growing:
+            growing = np.array([key in self._growing for key in keys[rows].tolist()], dtype=bool)
+            plain = rows[~growing]
+        else:
+            growing, plain = np.zeros(rows.size, dtype=bool), rows
+        known = self._contents.contains(contents[plain])
+        rest = plain[~known]
+        refused = self._settled.contains(keys[rest])
+        take = rest[~refused]
+        found = _Round(
+            take=take.tolist(),
+            previous=self._running_rows(keys[take]),
+            conflicts=rest[refused].tolist(),
+            outdated=[],
+            n_duplicate=int(known.sum()),
+        )
+        for row in rows[growing].tolist():
+            self._decide_growing(row, keys, contents, reached, found)
+        return found
+
+    def _decide_growing(
+        self, row: int, keys: Digests, contents: Digests, reached: IntArray, found: _Round
+    ) -> None:
+        state = self._growing[keys[[row]].tolist()[0]]
+        content = contents[[row]]
+        came = int(reached[row])
+        if content.tolist()[0] == state.content:
+            found.n_duplicate += 1
+        elif 0 <= came < state.progress:
+            found.n_duplicate += 1
+            found.outdated.append(row)
+        elif came > state.progress or state.running:
+            reached[row] = max(came, state.progress)
+            found.take.append(row)
+            found.previous.append(state.sequence)
+        elif self._contents.contains(content)[0]:
+            found.n_duplicate += 1
+        else:
+            found.conflicts.append(row)
+
+    def _running_rows(self, keys: Digests) -> list[int]:
+        """Sequence of the present running row of each key, -1 where there is none."""
+        if not self._running:
+            return [-1] * keys.size
+        return [self._running.get(key, -1) for key in keys.tolist()]
+
+    def _note(
+        self, keys: Digests, contents: Digests, settled: BoolArray, sequences: IntArray
+    ) -> None:
+        self._contents.add(contents)
+        self._settled.add(keys[settled])
+        if self._running:
+            for key in keys[settled].tolist():
+                self._running.pop(key, None)
+        if not settled.all():
+            # Stored rows come in the order of the files: the run may have been settled before.
+            still = np.flatnonzero(~settled)
+            still = still[~self._settled.contains(keys[still])]
+            for key, sequence in zip(keys[still].tolist(), sequences[still].tolist(), strict=True):
+                self._running[key] = max(sequence, self._running.get(key, -1))
+
+    def _note_progress(
+        self,
+        keys: Digests,
+        contents: Digests,
+        settled: BoolArray,
+        sequences: IntArray,
+        reached: IntArray,
+    ) -> None:
+        at = np.flatnonzero(reached >= 0)
+        for key, content, row in zip(
+            keys[at].tolist(), contents[at].tolist(), at.tolist(), strict=True
+        ):
+            state = self._growing.get(key)
+            if state is None or state.sequence < sequences[row]:
+                self._growing[key] = _Growing(
+                    sequence=int(sequences[row]),
+                    progress=int(reached[row]),
+                    content=content,
+                    running=not settled[row],
+                )
+
+
+def progress_array(column: pa.ChunkedArray | Sequence[int | None] | None) -> IntArray:
+    """Progress as integers, -1 where it is unknown."""
+    if not isinstance(column, pa.ChunkedArray):
+        column = pa.chunked_array([pa.array(column or (), pa.int64())])
+    filled: IntArray = pc.fill_null(column, -1).to_numpy()
+    return filled.astype(np.int64)
+
+
+def _rounds(keys: Digests) -> list[IntArray]:
+    """Positions split so that each part holds a key once, and repetitions come in order."""
+    if not keys.size:
+        return []
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    if starts.size == keys.size:
+        return [np.arange(keys.size)]
+    repeats = np.diff(np.r_[starts, keys.size])
+    occurrence = np.empty(keys.size, dtype=np.int64)
+    occurrence[order] = np.arange(keys.size) - np.repeat(starts, repeats)
+    by_round = np.argsort(occurrence, kind="stable")
+    bounds = np.cumsum(np.bincount(occurrence))[:-1]
+    return np.split(by_round, bounds)
+
+
+def _paired(keys: Digests, contents: Digests) -> pa.Array:
+    both = np.empty((keys.size, 2), dtype=keys.dtype)
+    both[:, 0], both[:, 1] = keys, contents
+    width = 2 * DIGEST_BYTES
+    fixed = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), keys.size, [None, pa.py_buffer(both.tobytes())]
+    )
+    return fixed.cast(pa.binary())
+
+
+def _split(column: pa.ChunkedArray) -> tuple[Digests, Digests]:
+    both = as_digests(b"".join(column.to_pylist())).reshape(-1, 2)
+    return both[:, 0].copy(), both[:, 1].copy()
+
+
+def _mask(array: pa.ChunkedArray) -> BoolArray:
+    mask: BoolArray = array.to_numpy()
+    return mask

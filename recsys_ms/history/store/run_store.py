@@ -1,0 +1,262 @@
+"""The Delta table of runs: read at any version, appended to in one commit, queried read-only."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from recsys_ms.core import columns as c
+from recsys_ms.core.errors import DataError, StorageError, UnknownIdError, UsageError
+from recsys_ms.history.store import delta
+from recsys_ms.history.store.curve_store import STORED_CURVES, latest_curves
+from recsys_ms.history.store.curves import CURVE_SCHEMA
+from recsys_ms.history.store.dedup import (
+    DIGEST,
+    PROGRESS,
+    SEQUENCE,
+    STORED_SCHEMA,
+    SUPERSEDES,
+    RunIndex,
+)
+from recsys_ms.history.store.delta import first_line
+
+#: Runs are kept for ever: no row is deleted, no log entry expires.
+_CONFIGURATION: Final = {
+    "delta.appendOnly": "true",
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+}
+_ROWS_TO_LEARN: Final = 65_536
+#: Tables written before logs could grow have no progress.
+_NEEDED: Final = set(STORED_SCHEMA.names) - {PROGRESS}
+#: Files of a table before they are put together: a year of nights would be slow to open.
+_LEAST_FILES: Final = 32
+_QUERY_SETTINGS: Final = (
+    "SET TimeZone = 'UTC'",
+    "SET autoinstall_known_extensions = false",
+    "SET autoload_known_extensions = false",
+    "SET python_enable_replacements = false",
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
+
+
+class RunStore:
+    """Runs in a Delta table.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the Delta table.
+    version : int or None
+        Version to read; ``None`` for the latest at each call.
+    """
+
+    def __init__(self, folder: Path, *, version: int | None = None) -> None:
+        self.folder = folder
+        self._version = version
+
+    @classmethod
+    def create(cls, folder: Path) -> None:
+        """Create an empty table unless there is one.
+
+        Raises
+        ------
+        StorageError
+            The folder cannot be written.
+        """
+        try:
+            DeltaTable.create(
+                folder, schema=STORED_SCHEMA, mode="ignore", configuration=_CONFIGURATION
+            )
+        except (DeltaError, OSError) as error:
+            raise StorageError(
+                f"{folder}: the table of runs cannot be created ({first_line(error)}); "
+                "check that the folder is writable and has free space"
+            ) from error
+
+    @property
+    def version(self) -> int:
+        """Version that is read."""
+        version: int = self._table().version()
+        return version
+
+    def _table(self) -> DeltaTable:
+        try:
+            table = DeltaTable(self.folder)
+            if self._version is not None and self._version != table.version():
+                if not 0 <= self._version <= table.version():
+                    raise UnknownIdError(
+                        f"{self.folder}: version {self._version} is not there; "
+                        f"this history has the versions 0 to {table.version()}"
+                    )
+                table = DeltaTable(self.folder, version=self._version)
+        except TableNotFoundError as error:
+            raise DataError(
+                f"{self.folder}: the table of runs is missing; restore the folder from a backup"
+            ) from error
+        except (DeltaError, OSError) as error:
+            raise DataError(
+                f"{self.folder}: the Delta log cannot be read ({first_line(error)}); "
+                "restore the folder from a backup"
+            ) from error
+        missing = _NEEDED - {field.name for field in table.schema().fields}
+        if missing:
+            raise DataError(
+                f"{self.folder}: a Delta table without the column {min(missing)!r}, "
+                "which is not a table of runs; name the folder of a history"
+            )
+        return table
+
+    def _read(
+        self, columns: Sequence[str], *, where: pc.Expression | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        dataset = self._table().to_pyarrow_dataset()
+        try:
+            yield from dataset.to_batches(columns=list(columns), filter=where)
+        except (OSError, pa.ArrowException) as error:
+            raise StorageError(
+                f"{self.folder}: a part of the table cannot be read ({first_line(error)}); "
+                "restore the folder from a backup"
+            ) from error
+
+    def table(self, columns: Sequence[str], *, where: pc.Expression | None = None) -> pa.Table:
+        """Latest state of every run as an Arrow table, in no particular order.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            Columns to read.
+        where : pyarrow expression, optional
+            Rows to keep.
+        """
+        gone = self._superseded()
+        if len(gone):
+            hidden = ~pc.field(SEQUENCE).isin(gone)
+            where = hidden if where is None else hidden & where
+        schema = pa.schema([STORED_SCHEMA.field(name) for name in columns])
+        batches = [batch.cast(schema) for batch in self._read(columns, where=where)]
+        return pa.Table.from_batches(batches, schema=schema)
+
+    def _superseded(self) -> pa.Array:
+        """Sequences of the rows that a later row replaced."""
+        batches = self._read([SUPERSEDES], where=pc.field(SUPERSEDES).is_valid())
+        return pa.chunked_array(
+            [batch.column(0) for batch in batches], type=pa.int64()
+        ).combine_chunks()
+
+    def runs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Latest state of every run, sorted by ``run_id``.
+
+        Raises
+        ------
+        UsageError
+            A column no run has.
+        """
+        wanted = list(c.RUN_COLUMNS if columns is None else columns)
+        unknown = [name for name in wanted if name not in c.RUN_COLUMNS]
+        if unknown:
+            raise UsageError(
+                f"column {unknown[0]!r} is unknown; a run has {', '.join(c.RUN_COLUMNS)}"
+            )
+        read = wanted if c.RUN_ID in wanted else [*wanted, c.RUN_ID]
+        table = self.table(read)
+        order = pc.sort_indices(table[c.RUN_ID])
+        return _frame(table.select(wanted).take(order))
+
+    def query(self, sql: str, *, curves: DeltaTable | None = None) -> pd.DataFrame:
+        """Answer one SELECT over ``runs`` and ``curves``; see :meth:`History.query`."""
+        table = self._table()
+        with duckdb.connect(":memory:") as connection:
+            connection.register("_stored", table.to_pyarrow_dataset())
+            connection.register("_superseded", pa.table({SUPERSEDES: self._superseded()}))
+            connection.execute(
+                f"CREATE VIEW runs AS SELECT {', '.join(c.RUN_COLUMNS)} FROM _stored "  # noqa: S608
+                f"WHERE {SEQUENCE} NOT IN (SELECT {SUPERSEDES} FROM _superseded)"
+            )
+            stored = STORED_CURVES.empty_table() if curves is None else curves.to_pyarrow_dataset()
+            connection.register("_curves", stored)
+            connection.execute(f"CREATE VIEW curves AS {latest_curves('_curves')}")
+            for setting in _QUERY_SETTINGS:
+                connection.execute(setting)
+            try:
+                statements = connection.extract_statements(sql)
+                kinds = [statement.type for statement in statements]
+                if kinds != [duckdb.StatementType.SELECT]:
+                    named = ", ".join(kind.name for kind in kinds) or "nothing"
+                    raise DataError(
+                        f"the query holds {named}; a history answers one SELECT over the views "
+                        "runs and curves"
+                    )
+                return _frame(connection.sql(statements[0]).to_arrow_table())
+            except (duckdb.Error, pa.ArrowException) as error:
+                raise DataError(
+                    f"the query cannot be answered: {error}; "
+                    f"the view runs has the columns {', '.join(c.RUN_COLUMNS)}; "
+                    f"the view curves {', '.join(CURVE_SCHEMA.names)}"
+                ) from error
+
+    def index(self) -> RunIndex:
+        """What the table holds, for deciding on runs that come in."""
+        index = RunIndex()
+        columns = [DIGEST, c.STATUS, SEQUENCE]
+        if any(field.name == PROGRESS for field in self._table().schema().fields):
+            columns.append(PROGRESS)
+        waiting: list[pa.RecordBatch] = []
+        n_waiting = 0
+        # A table of many nights has many small files: learn from several at once.
+        for batch in self._read(columns):
+            waiting.append(batch)
+            n_waiting += batch.num_rows
+            if n_waiting >= _ROWS_TO_LEARN:
+                index.learn(pa.Table.from_batches(waiting))
+                waiting, n_waiting = [], 0
+        if waiting:
+            index.learn(pa.Table.from_batches(waiting))
+        return index
+
+    def append(self, tables: Iterable[pa.Table]) -> int:
+        """Write tables of ``STORED_SCHEMA`` in one commit, streaming; no table, no commit.
+
+        Returns
+        -------
+        int
+            The latest version.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or read-only; the table stays as it was.
+        Exception
+            Whatever ``tables`` raises, with nothing committed.
+        """
+        source = (table for table in tables if table.num_rows)
+        first = next(source, None)
+        table = self._table()
+        if first is None:
+            return int(table.version())
+        return delta.append(table, self.folder, chain([first], source), STORED_SCHEMA, rows="runs")
+
+    def compact(self) -> bool:
+        """Put small files together where there are many; every version stays readable.
+
+        Returns
+        -------
+        bool
+            Whether there is a new version.
+        """
+        return delta.compact(self._table(), self.folder, least_files=_LEAST_FILES)
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    # Nullable integers stay integers: as float64, seeds above 2^53 would change.
+    return table.to_pandas(  # type: ignore[no-any-return]
+        types_mapper={pa.int64(): pd.Int64Dtype()}.get, split_blocks=True, self_destruct=True
+    )

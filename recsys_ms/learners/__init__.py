@@ -1,0 +1,1 @@
+"""Learners on arrays: factor models, linear models, trees, Gaussian processes."""

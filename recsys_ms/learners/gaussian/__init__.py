@@ -1,0 +1,1 @@
+"""Gaussian processes and what they share."""

@@ -1,0 +1,1 @@
+"""The nightly job: retrain on new logs, compare, publish or keep."""

@@ -1,0 +1,182 @@
+"""Champion and challenger: the published artifact against the candidate's recipe, on newer runs.
+
+The published ranker was trained on the history as it was at a version. What was run since then it
+has never seen, so it can be scored there as it is. The candidate has learned from those very runs;
+its recipe (ranker, settings, cards, version of this package) is therefore trained once more, on the
+history as it was at that version, and scored on the same outcomes.
+"""
+
+import logging
+import time
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core.errors import RecsysError
+from recsys_ms.core.rng import named_stream
+from recsys_ms.core.types import FloatArray
+from recsys_ms.evaluation.contestants import RankerFailedError, asking
+from recsys_ms.evaluation.folds import HeldOut, hold_out_models
+from recsys_ms.evaluation.metrics import SECONDS, task_metrics, undefined_metrics
+from recsys_ms.evaluation.result import BacktestResult, Cell
+from recsys_ms.history.history import History
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.nightly.decision import CANDIDATE, CURRENT
+from recsys_ms.rankers.base import BaseRanker, Prediction, TaskQuery
+from recsys_ms.serving.config import RankerConfig
+from recsys_ms.serving.ranker import Ranker
+from recsys_ms.serving.training_data import interactions_of
+
+_log = logging.getLogger(__name__)
+
+#: With fewer tasks (of two newer outcomes or more each) the back-test of today decides.
+MIN_TASKS: Final = 3
+PROTOCOL: Final = "newer-outcomes"
+
+
+def challenge(
+    published: Ranker,
+    config: RankerConfig,
+    history: History,
+    catalog: Catalog,
+    *,
+    now: Interactions | None = None,
+    same_recipe: bool = False,
+) -> BacktestResult | None:
+    """Score the published ranker and the candidate's recipe on what the published one never saw.
+
+    Parameters
+    ----------
+    published : Ranker
+        As it is in service. It is told tonight's cards of models it does not know, the scores, and
+        the card of each task, as a person who asks it would tell them.
+    config : RankerConfig
+        The candidate's.
+    history : History
+    catalog : Catalog
+    now : Interactions, optional
+        The outcomes of today, where they have been read already.
+    same_recipe : bool
+        Whether the published ranker was trained by this recipe. The training of before would only
+        be repeated then, so its answers count for both.
+
+    Returns
+    -------
+    BacktestResult or None
+        Rows ``current`` and ``candidate``; ``None`` where fewer than :data:`MIN_TASKS` tasks have
+        two newer outcomes, the version of before cannot be read, or the recipe cannot be trained on
+        it.
+    """
+    version = published.manifest.get("history_version")
+    if not isinstance(version, int) or version >= history.version:
+        return None
+    try:
+        before = interactions_of(history.at(version), config, catalog)
+        if now is None:
+            now = interactions_of(history, config, catalog)
+        held_out = newer_outcomes(before, now)
+        if len(held_out) < MIN_TASKS:
+            return None
+        _tell(published, catalog)
+        cells = _cells(CURRENT, published, held_out, catalog)
+        if same_recipe:
+            cells += [replace(cell, ranker=CANDIDATE) for cell in cells]
+        else:
+            started = time.perf_counter()
+            # The stream of Ranker.fit: the same recipe gives the same ranker, not a like one.
+            rng = named_stream(config.seed, "fit")
+            recipe = config.make().fit(before, catalog, rng=rng)
+            spent = time.perf_counter() - started
+            cells += _cells(CANDIDATE, recipe, held_out, catalog, fit_seconds=spent)
+    except RecsysError as error:
+        _log.warning("newer outcomes do not decide: %s", error)
+        return None
+    return BacktestResult.from_cells(
+        cells,
+        protocol=PROTOCOL,
+        settings={"trained_at_version": version, "same_recipe": same_recipe},
+        rankers=(CURRENT, CANDIDATE),
+        task_metrics=dict(zip(now.task_ids, now.metrics, strict=True)),
+        history_version=history.version,
+        seed=config.seed,
+        reference=CURRENT,
+    )
+
+
+def newer_outcomes(before: Interactions, now: Interactions) -> tuple[HeldOut, ...]:
+    """Pairs of task and model that have an outcome now and had none before, task by task.
+
+    Tasks with fewer than two of them are left out, and those whose metric has changed.
+    """
+    metrics = dict(zip(before.task_ids, before.metrics, strict=True))
+    known = {
+        (before.task_ids[task], before.model_ids[model])
+        for task, model in zip(before.task_index.tolist(), before.model_index.tolist(), strict=True)
+    }
+    same = [
+        metrics.get(task, metric) == metric
+        for task, metric in zip(now.task_ids, now.metrics, strict=True)
+    ]
+    is_newer = np.array(
+        [
+            same[task] and (now.task_ids[task], now.model_ids[model]) not in known
+            for task, model in zip(now.task_index.tolist(), now.model_index.tolist(), strict=True)
+        ],
+        dtype=np.bool_,
+    )
+    return hold_out_models(now, is_newer, before)[0]
+
+
+def _tell(published: Ranker, catalog: Catalog) -> None:
+    known = set(published.model_ids)
+    unknown = [name for name in catalog.models.index if name not in known]
+    if unknown:
+        published.add_models([catalog.model_card(str(name)) for name in unknown])
+    if not catalog.scores.frame.empty:
+        published.add_scores(catalog.scores)
+
+
+def _cells(
+    name: str,
+    ranker: Ranker | BaseRanker,
+    held_out: tuple[HeldOut, ...],
+    catalog: Catalog,
+    *,
+    fit_seconds: float = 0.0,
+) -> list[Cell]:
+    cells = []
+    for each in held_out:
+        query = replace(each.query, card=catalog.find_task_card(each.query.task_id))
+        started = time.perf_counter()
+        failure = None
+        try:
+            with asking("predict"):
+                value, order = _answer(ranker, query, each.model_ids)
+            scores = task_metrics(Prediction(value, order), each.outcomes)
+            scores[SECONDS] = fit_seconds + time.perf_counter() - started
+        except RankerFailedError as failed:
+            told = name, query.task_id, failed
+            _log.warning("%s failed on newer outcomes of %s: %s", *told, exc_info=failed.slip)
+            failure, scores = str(failed), undefined_metrics()
+        cells.append(
+            Cell(
+                ranker=name,
+                fold=PROTOCOL,
+                task_id=query.task_id,
+                warmth=each.warmth,
+                n_models=len(each.model_ids),
+                n_observed=0,
+                scores=scores,
+                failure=failure,
+            )
+        )
+    return cells
+
+
+def _answer(
+    ranker: Ranker | BaseRanker, query: TaskQuery, model_ids: tuple[str, ...]
+) -> tuple[FloatArray, FloatArray]:
+    found = ranker.predict(query, model_ids)
+    return found if isinstance(found, tuple) else (found.value, found.order)

@@ -1,0 +1,230 @@
+"""Settings of the nightly job: one TOML file, unknown keys refused."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.types import JsonDict
+from recsys_ms.evaluation.metrics import HIGHER_IS_BETTER, QUALITY_METRICS
+from recsys_ms.rankers.ranker_names import make_ranker, ranker_class
+from recsys_ms.serving.config import RankerConfig
+
+Settings = TypeVar("Settings", "BacktestSettings", "PublishSettings", "ReportSettings")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestSettings:
+    """How candidate and current ranker are compared.
+
+    Attributes
+    ----------
+    n_observed : int
+        Runs of a held-out task that are revealed. Default 0: a task nobody has seen.
+    max_tasks : int
+        Tasks held out at most, drawn at random. Default 30.
+    executor : str
+        ``serial``, ``processes``, ``processes:N`` or ``dask://host:port``. Default ``serial``;
+        processes need a script that guards its entry by ``if __name__ == "__main__"``, as the
+        command line does.
+    """
+
+    n_observed: int = 0
+    max_tasks: int = 30
+    executor: str = "serial"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishSettings:
+    """When a candidate replaces the published ranker.
+
+    Attributes
+    ----------
+    metrics : tuple of str
+        What it must not be worse in. Default ``("regret@1", "pearson")``.
+    confidence : float
+        A candidate is worse where the paired bootstrap interval of this level lies wholly on the
+        bad side of 0. Default 0.9.
+    keep_versions : int
+        Published versions to keep. Default 14.
+    """
+
+    metrics: tuple[str, ...] = ("regret@1", "pearson")
+    confidence: float = 0.9
+    keep_versions: int = 14
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        for metric in self.metrics:
+            if metric not in QUALITY_METRICS or metric not in HIGHER_IS_BETTER:
+                raise UsageError(
+                    f"[publish] metrics: {metric!r} is none of {', '.join(QUALITY_METRICS)}"
+                )
+        if not 0.5 <= self.confidence < 1.0:
+            raise UsageError(
+                f"[publish] confidence is {self.confidence}, wanted a level from 0.5 to below 1"
+            )
+        if self.keep_versions < 1:
+            raise UsageError(f"[publish] keep_versions is {self.keep_versions}, wanted at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSettings:
+    """What the report shows, beyond what the job knows anyway. Nothing here changes a ranker.
+
+    Attributes
+    ----------
+    html : bool
+        Write ``report.html`` into the registry. Default true.
+    intervals : bool
+        Check the candidate's intervals in the back-test. Default true. Free for ``auto``; a ranker
+        that makes no held-out predictions itself is trained ten times more on every fold.
+    learning_curve : tuple of str
+        Rankers of the learning curve; empty for none. Default ``("popularity", "nmf")``.
+    fractions : tuple of float
+        Shares of the history it is measured at. Default 0.1, 0.25, 0.5 and 1.
+    max_tasks : int
+        Tasks held out for it at most. Default 6.
+    """
+
+    html: bool = True
+    intervals: bool = True
+    learning_curve: tuple[str, ...] = ("popularity", "nmf")
+    fractions: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
+    max_tasks: int = 6
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "learning_curve", tuple(self.learning_curve))
+        object.__setattr__(self, "fractions", tuple(float(x) for x in self.fractions))
+        for name in self.learning_curve:
+            make_ranker(name)
+        if not self.fractions or not all(0.0 < share <= 1.0 for share in self.fractions):
+            raise UsageError(
+                f"[report] fractions is {list(self.fractions)}, wanted shares above 0 and at most 1"
+            )
+        if self.max_tasks < 1:
+            raise UsageError(f"[report] max_tasks is {self.max_tasks}, wanted at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NightlyConfig:
+    """Everything the nightly job needs to know.
+
+    Attributes
+    ----------
+    history : Path
+        Folder of the history; ``inbox/`` in it is taken in first.
+    registry : Path
+        Folder of published rankers.
+    catalog : Path or None
+        Folder of model and task cards.
+    ranker : RankerConfig
+        The candidate. ``on_two_metrics`` defaults to ``most-runs`` here: a job at 3 a.m. learns
+        from what it can and says so, where a person would be asked.
+    backtest : BacktestSettings
+    publish : PublishSettings
+    report : ReportSettings
+    """
+
+    history: Path
+    registry: Path
+    catalog: Path | None = None
+    ranker: RankerConfig = field(default_factory=lambda: RankerConfig(on_two_metrics="most-runs"))
+    backtest: BacktestSettings = field(default_factory=BacktestSettings)
+    publish: PublishSettings = field(default_factory=PublishSettings)
+    report: ReportSettings = field(default_factory=ReportSettings)
+
+    def __post_init__(self) -> None:
+        # At once, and not after the night's training.
+        ranker_class(self.ranker.ranker).require_savable()
+
+    @classmethod
+    def from_toml(cls, path: str | Path, **overrides: Path | None) -> Self:
+        """Read a configuration; relative folders in it are relative to the file.
+
+        Parameters
+        ----------
+        path : str or Path
+            TOML with the keys ``history``, ``registry``, ``catalog`` and the tables ``[ranker]``,
+            ``[backtest]``, ``[publish]``, ``[report]``.
+        **overrides : Path or None
+            ``history``, ``registry`` or ``catalog`` from the command line; ``None`` leaves the
+            file's.
+
+        Raises
+        ------
+        UsageError
+            An unknown key, or a value that cannot be meant.
+        DataError
+            The file cannot be read, or is no TOML.
+        """
+        file = Path(path)
+        try:
+            document = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read ({error.strerror})") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise DataError(f"{file}: no valid TOML ({error})") from error
+        known = {each.name for each in fields(cls)}
+        if unknown := sorted(set(document) - known):
+            raise UsageError(
+                f"{file}: unknown key {unknown[0]!r}; the keys are {', '.join(sorted(known))}"
+            )
+        folders: dict[str, Path | None] = {}
+        for name in ("history", "registry", "catalog"):
+            given = overrides.get(name)
+            if given is None and name in document:
+                given = (file.parent / str(document[name])).resolve()
+            folders[name] = given
+        history, registry = folders["history"], folders["registry"]
+        if history is None or registry is None:
+            missing = "history" if history is None else "registry"
+            raise UsageError(f"{file}: {missing} is not set; add it, or give --{missing}")
+        ranker = {"on_two_metrics": "most-runs", **_table(file, document, "ranker")}
+        return cls(
+            history=history,
+            registry=registry,
+            catalog=folders["catalog"],
+            ranker=RankerConfig.from_mapping(ranker),
+            backtest=_settings(file, document, "backtest", BacktestSettings),
+            publish=_settings(file, document, "publish", PublishSettings),
+            report=_settings(file, document, "report", ReportSettings),
+        )
+
+    def procedure(self) -> JsonDict:
+        """The settings that decide what is trained and how it is judged; no folders."""
+        return {
+            "ranker": asdict(self.ranker),
+            "backtest": asdict(self.backtest),
+            "publish": {**asdict(self.publish), "metrics": list(self.publish.metrics)},
+        }
+
+
+def _table(file: Path, document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    table = document.get(name, {})
+    if not isinstance(table, dict):
+        raise UsageError(f"{file}: {name} is a value, wanted a table [{name}]")
+    return table
+
+
+def _settings(file: Path, document: Mapping[str, Any], name: str, kind: type[Settings]) -> Settings:
+    table = _table(file, document, name)
+    known = {each.name for each in fields(kind)}
+    if unknown := sorted(set(table) - known):
+        raise UsageError(
+            f"{file}: unknown key {unknown[0]!r} in [{name}]; the keys are "
+            f"{', '.join(sorted(known))}"
+        )
+    for each in fields(kind):
+        value = table.get(each.name, each.default)
+        wanted = type(each.default)
+        numbers: tuple[type[object], ...] = (int, float) if wanted is float else (wanted,)
+        if wanted is tuple:
+            numbers = (list, tuple)
+        if not isinstance(value, numbers) or (isinstance(value, bool) and wanted is not bool):
+            raise UsageError(
+                f"{file}: [{name}] {each.name} is {value!r}, wanted a value like {each.default!r}"
+            )
+    return kind(**table)

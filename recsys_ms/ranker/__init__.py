@@ -1,1 +1,0 @@
-"""Rankers: popularity, factors, heads, their blend, and the public one with its artifact."""

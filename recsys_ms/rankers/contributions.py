@@ -1,0 +1,109 @@
+"""What predictions are made of: exact contributions of fields, known tasks, runs and outcomes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Self, TypeAlias
+
+import numpy as np
+
+from recsys_ms.core.types import FloatArray
+from recsys_ms.learners.head_contributions import HeadContributions
+
+#: ``base``: what is predicted before anything else is looked at; ``feature``: a field of a card, a
+#: score of the pair, or the model's popularity; ``task``: a known task; ``run``: the outcome of a
+#: known (task, model) pair; ``factor``: a dimension of the transfer space; ``observed``: an outcome
+#: observed on the task that is asked about; ``part``: a part that is not taken apart.
+SourceKind: TypeAlias = Literal["base", "feature", "task", "run", "factor", "observed", "part"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something that a prediction is made of.
+
+    Attributes
+    ----------
+    kind : str
+        See :data:`SourceKind`.
+    name : str
+        A name that tells it from all others of its kind.
+    task_id : str or None
+        The known task, of a task or a run.
+    model_id : str or None
+        The model, of a run or an observed outcome.
+    """
+
+    kind: SourceKind
+    name: str
+    task_id: str | None = None
+    model_id: str | None = None
+
+    @classmethod
+    def task(cls, task_id: str) -> Self:
+        """A known task."""
+        return cls("task", task_id, task_id=task_id)
+
+    @classmethod
+    def run(cls, task_id: str, model_id: str) -> Self:
+        """The best run of a model on a known task."""
+        return cls("run", f"{model_id} on {task_id}", task_id=task_id, model_id=model_id)
+
+    @classmethod
+    def observed(cls, model_id: str) -> Self:
+        """The outcome of a model on the task that is asked about."""
+        return cls("observed", model_id, model_id=model_id)
+
+
+#: The constant that contributions start from.
+BASE: Final = Source("base", "base")
+#: Mean standardised outcome of a model over the known tasks.
+POPULARITY: Final = Source("feature", "popularity")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contributions:
+    """How one part of a ranker comes to its predictions for some models.
+
+    Attributes
+    ----------
+    part : str
+        Name of the part, as in :meth:`recsys_ms.rankers.base.BaseRanker.parts`.
+    sources : tuple of Source
+    amounts : ndarray of shape (n_models, n_sources)
+        What each source adds, in standard deviations over the task's models; a row adds up to the
+        part's contribution to the predicted value.
+    """
+
+    part: str
+    sources: tuple[Source, ...]
+    amounts: FloatArray
+
+    @classmethod
+    def whole(cls, part: str, value: FloatArray, source: Source | None = None) -> Self:
+        """A part with one source, by default the part itself; ``value`` is (n_models,)."""
+        return cls(part, (source or Source("part", part),), value[:, None])
+
+    @classmethod
+    def of_fields(cls, part: str, found: HeadContributions) -> Self:
+        """What the fields of a head's design add."""
+        base = np.full((found.amounts.shape[0], 1), found.base)
+        fields = tuple(Source("feature", field) for field in found.fields)
+        return cls(part, (BASE, *fields), np.hstack([base, found.amounts]))
+
+    @classmethod
+    def joined(cls, part: str, pieces: Sequence[Self]) -> Self:
+        """Pieces of one part, with different sources or the same, one beside the other."""
+        return cls(
+            part,
+            tuple(source for piece in pieces for source in piece.sources),
+            np.hstack([piece.amounts for piece in pieces]),
+        )
+
+    @property
+    def total(self) -> FloatArray:
+        """What the part adds to each prediction, shape (n_models,)."""
+        total: FloatArray = self.amounts.sum(axis=1)
+        return total
+
+    def weighted(self, weights: FloatArray) -> Self:
+        """The same of a part with a weight a model, shape (n_models,)."""
+        return type(self)(self.part, self.sources, self.amounts * weights[:, None])

@@ -1,0 +1,223 @@
+"""Gaussian process over (task, model) pairs: images, names and cards on both sides."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import numpy as np
+
+from recsys_ms.catalog.cards import ModelCard, TaskCard
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.cold_start.model_entities import ModelThings
+from recsys_ms.cold_start.views import TaskVectors
+from recsys_ms.core.state import Derived, Learned
+from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.standardize import standardize
+from recsys_ms.learners.gaussian.pair_process import (
+    PairKernel,
+    PairProcess,
+    Pairs,
+    Things,
+    tuned,
+)
+from recsys_ms.learners.gaussian.vectors import median_distance
+from recsys_ms.rankers.base import BaseRanker, Prediction, TaskView
+from recsys_ms.rankers.contributions import POPULARITY, Contributions, Source
+from recsys_ms.rankers.meta import HeadRankerConfig
+from recsys_ms.rankers.popularity import positions
+
+#: Most training pairs: time grows with their cube, memory with their square.
+_MAX_ROWS: Final = 3000
+#: Pairs that the settings are tuned on.
+_TUNING_ROWS: Final = 400
+#: Models that are asked about at a time.
+_CHUNK: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairProcessConfig(HeadRankerConfig):
+    """Settings of the :class:`PairProcessRanker`: those of a ranker on features of pairs."""
+
+
+class PairProcessRanker(BaseRanker):
+    """A Gaussian process whose kernel knows tasks by their views and models by their cards.
+
+    See :mod:`recsys_ms.learners.gaussian.pair_process`. Cold tasks, cold models and tasks with a
+    few outcomes are all answered by conditioning. Of a history with more than 3,000 pairs a random
+    sample of so many is conditioned on, as what the mean over a model's other tasks leaves over,
+    and that mean, of the whole history, is added again.
+
+    Parameters
+    ----------
+    config : PairProcessConfig, optional
+        Default: every score of the catalog.
+    """
+
+    name: ClassVar[str] = "gp"
+    default_config: ClassVar[PairProcessConfig] = PairProcessConfig()
+    short_forms: ClassVar[Mapping[str, str]] = {"+": "scores"}
+
+    config: PairProcessConfig
+    _task_ids: Learned[tuple[str, ...]]
+    _model_ids: Learned[tuple[str, ...]]
+    _score_names: Learned[tuple[str, ...]]
+    _vectors: Learned[TaskVectors]
+    _units: Learned[dict[str, float]]
+    _models: Learned[ModelThings]
+    _row_task: Learned[IntArray]
+    _row_model: Learned[IntArray]
+    _target: Learned[FloatArray]
+    _offsets: Learned[FloatArray]
+    _log: Learned[FloatArray]
+    _process: Derived[PairProcess]
+    _known_models: Derived[Things | None] = None
+
+    def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
+        score = standardize(interactions, "zscore").scores
+        self._known_models = None
+        self._task_ids, self._model_ids = interactions.task_ids, interactions.model_ids
+        names = self._catalog.scores.names
+        self._score_names = tuple(
+            name for name in names if self.config.scores is None or name in self.config.scores
+        )
+        task_cards = [self._task_card(task_id) for task_id in self._task_ids]
+        self._vectors = TaskVectors().fit(task_cards)
+        table = self._vectors(task_cards)
+        self._units = {view: median_distance(table[view]) for view in self._vectors.views}
+        model_cards = self._model_cards(self._model_ids)
+        self._models = ModelThings().fit(model_cards)
+        chosen = np.arange(score.size)
+        self._offsets = np.zeros(len(self._model_ids))
+        if score.size > _MAX_ROWS:
+            chosen = np.sort(rng.permutation(score.size)[:_MAX_ROWS])
+            left_out, self._offsets = _means(interactions, score)
+            score = score - left_out
+        self._row_task = interactions.task_index[chosen]
+        self._row_model = interactions.model_index[chosen]
+        self._target = score[chosen]
+        rows = self._training_pairs()
+        part = rng.permutation(chosen.size)[:_TUNING_ROWS]
+        kernel = self._kernel()
+        self._log = tuned(kernel, rows.take(part), self._target[part])
+        self._process = PairProcess.condition(kernel, self._log, rows, self._target)
+
+    def _derive(self) -> None:
+        rows = self._training_pairs()
+        self._process = PairProcess.condition(self._kernel(), self._log, rows, self._target)
+
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
+        asked_ids = list(model_ids)
+        value = np.empty(len(asked_ids))
+        for start in range(0, len(asked_ids), _CHUNK):
+            part = asked_ids[start : start + _CHUNK]
+            value[start : start + len(part)] = self._ask(task, part)
+        value += self._offset(asked_ids)
+        return Prediction(value=value, order=value)
+
+    def _ask(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
+        asked = self._pairs_of(task, model_ids)
+        seen, outcome = self._seen(task)
+        if seen is None:
+            return self._process.mean(asked)
+        return self._process.updated(asked, seen, outcome)
+
+    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
+        """What the outcome of each known run adds, and each observed one.
+
+        The expected outcome is linear in the known ones: a run adds its standardised outcome times
+        its share (:meth:`PairProcess.shares`), which is by how much the prediction would change
+        had the run come out as the mean of its task.
+        """
+        seen, outcome = self._seen(task)
+        training, observed = self._process.shares(self._pairs_of(task, model_ids), seen)
+        runs = zip(self._row_task.tolist(), self._row_model.tolist(), strict=True)
+        sources = [Source.run(self._task_ids[t], self._model_ids[m]) for t, m in runs]
+        if seen is not None:
+            sources += [Source.observed(model_id) for model_id in task.observed_ids]
+        amounts = [training * self._target, observed * outcome, self._offset(model_ids)[:, None]]
+        return (Contributions(self.name, (*sources, POPULARITY), np.hstack(amounts)),)
+
+    def _seen(self, task: TaskView) -> tuple[Pairs | None, FloatArray]:
+        """Pairs to condition on besides the training's, and what they left over."""
+        if not task.observed_ids or task.task_id in self._task_ids:
+            return None, np.empty(0)
+        offset = self._offset(task.observed_ids)
+        return self._pairs_of(task, task.observed_ids), task.observed_scores - offset
+
+    def _offset(self, model_ids: Sequence[str]) -> FloatArray:
+        """Mean over a model's tasks that is taken off its outcomes, 0 where none is."""
+        at = positions(self._model_ids, model_ids)
+        return np.where(at >= 0, self._offsets[np.maximum(at, 0)], 0.0)
+
+    def _pairs_of(self, task: TaskView, model_ids: Sequence[str]) -> Pairs:
+        # A known task is the training task itself; any other is unlike all by its id.
+        card = task.card if task.card is not None else TaskCard(task_id=task.task_id)
+        n = len(model_ids)
+        at = positions(self._model_ids, model_ids)
+        models = (
+            self._models_with_runs().take(at)
+            if (at >= 0).all()
+            else self._models(self._model_cards(model_ids))
+        )
+        return Pairs(
+            tasks=self._task_things([card], [task.task_id]),
+            models=models,
+            task=np.zeros(n, dtype=np.int64),
+            model=np.arange(n, dtype=np.int64),
+            scores=self._pair_scores([task.task_id] * n, model_ids),
+        )
+
+    def _training_pairs(self) -> Pairs:
+        cards = [self._task_card(task_id) for task_id in self._task_ids]
+        return Pairs(
+            tasks=self._task_things(cards, self._task_ids),
+            models=self._models_with_runs(),
+            task=self._row_task,
+            model=self._row_model,
+            scores=self._pair_scores(
+                [self._task_ids[int(row)] for row in self._row_task],
+                [self._model_ids[int(row)] for row in self._row_model],
+            ),
+        )
+
+    def _models_with_runs(self) -> Things:
+        """The models with runs, looked up once: most queries ask for no other."""
+        if self._known_models is None:
+            self._known_models = self._models(self._model_cards(self._model_ids))
+        return self._known_models
+
+    def use_catalog(self, catalog: Catalog) -> None:
+        """Use a catalog that has grown since training."""
+        super().use_catalog(catalog)
+        self._known_models = None
+
+    def _task_things(self, cards: Sequence[TaskCard], ids: Sequence[str]) -> Things:
+        table = self._vectors(cards)
+        vectors = {view: table[view] / unit for view, unit in self._units.items()}
+        return Things(ids=tuple(ids), labels={}, vectors=vectors)
+
+    def _pair_scores(self, task_ids: Sequence[str], model_ids: Sequence[str]) -> FloatArray:
+        values = self._catalog.scores.relative(self._score_names, task_ids, model_ids)
+        return np.nan_to_num(values)
+
+    def _kernel(self) -> PairKernel:
+        return PairKernel(tuple(self._units), self._models.components, len(self._score_names))
+
+    def _task_card(self, task_id: str) -> TaskCard:
+        return self._catalog.find_task_card(task_id) or TaskCard(task_id=task_id)
+
+    def _model_cards(self, model_ids: Sequence[str]) -> list[ModelCard]:
+        return [
+            self._catalog.find_model_card(model_id) or ModelCard(model_id=model_id)
+            for model_id in model_ids
+        ]
+
+
+def _means(interactions: Interactions, score: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean of each model's other tasks, one a row, and of all its tasks, both drawn to 0."""
+    n = interactions.n_models
+    model: IntArray = interactions.model_index
+    sums = np.bincount(model, weights=score, minlength=n)
+    counts = np.bincount(model, minlength=n)
+    return (sums[model] - score) / counts[model], sums / (counts + 1)

@@ -1,0 +1,92 @@
+"""Predictions of training outcomes by rankers that did not see their task, or their model.
+
+The inner half of a nested back-test: weights, strengths and intervals are estimated on these, so
+that nothing is ever estimated on the data it is judged by.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core.progress import NO_PROGRESS, Progress
+from recsys_ms.core.rng import named_stream
+from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.rankers.base import BaseRanker, TaskQuery
+
+
+def split_evenly(n_items: int, n_folds: int, rng: np.random.Generator) -> list[IntArray]:
+    """Random folds of ``range(n_items)`` whose sizes differ by one at most; none is empty."""
+    shuffled = rng.permutation(n_items).astype(np.int64)
+    return [np.sort(part) for part in np.array_split(shuffled, min(n_folds, n_items))]
+
+
+def held_out_tasks(interactions: Interactions, n_folds: int, seed: int) -> list[IntArray]:
+    """Folds of task indices."""
+    return split_evenly(interactions.n_tasks, n_folds, named_stream(seed, "task folds"))
+
+
+def held_out_models(
+    interactions: Interactions, families: Sequence[str | None], n_folds: int, seed: int
+) -> list[IntArray]:
+    """Folds of model indices: half of them hold out whole families, half single models.
+
+    A model that enters the catalog may belong to a family with runs, or to none; the stack for
+    models without runs has to answer both.
+    """
+    rng = named_stream(seed, "model folds")
+    single = split_evenly(interactions.n_models, n_folds, rng)
+    named = sorted({family for family in families if family is not None})
+    if len(named) < n_folds:
+        return single
+    of_family = {family: i for i, family in enumerate(named)}
+    codes = np.array([of_family.get(f, -1) if f is not None else -1 for f in families])
+    by_family = [
+        np.flatnonzero(np.isin(codes, part)).astype(np.int64)
+        for part in split_evenly(len(named), n_folds, rng)
+    ]
+    return single[: (n_folds + 1) // 2] + by_family[: n_folds // 2]
+
+
+def predict_held_out(
+    make: Callable[[], BaseRanker],
+    interactions: Interactions,
+    catalog: Catalog,
+    held_out: Sequence[IntArray],
+    *,
+    seed: int,
+    progress: Progress = NO_PROGRESS,
+    description: str = "back-test",
+) -> FloatArray:
+    """Standardised outcomes of the interactions by rankers that did not see their task.
+
+    Shape (n_interactions,); NaN for interactions in no fold, and for folds whose complement is
+    empty.
+
+    Parameters
+    ----------
+    make : callable
+        Makes an unfitted ranker.
+    interactions, catalog
+        Training data; the part outside a fold is what that fold's ranker sees.
+    held_out : sequence of ndarray
+        Indices of tasks, a fold each.
+    seed : int
+        Seed of every fit.
+    """
+    value = np.full(interactions.n_interactions, np.nan)
+    for number, fold in enumerate(
+        progress.track(held_out, total=len(held_out), description=description)
+    ):
+        inside = np.isin(interactions.task_index, fold)
+        if inside.all() or not inside.any():
+            continue
+        rng = named_stream(seed, "fold", "task", str(number))
+        ranker = make().fit(interactions.select(~inside), catalog, rng=rng)
+        for task in np.unique(interactions.task_index[inside]):
+            rows = np.flatnonzero(inside & (interactions.task_index == task))
+            query = TaskQuery(task_id=interactions.task_ids[int(task)])
+            ids = [interactions.model_ids[int(j)] for j in interactions.model_index[rows]]
+            value[rows] = ranker.predict_view(ranker.view(query), ids).value
+    return value

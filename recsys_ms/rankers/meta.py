@@ -1,0 +1,372 @@
+"""Meta score: heads on task features d, model features m, and what the history says of a model.
+
+Guided Recommendation for Model Fine-tuning (Li et al., CVPR 2023, §3) learns the outcome of a
+(task, model) pair from d, m and transferability scores S by linear regression, a factorization
+machine or gradient boosted trees. Added here: what the model did on *other* tasks, left out row by
+row in training, so that a head starts from popularity and learns what to change.
+
+A row's own outcome and the mean of the model's others are perfectly negatively related within a
+model. Learners that can tell models apart (trees, and a factorization machine with ids) use that,
+and learn the row's own outcome from it: on planted blocks a machine with popularity as a feature
+reached a Pearson of -.63 on held-out tasks, and .96 on what popularity leaves over. They get the
+latter as their target; a line takes popularity as a feature.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from recsys_ms.catalog.cards import TaskCard
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.catalog.encoding import ColumnEncoder, EncodedFeatures, RawColumns, id_features
+from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
+from recsys_ms.catalog.label_distance import label_distances
+from recsys_ms.catalog.names import parse_model_id
+from recsys_ms.core.errors import UsageError
+from recsys_ms.core.state import Derived, Learned
+from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.standardize import standardize
+from recsys_ms.learners.design import FeatureDesign, pair_design
+from recsys_ms.learners.fm import FactorizationMachineConfig, FactorizationMachineHead
+from recsys_ms.learners.head import Head
+from recsys_ms.learners.linear import LinearHead
+from recsys_ms.learners.trees import LightGBMHead
+from recsys_ms.rankers.base import BaseRanker, Prediction, TaskView
+from recsys_ms.rankers.contributions import POPULARITY, Contributions
+from recsys_ms.rankers.popularity import positions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadRankerConfig:
+    """Settings of a :class:`HeadRanker`.
+
+    Attributes
+    ----------
+    scores : tuple of str or None
+        Transferability scores to learn from, of those in the catalog; ``None`` (default) for all,
+        an empty tuple for none.
+    """
+
+    scores: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_scores(type(self).__name__, self.scores)
+
+
+def check_scores(owner: str, scores: object) -> None:
+    """Check names of scores.
+
+    Raises
+    ------
+    UsageError
+        Neither ``None`` nor a tuple of texts.
+    """
+    is_tuple = isinstance(scores, tuple) and all(isinstance(each, str) and each for each in scores)
+    if scores is not None and not is_tuple:
+        raise UsageError(f"{owner}: scores is {scores!r}, wanted a tuple of names, or None for all")
+
+
+class HeadRanker(BaseRanker):
+    """A head on the features of (task, model) pairs.
+
+    A model without runs is described by its card and name alone, a task without a card by nothing:
+    both are states that the head has seen, since unknown is a value of every feature.
+
+    Parameters
+    ----------
+    config : HeadRankerConfig, optional
+        Default: every score of the catalog.
+    """
+
+    default_config: ClassVar[HeadRankerConfig] = HeadRankerConfig()
+    short_forms: ClassVar[Mapping[str, str]] = {"+": "scores"}
+
+    config: HeadRankerConfig
+
+    head_type: ClassVar[type[Head]]
+    #: Whether a model's own id is a feature (a free parameter a model, drawn to 0 by the head).
+    with_ids: ClassVar[bool]
+    #: Whether popularity is taken off the target and added to the answer, or is a feature.
+    on_residual: ClassVar[bool]
+
+    _model_ids: Learned[tuple[str, ...]]
+    _task_ids: Learned[tuple[str, ...]]
+    _row_task: Learned[IntArray]
+    _row_model: Learned[IntArray]
+    _row_score: Learned[FloatArray]
+    _feature_names: Learned[tuple[str, ...]]
+    _score_names: Learned[tuple[str, ...]]
+    _has_distances: Learned[bool]
+    _model_encoder: Learned[ModelFeatureEncoder]
+    _task_encoder: Learned[TaskFeatureEncoder]
+    _history_encoder: Learned[ColumnEncoder]
+    _score_encoder: Learned[ColumnEncoder]
+    _head: Learned[Head]
+    #: Sums over a model's rows, of a place more for models without any, (n_models + 1,).
+    _sums: Derived[FloatArray]
+    _squares: Derived[FloatArray]
+    _counts: Derived[FloatArray]
+    _known_features: Derived[EncodedFeatures | None] = None
+
+    @abstractmethod
+    def _make_head(self) -> Head: ...
+
+    def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
+        score = standardize(interactions, "zscore").scores
+        self._remember(interactions, score)
+        self._known_features = None
+        self._model_encoder = ModelFeatureEncoder().fit(self._catalog, interactions.model_ids)
+        self._task_encoder = TaskFeatureEncoder().fit(self._catalog, interactions.task_ids)
+        raw = self._history_columns(interactions.model_index, score)
+        self._history_encoder = ColumnEncoder().fit(raw)
+        design = self._design(
+            self._task_encoder.transform(self._catalog, interactions.task_ids),
+            interactions.task_index,
+            self._features_of_known(),
+            interactions.model_index,
+            interactions.model_index,
+            self._history_encoder.transform(raw),
+            self._fit_scores(interactions),
+        )
+        self._feature_names = design.linear_names
+        target = score - _offset(raw) if self.on_residual else score
+        groups = interactions.task_index
+        if interactions.n_tasks == 1:
+            # Weights of one architecture are near copies of each other: to leave out one of them
+            # says nothing of a model that is new.
+            names = [parse_model_id(model_id).architecture for model_id in self._model_ids]
+            groups = np.unique(names, return_inverse=True)[1][interactions.model_index]
+        self._head = self._make_head().fit(design, target, groups=groups, rng=rng)
+
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
+        at = positions(self._model_ids, model_ids)
+        raw = self._query_history(task, at)
+        value = self._head.predict(self._query_design(task, model_ids, at, raw))
+        if self.on_residual:
+            value = value + _offset(raw)
+        return Prediction(value=value, order=value)
+
+    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
+        """What each field of both cards, each score and popularity add, by the head's rule.
+
+        Fields of the task's card are told from those of the model's by ``task`` before their name.
+        """
+        at = positions(self._model_ids, model_ids)
+        raw = self._query_history(task, at)
+        design = _with_task_fields(self._query_design(task, model_ids, at, raw))
+        found = Contributions.of_fields(self.name, self._head.contributions(design))
+        if self.on_residual:
+            expected = Contributions.whole(self.name, _offset(raw), POPULARITY)
+            found = Contributions.joined(self.name, [found, expected])
+        return (found,)
+
+    def _query_history(self, task: TaskView, at: IntArray) -> RawColumns:
+        row = self._task_ids.index(task.task_id) if task.task_id in self._task_ids else -1
+        own = np.full(len(self._model_ids) + 1, np.nan)
+        if row >= 0:
+            begin, end = np.searchsorted(self._row_task, [row, row + 1])
+            own[self._row_model[begin:end]] = self._row_score[begin:end]
+        return self._history_columns(at, own[at])
+
+    def _query_design(
+        self, task: TaskView, model_ids: Sequence[str], at: IntArray, raw: RawColumns
+    ) -> FeatureDesign:
+        if (at >= 0).all():
+            features, rows = self._features_of_known(), at
+        else:
+            features = self._model_encoder.transform(self._catalog, model_ids)
+            rows = np.arange(at.size)
+        return self._design(
+            encode_task(self._task_encoder, task),
+            np.zeros(at.size, dtype=np.int64),
+            features,
+            rows,
+            at,
+            self._history_encoder.transform(raw),
+            self._scores_of([task.task_id] * at.size, model_ids, self._distances(task, model_ids)),
+        )
+
+    def _fit_scores(self, interactions: Interactions) -> EncodedFeatures | None:
+        """Learn what the history's pairs have: transferability scores S, distances of labels."""
+        task_ids = [interactions.task_ids[row] for row in interactions.task_index]
+        model_ids = [interactions.model_ids[row] for row in interactions.model_index]
+        names = self._catalog.scores.names
+        wanted = self.config.scores
+        if wanted is not None:
+            names = tuple(name for name in names if name in wanted)
+        values = self._catalog.scores.relative(names, task_ids, model_ids)
+        self._score_names = tuple(
+            name for at, name in enumerate(names) if np.isfinite(values[:, at]).any()
+        )
+        distances = label_distances(
+            [self._label_vector(task_id) for task_id in interactions.task_ids],
+            self._source_vectors(interactions.model_ids),
+        )[interactions.task_index, interactions.model_index]
+        self._has_distances = bool(np.isfinite(distances).any())
+        self._score_encoder = ColumnEncoder().fit(_pair_columns(names, values, distances))
+        return self._scores_of(task_ids, model_ids, distances)
+
+    def _scores_of(
+        self, task_ids: Sequence[str], model_ids: Sequence[str], distances: FloatArray
+    ) -> EncodedFeatures | None:
+        if not (self._score_names or self._has_distances):
+            return None
+        values = self._catalog.scores.relative(self._score_names, task_ids, model_ids)
+        return self._score_encoder.transform(_pair_columns(self._score_names, values, distances))
+
+    def _distances(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
+        """Distance of a task's classes from those of each model's source, NaN where unknown."""
+        vector = task.card.label_embedding if task.card is not None else None
+        if vector is None or not self._has_distances:
+            return np.full(len(model_ids), np.nan)
+        found: FloatArray = label_distances([vector], self._source_vectors(model_ids))[0]
+        return found
+
+    def _label_vector(self, task_id: str) -> tuple[float, ...] | None:
+        card = self._catalog.find_task_card(task_id)
+        return card.label_embedding if card is not None else None
+
+    def _source_vectors(self, model_ids: Sequence[str]) -> list[tuple[float, ...] | None]:
+        column = self._catalog.models["source_label_embedding"].reindex(list(model_ids))
+        return [vector if isinstance(vector, tuple) else None for vector in column]
+
+    def _features_of_known(self) -> EncodedFeatures:
+        """Features of the models with runs, encoded once: most queries ask for no other."""
+        if self._known_features is None:
+            self._known_features = self._model_encoder.transform(self._catalog, self._model_ids)
+        return self._known_features
+
+    def use_catalog(self, catalog: Catalog) -> None:
+        """Use a catalog that has grown since training."""
+        super().use_catalog(catalog)
+        self._known_features = None
+
+    def feature_names(self) -> list[str]:
+        """Columns of the linear design matrix."""
+        return list(self._feature_names)
+
+    def _design(
+        self,
+        task_features: EncodedFeatures,
+        task_rows: IntArray,
+        model_features: EncodedFeatures,
+        model_rows: IntArray,
+        id_rows: IntArray,
+        history: EncodedFeatures,
+        scores: EncodedFeatures | None,
+    ) -> FeatureDesign:
+        extra = []
+        if scores is not None:
+            extra.append((scores, np.arange(scores.n_rows, dtype=np.int64)))
+        if not self.on_residual:
+            extra.append((history, np.arange(history.n_rows, dtype=np.int64)))
+        if self.with_ids:
+            extra.append((id_features("model_id", len(self._model_ids)), id_rows))
+        return pair_design(task_features, task_rows, model_features, model_rows, ids=extra)
+
+    def _remember(self, interactions: Interactions, score: FloatArray) -> None:
+        self._model_ids = interactions.model_ids
+        self._task_ids = interactions.task_ids
+        self._row_task = interactions.task_index
+        self._row_model = interactions.model_index
+        self._row_score = score
+        self._derive()
+
+    def _derive(self) -> None:
+        # One place more, for models without runs: position -1.
+        n = len(self._model_ids) + 1
+        self._counts, self._sums, self._squares = (
+            np.bincount(self._row_model, self._row_score**power, n).astype(np.float64)
+            for power in range(3)
+        )
+
+    def _history_columns(self, model: IntArray, own: FloatArray) -> RawColumns:
+        """What other tasks say of each row's model; ``own`` is the row's own score, NaN if none."""
+        known = ~np.isnan(own)
+        mine = np.where(known, own, 0.0)
+        count = self._counts[model] - known
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = np.where(count > 0, (self._sums[model] - mine) / count, np.nan)
+            second = np.where(count > 1, (self._squares[model] - mine**2) / count, np.nan)
+        spread = np.sqrt(np.maximum(second - mean**2, 0.0))
+        return RawColumns(
+            n_rows=model.size,
+            numeric={"popularity": mean, "popularity_spread": spread},
+            categorical={},
+            tokens={},
+            fields={},
+        )
+
+
+def encode_task(encoder: TaskFeatureEncoder, task: TaskView) -> EncodedFeatures:
+    """Features of one task, from the card it was asked with; unknown without one."""
+    card = task.card if task.card is not None else TaskCard(task_id=task.task_id)
+    return encoder.transform_cards([card])
+
+
+def _with_task_fields(design: FeatureDesign) -> FeatureDesign:
+    """The same design with ``task`` before the fields of its first block, the task's card."""
+    (features, rows), *others = design.blocks
+    told = replace(
+        features,
+        linear_fields=tuple(f"task {field}" for field in features.linear_fields),
+        tree_fields=tuple(f"task {field}" for field in features.tree_fields),
+    )
+    return FeatureDesign(blocks=((told, rows), *others))
+
+
+def _pair_columns(names: Sequence[str], values: FloatArray, distances: FloatArray) -> RawColumns:
+    scores = {f"score:{name}": values[:, at] for at, name in enumerate(names)}
+    return RawColumns(
+        n_rows=values.shape[0],
+        numeric={**scores, "label_distance": distances},
+        categorical={},
+        tokens={},
+        fields={},
+    )
+
+
+def _offset(raw: RawColumns) -> FloatArray:
+    """Mean of a model's other tasks, 0 (the mean of any task) where it has none."""
+    return np.nan_to_num(raw.numeric["popularity"])
+
+
+class LinearRanker(HeadRanker):
+    """Ridge regression on d, m and the history of a model."""
+
+    name: ClassVar[str] = "lr"
+    head_type: ClassVar[type[Head]] = LinearHead
+    with_ids: ClassVar[bool] = False
+    on_residual: ClassVar[bool] = False
+
+    def _make_head(self) -> Head:
+        return LinearHead()
+
+
+class FactorizationMachineRanker(HeadRanker):
+    """Second-order factorization machine on d, m and ids, for what popularity leaves over."""
+
+    name: ClassVar[str] = "fm"
+    head_type: ClassVar[type[Head]] = FactorizationMachineHead
+    with_ids: ClassVar[bool] = True
+    on_residual: ClassVar[bool] = True
+
+    def _make_head(self) -> Head:
+        # One margin, no cross-validation of its own: the nested back-test judges the whole.
+        return FactorizationMachineHead(FactorizationMachineConfig(noise_margins=(0.5,)))
+
+
+class LightGBMRanker(HeadRanker):
+    """Gradient boosted trees on d and m, for what popularity leaves over."""
+
+    name: ClassVar[str] = "gbdt"
+    head_type: ClassVar[type[Head]] = LightGBMHead
+    with_ids: ClassVar[bool] = False
+    on_residual: ClassVar[bool] = True
+
+    def _make_head(self) -> Head:
+        return LightGBMHead()

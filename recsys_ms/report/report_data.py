@@ -1,0 +1,131 @@
+"""What a report shows, as plain values; where they come from is somebody else's business."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pandas as pd
+
+from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, STATIC, BacktestResult
+from recsys_ms.report.matrix import RunMatrix
+
+#: Rows that are there to compare with.
+BASELINES: Final = (POPULARITY, RANDOM, STATIC, ORACLE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedOn:
+    """What there was to learn from; ``None`` is not known.
+
+    Attributes
+    ----------
+    history_version : int or None
+        Version of the table of runs.
+    n_runs, n_failed_runs : int or None
+        Runs of the history, and how many of them failed.
+    n_new_runs : int or None
+        Runs more than at the report before; ``None`` where that is not known.
+    n_quarantined : int or None
+        Rows that could not be read and wait for a person.
+    quarantine_reasons : mapping of str to int
+        The most frequent reasons and how many rows each has.
+    n_tasks, n_models, n_interactions : int or None
+        Tasks, models and pairs with an outcome.
+    n_model_cards, n_task_cards : int or None
+        Cards of the catalog; ``None`` without one.
+    """
+
+    history_version: int | None = None
+    n_runs: int | None = None
+    n_failed_runs: int | None = None
+    n_new_runs: int | None = None
+    n_quarantined: int | None = None
+    quarantine_reasons: Mapping[str, int] = field(default_factory=dict)
+    n_tasks: int | None = None
+    n_models: int | None = None
+    n_interactions: int | None = None
+    n_model_cards: int | None = None
+    n_task_cards: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What became of the candidate.
+
+    Attributes
+    ----------
+    outcome : str
+        ``published``, ``kept`` or ``unchanged``.
+    reason : str
+        Why, in words.
+    version : int or None
+        Version that readers get.
+    ranker : str
+        Name of the ranker in service.
+    checks : tuple of mapping
+        Each comparison: ``against``, ``metric``, ``candidate``, ``other``, ``low``, ``high``,
+        ``passed``.
+    """
+
+    outcome: str
+    reason: str
+    version: int | None = None
+    ranker: str = ""
+    checks: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReportData:
+    """Everything a report shows. A part that is ``None`` or empty is reported as missing.
+
+    Attributes
+    ----------
+    title, made_at : str
+        Heading, and when the numbers were made (UTC, ISO 8601).
+    trained : TrainedOn
+    decision : Decided or None
+    result : BacktestResult or None
+        With ``predictions`` where calibration and scatter are to be shown.
+    focus : str
+        The ranker the report is about, one of ``result.rankers``.
+    curve : DataFrame
+        See :func:`recsys_ms.report.learning.learning_curve`.
+    space : DataFrame
+        See :func:`recsys_ms.report.space_chart.transfer_map`.
+    matrix : RunMatrix or None
+    missing : DataFrame
+        See :func:`recsys_ms.report.missing.missing_runs`.
+    seconds : mapping of str to float
+        Wall clock of each step.
+    peak_mib : float or None
+        Peak memory of the process.
+    warnings : tuple of str
+        What a person should look at.
+    notes : mapping of str to str
+        Why a section is empty or was cut short, by its key.
+    """
+
+    title: str = "recsys-ms report"
+    made_at: str = ""
+    trained: TrainedOn = field(default_factory=TrainedOn)
+    decision: Decided | None = None
+    result: BacktestResult | None = None
+    focus: str = ""
+    curve: pd.DataFrame = field(default_factory=pd.DataFrame)
+    space: pd.DataFrame = field(default_factory=pd.DataFrame)
+    matrix: RunMatrix | None = None
+    missing: pd.DataFrame = field(default_factory=pd.DataFrame)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_mib: float | None = None
+    warnings: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def best_ranker(result: BacktestResult, metric: str = "regret@1") -> str:
+    """The compared ranker of least mean regret@1; popularity where nothing else was compared."""
+    compared = [name for name in result.rankers if name not in BASELINES]
+    means = {name: result.mean(name, metric) for name in compared}
+    defined = {name: mean for name, mean in means.items() if mean == mean}
+    if not defined:
+        return compared[0] if compared else POPULARITY
+    return min(defined, key=lambda name: (defined[name], name))

@@ -1,0 +1,1 @@
+"""The public ranker: artifact, registry, answer, reasons."""

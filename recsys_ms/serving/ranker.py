@@ -1,0 +1,480 @@
+"""The public ranker: trained on a history, answers with a table, saved without pickle."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+
+from recsys_ms.catalog.cards import ModelCard, TaskCard
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.catalog.score_table import ScoreTable
+from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
+from recsys_ms.core.progress import NO_PROGRESS, Progress
+from recsys_ms.core.rng import named_stream
+from recsys_ms.core.state import State
+from recsys_ms.core.types import FloatArray, JsonDict
+from recsys_ms.history.forms import HistoryLike, is_run_table
+from recsys_ms.planning.suggestion import Budget, choose_runs
+from recsys_ms.planning.training_outcomes import KnownOutcomes
+from recsys_ms.rankers.arguments import (
+    CardLike,
+    Outcomes,
+    read_card,
+    read_count,
+    read_models,
+    read_outcomes,
+    read_reached,
+    read_tasks,
+    read_text,
+)
+from recsys_ms.rankers.base import BaseRanker, TaskQuery
+from recsys_ms.rankers.calibration import calibrate
+from recsys_ms.rankers.intervals import IntervalCalibration
+from recsys_ms.rankers.ranker_names import ranker_class
+from recsys_ms.serving.answer import (
+    Asked,
+    Constraints,
+    answer_table,
+    explanation,
+    read_question,
+)
+from recsys_ms.serving.artifact import load_artifact, save_artifact
+from recsys_ms.serving.config import RankerConfig
+from recsys_ms.serving.manifest import trained_manifest
+from recsys_ms.serving.training_data import interactions_of
+
+
+class Ranker:
+    """Orders pre-trained models for a task, by what fine-tuning them reached before.
+
+    Parameters
+    ----------
+    config : RankerConfig, optional
+
+    Examples
+    --------
+    >>> import recsys_ms as rms
+    >>> runs = rms.Interactions.from_triplets(
+    ...     ["a", "a", "b", "b"], ["small", "large", "small", "large"], [0.5, 0.7, 0.6, 0.9]
+    ... )
+    >>> ranker = rms.Ranker(rms.RankerConfig(ranker="popularity")).fit(runs)
+    >>> ranker.recommend("a new task")["model_id"].tolist()
+    ['large', 'small']
+    """
+
+    def __init__(self, config: RankerConfig | None = None) -> None:
+        self.config = config or RankerConfig()
+        self._base: BaseRanker | None = None
+        self.manifest: JsonDict = {}
+
+    def fit(
+        self,
+        history: HistoryLike,
+        catalog: Catalog | None = None,
+        *,
+        progress: Progress = NO_PROGRESS,
+    ) -> Self:
+        """Train; a second call forgets the first.
+
+        Parameters
+        ----------
+        history : History, Interactions, DataFrame, Series, mapping or iterable of triplets
+            Where the outcomes come from (:func:`recsys_ms.history.forms.as_runs`). The version of a
+            :class:`History` is recorded.
+        catalog : Catalog, optional
+            Cards of models and tasks, including models that have no run yet.
+        progress : Progress
+            Told about the inner back-test.
+
+        Raises
+        ------
+        UsageError
+            Something that is no history.
+        DataError
+            No finished run, or two metrics for a task and no choice between them.
+        """
+        self._catalog = catalog if catalog is not None else Catalog.empty()
+        interactions = interactions_of(history, self.config, self._catalog)
+        make = self._maker(progress)
+        rng = named_stream(self.config.seed, "fit")
+        base = make().fit(interactions, self._catalog, rng=rng)
+        self._calibration = calibrate(
+            base,
+            self.config.make,
+            interactions,
+            self._catalog,
+            coverage=self.config.coverage,
+            seed=self.config.seed,
+            progress=progress,
+        )
+        self._known = KnownOutcomes.of(interactions)
+        self._base = base
+        version = history.version if is_run_table(history) else None
+        self.manifest = trained_manifest(self.config, interactions, base, history_version=version)
+        return self
+
+    @property
+    def task_ids(self) -> tuple[str, ...]:
+        """Tasks with known outcomes, sorted."""
+        known = self._require_known()
+        return tuple(sorted({*known.interactions.task_ids, *known.added}))
+
+    @property
+    def model_ids(self) -> tuple[str, ...]:
+        """Models that can be recommended: with runs, or with a card; sorted."""
+        known = self._require_known()
+        return tuple(sorted({*known.interactions.model_ids, *self._catalog.models.index}))
+
+    @property
+    def proxy(self) -> str | None:
+        """What made the vectors of the known tasks; ``None`` where none has any."""
+        known = self._catalog.tasks.reindex(list(self.task_ids))
+        sources = known["embedding_source"].dropna()
+        return None if sources.empty else str(sources.mode().iloc[0])
+
+    def recommend(
+        self,
+        task: str,
+        *,
+        observed: Outcomes = None,
+        card: CardLike = None,
+        metric: str | None = None,
+        top: int | None = 10,
+        models: Iterable[str] | None = None,
+        constraints: Constraints | None = None,
+        reasons: bool = True,
+    ) -> pd.DataFrame:
+        """Which models to fine-tune on a task, best first.
+
+        Parameters
+        ----------
+        task : str
+            A task of the history, or the name of a new one.
+        observed : mapping or Series of model id to float, optional
+            Values already reached on the task, in the metric's own unit; these models are left out
+            of the answer.
+        card : TaskCard or mapping of its fields, optional
+            Description of a new task.
+        metric : str, optional
+            Metric of ``observed`` and of the predictions; needed only where the history has several
+            and the task is new.
+        top : int or None
+            Number of rows, ``None`` for all.
+        models : iterable of str, optional
+            Rank these only.
+        constraints : Constraints, optional
+            Upper bounds and licences a model must meet.
+        reasons : bool
+            Whether to say why, which takes most of the time of an answer.
+
+        Returns
+        -------
+        DataFrame
+            One row a model, in the order to try: ``rank``, ``model_id``, ``predicted`` (the task's
+            metric and unit), ``low``, ``high`` (interval of the stated coverage; all three are cut
+            to what the metric can be, such as 0 to 1 for an accuracy), ``observed``
+            (what the history holds for this pair, NaN if none), ``transfer_score``, ``meta_score``
+            (standardised, higher is better, NaN if the ranker has no such part), ``n_tasks`` (tasks
+            the model was run on), ``n_parameters``, ``gmacs``, ``cost_gpu_seconds`` (mean of past
+            runs), ``reasons`` (tuple of str; no such column where they are not asked for).
+
+        Raises
+        ------
+        UsageError
+            An argument that cannot be meant.
+        UnknownIdError
+            An id in ``models`` or ``observed`` that has neither runs nor a card.
+        DataError
+            No model meets the constraints, an observed value is not finite, or the history has no
+            task in the metric.
+        """
+        n_rows = read_count(top, "top", none="all models")
+        asked = self._asked(
+            task,
+            observed=observed,
+            card=card,
+            metric=metric,
+            models=models,
+            constraints=constraints,
+        )
+        return self._answer(asked, n_rows, reasons=reasons)
+
+    def recommend_many(
+        self,
+        tasks: Iterable[str | TaskCard],
+        *,
+        observed: Mapping[str, Outcomes] | None = None,
+        metric: str | None = None,
+        top: int | None = 10,
+        models: Iterable[str] | None = None,
+        constraints: Constraints | None = None,
+        reasons: bool = True,
+    ) -> pd.DataFrame:
+        """Which models to fine-tune on each of several tasks: what :meth:`recommend` says of each.
+
+        Parameters
+        ----------
+        tasks : iterable of str or TaskCard
+            Tasks of the history, names of new ones, or their cards; each once.
+        observed : mapping of task id to outcomes, optional
+            What was reached on some of the tasks, each as for :meth:`recommend`.
+        metric, top, models, constraints, reasons
+            As for :meth:`recommend`, and the same for all tasks.
+
+        Returns
+        -------
+        DataFrame
+            ``task_id``, then the columns of :meth:`recommend`: the rows of each task, in the order
+            of ``tasks``. ``attrs["nearest_tasks"]`` has those of each task, by its id.
+
+        Raises
+        ------
+        UsageError
+            No task, one task twice, something that is none, or outcomes of a task that is not
+            asked about; and what :meth:`recommend` raises.
+        """
+        cards = read_tasks(tasks)
+        reached = read_reached(observed, cards)
+        chosen = read_models(models)
+        answers = {
+            task: self.recommend(
+                task,
+                observed=reached.get(task),
+                card=card,
+                metric=metric,
+                top=top,
+                models=chosen,
+                constraints=constraints,
+                reasons=reasons,
+            )
+            for task, card in cards.items()
+        }
+        near = {task: answer.attrs.pop("nearest_tasks") for task, answer in answers.items()}
+        table = pd.concat(answers, names=["task_id"]).reset_index("task_id").reset_index(drop=True)
+        table.attrs["nearest_tasks"] = near
+        return table
+
+    def suggest(
+        self,
+        task: str,
+        *,
+        budget: int | None = None,
+        cost: float | None = None,
+        observed: Outcomes = None,
+        card: CardLike = None,
+        metric: str | None = None,
+        models: Iterable[str] | None = None,
+        constraints: Constraints | None = None,
+    ) -> pd.DataFrame:
+        """Which models to fine-tune next, so that the best is found soonest.
+
+        The first has the largest expected improvement on the best outcome so far, each further one
+        adds most to it (:mod:`recsys_ms.planning.suggestion`). Ask again after each run: its
+        outcome changes what is worth trying.
+
+        Parameters
+        ----------
+        task, observed, card, metric, models, constraints
+            As for :meth:`recommend`. Models with a run on the task are left out.
+        budget : int, optional
+            Runs that can be made; 5 where neither bound is given.
+        cost : float, optional
+            GPU seconds that can be spent, by what past runs of a model took: of two plans that fit,
+            by gain and by gain per second, the one that is expected to reach more.
+
+        Returns
+        -------
+        DataFrame
+            The columns of :meth:`recommend` for the suggested models, in the order to run them, and
+            ``gain`` (expected improvement in the task's metric on the best so far; before the first
+            run, on the mean of the models), ``p_best`` (probability that it is the best of
+            all) and ``expected_cost`` (GPU seconds).
+
+        Raises
+        ------
+        DataError
+            Every model was run already, no run fits into the cost, or no past run says its cost;
+            and what :meth:`recommend` raises.
+        """
+        bounds = Budget(n_runs=5 if budget is None and cost is None else budget, cost=cost)
+        asked = self._asked(
+            task,
+            observed=observed,
+            card=card,
+            metric=metric,
+            models=models,
+            constraints=constraints,
+        )
+        runs = choose_runs(
+            self._require_base(),
+            self._known,
+            asked.query,
+            asked.candidates(self._catalog),
+            bounds,
+        )
+        chosen = runs["model_id"].tolist()
+        answer = self._answer(replace(asked, models=tuple(chosen)), None, reasons=True)
+        table = answer.merge(runs, on="model_id").set_index("model_id").loc[chosen].reset_index()
+        table["rank"] = range(1, len(table) + 1)
+        return table[["rank", "model_id", *table.columns.drop(["rank", "model_id"])]]
+
+    def explain(
+        self,
+        task: str,
+        model_id: str,
+        *,
+        observed: Outcomes = None,
+        card: CardLike = None,
+        metric: str | None = None,
+    ) -> pd.DataFrame:
+        """What the prediction for one model is made of, exactly.
+
+        Parameters are those of :meth:`recommend`, errors too.
+
+        Returns
+        -------
+        DataFrame
+            One row a source: ``part`` of the ranker, ``kind`` (``base``, ``feature``, ``task``,
+            ``run``, ``factor``, ``observed``, ``part``; see
+            :mod:`recsys_ms.rankers.contributions`), ``name``, ``task_id``, ``model_id`` and
+            ``run_id`` of what is a task or a run, and ``amount`` in standard deviations over the
+            task's models. ``attrs["center"] + attrs["scale"] * amount.sum()`` is the predicted
+            value in ``attrs["metric"]``, before it is cut to what that metric can be; where lower
+            is better the scale is negative. Where ``attrs["link"]`` is ``"log"`` (a loss, an RMSE)
+            it is the logarithm of that value.
+        """
+        model_id = read_text(model_id, "model_id")
+        asked = self._asked(task, observed=observed, card=card, metric=metric, models=[model_id])
+        return explanation(asked, model_id, base=self._require_base(), known=self._known)
+
+    def predict(self, query: TaskQuery, model_ids: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+        """Standardised value and sort key of models on one task, each of shape (n_models,)."""
+        prediction = self._require_base().predict(query, model_ids)
+        return prediction.value, prediction.order
+
+    def add_models(self, cards: Iterable[ModelCard]) -> None:
+        """Make models recommendable by their cards, without a refit."""
+        self._replace_catalog(self._catalog.with_models(cards))
+
+    def add_scores(self, scores: ScoreTable) -> None:
+        """Use transferability scores, those of new tasks too, without a refit."""
+        self._replace_catalog(self._catalog.with_scores(scores))
+
+    def add_task(
+        self,
+        task_id: str,
+        *,
+        observed: Outcomes = None,
+        card: CardLike = None,
+    ) -> None:
+        """Remember a new task, its card and its outcomes (higher is better), without a refit.
+
+        Raises
+        ------
+        UsageError
+            Neither outcomes nor a card, a card of another task, or something else in their place.
+        DataError
+            An outcome that is no finite number, or a field that a card cannot hold.
+        """
+        known = self._require_known()
+        task_id = read_text(task_id, "task_id")
+        outcomes, own = read_outcomes(observed, task_id), read_card(card, task_id)
+        if not outcomes and own is None:
+            raise UsageError(f"add_task({task_id!r}): give observed outcomes, a card, or both")
+        if own is not None:
+            if own.task_id != task_id:
+                raise UsageError(f"add_task({task_id!r}): the card is of task {own.task_id!r}")
+            self._replace_catalog(self._catalog.with_tasks([own]))
+        if outcomes:
+            self._known = known.with_task(task_id, outcomes)
+
+    def save(self, folder: str | Path, *, manifest: Mapping[str, object] | None = None) -> None:
+        """Write the ranker to a new folder (layout: :mod:`recsys_ms.serving.artifact`).
+
+        Parameters
+        ----------
+        folder : str or Path
+            Must not exist.
+        manifest : mapping, optional
+            Recorded beside what the ranker knows of itself, for example its back-test.
+        """
+        base = self._require_base()
+        models, tasks = self._catalog.to_jsonl()
+        state = State(
+            texts={
+                "catalog_models": models,
+                "catalog_tasks": tasks,
+                "catalog_scores": self._catalog.scores.to_json(),
+            },
+            children={
+                "base": base.state(),
+                "known": self._require_known().state(),
+                "calibration": self._calibration.state(),
+            },
+        )
+        save_artifact(state, Path(folder), manifest={**self.manifest, **(manifest or {})})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a saved ranker; its answers equal the saved one's bit for bit.
+
+        Raises
+        ------
+        ArtifactError
+            Missing, altered, truncated or newer than this version reads.
+        """
+        state, manifest = load_artifact(Path(folder))
+        try:
+            ranker = cls(RankerConfig.from_mapping(manifest["config"]))
+            catalog = Catalog.from_jsonl(
+                state.texts["catalog_models"], state.texts["catalog_tasks"]
+            ).with_scores(ScoreTable.from_json(state.texts.get("catalog_scores", "")))
+            base = ranker_class(ranker.config.ranker).from_state(state.children["base"], catalog)
+            ranker._known = KnownOutcomes.from_state(state.children["known"])
+            ranker._calibration = IntervalCalibration.from_state(state.children["calibration"])
+        except (KeyError, TypeError, UsageError, DataError) as error:
+            raise ArtifactError(
+                f"{folder}: the files are whole and do not make a ranker ({error}); train again"
+            ) from error
+        ranker._catalog = catalog
+        ranker._base = base
+        ranker.manifest = manifest
+        return ranker
+
+    def _asked(self, task: str, **told: Any) -> Asked:
+        return read_question(self._require_base(), self._known, self.model_ids, task, **told)
+
+    def _answer(self, asked: Asked, top: int | None, *, reasons: bool) -> pd.DataFrame:
+        return answer_table(
+            asked,
+            base=self._require_base(),
+            known=self._known,
+            calibration=self._calibration,
+            catalog=self._catalog,
+            top=top,
+            reasons=reasons,
+        )
+
+    def _maker(self, progress: Progress) -> Callable[[], BaseRanker]:
+        def make() -> BaseRanker:
+            ranker = self.config.make()
+            ranker.progress = progress
+            return ranker
+
+        return make
+
+    def _replace_catalog(self, catalog: Catalog) -> None:
+        base = self._require_base()
+        self._catalog = catalog
+        base.use_catalog(catalog)
+
+    def _require_base(self) -> BaseRanker:
+        if self._base is None:
+            raise NotFittedError("Ranker is not fitted; call fit() or Ranker.load() first")
+        return self._base
+
+    def _require_known(self) -> KnownOutcomes:
+        self._require_base()
+        return self._known

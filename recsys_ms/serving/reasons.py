@@ -1,0 +1,210 @@
+"""Why a model is recommended: what the ranker's parts are made of, told in a few words."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from recsys_ms.catalog.cards import ModelCard
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core.types import FloatArray
+from recsys_ms.planning.training_outcomes import KnownOutcomes
+from recsys_ms.rankers.auto import OBSERVED_PART
+from recsys_ms.rankers.base import BaseRanker, TaskView
+from recsys_ms.rankers.contributions import POPULARITY, Contributions, Source
+
+_PART_NAMES: Final = {
+    "popularity": "popularity over past tasks",
+    "cards": "popularity over past tasks",
+    "nmf": "transfer space (nmf)",
+    "als": "transfer space (als)",
+    "lr": "features (lr)",
+    "fm": "features (fm)",
+    "gbdt": "features (gbdt)",
+    "gp": "Gaussian process (gp)",
+    "fennec": "transfer and meta score",
+    "transfer": "tasks and models that look alike",
+    "shape of outcomes": "how outcomes spread on past tasks",
+}
+#: Known tasks that the place of a cold task is told by.
+_N_NEAREST: Final = 3
+#: Contributions below this many standard deviations are left out of the reasons.
+_MIN_CONTRIBUTION: Final = 0.005
+#: Sources that are told of a part, and tasks whose runs are.
+_N_SOURCES: Final = 3
+_N_RUN_TASKS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class NearTask:
+    """A known task that a cold task was placed by.
+
+    Attributes
+    ----------
+    task_id : str
+    similarity : float
+        Cosine of what both tasks' views say, in [-1, 1].
+    weight : float
+        Share of the known task in the cold task's place.
+    """
+
+    task_id: str
+    similarity: float
+    weight: float
+
+
+def nearest_tasks(base: BaseRanker, view: TaskView) -> list[NearTask]:
+    """The known tasks that weigh most in the place of a cold task, heaviest first."""
+    placed = base.place(view)
+    if placed is None or not placed.similarity:
+        return []
+    heaviest = sorted(placed.weights, key=lambda task: -placed.weights[task])[:_N_NEAREST]
+    return [
+        NearTask(task, placed.similarity[task], placed.weights[task])
+        for task in heaviest
+        if placed.weights[task] > 0.0
+    ]
+
+
+def reasons_of(
+    base: BaseRanker,
+    view: TaskView,
+    models: Sequence[str],
+    *,
+    known: KnownOutcomes,
+    catalog: Catalog,
+    near: Sequence[NearTask],
+) -> list[tuple[str, ...]]:
+    """Exact contributions to each model's predicted value, then the runs and traits behind them."""
+    parts = [_Told(each, known) for each in base.explain(view, models)]
+    counts = known.n_tasks_by_model
+    return [
+        (
+            *_contributions(row, model, parts, view, is_cold=not counts.get(model, 0)),
+            *_background(model, counts.get(model, 0), known, catalog, near),
+        )
+        for row, model in enumerate(models)
+    ]
+
+
+def explanation_table(
+    base: BaseRanker, view: TaskView, model: str, known: KnownOutcomes
+) -> pd.DataFrame:
+    """The table that :meth:`recsys_ms.Ranker.explain` documents, without its ``attrs``."""
+    rows = [
+        (each.part, source.kind, source.name, source.task_id, source.model_id,
+         _run_id(source, known), float(amount))
+        for each in base.explain(view, [model])
+        for source, amount in zip(each.sources, each.amounts[0], strict=True)
+        if amount != 0.0
+    ]  # fmt: skip
+    names = ["part", "kind", "name", "task_id", "model_id", "run_id", "amount"]
+    table = pd.DataFrame(rows, columns=names).astype(dict.fromkeys(names[:-1], "string"))
+    order = np.lexsort((-table["amount"].abs(), -_part_sizes(table)))
+    return table.iloc[order].reset_index(drop=True)
+
+
+def _part_sizes(table: pd.DataFrame) -> FloatArray:
+    """Size of the whole contribution of each row's part."""
+    sums = table.groupby("part")["amount"].transform("sum")
+    sizes: FloatArray = sums.abs().to_numpy(dtype=np.float64)
+    return sizes
+
+
+def _run_id(source: Source, known: KnownOutcomes) -> str | None:
+    if source.kind != "run" or source.task_id is None or source.model_id is None:
+        return None
+    return known.run_id(source.task_id, source.model_id)
+
+
+class _Told:
+    """A part, its runs summed by task; says which of its sources matter most for a model."""
+
+    def __init__(self, found: Contributions, known: KnownOutcomes) -> None:
+        self.part = found.part
+        self.total = found.total
+        self._found, self._known = found, known
+        is_run = np.array([source.kind == "run" for source in found.sources], dtype=bool)
+        self._runs, self._single = np.flatnonzero(is_run), np.flatnonzero(~is_run)
+        of_runs = [found.sources[i].task_id or "" for i in self._runs]
+        self._tasks, self._task_of = np.unique(np.array(of_runs, dtype=str), return_inverse=True)
+
+    def sources(self, row: int, model: str) -> Iterator[str]:
+        """The sources that matter most, with what they add; none where the part says it all."""
+        amounts = self._found.amounts[row]
+        sums = np.bincount(self._task_of, weights=amounts[self._runs], minlength=self._tasks.size)
+        for task in np.argsort(-np.abs(sums), kind="stable")[:_N_RUN_TASKS]:
+            if abs(sums[task]) >= _MIN_CONTRIBUTION:
+                run = self._heaviest(amounts, int(task), model)
+                yield f"runs on {self._tasks[task]} {sums[task]:+.2f} ({run})"
+        told = [
+            int(i)
+            for i in self._single[np.argsort(-np.abs(amounts[self._single]), kind="stable")]
+            if abs(amounts[i]) >= _MIN_CONTRIBUTION
+        ]
+        sources = [self._found.sources[i] for i in told]
+        if self._runs.size == 0 and sources == [POPULARITY]:
+            # The part's own name says so.
+            return
+        for i, source in list(zip(told, sources, strict=True))[:_N_SOURCES]:
+            if source.kind not in ("base", "part"):
+                yield f"{source.name} {amounts[i]:+.2f}"
+
+    def _heaviest(self, amounts: FloatArray, task: int, model: str) -> str:
+        """The run of a task that adds most in the direction of all its runs."""
+        runs = self._runs[self._task_of == task]
+        sign = np.sign(amounts[runs].sum())
+        source = self._found.sources[runs[int(np.argmax(sign * amounts[runs]))]]
+        run_id = _run_id(source, self._known)
+        if source.model_id == model:
+            return f"its run {run_id}" if run_id else "its own run"
+        return f"{source.model_id}, run {run_id}" if run_id else f"{source.model_id}"
+
+
+def _contributions(
+    row: int, model: str, parts: Sequence[_Told], view: TaskView, *, is_cold: bool
+) -> Iterator[str]:
+    for part in sorted(parts, key=lambda part: -abs(part.total[row])):
+        amount = part.total[row]
+        if abs(amount) < _MIN_CONTRIBUTION:
+            continue
+        label = _PART_NAMES.get(part.part, part.part)
+        if part.part == OBSERVED_PART:
+            label = f"{len(view.observed_ids)} observed runs of this task"
+        elif part.part == "cards" and is_cold:
+            label = "the card of a model without runs (cards)"
+        inside = ", ".join(part.sources(row, model))
+        yield f"{amount:+.2f} sd from {label}{f': {inside}' if inside else ''}"
+
+
+def _background(
+    model: str, n_tasks: int, known: KnownOutcomes, catalog: Catalog, near: Sequence[NearTask]
+) -> Iterator[str]:
+    for task in near:
+        place = known.rank_on(model, task.task_id)
+        liked = "not run there" if place is None else f"rank {place[0]} of {place[1]} there"
+        run_id = known.run_id(task.task_id, model)
+        run = "" if run_id is None else f", run {run_id}"
+        yield f"like {task.task_id} (similarity {task.similarity:.2f}): {liked}{run}"
+    if n_tasks:
+        told = [f"rank {rank} of {n} on {task}" for task, rank, n in known.best_tasks(model)]
+        yield f"run on {n_tasks} past tasks: {', '.join(told)}"
+    traits = _traits(catalog.find_model_card(model))
+    if not n_tasks:
+        yield f"no run yet, judged by its card{f' ({traits})' if traits else ''}"
+    elif traits:
+        yield traits
+
+
+def _traits(card: ModelCard | None) -> str:
+    """What the card says of family, pre-training and size."""
+    if card is None:
+        return ""
+    said = [] if card.family is None else [card.family]
+    if card.pretrained_domain is not None:
+        said.append(f"pre-trained on {card.pretrained_domain}")
+    if card.n_parameters is not None:
+        said.append(f"{card.n_parameters / 1e6:.3g} M parameters")
+    return ", ".join(said)

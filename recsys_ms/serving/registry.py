@@ -1,0 +1,292 @@
+"""Published rankers on disk: immutable versions, one pointer, swapped by rename.
+
+Layout::
+
+    .lock              held by whoever writes
+    current            symbolic link to versions/NNNNNN; a reader follows it once
+    versions/NNNNNN/   artifacts (see :mod:`recsys_ms.serving.artifact`), never changed
+    staging/DIGEST/    a finished candidate on which nothing has been decided yet
+    publishing         name of the version that a job is about to point to
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from recsys_ms.core.errors import ArtifactError, DataError, StorageError
+from recsys_ms.core.files import fsync_directory, write_atomic
+from recsys_ms.core.lock import FileLock
+from recsys_ms.core.types import JsonDict
+from recsys_ms.serving.artifact import load_artifact, read_manifest
+
+if TYPE_CHECKING:
+    from recsys_ms.serving.ranker import Ranker
+
+_CURRENT: Final = "current"
+_VERSIONS: Final = "versions"
+_STAGING: Final = "staging"
+_PUBLISHING: Final = "publishing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One published ranker.
+
+    Attributes
+    ----------
+    number : int
+        Counts up from 1.
+    folder : Path
+        The artifact.
+    manifest : dict
+        Its manifest.
+    is_current : bool
+        Whether readers are served this one.
+    """
+
+    number: int
+    folder: Path
+    manifest: JsonDict
+    is_current: bool
+
+
+class Registry:
+    """A folder of published rankers; open one with :meth:`open`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def open(cls, path: str | Path, *, create: bool = False) -> Self:
+        """Open the registry at ``path``.
+
+        Raises
+        ------
+        DataError
+            There is none and ``create`` is false.
+        StorageError
+            The folder cannot be made.
+        """
+        root = Path(path)
+        if create:
+            try:
+                for name in (_VERSIONS, _STAGING):
+                    (root / name).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StorageError(
+                    f"{root}: the registry folder cannot be made ({error.strerror}); "
+                    "choose a writable folder with --registry"
+                ) from error
+        elif not (root / _VERSIONS).is_dir():
+            raise DataError(
+                f"{root}: no registry of rankers here; train one with "
+                f"'recsys-ms nightly --registry {root}', or point --registry to another folder"
+            )
+        return cls(root)
+
+    def lock(self, *, timeout_seconds: float = 0.0) -> FileLock:
+        """Lock that a writer holds; readers need none."""
+        return FileLock(self.root / ".lock", timeout_seconds=timeout_seconds)
+
+    def current_folder(self) -> Path | None:
+        """Folder of the published ranker, ``None`` before the first."""
+        link = self.root / _CURRENT
+        return link.resolve() if link.is_symlink() and link.exists() else None
+
+    def require_current(self) -> Path:
+        """Folder of the published ranker.
+
+        Raises
+        ------
+        DataError
+            Nothing has been published yet.
+        """
+        folder = self.current_folder()
+        if folder is None:
+            raise DataError(
+                f"{self.root}: nothing has been published yet; run "
+                f"'recsys-ms nightly --registry {self.root}'"
+            )
+        return folder
+
+    def load_current(self) -> "Ranker":
+        """Load the published ranker.
+
+        A version can be replaced and pruned while it is read; then the new one is loaded.
+
+        Raises
+        ------
+        DataError
+            Nothing has been published yet.
+        ArtifactError
+            The published artifact is damaged.
+        """
+        # Rolling back and counting versions need no learner.
+        from recsys_ms.serving.ranker import Ranker
+
+        while True:
+            folder = self.require_current()
+            try:
+                return Ranker.load(folder)
+            except (ArtifactError, OSError):
+                if self.current_folder() == folder:
+                    raise
+
+    def versions(self) -> list[Version]:
+        """Published versions, oldest first; folders without a readable manifest are left out."""
+        current = self.current_folder()
+        found = []
+        for number, folder in self._numbered():
+            try:
+                manifest = read_manifest(folder)
+            except ArtifactError:
+                continue
+            found.append(
+                Version(
+                    number=number,
+                    folder=folder,
+                    manifest=manifest,
+                    is_current=folder.resolve() == current,
+                )
+            )
+        return found
+
+    @staticmethod
+    def is_intact(folder: Path) -> bool:
+        """Whether every file of an artifact is there and has its digest."""
+        try:
+            load_artifact(folder)
+        except (ArtifactError, OSError):
+            return False
+        return True
+
+    def staging_folder(self, digest: str) -> Path:
+        """Where the candidate of ``digest`` is prepared."""
+        return self.root / _STAGING / digest
+
+    def publish(self, staged: Path) -> Version:
+        """Make a staged artifact the current one; call with the lock held.
+
+        The intent is noted, the folder is renamed into ``versions``, and the pointer is swapped,
+        each atomic: killed in between, :meth:`find` still knows the artifact, :attr:`unfinished`
+        says so, and :meth:`point_to` ends it.
+
+        Raises
+        ------
+        StorageError
+            The registry cannot be written.
+        """
+        manifest = read_manifest(staged)
+        number = max((number for number, _ in self._numbered()), default=0) + 1
+        folder = self.root / _VERSIONS / f"{number:06d}"
+        with self._writing():
+            write_atomic(self.root / _PUBLISHING, folder.name.encode())
+            staged.rename(folder)
+            fsync_directory(folder.parent)
+        self.point_to(folder)
+        return Version(number=number, folder=folder, manifest=manifest, is_current=True)
+
+    def point_to(self, folder: Path) -> None:
+        """Swap the pointer to a version; readers see the old one or the new one."""
+        temporary = self.root / f".{_CURRENT}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+        with self._writing():
+            temporary.symlink_to(Path(_VERSIONS) / folder.name)
+            temporary.replace(self.root / _CURRENT)
+            (self.root / _PUBLISHING).unlink(missing_ok=True)
+            fsync_directory(self.root)
+
+    @property
+    def unfinished(self) -> str | None:
+        """Name of the version that a killed job was about to put into service."""
+        noted = self.root / _PUBLISHING
+        return noted.read_text(encoding="utf-8") if noted.is_file() else None
+
+    def roll_back(self, number: int | None = None) -> Version:
+        """Put an earlier version back into service; call with the lock held.
+
+        It stays there until a job publishes a ranker of newer runs, cards or settings, or one that
+        another version of this package has trained.
+
+        Parameters
+        ----------
+        number : int, optional
+            The version; default: the newest intact one before the current.
+
+        Raises
+        ------
+        DataError
+            There is no such version, or it is damaged.
+        """
+        versions = self.versions()
+        now = next((each.number for each in versions if each.is_current), None)
+        wanted = [
+            each
+            for each in versions
+            if (each.number == number if number is not None else now and each.number < now)
+        ]
+        whole = [each for each in wanted if self.is_intact(each.folder)]
+        if not whole:
+            what = f"version {number}" if number is not None else f"version before {now}"
+            state = "is damaged" if wanted else "is not there"
+            raise DataError(
+                f"{self.root}: the {what} {state}; there are "
+                f"{', '.join(str(each.number) for each in versions) or 'none'}"
+            )
+        self.point_to(whole[-1].folder)
+        return replace(whole[-1], is_current=True)
+
+    def find(self, key: str, value: str) -> Version | None:
+        """The newest version whose manifest has ``value`` under ``key``."""
+        matching = [v for v in self.versions() if v.manifest.get(key) == value]
+        return matching[-1] if matching else None
+
+    def prune(self, keep: int) -> list[int]:
+        """Delete all but the newest ``keep`` versions; the current one always stays.
+
+        Returns
+        -------
+        list of int
+            Numbers of the versions deleted.
+        """
+        current = self.current_folder()
+        deleted = []
+        for number, folder in self._numbered()[:-keep] if keep > 0 else []:
+            if folder.resolve() == current:
+                continue
+            # Renamed first, so that a reader or a killed prune never meets half a version.
+            doomed = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+            with self._writing():
+                folder.rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+            deleted.append(number)
+        return deleted
+
+    def sweep(self, *, keep_staged: str | None = None) -> None:
+        """Remove what killed writers left behind; call with the lock held."""
+        for leftover in self.root.rglob(".*.tmp"):
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+        for staged in (self.root / _STAGING).iterdir():
+            if staged.name != keep_staged:
+                shutil.rmtree(staged, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"{self.root}: the registry cannot be written ({error.strerror or error}); what "
+                "was published stays; check free space and permissions and run again"
+            ) from error
+
+    def _numbered(self) -> list[tuple[int, Path]]:
+        folders = (self.root / _VERSIONS).iterdir()
+        return sorted((int(f.name), f) for f in folders if f.is_dir() and f.name.isdigit())
