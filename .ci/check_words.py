@@ -1,7 +1,7 @@
-"""Find words that the project does not use (``.ci/words.txt``) in the package, the README and the docs.
+"""Find words that the project does not use in the package, the README and the documentation.
 
-``python .ci/check_words.py [FILE ...]`` prints ``file:line: found => advice`` and exits with 1 if it
-found any. Without files it reads all that git tracks.
+``python .ci/check_words.py [FILE ...]`` prints ``file:line: found => advice`` for each and exits
+with 1 if there are any. Without files it reads all that git tracks. The list is ``.ci/words.txt``.
 """
 
 import re
