@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from recsys_ms.architectures import registry, timm_models
+from recsys_ms.architectures import timm_cards, timm_models
 from recsys_ms.architectures.archi2vec import Archi2Vec, Archi2VecConfig
 from recsys_ms.architectures.subtrees import View
 from recsys_ms.architectures.timm_cards import embed_timm, timm_architectures
@@ -204,6 +204,6 @@ def test_from_the_command_line(tmp_path: Path, embedded: Path) -> None:
 def test_in_several_processes(tmp_path: Path, embedded: Path) -> None:
     from recsys_ms.core.executor import ProcessExecutor
 
-    report = registry.embed_timm(tmp_path, NAMES, executor=ProcessExecutor(2))
+    report = timm_cards.embed_timm(tmp_path, NAMES, executor=ProcessExecutor(2))
     assert report.failures == {}
     assert Catalog.read(tmp_path).to_jsonl() == Catalog.read(embedded).to_jsonl()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from evaluation.report_data import HOSTILE_MODEL, HOSTILE_TASK, TASKS, predictions, whole_report
+from report_data import HOSTILE_MODEL, HOSTILE_TASK, TASKS, predictions, whole_report
 
 from recsys_ms.report.write import write_report
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from evaluation.report_data import HOSTILE_TASK, REGRET, predictions, result
+from report_data import HOSTILE_TASK, REGRET, predictions, result
 from scipy.special import ndtri
 
 from recsys_ms.evaluation.result import BacktestResult

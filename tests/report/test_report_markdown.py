@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pandas as pd
-from evaluation.report_data import HOSTILE_MODEL, missing, whole_report
+from report_data import HOSTILE_MODEL, missing, whole_report
 
 from recsys_ms.report.markdown import render_markdown
 from recsys_ms.report.report_data import ReportData

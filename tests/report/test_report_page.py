@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from evaluation.report_data import (
+from report_data import (
     HOSTILE_MODEL,
     HOSTILE_TASK,
     TASKS,
