@@ -91,10 +91,10 @@ def _table(rows: pd.DataFrame, heading: str) -> Iterator[str]:
                 cells = [f"{cell} {shares[n]}" for cell, n in zip(cells, columns, strict=True)]
             first = f" {name} " if ranker == "popularity" else " "
             yield f"|{first}| {label} | {' | '.join(cells)} |"
-    auto = rows[rows["ranker"] == "auto"]
-    covered = auto.groupby(["n_observed", "history"])["coverage"].mean().groupby("n_observed").mean()
+    auto = rows[rows["ranker"] == "auto"].groupby(["n_observed", "history"])
+    covered = auto["coverage"].mean().groupby("n_observed").mean()
     yield f"| 80 % intervals | coverage | {' | '.join(_figure(covered[n]) for n in columns)} |"
-    width = auto.groupby(["n_observed", "history"])["width"].mean().unstack("n_observed")
+    width = auto["width"].mean().unstack("n_observed")
     relative = width.div(width[0], axis=0).median()
     cells = " | ".join(f"{relative[n]:.2f}".removeprefix("0") for n in columns)
     yield f"| | width, share of the cold one (median history) | {cells} |"
