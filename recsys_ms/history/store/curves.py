@@ -1,8 +1,8 @@
 """Curves: the values a run logged on its way, as rows of a second table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import pyarrow as pa
 
@@ -56,6 +56,28 @@ class Series:
     epochs: Sequence[float | None]
     values: Sequence[float]
     percent: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        metric: str,
+        split: str | None,
+        points: Iterable[tuple[int | None, float | None, float]],
+        *,
+        percent: bool = False,
+    ) -> Self:
+        """Series of points ``(step, epoch, value)``."""
+        rows = list(points)
+        return cls(
+            name=name,
+            metric=metric,
+            split=split,
+            steps=[step for step, _, _ in rows],
+            epochs=[epoch for _, epoch, _ in rows],
+            values=[value for _, _, value in rows],
+            percent=percent,
+        )
 
     def __post_init__(self) -> None:
         if not len(self.steps) == len(self.epochs) == len(self.values):

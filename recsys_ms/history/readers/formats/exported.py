@@ -1,13 +1,11 @@
-"""Tables and values that tracking tools export: rows with their raw text, dicts spelt in cells."""
+"""Tables that tracking tools export, CSV or Parquet: rows with the text they are made of."""
 
-import ast
 import csv
 import io
-import json
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,22 +16,12 @@ from recsys_ms.core.errors import DataError, StorageError
 from recsys_ms.history.readers.batch import BadRow
 from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LogFiles
 from recsys_ms.history.readers.sources import open_source
-from recsys_ms.history.readers.templates import scalar
 
 _PARQUET_MAGIC: Final = b"PAR1"
-_MAX_DEPTH: Final = 60
-#: Bare names that the repr of a dict with such floats holds.
-_FLOATS: Final = {
-    "nan": math.nan,
-    "NaN": math.nan,
-    "inf": math.inf,
-    "Infinity": math.inf,
-}
 _BATCH_ROWS: Final = 5_000
-_HEAD_RECORDS: Final = 2
 
-#: What damaged Parquet files were seen to raise, besides the errors of this package.
-_BROKEN: Final = (pa.ArrowException, OSError, ValueError, ArithmeticError)
+#: Errors that damaged Parquet files were seen to raise, besides the errors of this package.
+BROKEN: Final = (pa.ArrowException, OSError, ValueError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +35,7 @@ class TableRow:
     cells : mapping of column to value
         Empty cells are left out.
     raw : str
-        Header and row as CSV, such that they could stand for the file; empty for Parquet.
+        Header and row as CSV, which could replace the file; empty for Parquet.
     names : sequence of str
         All columns of the table.
     """
@@ -64,36 +52,47 @@ def is_parquet(candidate: Candidate) -> bool:
 
 
 def parquet_names(path: Path) -> tuple[str, ...]:
-    """Top-level columns of a Parquet file; none where it cannot be read."""
+    """Top-level columns of a Parquet file; empty if it cannot be read."""
     try:
         return tuple(str(name) for name in pq.read_schema(path).names)
-    except _BROKEN:
+    except BROKEN:
         return ()
 
 
-def head_records(candidate: Candidate) -> list[list[str]]:
-    """The first two records of a CSV file; fewer where it is none, or ends before."""
+def has_columns(
+    candidate: Candidate, fits: Callable[[Sequence[str], Sequence[str]], bool], *words: str
+) -> bool:
+    """Whether a file is a table whose columns, and cells of the first row, fit a format.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        The file.
+    fits : callable of (columns, first row) to bool
+        The first row is empty for Parquet.
+    words : str
+        Texts that the header contains, checked first: most files of a folder are other tables.
+    """
+    if is_parquet(candidate):
+        return fits(parquet_names(candidate.path), ())
     text = candidate.head.decode("utf-8-sig", errors="backslashreplace")
-    if not candidate.first_line or "\x00" in text:
-        return []
+    if "\x00" in text or not all(word in candidate.first_line for word in words):
+        return False
     records: list[list[str]] = []
-    reader = csv.reader(io.StringIO(text, newline=""))
     try:
-        for record in reader:
-            if record:
-                records.append([cell.strip() for cell in record])
-            if len(records) == _HEAD_RECORDS:
-                break
+        for record in islice(filter(None, csv.reader(io.StringIO(text, newline=""))), 2):
+            records.append([cell.strip() for cell in record])
     except csv.Error:
         # A cell longer than the csv module takes: the header before it still tells the format.
-        return records
-    return records
+        pass
+    names, first = [*records, [], []][:2]
+    return bool(records) and fits(names, first)
 
 
 def table_rows(
     place: Path,
     files: LogFiles,
-    renamed: Callable[[Sequence[str], Sequence[str]], Sequence[str] | None],
+    renamed: Callable[[Sequence[str], Sequence[str]], Sequence[str] | None] | None = None,
 ) -> Iterator[TableRow | BadLog]:
     """Read an exported table, CSV or Parquet.
 
@@ -102,9 +101,9 @@ def table_rows(
     place : Path
         The table.
     files : LogFiles
-        Where a corrected text of it may stand.
-    renamed : callable
-        Takes the column names and the cells of the first row as text; gives the names to use where
+        Where a corrected text of it may come from.
+    renamed : callable, optional
+        Takes the column names and the cells of the first row as text; gives the names to use if
         that row is a second header, else ``None``.
 
     Yields
@@ -115,7 +114,7 @@ def table_rows(
     Raises
     ------
     BadLogError
-        The head cannot be read, or the file breaks off.
+        The head cannot be read, or the file is cut off.
     """
     if not files.given(place):
         yield from _rows(place, place, files, renamed)
@@ -130,152 +129,47 @@ def _rows(
     path: Path,
     place: Path,
     files: LogFiles,
-    renamed: Callable[[Sequence[str], Sequence[str]], Sequence[str] | None],
+    renamed: Callable[[Sequence[str], Sequence[str]], Sequence[str] | None] | None,
 ) -> Iterator[TableRow | BadLog]:
-    parquet = _begins_as_parquet(path)
-    names: Sequence[str] = ()
+    parquet = is_parquet(Candidate(path))
     try:
         source = open_source(path, table_format="parquet" if parquet else "csv")
-        names = source.columns
+        names: Sequence[str] = source.columns
+        header = _csv_line(names)
         n_rows = 0
-        header = "" if parquet else _csv_line(names)
         for batch in source.batches(_BATCH_ROWS) if names else ():
             cells = list(batch.columns.values())
             items: list[int | BadRow] = [*range(len(batch.lines)), *batch.bad]
             items.sort(key=lambda item: batch.lines[item] if isinstance(item, int) else item.line)
             for item in items:
                 if isinstance(item, BadRow):
-                    raw = f"{header}{item.raw}"
+                    raw = header + item.raw
                     yield BadLog(file=place, reason=item.reason, raw=raw, line=item.line)
                     continue
                 row = [column[item] for column in cells]
                 n_rows += 1
-                if n_rows == 1 and not parquet:
+                if n_rows == 1 and renamed is not None and not parquet:
                     second = renamed(names, ["" if cell is None else str(cell) for cell in row])
                     if second is not None:
-                        names = second
-                        header = _csv_line(names)
+                        names, header = second, _csv_line(second)
                         continue
-                raw = "" if parquet else f"{header}{batch.raw(item)}"
+                raw = "" if parquet else header + batch.raw(item)
                 found = {n: c for n, c in zip(names, row, strict=True) if c is not None}
                 yield TableRow(line=batch.lines[item], cells=found, raw=raw, names=names)
-    except (DataError, StorageError, *_BROKEN) as error:
+    except (DataError, StorageError, *BROKEN) as error:
         if isinstance(error, StorageError) and not parquet:
             raise
+        raw = ""
+        if not parquet:
+            try:
+                raw = files.text(place)
+            except BadLogError as unreadable:
+                raw = unreadable.bad.raw
         reason = str(error).replace(str(path), place.name)
-        raw = "" if parquet else _raw_text(place, files)
         raise BadLogError(BadLog(file=place, reason=reason, raw=raw)) from error
-
-
-def _begins_as_parquet(path: Path) -> bool:
-    return Candidate(path).head[:4] == _PARQUET_MAGIC
 
 
 def _csv_line(names: Sequence[str]) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerow(names)
     return out.getvalue()
-
-
-def _raw_text(place: Path, files: LogFiles) -> str:
-    try:
-        return files.text(place)
-    except BadLogError as error:
-        return error.bad.raw
-
-
-def parse_cell(text: str) -> Any:
-    """Dict or list that a cell spells, as JSON or as Python's repr, NaN and infinities included.
-
-    Raises
-    ------
-    ValueError
-        It spells neither, or something that is no data (a call, an attribute).
-    """
-    try:
-        try:
-            found = json.loads(text)
-        except ValueError:
-            found = _literal(ast.parse(text.strip(), mode="eval").body, 0)
-    except (SyntaxError, RecursionError, MemoryError, TypeError) as error:
-        raise ValueError(f"no JSON and no Python literal: {error}") from error
-    return plain(found)
-
-
-def _literal(node: ast.AST, depth: int) -> Any:
-    if depth > _MAX_DEPTH:
-        raise ValueError("nested too deeply")
-    match node:
-        case ast.Constant(value=value):
-            return value
-        case ast.Name(id=name) if name in _FLOATS:
-            return _FLOATS[name]
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
-            number = _literal(operand, depth + 1)
-            if isinstance(number, bool) or not isinstance(number, (int, float)):
-                raise ValueError("a sign before what is no number")
-            return -number if isinstance(sign, ast.USub) else number
-        case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
-            return [_literal(item, depth + 1) for item in items]
-        case ast.Dict(keys=keys, values=values):
-            if None in keys:
-                raise ValueError("** in a dict")
-            pairs = zip(keys, values, strict=True)
-            return {
-                plain(_literal(key, depth + 1), as_key=True): _literal(value, depth + 1)
-                for key, value in pairs
-                if key is not None
-            }
-    raise ValueError(f"{type(node).__name__} is no data")
-
-
-def plain(value: Any, *, as_key: bool = False, depth: int = 0) -> Any:
-    """``value`` as JSON knows it: keys as text, tuples as lists, no half surrogate pairs.
-
-    Raises
-    ------
-    ValueError
-        Nested too deeply.
-    """
-    if depth > _MAX_DEPTH:
-        raise ValueError("nested too deeply")
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    if as_key:
-        return plain(str(value))
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, Mapping):
-        return {
-            plain(key, as_key=True): plain(item, depth=depth + 1) for key, item in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [plain(item, depth=depth + 1) for item in value]
-    return plain(str(value))
-
-
-def settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyperparameters as strict JSON holds them: NaN and infinities become their names."""
-    return {name: _strict(value) for name, value in values.items()}
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {name: _strict(item) for name, item in value.items()}
-    return [_strict(item) for item in value] if isinstance(value, list) else value
-
-
-def typed(cell: Any) -> Any:
-    """Value that a cell of a table of text spells: number, truth value, dict, list, else itself."""
-    if not isinstance(cell, str):
-        return plain(cell)
-    if cell in ("True", "False", "true", "false"):
-        return cell in ("True", "true")
-    if cell[:1] in ("{", "["):
-        try:
-            return parse_cell(cell)
-        except ValueError:
-            return cell
-    return scalar(cell)

@@ -1,19 +1,30 @@
-"""CSV files of metrics, one row an epoch or step, as training loops append them."""
+"""CSV files of metrics, one row an epoch or step, and the run folders that hold them."""
 
 import csv
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import ClassVar, Final
 
-from recsys_ms.history.readers.logged import BadLog
+from recsys_ms.core.types import JsonDict
+from recsys_ms.history.readers.formats.plain_values import read_settings, step_of
+from recsys_ms.history.readers.logged import (
+    BadLog,
+    BadLogError,
+    Candidate,
+    LogFiles,
+    LogFormat,
+    LoggedRun,
+)
 from recsys_ms.history.readers.templates import to_number
 from recsys_ms.history.store.curves import Series
 
-#: What stands for no value: an empty cell, and what Keras writes.
+#: Cells without a value: empty, and what Keras writes.
 _MISSING: Final = ("", "NA")
-_MAX_STEP: Final = 2**53
-Forms: TypeAlias = Callable[[list[str]], list[list[str]]]
+STEP: Final = "step"
+EPOCH: Final = "epoch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +36,7 @@ class MetricRow:
     line : int
         Physical line, from 1.
     cells : dict of str to float
-        Numbers by column; missing values and cells that hold no number are not there.
+        Numbers by column, without missing values and cells of text.
     """
 
     line: int
@@ -34,12 +45,12 @@ class MetricRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricRows:
-    """What a CSV of metrics holds.
+    """Content of a CSV of metrics.
 
     Attributes
     ----------
     columns : tuple of str
-        All columns, in the order they came up.
+        All columns, in the order of their first use.
     rows : tuple of MetricRow
         In the order of the file.
     bad : tuple of BadLog
@@ -51,165 +62,194 @@ class MetricRows:
     bad: tuple[BadLog, ...]
 
 
+class MetricFolder(LogFormat):
+    """Run folders with a CSV of metrics and, beside it, a YAML file of settings."""
+
+    metrics_file: ClassVar[str]
+    settings_file: ClassVar[str]
+    #: Columns that say when, of which the CSV needs at least one.
+    times: ClassVar[tuple[str, ...]]
+
+    def place_of(self, candidate: Candidate) -> Path | None:
+        """The run folder, by the CSV in it."""
+        path = candidate.path
+        if path.name != self.metrics_file:
+            return None
+        beside = path.with_name(self.settings_file).is_file()
+        names, _ = header_cells(candidate.first_line)
+        return path.parent if beside or self.is_header(names) else None
+
+    def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
+        """Yield the run of a folder."""
+        found = read_metrics(place / self.metrics_file, files, self.times, forms=self.forms)
+        bad = list(found.bad)
+        settings = read_settings(place / self.settings_file, files, bad)
+        yield from bad
+        yield self.run(place.resolve(), found, settings)
+
+    @abstractmethod
+    def is_header(self, names: Sequence[str]) -> bool:
+        """Whether these columns alone identify the CSV."""
+
+    @abstractmethod
+    def run(self, folder: Path, found: MetricRows, settings: JsonDict) -> LoggedRun:
+        """The run of a folder, from its metrics and its settings."""
+
+    def forms(self, header: list[str]) -> list[list[str]]:
+        """Other columns that rows under a header may have."""
+        return []
+
+
 def header_cells(line: str, delimiters: str = ",") -> tuple[list[str], str]:
-    """Column names of a first line, and the delimiter that separates them."""
-    for delimiter in delimiters:
-        if delimiter in line:
-            try:
-                cells = next(csv.reader([line], delimiter=delimiter, strict=True), [])
-            except csv.Error:
-                return [], delimiter
-            return [cell.strip() for cell in cells], delimiter
-    return [line.strip()], delimiters[0]
+    """Column names of a first line, and the delimiter between them."""
+    delimiter = next((each for each in delimiters if each in line), delimiters[0])
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        return [], delimiter
+    return [cell.strip() for cell in cells], delimiter
 
 
 def read_metrics(
-    path: Path, text: str, *, delimiter: str = ",", forms: Forms | None = None
+    path: Path,
+    files: LogFiles,
+    times: Sequence[str],
+    *,
+    delimiters: str = ",",
+    forms: Callable[[list[str]], list[list[str]]] = lambda header: [],
 ) -> MetricRows:
-    """Read a CSV of metrics whose header may come again, and may change, after a resume.
+    """Read a CSV of metrics whose header may be repeated, and changed, after a resume.
 
     Parameters
     ----------
     path : Path
-        The file, named in what goes to quarantine.
-    text : str
-        What it holds.
-    delimiter : str
-        Between cells.
+        The file.
+    files : LogFiles
+        Where its text comes from.
+    times : sequence of str
+        Columns of which at least one must be there.
+    delimiters : str
+        Between cells; the first of them that the header has.
     forms : callable of header to headers, optional
-        Other columns that rows under a header may have, where the framework writes a row without
-        looking at the header.
+        Other columns that rows under a header may have, for frameworks that write a row without
+        checking the header.
+
+    Raises
+    ------
+    BadLogError
+        The file cannot be read, or has none of the columns ``times``.
     """
+    text = files.text(path)
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    _, delimiter = header_cells(first, delimiters)
     header: list[str] = []
     headers: list[list[str]] = []
     columns: dict[str, None] = {}
     rows: list[tuple[int, list[str], list[str]]] = []
     bad: list[BadLog] = []
-    # The newline alone ends a row: a metric's name may hold other line separators.
+
+    def refuse(number: int, line: str, names: Sequence[str], reason: str) -> None:
+        lines = [delimiter.join(names), line.rstrip()] if names else [line.rstrip()]
+        raw = "".join(f"{each}\n" for each in lines)
+        bad.append(BadLog(file=path, line=number, reason=reason, raw=raw))
+
+    # Only the newline ends a row: a metric's name may contain other line separators.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             cells = [c.strip() for c in next(csv.reader([line], delimiter=delimiter, strict=True))]
         except csv.Error as error:
-            bad.append(_bad(path, number, line, header, delimiter, f"not CSV: {error}"))
+            refuse(number, line, header, f"not CSV: {error}")
             continue
         if not header or _is_header(cells, header):
             header = _unique(cells)
             headers.append(header)
             columns |= dict.fromkeys(header)
             continue
-        names = _names(len(cells), headers, forms)
+        others = (form for each in reversed(headers) for form in forms(each))
+        known = chain(reversed(headers), others)
+        names = next((each for each in known if len(each) == len(cells)), None)
         if names is None:
-            reason = f"{len(cells)} fields where the header has {len(header)}"
-            bad.append(_bad(path, number, line, header, delimiter, reason))
+            refuse(number, line, header, f"{len(cells)} fields, but the header has {len(header)}")
             continue
         columns |= dict.fromkeys(names)
         rows.append((number, names, cells))
-    return _numbers(path, tuple(columns), rows, bad, delimiter)
-
-
-def _numbers(
-    path: Path,
-    columns: tuple[str, ...],
-    rows: list[tuple[int, list[str], list[str]]],
-    bad: list[BadLog],
-    delimiter: str,
-) -> MetricRows:
+    if not set(times) & set(columns):
+        reason = f"the header has no column {' or '.join(times)}, got {', '.join(columns)[:300]}"
+        raise BadLogError(BadLog(file=path, reason=reason, raw=text, line=1))
     found: list[MetricRow] = []
-    strange: list[tuple[int, int, str]] = []
-    numeric: set[str] = set()
-    for at, (number, names, cells) in enumerate(rows):
+    texts: list[tuple[int, list[str], list[str], str, str]] = []
+    for number, names, cells in rows:
         kept: dict[str, float] = {}
         for name, cell in zip(names, cells, strict=True):
             value = None if cell in _MISSING else to_number(cell)
             if value is not None:
                 kept[name] = value
             elif cell not in _MISSING and not cell.startswith(("[", "(", '"')):
-                strange.append((number, at, name))
-        numeric.update(kept)
+                texts.append((number, names, cells, name, cell))
         found.append(MetricRow(line=number, cells=kept))
-    # A column that holds no number anywhere is text, and no metric that was damaged.
-    for number, at, name in strange:
+    # A column without any number is a column of text; in another one, a text is damage.
+    numeric = {name for row in found for name in row.cells}
+    for number, names, cells, name, cell in texts:
         if name in numeric:
-            _, names, cells = rows[at]
-            cell = cells[names.index(name)]
-            line = delimiter.join(cells)
-            bad.append(
-                _bad(path, number, line, names, delimiter, f"{name}: {cell[:80]!r} is no number")
-            )
-    return MetricRows(
-        columns=columns, rows=tuple(found), bad=tuple(sorted(bad, key=lambda b: b.line or 0))
-    )
+            refuse(number, delimiter.join(cells), names, f"{name}: {cell[:80]!r} is not a number")
+    bad.sort(key=lambda each: each.line or 0)
+    return MetricRows(columns=tuple(columns), rows=tuple(found), bad=tuple(bad))
 
 
 def metric_series(
+    columns: Iterable[str],
     rows: Sequence[MetricRow],
-    name: str,
+    parts: Callable[[str], tuple[str | None, str]],
     *,
-    metric: str,
-    split: str | None,
     step: str | None = None,
-    epoch: str | None = None,
-    percent: bool = False,
-) -> Series:
-    """One column as a series: of two values at one step and epoch the later one counts.
+    percent: Sequence[str] = (),
+) -> tuple[Series, ...]:
+    """Every column with a value as a series; the later of two values at one step and epoch counts.
 
     Parameters
     ----------
+    columns : iterable of str
+        Names of the columns; ``step`` and ``epoch`` are not metrics.
     rows : sequence of MetricRow
         The rows.
-    name, metric, split, percent
-        As :class:`recsys_ms.history.store.curves.Series` has them.
-    step, epoch : str, optional
-        Columns that say when.
+    parts : callable of name to (split, metric)
+        How the framework names metrics.
+    step : str, optional
+        Column of the step.
+    percent : sequence of str
+        Metrics in percent.
     """
-    points: dict[object, tuple[int | None, float | None, float]] = {}
-    for row in rows:
-        if name not in row.cells:
+    found: list[Series] = []
+    for name in columns:
+        if name in (step, EPOCH):
             continue
-        at = _whole(row.cells.get(step)) if step else None
-        when = row.cells.get(epoch) if epoch else None
-        key: object = (at, when) if at is not None or when is not None else row.line
-        # A point that is logged again moves to the end, where the training went on.
-        points.pop(key, None)
-        points[key] = (at, when, row.cells[name])
-    return Series(
-        name=name,
-        metric=metric,
-        split=split,
-        steps=[at for at, _, _ in points.values()],
-        epochs=[when for _, when, _ in points.values()],
-        values=[value for _, _, value in points.values()],
-        percent=percent,
-    )
+        split, metric = parts(name)
+        points: dict[object, tuple[int | None, float | None, float]] = {}
+        for row in rows:
+            if name not in row.cells:
+                continue
+            at = step_of(row.cells.get(step)) if step else None
+            epoch = row.cells.get(EPOCH)
+            key: object = row.line if at is None and epoch is None else (at, epoch)
+            # A point that is logged again moves to the end, where the training continued.
+            points.pop(key, None)
+            points[key] = (at, epoch, row.cells[name])
+        if points:
+            in_percent = metric in percent
+            found.append(Series.of(name, metric, split, points.values(), percent=in_percent))
+    return tuple(found)
 
 
 def largest(rows: Sequence[MetricRow], column: str) -> int | None:
     """Largest whole number of a column, ``None`` where there is none."""
-    found = [_whole(row.cells.get(column)) for row in rows]
+    found = [step_of(row.cells.get(column)) for row in rows]
     return max((value for value in found if value is not None), default=None)
-
-
-def _whole(value: float | None) -> int | None:
-    if value is None or not abs(value) < _MAX_STEP or value != int(value):
-        return None
-    return int(value)
 
 
 def _is_header(cells: list[str], header: list[str]) -> bool:
     return cells[0] == header[0] and not any(to_number(cell) is not None for cell in cells)
-
-
-def _names(n_cells: int, headers: list[list[str]], forms: Forms | None) -> list[str] | None:
-    for header in reversed(headers):
-        if len(header) == n_cells:
-            return header
-    for header in reversed(headers):
-        for form in forms(header) if forms else ():
-            if len(form) == n_cells:
-                return form
-    return None
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -221,11 +261,3 @@ def _unique(names: list[str]) -> list[str]:
             unique, copy = f"{base}#{copy}", copy + 1
         found.append(unique)
     return found
-
-
-def _bad(
-    path: Path, number: int, line: str, header: Sequence[str], delimiter: str, reason: str
-) -> BadLog:
-    top = delimiter.join(header)
-    raw = f"{top}\n{line.rstrip()}\n" if top else f"{line.rstrip()}\n"
-    return BadLog(file=path, line=number, reason=reason, raw=raw)

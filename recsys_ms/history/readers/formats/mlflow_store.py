@@ -1,30 +1,37 @@
-"""MLflow's client over a store that is only read."""
+"""Read-only access to an MLflow tracking store through MLflow's own client."""
 
 import importlib
 import math
 import os
 import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.optional import require
-from recsys_ms.history.readers.formats.mlflow_runs import MetricPoint
 from recsys_ms.history.readers.logged import BadLog
 
 _PURPOSE: Final = "read an MLflow tracking store"
-#: Recent versions refuse folders, which are in maintenance, unless they are asked not to.
+#: Recent versions refuse folder stores, which are deprecated, unless this variable is set.
 _ALLOW_FOLDERS: Final = "MLFLOW_ALLOW_FILE_STORE"
-#: A page is sorted by the store each time; a folder is even read whole for each.
+#: Runs a page, by whether the store is a folder: of those the client reads all runs for each page.
 _PAGE: Final = {True: 50_000, False: 2_000}
 _RUNS_PER_QUERY: Final = 400
 _POINTS_PER_QUERY: Final = 1_000_000
 _META: Final = "meta.yaml"
 _NO_RUNS: Final = ("models", "traces", "datasets", "evaluation_datasets", "tags", "assessments")
+
+
+class MetricPoint(NamedTuple):
+    """One logged value: optimizer step, milliseconds since 1970, value."""
+
+    step: int
+    timestamp: int
+    value: float
 
 
 class StoreProblem(DataError):
@@ -72,37 +79,25 @@ class TrackingStore:
             raise StoreProblem(_told(error)) from error
 
     def _experiments(self) -> Iterator[Any]:
-        token: str | None = None
-        while True:
-            page = self._client.search_experiments(
-                view_type=self._all, max_results=1_000, page_token=token
-            )
+        for page in _all_pages(self._client.search_experiments, view_type=self._all):
             yield from page
-            token = page.token
-            if not token:
-                return
 
     def _pages_of(self, experiments: Sequence[str]) -> Iterator[list[Any]]:
-        token: str | None = None
-        while experiments:
-            try:
-                page = self._client.search_runs(
-                    list(experiments),
-                    run_view_type=self._all,
-                    max_results=_PAGE[self._folder is not None],
-                    order_by=["attributes.run_id"],
-                    page_token=token,
-                )
-            except self._failures:
-                if self._folder is None:
-                    raise
-                # One damaged run stops a whole page of a folder: its runs are read one by one.
-                yield list(self._one_by_one(experiments))
-                return
-            yield list(page)
-            token = page.token
-            if not token:
-                return
+        if not experiments:
+            return
+        try:
+            yield from _all_pages(
+                self._client.search_runs,
+                list(experiments),
+                run_view_type=self._all,
+                max_results=_PAGE[self._folder is not None],
+                order_by=["attributes.run_id"],
+            )
+        except self._failures:
+            if self._folder is None:
+                raise
+            # One damaged run stops a whole page of a folder: its runs are read one by one.
+            yield list(self._one_by_one(experiments))
 
     def _one_by_one(self, experiments: Sequence[str]) -> Iterator[Any]:
         for folder in self._run_folders():
@@ -112,26 +107,20 @@ class TrackingStore:
                 except self._failures as error:
                     self._note(folder, error)
 
-    def _run_folders(self) -> Iterator[Path]:
-        if self._folder is None:
-            return
-        for root in (self._folder, self._folder / ".trash"):
-            for experiment in sorted(root.iterdir()) if root.is_dir() else ():
-                if experiment.is_dir() and not experiment.name.startswith("."):
-                    yield from (
-                        path
-                        for path in sorted(experiment.iterdir())
-                        if path.is_dir() and path.name not in _NO_RUNS
-                    )
+    def _run_folders(self) -> list[Path]:
+        """Folders of all runs of a folder store, of deleted experiments too."""
+        roots = (self._folder, self._folder / ".trash") if self._folder else ()
+        found = [path for root in roots for path in sorted(root.glob("[!.]*/*")) if path.is_dir()]
+        return [path for path in found if path.name not in _NO_RUNS]
 
     def with_histories(
         self, runs: Sequence[Any]
     ) -> Iterator[tuple[Any, dict[str, list[MetricPoint]]]]:
         """Yield each run with all values of its metrics, by key.
 
-        A database is asked for many runs at once, through MLflow's own session and model, since
-        100,000 runs would need as many calls of ``get_metric_history`` for each metric. At most
-        a million values are held, unless one run has more.
+        A database is queried for many runs at once, through MLflow's own session and model, since
+        ``get_metric_history`` takes one call for each run and metric. At most a million values are
+        held, unless one run has more.
         """
         model = None if self._folder else self._metric_model()
         if model is None:
@@ -223,64 +212,62 @@ class TrackingStore:
         self._bad.append(_bad(path / _META if path.is_dir() else path, _told(error)))
 
 
+def _all_pages(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[list[Any]]:
+    """Yield the pages of a search of MLflow's client."""
+    token: str | None = None
+    while True:
+        page = search(*arguments, page_token=token, **options)
+        yield list(page)
+        token = page.token
+        if not token:
+            return
+
+
 @contextmanager
-def sqlite_store(path: Path) -> Iterator[TrackingStore]:
-    """Open a database read-only: no migration, no new table, no lock that stops a writer.
+def open_store(place: Path) -> Iterator[TrackingStore]:
+    """Open a database or a folder of experiments, read-only.
+
+    Of a database there is no migration, no new table, and no lock that stops a writer.
 
     Raises
     ------
     MissingExtraError
         MLflow is not installed.
     StoreProblem
-        The database is damaged, or of another version of MLflow.
-    """
-    # MLflow keeps connections by address: one of its own for a file that may be replaced. With the
-    # driver named, it makes no folder after the address in the working directory.
-    place = quote(str(path.resolve()))
-    address = f"sqlite+pysqlite:///file:{place}?mode=ro&uri=true&n={secrets.token_hex(4)}"
-    failures = _failures()
-    try:
-        client = require("mlflow", extra="mlflow", purpose=_PURPOSE).MlflowClient(address)
-        store = client._tracking_client.store
-    except failures as error:
-        raise StoreProblem(_told(error)) from error
-    try:
-        yield TrackingStore(client, None, failures)
-    finally:
-        store.engine.dispose()
-
-
-@contextmanager
-def folder_store(folder: Path) -> Iterator[TrackingStore]:
-    """Open a folder of experiments.
-
-    Raises
-    ------
-    MissingExtraError
-        MLflow is not installed.
-    StoreProblem
-        The folder cannot be read.
+        The store is damaged, or of another version of MLflow.
     """
     mlflow = require("mlflow", extra="mlflow", purpose=_PURPOSE)
-    before = os.environ.get(_ALLOW_FOLDERS)
-    os.environ[_ALLOW_FOLDERS] = "true"
     failures = _failures()
-    try:
+    folder = place if place.is_dir() else None
+    with ExitStack() as stack:
+        if folder:
+            before = os.environ.get(_ALLOW_FOLDERS)
+            os.environ[_ALLOW_FOLDERS] = "true"
+            stack.callback(_restore, before)
+            address = folder.resolve().as_uri()
+        else:
+            # MLflow keeps connections by address: one of its own for a file that may be replaced.
+            # With the driver named, it makes no folder after the address in the working directory.
+            path = quote(str(place.resolve()))
+            address = f"sqlite+pysqlite:///file:{path}?mode=ro&uri=true&n={secrets.token_hex(4)}"
         try:
-            client = mlflow.MlflowClient(folder.resolve().as_uri())
+            client = mlflow.MlflowClient(address)
+            if not folder:
+                stack.callback(client._tracking_client.store.engine.dispose)
         except failures as error:
             raise StoreProblem(_told(error)) from error
         yield TrackingStore(client, folder, failures)
-    finally:
-        if before is None:
-            os.environ.pop(_ALLOW_FOLDERS, None)
-        else:
-            os.environ[_ALLOW_FOLDERS] = before
+
+
+def _restore(before: str | None) -> None:
+    if before is None:
+        os.environ.pop(_ALLOW_FOLDERS, None)
+    else:
+        os.environ[_ALLOW_FOLDERS] = before
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What MLflow's client raises of a store that is damaged."""
-    require("mlflow", extra="mlflow", purpose=_PURPOSE)
+    """Errors that MLflow's client raises for a damaged store."""
     own = importlib.import_module("mlflow.exceptions").MlflowException
     database = importlib.import_module("sqlalchemy.exc").SQLAlchemyError
     yaml = importlib.import_module("yaml").YAMLError

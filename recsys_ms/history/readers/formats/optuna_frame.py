@@ -3,19 +3,14 @@
 import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime
 from math import isnan
 from pathlib import Path
 from typing import Any, Final
 
 from recsys_ms.core import columns as c
-from recsys_ms.history.readers.formats.exported import TableRow, plain, table_rows, typed
-from recsys_ms.history.readers.formats.optuna_trial import (
-    STATES,
-    Objective,
-    Trial,
-    run_of_trial,
-)
+from recsys_ms.history.readers.formats.exported import TableRow, table_rows
+from recsys_ms.history.readers.formats.optuna_trial import STATUS_OF, Objective, run_of_trial
+from recsys_ms.history.readers.formats.plain_values import plain, typed
 from recsys_ms.history.readers.logged import BadLog, BadLogError, LogFiles, LoggedRun
 from recsys_ms.history.readers.templates import to_number
 
@@ -25,8 +20,8 @@ _TIMES: Final = ("datetime_start", "datetime_complete", "duration")
 _OBJECTIVE: Final = re.compile(r"value|values?_.+", re.DOTALL)
 _INDEX: Final = re.compile(r"column_\d+|Unnamed: .*|__index_level_\d+__|index")
 _COPY: Final = re.compile(r"#\d+$")
-#: Columns of ours that a further column of the frame may not hide.
 _MAX_NUMBER: Final = 1 << 53
+#: Columns of a run that a further column of the frame may not hide.
 _TAKEN: Final = {*c.RUN_COLUMNS, "number", "state", *_GROUPS}
 
 
@@ -58,7 +53,7 @@ def second_header(names: Sequence[str], first: Sequence[str]) -> list[str] | Non
     Returns
     -------
     list of str or None
-        ``None`` where the second row is one of data: it has a number.
+        ``None`` if the second row is data: it has a number.
     """
     bases = [_COPY.sub("", name) for name in names]
     if len(first) != len(bases) or "number" not in bases or first[bases.index("number")]:
@@ -79,12 +74,12 @@ def is_frame(names: Sequence[str], first: Sequence[str] = ()) -> bool:
 
 
 def read_frame(place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
-    """Read the trials of a saved frame; a row that is no trial is bad, the others are kept.
+    """Read the trials of a saved frame; a row that is not a trial is bad, the others are kept.
 
     Raises
     ------
     BadLogError
-        It is no such frame, or breaks off.
+        Not such a frame, or one that is cut off.
     """
     file = str(place.resolve())
     seen: set[int] = set()
@@ -101,8 +96,8 @@ def read_frame(place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
             objectives = _objectives(flat.values())
             if not objectives or not {"number", "state"} <= set(flat.values()):
                 reason = (
-                    "the header is not that of study.trials_dataframe(): number, state and value "
-                    "or values_* are needed"
+                    "the header is not that of study.trials_dataframe(): expected number, state "
+                    "and value or values_*"
                 )
                 raise BadLogError(BadLog(file=place, reason=reason, raw=row.raw, line=row.line))
         cells = {flat[name]: cell for name, cell in row.cells.items()}
@@ -134,14 +129,14 @@ def _run(
 ) -> LoggedRun:
     number = to_number(cells.get("number"))
     if number is None or not number.is_integer() or not 0 <= number < _MAX_NUMBER:
-        raise ValueError(f"number: {cells.get('number')!r} is no number of a trial")
+        raise ValueError(f"number: got {cells.get('number')!r}, expected the number of a trial")
     state = str(cells.get("state", ""))
-    if state not in STATES:
-        raise ValueError(f"state: {state!r} is not one of {', '.join(STATES)}")
+    if state not in STATUS_OF:
+        raise ValueError(f"state: {state!r} is not one of {', '.join(STATUS_OF)}")
     if int(number) in seen:
         raise ValueError(
-            f"number: {int(number)} stands for a second trial; keep the frames of several studies "
-            "in files of their own"
+            f"number: {int(number)} is already the number of another trial; keep the frames of "
+            "several studies in separate files"
         )
     values: dict[str, float] = {}
     groups: dict[str, dict[str, Any]] = {group: {} for group in _GROUPS}
@@ -149,42 +144,29 @@ def _run(
     for name, cell in cells.items():
         group = next((each for each in _GROUPS if name.startswith(f"{each}_")), None)
         if group is not None:
-            groups[group][name.removeprefix(f"{group}_")] = typed(cell)
+            value = typed(cell)
+            # A frame holds NaN for a parameter that only other trials have.
+            if not (isinstance(value, float) and isnan(value)):
+                groups[group][name.removeprefix(f"{group}_")] = value
         elif _OBJECTIVE.fullmatch(name):
-            value = to_number(cell)
-            if value is None:
-                raise ValueError(f"{name}: {cell!r} is no number")
-            # pandas writes a missing value and a NaN alike; Optuna lets no objective be NaN.
-            if not isnan(value):
-                values[name] = value
+            objective = to_number(cell)
+            if objective is None:
+                raise ValueError(f"{name}: {cell!r} is not a number")
+            # pandas writes a missing value and a NaN alike; Optuna does not allow a NaN.
+            if not isnan(objective):
+                values[name] = objective
         elif name in _TIMES:
-            more[name] = _time(cell)
+            more[name] = plain(cell)
         elif name not in _TAKEN and not _INDEX.fullmatch(name):
             more[name] = typed(cell)
     seen.add(int(number))
-    trial = Trial(
+    return run_of_trial(
         file=file,
-        identity=f"optuna:{file}#{int(number)}",
-        line=row.line,
         number=int(number),
+        line=row.line,
         state=state,
+        objectives=objectives,
         values=values,
-        params=_known(groups["params"]),
-        user_attrs=_known(groups["user_attrs"]),
-        system_attrs=_known(groups["system_attrs"]),
+        attributes=groups,
         more=more,
     )
-    return run_of_trial(trial, objectives)
-
-
-def _known(group: dict[str, Any]) -> dict[str, Any]:
-    """Without what other trials have: a frame holds NaN there."""
-    return {
-        name: value
-        for name, value in group.items()
-        if not (isinstance(value, float) and isnan(value))
-    }
-
-
-def _time(cell: Any) -> Any:
-    return cell.isoformat() if isinstance(cell, (datetime, date)) else plain(cell)

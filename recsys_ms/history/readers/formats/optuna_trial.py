@@ -1,16 +1,16 @@
-"""One Optuna trial as a run of a log, whatever it was read from."""
+"""One Optuna trial as a run of a log, from a study file or from a saved frame."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import Direction
-from recsys_ms.history.readers.formats.exported import settings
+from recsys_ms.history.readers.formats.plain_values import plain
 from recsys_ms.history.readers.logged import LoggedRun
 from recsys_ms.history.store.curves import Series
 
-#: What a state says of a run. A pruned trial was stopped before its end: it has no outcome.
+#: Status of a run by the state of its trial. A pruned trial was stopped early: it has no outcome.
 STATUS_OF: Final = {
     "COMPLETE": "finished",
     "PRUNED": "failed",
@@ -18,7 +18,6 @@ STATUS_OF: Final = {
     "RUNNING": "running",
     "WAITING": "running",
 }
-STATES: Final = tuple(STATUS_OF)
 
 #: Above any number of intermediate values: a trial that ended is further than one that runs.
 _ENDED: Final = 1 << 40
@@ -33,7 +32,7 @@ class Objective:
     series : str
         Name of its series: ``value``, ``values_0``, ``values_<name>``.
     name : str
-        Name the study gives it (``set_metric_names``); empty where it gives none.
+        Name of its metric (``set_metric_names``); empty where the study gives none.
     direction : {"max", "min"} or None
         Where the log says.
     """
@@ -43,96 +42,72 @@ class Objective:
     direction: Direction | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """One trial.
+def run_of_trial(
+    *,
+    file: str,
+    study: str | None = None,
+    number: int,
+    line: int,
+    state: str,
+    objectives: Sequence[Objective],
+    values: Mapping[str, float],
+    attributes: Mapping[str, Mapping[str, Any]],
+    intermediate: Mapping[int, float] | None = None,
+    more: Mapping[str, Any],
+) -> LoggedRun:
+    """The run of a trial.
 
-    Attributes
+    The metric of a series is empty if the study does not name its objective. A study with one
+    objective selects by it, and its intermediate values are of the same metric.
+
+    Parameters
     ----------
-    file, identity, line, number, state
-        As of :class:`LoggedRun`; number and state as Optuna has them.
+    file, line
+        As of :class:`LoggedRun`.
+    study : str, optional
+        Name of the study, if the file holds several.
+    number, state
+        As Optuna has them; a state of :data:`STATUS_OF`.
+    objectives : sequence of Objective
+        Objectives of the study.
     values : mapping of objective's series to float
-        Objective values there are.
-    params, user_attrs, system_attrs : mapping
-        As Optuna has them.
-    intermediate : sequence of (step, value)
+        Known objective values.
+    attributes : mapping
+        The groups ``params``, ``user_attrs`` and ``system_attrs``, as Optuna has them.
+    intermediate : mapping of step to float, optional
         Reported values, in order.
     more : mapping
         Further columns.
     """
-
-    file: str
-    identity: str
-    line: int
-    number: int
-    state: str
-    values: Mapping[str, float]
-    params: Mapping[str, Any]
-    user_attrs: Mapping[str, Any]
-    system_attrs: Mapping[str, Any]
-    intermediate: Sequence[tuple[int, float]] = ()
-    more: Mapping[str, Any] = field(default_factory=dict)
-
-
-def run_of_trial(trial: Trial, objectives: Sequence[Objective]) -> LoggedRun:
-    """The run of a trial.
-
-    The metric of a series is empty where the study does not name its objective. A study with one
-    objective selects by it, and its intermediate values are of the same metric.
-    """
     only = objectives[0] if len(objectives) == 1 else None
     series = [
-        Series(
-            name=each.series,
-            metric=each.name,
-            split=None,
-            steps=(None,),
-            epochs=(None,),
-            values=(trial.values[each.series],),
-        )
+        Series.of(each.series, each.name, None, [(None, None, values[each.series])])
         for each in objectives
-        if each.series in trial.values
+        if each.series in values
     ]
-    if trial.intermediate:
-        series.append(
-            Series(
-                name="intermediate",
-                metric=only.name if only else "",
-                split=None,
-                steps=[step for step, _ in trial.intermediate],
-                epochs=[None] * len(trial.intermediate),
-                values=[value for _, value in trial.intermediate],
-            )
-        )
+    if intermediate:
+        points = [(step, None, value) for step, value in intermediate.items()]
+        series.append(Series.of("intermediate", only.name if only else "", None, points))
     directions = {each.series: each.direction for each in objectives if each.direction}
     if only is not None and only.direction:
         directions["intermediate"] = only.direction
     fields: dict[str, Any] = {
-        c.STATUS: STATUS_OF[trial.state],
-        c.HYPERPARAMETERS: settings(trial.params),
+        c.STATUS: STATUS_OF[state],
+        c.HYPERPARAMETERS: plain(attributes["params"], finite=True),
+        # Also without a value: a failed run has a metric and a direction too.
+        c.METRIC: only.name if only else None,
+        c.DIRECTION: only.direction if only else None,
+        c.TAGS: {"reason": "pruned"} if state == "PRUNED" else None,
     }
-    if only is not None:
-        # Also where there is no value: a failed run has a metric and a direction too.
-        said = {c.METRIC: only.name or None, c.DIRECTION: only.direction}
-        fields |= {name: text for name, text in said.items() if text}
-    if trial.state == "PRUNED":
-        fields[c.TAGS] = {"reason": "pruned"}
-    progress = len(trial.intermediate)
-    if trial.state != "WAITING":
-        progress += 1 if trial.state == "RUNNING" else _ENDED
+    progress = len(intermediate or ())
+    if state != "WAITING":
+        progress += 1 if state == "RUNNING" else _ENDED
     return LoggedRun(
-        file=trial.file,
-        identity=trial.identity,
-        line=trial.line,
-        columns={
-            **trial.more,
-            "number": trial.number,
-            "state": trial.state,
-            "params": dict(trial.params),
-            "user_attrs": dict(trial.user_attrs),
-            "system_attrs": dict(trial.system_attrs),
-        },
-        fields=fields,
+        file=file,
+        identity=f"optuna:{file}#{number}" if study is None else f"optuna:{file}#{study}#{number}",
+        line=line,
+        columns={**more, "number": number, "state": state, **attributes},
+        fields={name: value for name, value in fields.items() if value or value == {}},
         series=series,
         chosen=only.series if only else None,
         directions=directions,

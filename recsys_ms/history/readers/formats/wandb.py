@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from recsys_ms.history.readers.formats.exported import head_records, is_parquet, parquet_names
+from recsys_ms.history.readers.formats.exported import has_columns, is_parquet
 from recsys_ms.history.readers.formats.wandb_history import (
     history_place,
     is_history,
@@ -19,27 +19,27 @@ from recsys_ms.history.readers.logged import BadLog, Candidate, LogFiles, LogFor
 
 
 class Wandb(LogFormat):
-    """Runs of Weights & Biases, from files that were exported or downloaded; no server is asked.
+    """Runs of Weights & Biases, from files that were exported or downloaded, without a server.
 
-    Three kinds of files are known by what they hold:
+    Three kinds of files are known by their content:
 
     - ``runs.csv`` (or Parquet) of the public API, with the columns ``summary``, ``config`` and
       ``name``, as W&B's guide writes it. Add ``id`` (``run.id``) and ``state`` (``run.state``):
-      without an id a run is known by its name and config, without a state it counts as finished.
-      ``{config.lr}`` and ``{summary.acc}`` look inside; the config is the hyperparameters.
-    - The CSV of the runs table (``Name``, ``State``, ``Created``, …), where config and summary
-      stand side by side and the table does not say which is which: every number is a series, every
-      column is there for templates (``{lr}``), and hyperparameters are named one by one,
-      ``--map hyperparameters.lr='{lr}'``. Columns called like another field of a run (``epoch``,
-      ``metric``) are in ``{export.epoch}``. Add the column ``ID`` before the export.
+      without an id a run is identified by its name and config, without a state it counts as
+      finished. ``{config.lr}`` and ``{summary.acc}`` look inside; the config is the
+      hyperparameters.
+    - The CSV of the runs table (``Name``, ``State``, ``Created``, …), in which config and summary
+      are not told apart: every number is a series, every column is there for templates
+      (``{lr}``), and hyperparameters are named one by one,
+      ``--map hyperparameters.lr='{lr}'``. Columns with the name of another field of a run
+      (``epoch``, ``metric``) are in ``{export.epoch}``. Add the column ``ID`` before the export.
     - The history of a run: Parquet files with ``_step`` and ``_timestamp`` in the folder of an
       artifact of the type ``wandb-history`` (``run-<id>-history-v0/0000.parquet``), or written by
       ``Run.download_history_exports``. Parts of one run are one run.
 
-    A summary holds the last value of each metric (``acc.max`` where the run asked for the maximum),
-    so its series have one value. Whole curves come from the history. Mind that ``run.history()`` of
-    the public API is sampled (500 rows unless told otherwise): the artifact, or
-    ``run.scan_history()``, is complete.
+    A summary holds the last value of each metric (``acc.max`` if the run defined the maximum), so
+    its series have one value. Whole curves come from the history. ``run.history()`` of the public
+    API is sampled (500 rows by default): the artifact, or ``run.scan_history()``, is complete.
 
     A history and an export of the same run have the same id, and the later of them is kept; they
     are not joined.
@@ -55,10 +55,9 @@ class Wandb(LogFormat):
         """The exported table itself, or the folder of a history in parts."""
         if is_history(candidate):
             return history_place(candidate.path)
-        if is_parquet(candidate):
-            mine = is_api_export(parquet_names(candidate.path))
-        else:
-            mine = _is_exported_csv(candidate)
+        mine = has_columns(candidate, is_api_export, "summary", "config")
+        if not mine and not is_parquet(candidate):
+            mine = has_columns(candidate, is_runs_table, "Name", "State")
         return candidate.path if mine else None
 
     def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
@@ -73,15 +72,3 @@ class Wandb(LogFormat):
             yield from read_history(place)
         else:
             yield from read_exported(place, files)
-
-
-def _is_exported_csv(candidate: Candidate) -> bool:
-    line = candidate.first_line
-    # Cheap first: most files of a folder are no such table.
-    if not ("summary" in line and "config" in line) and not ("Name" in line and "State" in line):
-        return False
-    records = head_records(candidate)
-    if not records:
-        return False
-    first = records[1] if len(records) > 1 else ()
-    return is_runs_table(records[0]) or is_api_export(records[0], first)

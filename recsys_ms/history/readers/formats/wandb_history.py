@@ -1,8 +1,9 @@
 """Full histories of Weights & Biases: Parquet files of the ``wandb-history`` artifact."""
 
+import math
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Final
@@ -12,17 +13,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_ms.core.errors import DataError
-from recsys_ms.history.readers.formats.exported import is_parquet, parquet_names
-from recsys_ms.history.readers.formats.wandb_names import (
-    EPOCHS,
-    SPELT_FLOATS,
-    progress_of,
-    split_of,
-)
+from recsys_ms.history.readers.formats.exported import BROKEN, is_parquet, parquet_names
+from recsys_ms.history.readers.formats.plain_values import split_of
 from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LoggedRun
 from recsys_ms.history.store.curves import Series
 
-#: Folders of artifacts; without ``run-`` only what looks like W&B's own id with a version is one.
+#: Spelling of NaN and infinities in the JSON of W&B.
+SPELT_FLOATS: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+#: Columns that count epochs and are not metrics.
+EPOCHS: Final = ("epoch", "train/epoch")
+#: ``val/acc`` and ``val_acc`` are ``acc`` on ``val``.
+SPLIT: Final = re.compile(
+    r"(train|training|val|valid|validation|eval|evaluation|test|dev)[/_.](.+)", re.DOTALL
+)
+#: Folders of artifacts; without ``run-`` the id must be like W&B's own, with a version.
 _FOLDERS: Final = (
     re.compile(r"run-([^/]+?)-history(?:[:\-_]?(?:v\d+|latest))?"),
     re.compile(r"([a-z0-9]{8})-history[:\-_](?:v\d+|latest)"),
@@ -34,7 +38,6 @@ _OWN_ID: Final = re.compile(r".*_([a-z0-9]{8})", re.DOTALL)
 _PART: Final = re.compile(r"\d+\.parquet")
 _MAX_DEPTH: Final = 4
 _BATCH_ROWS: Final = 65_536
-_BROKEN: Final = (pa.ArrowException, OSError, ValueError, ArithmeticError)
 
 
 def is_history(candidate: Candidate) -> bool:
@@ -81,11 +84,15 @@ def read_history(place: Path) -> Iterator[LoggedRun | BadLog]:
     for part in _parts(place):
         try:
             history.add(part)
-        except (DataError, *_BROKEN) as error:
-            reason = f"the Parquet file cannot be read on ({error}); download it again"
+        except (DataError, *BROKEN) as error:
+            reason = f"the Parquet file is damaged ({error}); download it again"
             bad.append(BadLog(file=part, reason=reason))
     if not history.n_rows:
-        first = bad[0] if bad else BadLog(file=place, reason="no history in it; download it again")
+        first = (
+            bad[0]
+            if bad
+            else BadLog(file=place, reason="it contains no history; download it again")
+        )
         raise BadLogError(first)
     resolved = place.resolve()
     run_id = _id_of(place)
@@ -133,19 +140,12 @@ def _part_number(path: Path) -> tuple[int, str]:
     return (int(found["part"]) if found else 0, path.name)
 
 
-@dataclass(slots=True)
-class _Curve:
-    steps: list[int | None] = field(default_factory=list)
-    epochs: list[float | None] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-
-
 class _History:
     """Columns of the parts of one run, put together."""
 
     def __init__(self) -> None:
         self.n_rows = 0
-        self._curves: dict[str, _Curve] = {}
+        self._curves: dict[str, list[tuple[int | None, float | None, float]]] = defaultdict(list)
         self._last: dict[str, float] = {}
 
     def add(self, part: Path) -> None:
@@ -154,7 +154,7 @@ class _History:
         Raises
         ------
         DataError
-            It is no history.
+            Not a history.
         """
         with pq.ParquetFile(part) as table:
             if not _is_history(table.schema_arrow.names):
@@ -180,13 +180,9 @@ class _History:
             if name.startswith("_") or name in EPOCHS:
                 continue
             values = _numbers(column, n_rows)
-            rows = [row for row, value in enumerate(values) if value is not None]
-            if not rows:
-                continue
-            curve = self._curves.setdefault(name, _Curve())
-            curve.steps += [steps[row] for row in rows]
-            curve.epochs += [epochs[row] for row in rows]
-            curve.values += [value for value in values if value is not None]
+            for step, epoch, value in zip(steps, epochs, values, strict=True):
+                if value is not None:
+                    self._curves[name].append((step, epoch, value))
 
     def progress(self) -> int | None:
         """How far the history has come."""
@@ -200,27 +196,13 @@ class _History:
     def series(self) -> list[Series]:
         """Every metric; where a step was logged again (a resumed run) the later row counts."""
         found = []
-        for name, curve in self._curves.items():
-            split, metric = split_of(name)
-            rows = _last_of_each(curve.steps)
-            found.append(
-                Series(
-                    name=name,
-                    metric=metric,
-                    split=split,
-                    steps=[curve.steps[row] for row in rows],
-                    epochs=[curve.epochs[row] for row in rows],
-                    values=[curve.values[row] for row in rows],
-                )
-            )
+        for name, points in self._curves.items():
+            split, metric = split_of(name, SPLIT)
+            latest = {point[0]: point for point in points}
+            ordered = [latest[step] for step in sorted(step for step in latest if step is not None)]
+            without_step = [point for point in points if point[0] is None]
+            found.append(Series.of(name, metric, split, ordered + without_step))
         return found
-
-
-def _last_of_each(steps: Sequence[int | None]) -> list[int]:
-    """Rows by step; of equal steps the last, and rows without a step behind them."""
-    latest = {step: row for row, step in enumerate(steps) if step is not None}
-    ordered = [latest[step] for step in sorted(latest)]
-    return ordered + [row for row, step in enumerate(steps) if step is None]
 
 
 def _flat(prefix: str, table: pa.Table, depth: int) -> Iterator[tuple[str, pa.ChunkedArray]]:
@@ -247,3 +229,17 @@ def _numbers(column: pa.ChunkedArray | None, n_rows: int) -> list[float | None]:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return [SPELT_FLOATS.get(value) for value in column.to_pylist()]
     return [None] * n_rows
+
+
+def progress_of(
+    *, timestamp: float | None, step: float | None, runtime: float | None, ended: bool
+) -> int | None:
+    """Progress of a run: time of its last row, else its step, else its seconds; then its end.
+
+    Times are in milliseconds since 1970 and thus above any step: of two exports the one with a
+    time counts.
+    """
+    for value, scale in ((timestamp, 1000.0), (step, 1.0), (runtime, 1.0)):
+        if value is not None and 0.0 <= value < 1e12:
+            return 2 * int(value * scale) + int(ended)
+    return None

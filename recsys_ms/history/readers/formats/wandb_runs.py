@@ -5,37 +5,48 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from recsys_ms.core import columns as c
-from recsys_ms.history.readers.formats.exported import (
-    TableRow,
+from recsys_ms.history.readers.formats.exported import TableRow, table_rows
+from recsys_ms.history.readers.formats.plain_values import (
+    number,
     parse_cell,
     plain,
-    settings,
-    table_rows,
+    split_of,
     typed,
+    whole_number,
 )
-from recsys_ms.history.readers.formats.wandb_names import (
-    STATUS_OF,
-    apart,
-    last_value,
-    moment_of,
+from recsys_ms.history.readers.formats.wandb_history import (
+    EPOCHS,
+    SPELT_FLOATS,
+    SPLIT,
     progress_of,
-    summary_numbers,
-    unwrapped,
 )
 from recsys_ms.history.readers.logged import BadLog, BadLogError, LogFiles, LoggedRun
 from recsys_ms.history.readers.templates import to_number
+from recsys_ms.history.run import ISO_WITH_ZONE
+from recsys_ms.history.store.curves import Series
 
+#: Status of a run by W&B's state; a preempted run may resume under the same id.
+_STATUS_OF: Final = {
+    "finished": "finished",
+    "crashed": "failed",
+    "failed": "failed",
+    "killed": "failed",
+    "preempted": "failed",
+    "running": "running",
+    "pending": "running",
+    "preempting": "running",
+}
 _DICTS: Final = ("summary", "config")
 _NAMED_BY: Final = ("name", "id", "run_id")
 _ALWAYS: Final = {"Name", "State"}
 _SHOWN: Final = {"Notes", "User", "Tags", "Created", "Runtime", "Sweep"}
 _N_SHOWN: Final = 3
-#: Columns of the runs table that W&B fills in, and that are no metrics.
+#: Columns of the runs table that W&B fills in, and that are not metrics.
 _SYSTEM: Final = {
     *_ALWAYS,
     *_SHOWN,
@@ -55,7 +66,10 @@ _SYSTEM: Final = {
     "epoch",
 }
 _INDEX: Final = re.compile(r"column_\d+|Unnamed: .*|__index_level_\d+__")
+#: Fields of a run that a column of the same name gives; other such columns are in ``export``.
+_MEANT: Final = {c.MODEL_ID, c.MODEL_REVISION, c.TASK_ID, c.SEED, c.DATASET_FINGERPRINT}
 _N_DIGITS: Final = 16
+_MAX_DEPTH: Final = 4
 
 
 def is_api_export(names: Sequence[str], first: Sequence[str] = ()) -> bool:
@@ -66,22 +80,22 @@ def is_api_export(names: Sequence[str], first: Sequence[str] = ()) -> bool:
     return all(cells.get(name, "{")[:1] in ("{", "") for name in _DICTS)
 
 
-def is_runs_table(names: Sequence[str]) -> bool:
+def is_runs_table(names: Sequence[str], first: Sequence[str] = ()) -> bool:
     """Whether columns are those of the runs table that the web page exports."""
     return set(names) >= _ALWAYS and len(_SHOWN & set(names)) >= _N_SHOWN
 
 
 def read_exported(place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
-    """Read the runs of an export; a row that cannot be meant is bad, the others are kept.
+    """Read the runs of an export; an invalid row is bad, the others are kept.
 
     Raises
     ------
     BadLogError
-        It is no such export, or breaks off.
+        Not such an export, or one that is cut off.
     """
     file = str(place.resolve())
     seen: Counter[str] = Counter()
-    for row in table_rows(place, files, _one_header):
+    for row in table_rows(place, files):
         if isinstance(row, BadLog):
             yield row
             continue
@@ -96,74 +110,58 @@ def read_exported(place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
             )
             raise BadLogError(BadLog(file=place, reason=reason, raw=row.raw, line=row.line))
         try:
-            run = read(file, row, seen)
+            yield read(file, row, seen)
         except ValueError as error:
             yield BadLog(file=place, reason=str(error), raw=row.raw, line=row.line)
-            continue
-        yield run
-
-
-def _one_header(names: Sequence[str], first: Sequence[str]) -> None:
-    return None
 
 
 def _api_run(file: str, row: TableRow, seen: Counter[str]) -> LoggedRun:
     summary, config = (_dict_of(name, row.cells.get(name)) for name in _DICTS)
-    config = unwrapped(config)
-    rest = {
-        name: _value(cell)
-        for name, cell in row.cells.items()
-        if name not in _DICTS and not _INDEX.fullmatch(name)
-    }
-    fields = _fields(rest.get("state"), rest.get("created_at", rest.get("createdAt")))
-    fields[c.HYPERPARAMETERS] = settings(config)
-    seed = config.get(c.SEED)
-    if isinstance(seed, int) and not isinstance(seed, bool):
+    config = _unwrapped(config)
+    rest = {name: cell for name, cell in _typed_cells(row).items() if name not in _DICTS}
+    created = rest.get("created_at", rest.get("createdAt"))
+    fields = _fields(rest.get("state"), created)
+    fields[c.HYPERPARAMETERS] = plain(config, finite=True)
+    seed = whole_number(config.get(c.SEED))
+    if seed is not None:
         fields[c.SEED] = seed
-    digest = json.dumps(config, sort_keys=True, ensure_ascii=True)
+    if created is None:
+        created = json.dumps(config, sort_keys=True, ensure_ascii=True)
     return LoggedRun(
         file=file,
         identity=_identity(
-            file,
-            seen,
-            run_id=rest.get("id", rest.get("run_id")),
-            name=rest.get("name"),
-            apart_by=str(rest.get("created_at", rest.get("createdAt", digest))),
+            file, seen, rest.get("id", rest.get("run_id")), rest.get("name"), str(created)
         ),
         line=row.line,
-        columns={**apart(rest), "config": config, "summary": summary},
+        columns={**_columns(rest), "config": config, "summary": summary},
         fields=fields,
-        series=[last_value(name, value) for name, value in dict(summary_numbers(summary)).items()],
+        series=[_last_value(*each) for each in dict(_summary_numbers(summary)).items()],
         progress=progress_of(
-            timestamp=summary.get("_timestamp"),
-            step=summary.get("_step"),
-            runtime=summary.get("_runtime"),
+            timestamp=_number(summary.get("_timestamp")),
+            step=_number(summary.get("_step")),
+            runtime=_number(summary.get("_runtime")),
             ended=fields.get(c.STATUS) != "running",
         ),
     )
 
 
 def _table_run(file: str, row: TableRow, seen: Counter[str]) -> LoggedRun:
-    cells = {name: _value(cell) for name, cell in row.cells.items() if not _INDEX.fullmatch(name)}
+    cells = _typed_cells(row)
     fields = _fields(cells.get("State"), cells.get("Created"))
     numbers = (
         (name, to_number(cell))
         for name, cell in row.cells.items()
-        if name not in _SYSTEM and not name.startswith("_") and not _INDEX.fullmatch(name)
+        if name in cells and name not in _SYSTEM and not name.startswith("_")
     )
     return LoggedRun(
         file=file,
         identity=_identity(
-            file,
-            seen,
-            run_id=cells.get("ID"),
-            name=cells.get("Name"),
-            apart_by=str(cells.get("Created", "")),
+            file, seen, cells.get("ID"), cells.get("Name"), str(cells.get("Created", ""))
         ),
         line=row.line,
-        columns=apart(cells),
+        columns=_columns(cells),
         fields=fields,
-        series=[last_value(name, value) for name, value in numbers if value is not None],
+        series=[_last_value(name, value) for name, value in numbers if value is not None],
         progress=progress_of(
             timestamp=to_number(cells.get("_timestamp")),
             step=to_number(cells.get("_step")),
@@ -173,6 +171,10 @@ def _table_run(file: str, row: TableRow, seen: Counter[str]) -> LoggedRun:
     )
 
 
+def _typed_cells(row: TableRow) -> dict[str, Any]:
+    return {name: typed(cell) for name, cell in row.cells.items() if not _INDEX.fullmatch(name)}
+
+
 def _dict_of(name: str, cell: Any) -> dict[str, Any]:
     if cell is None:
         return {}
@@ -180,43 +182,87 @@ def _dict_of(name: str, cell: Any) -> dict[str, Any]:
         found = parse_cell(cell) if isinstance(cell, str) else plain(cell)
     except ValueError as error:
         raise ValueError(
-            f"{name}: the cell holds no dict ({error}); export {name} as a plain dict"
+            f"{name}: the cell does not hold a dict ({error}); export {name} as a plain dict"
         ) from error
     if not isinstance(found, dict):
-        raise ValueError(f"{name}: the cell holds {type(found).__name__} where a dict was wanted")
+        raise ValueError(f"{name}: the cell holds a {type(found).__name__}, expected a dict")
     if isinstance(cell, Mapping):
         # A struct of Parquet has every key of every run.
         return {key: value for key, value in found.items() if value is not None}
     return found
 
 
-def _value(cell: Any) -> Any:
-    return cell.isoformat() if isinstance(cell, (datetime, date)) else typed(cell)
+def _unwrapped(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a config, without W&B's own; ``{"value": 3, "desc": null}`` is 3."""
+    return {
+        name: value["value"]
+        if isinstance(value, dict) and "value" in value and value.keys() <= {"value", "desc"}
+        else value
+        for name, value in config.items()
+        if not name.startswith("_") and name != "wandb_version"
+    }
+
+
+def _number(value: object) -> float | None:
+    """Number of a summary's value; ``None`` for truth values, texts and media."""
+    return SPELT_FLOATS.get(value) if isinstance(value, str) else number(value)
+
+
+def _summary_numbers(
+    summary: Mapping[str, Any], prefix: str = "", depth: int = 0
+) -> Iterator[tuple[str, float]]:
+    """Metrics of a summary, nested ones by ``name.min``, without W&B's own entries."""
+    for key, value in summary.items():
+        if not prefix and (key.startswith("_") or key in EPOCHS):
+            continue
+        if isinstance(value, dict):
+            if "_type" not in value and depth < _MAX_DEPTH:
+                yield from _summary_numbers(value, f"{prefix}{key}.", depth + 1)
+            continue
+        found = _number(value)
+        if found is not None:
+            yield f"{prefix}{key}", found
+
+
+def _last_value(name: str, value: float) -> Series:
+    """Series of a single value; a summary does not say when it was logged."""
+    split, metric = split_of(name, SPLIT)
+    return Series.of(name, metric, split, [(None, None, value)])
+
+
+def _columns(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of an export; those with the name of a field, but another meaning, in ``export``."""
+    other = {n: cell for n, cell in cells.items() if n in c.RUN_COLUMNS and n not in _MEANT}
+    found = {name: cell for name, cell in cells.items() if name not in other}
+    return {**found, "export": other} if other else found
 
 
 def _fields(state: object, created: object) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if state is not None:
         known = str(state).lower()
-        if known not in STATUS_OF:
-            raise ValueError(f"state: {state!r} is not one of {', '.join(STATUS_OF)}")
-        fields[c.STATUS] = STATUS_OF[known]
+        if known not in _STATUS_OF:
+            raise ValueError(f"state: {state!r} is not one of {', '.join(_STATUS_OF)}")
+        fields[c.STATUS] = _STATUS_OF[known]
         if fields[c.STATUS] == "failed":
             fields[c.TAGS] = {"reason": known}
-    moment = moment_of(created)
-    if moment is not None:
-        fields[c.STARTED_AT] = moment
+    # A time without a zone is not guessed at.
+    if isinstance(created, str) and ISO_WITH_ZONE.fullmatch(created):
+        try:
+            fields[c.STARTED_AT] = datetime.fromisoformat(created)
+        except ValueError:
+            pass
     return fields
 
 
-def _identity(file: str, seen: Counter[str], *, run_id: object, name: object, apart_by: str) -> str:
-    """Identity by W&B's id; without one by name and what else does not change with the run."""
+def _identity(file: str, seen: Counter[str], run_id: object, name: object, constant: str) -> str:
+    """Identity by W&B's id, else by the name and what else stays constant while a run grows."""
     if run_id is not None:
         identity = f"wandb:{run_id}"
         if seen[identity]:
-            raise ValueError(f"id: {run_id!r} stands for a second run of the same export")
+            raise ValueError(f"id: {run_id!r} is already the id of another run of the same export")
     else:
-        told = hashlib.sha256(apart_by.encode()).hexdigest()[:_N_DIGITS]
-        identity = f"wandb:{file}#{name}#{told}"
+        digest = hashlib.sha256(constant.encode()).hexdigest()[:_N_DIGITS]
+        identity = f"wandb:{file}#{name}#{digest}"
     seen[identity] += 1
     return identity if seen[identity] == 1 else f"{identity}#{seen[identity]}"

@@ -120,10 +120,10 @@ def test_a_header_alone_is_a_run_that_has_begun(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("2,0.5", "2 fields where the header has 5"),
-        ("2,0.5,1.0,0.4,1.1,7", "6 fields where the header has 5"),
+        ("2,0.5", "2 fields, but the header has 5"),
+        ("2,0.5,1.0,0.4,1.1,7", "6 fields, but the header has 5"),
         ('2,0.5,"1.0,0.4,1.1', "not CSV"),
-        ("2,0.5,x,0.4,1.1", "loss: 'x' is no number"),
+        ("2,0.5,x,0.4,1.1", "loss: 'x' is not a number"),
     ],
 )
 def test_a_row_that_cannot_be_read_goes_aside_alone(tmp_path: Path, line: str, what: str) -> None:

@@ -165,9 +165,9 @@ def test_settings_that_cannot_be_read_leave_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("2,0.5", "2 fields where the header has 4"),
+        ("2,0.5", "2 fields, but the header has 4"),
         ('2,"0.5,1.0,0.4', "not CSV"),
-        ("2,12,x,0.4", "train_loss: 'x' is no number"),
+        ("2,12,x,0.4", "train_loss: 'x' is not a number"),
     ],
 )
 def test_a_row_that_cannot_be_read_goes_aside_alone(tmp_path: Path, line: str, what: str) -> None:
@@ -183,7 +183,7 @@ def test_no_validation_yet(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "w", "a,b\n1,2\n", "lr: 1\n")
     runs, [broken] = read(folder)
     assert runs == []
-    assert "neither step nor epoch" in broken.reason
+    assert "no column step or epoch" in broken.reason
 
 
 def test_other_files_are_not_claimed(tmp_path: Path) -> None:

@@ -136,8 +136,8 @@ class TestStudyFile:
         ]
         assert runs[3].fields["tags"] == {"reason": "pruned"}
         assert "tags" not in runs[4].fields
-        assert series_of(runs[6])["value"].values == (math.inf,)
-        assert series_of(runs[7])["value"].values == (-math.inf,)
+        assert series_of(runs[6])["value"].values == [math.inf]
+        assert series_of(runs[7])["value"].values == [-math.inf]
         assert math.isnan(series_of(runs[9])["intermediate"].values[1])
         assert "value" not in series_of(runs[4])
         assert runs[4].fields["direction"] == "max"
@@ -161,7 +161,7 @@ class TestStudyFile:
             assert before[identity].progress < after[identity].progress
         for identity in before.keys() - changed:
             assert before[identity].progress == after[identity].progress
-        assert series_of(after[f"optuna:{place.resolve()}#tuned#10"])["value"].values == (0.75,)
+        assert series_of(after[f"optuna:{place.resolve()}#tuned#10"])["value"].values == [0.75]
 
     def test_the_file_is_never_written_to(self, studies, tmp_path):
         place = tmp_path / "study.db"
@@ -237,10 +237,10 @@ class TestDamagedStudyFile:
         ("statement", "said"),
         [
             ("UPDATE trials SET state='ODD' WHERE trial_id=2", "'ODD' is not one of"),
-            ("UPDATE trials SET number=NULL WHERE trial_id=2", "number None is no integer"),
+            ("UPDATE trials SET number=NULL WHERE trial_id=2", "number None is not an integer"),
             ("UPDATE trials SET study_id=77 WHERE trial_id=2", "study_id 77"),
             ("UPDATE trial_values SET value_type='X' WHERE trial_id=2", "'X'"),
-            ("UPDATE trial_values SET value=NULL WHERE trial_id=2", "None is no number"),
+            ("UPDATE trial_values SET value=NULL WHERE trial_id=2", "None is not a number"),
             (
                 "UPDATE trial_intermediate_values SET step='a' WHERE trial_id=2 AND step=0",
                 "step 'a'",
@@ -271,10 +271,10 @@ class TestDamagedStudyFile:
                 "UPDATE trial_params SET param_value=99 WHERE trial_id=2 AND param_name='model'",
                 "choice 99 of 6",
             ),
-            ("UPDATE trial_params SET param_value='x' WHERE trial_id=2", "no number"),
+            ("UPDATE trial_params SET param_value='x' WHERE trial_id=2", "not a number"),
             ("UPDATE trial_params SET param_value=9e999 WHERE trial_id=2", "cannot"),
-            ("UPDATE trial_user_attributes SET value_json='{' WHERE trial_id=2", "no JSON"),
-            ("UPDATE trial_user_attributes SET value_json=NULL WHERE trial_id=2", "no JSON"),
+            ("UPDATE trial_user_attributes SET value_json='{' WHERE trial_id=2", "not JSON"),
+            ("UPDATE trial_user_attributes SET value_json=NULL WHERE trial_id=2", "not JSON"),
         ],
     )
     def test_a_broken_part_stands_beside_its_trial(self, studies, tmp_path, statement, said):
@@ -294,7 +294,7 @@ class TestDamagedStudyFile:
         ],
     )
     def test_a_schema_that_is_not_known_is_refused(self, studies, tmp_path, statement):
-        with pytest.raises(BadLogError, match="the schema is none of Optuna"):
+        with pytest.raises(BadLogError, match="the schema is not one of Optuna"):
             self.damaged(studies, tmp_path, statement)
 
     def test_undecodable_text_costs_no_other_trial(self, studies, tmp_path):
@@ -399,7 +399,7 @@ class TestOldSchemas:
         assert done.fields["hyperparameters"] == {"lr": 0.1, "n": 3, "q": 0.5, "o": "b"}
         assert type(done.columns["params"]["n"]) is int
         series = series_of(done)
-        assert series["value"].values == (0.9,)
+        assert series["value"].values == [0.9]
         assert list(series["intermediate"].steps) == [0, 1, 2]
         assert math.isnan(series["intermediate"].values[1])
         assert done.directions["value"] == "max"
@@ -409,8 +409,8 @@ class TestOldSchemas:
     def test_before_3_0_the_largest_numbers_are_infinities(self, tmp_path):
         (run,) = self.written(tmp_path, BEFORE_3_0)
         series = series_of(run)
-        assert series["values_0"].values == (math.inf,)
-        assert series["values_1"].values == (0.25,)
+        assert series["values_0"].values == [math.inf]
+        assert series["values_1"].values == [0.25]
         assert run.directions == {"values_1": "max"}
         assert list(series["intermediate"].steps) == [2, 5]
         assert series["intermediate"].values[1] == -math.inf
@@ -458,9 +458,9 @@ class TestFrame:
             name="values_latency",
             metric="latency",
             split=None,
-            steps=(None,),
-            epochs=(None,),
-            values=(told(studies)["pair"]["trials"][0]["values"][0],),
+            steps=[None],
+            epochs=[None],
+            values=[told(studies)["pair"]["trials"][0]["values"][0]],
         )
 
     def test_a_frame_whose_trials_ended_comes_further(self, studies, tmp_path):
@@ -502,7 +502,7 @@ class TestFrame:
         text = "number,value,params_a,state\n7,0.25,3,COMPLETE"
         (run,) = FORMAT.read(place, LogFiles({place: text}))
         assert run.identity == f"optuna:{place}#7"
-        assert run.series[0].values == (0.25,)
+        assert run.series[0].values == [0.25]
 
     def test_a_row_of_a_nested_frame_is_replayed(self, studies, tmp_path):
         rows = (studies / "pair_nested.csv").read_text().splitlines()
@@ -599,7 +599,7 @@ class TestNotMine:
             )
         sql.close()
         assert FORMAT.place_of(Candidate(place)) is None
-        with pytest.raises(BadLogError, match="the schema is none of Optuna"):
+        with pytest.raises(BadLogError, match="the schema is not one of Optuna"):
             list(FORMAT.read(place, LogFiles()))
 
 
@@ -610,4 +610,4 @@ def test_a_frame_of_csv_writer_with_quotes_is_recognised(tmp_path):
         writer.writerow(["number", "value", "duration", "state"])
         writer.writerow(["0", "1.5", "0 days", "COMPLETE"])
     (run,) = runs_of(place)
-    assert run.series[0].values == (1.5,)
+    assert run.series[0].values == [1.5]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recsys_ms.history.readers.formats.exported import parse_cell
 from recsys_ms.history.readers.formats.optuna import Optuna
+from recsys_ms.history.readers.formats.plain_values import parse_cell
 from recsys_ms.history.readers.formats.wandb import Wandb
 from recsys_ms.history.readers.found_logs import find_logs
 from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LogFiles, LoggedRun
