@@ -47,13 +47,13 @@ class PluginTable(Mapping[str, Thing], Generic[Thing]):
     group : str
         Group of the entry points.
     own : mapping of name to "module:attribute"
-        What we have ourselves.
+        What we have ourselves; or what is there, where nothing is gained by importing it late.
     check : callable of (name, thing) to thing
         Raises ``TypeError`` with the reason where something is not what the table holds.
     """
 
     def __init__(
-        self, group: str, own: Mapping[str, str], check: Callable[[str, object], Thing]
+        self, group: str, own: Mapping[str, str | Thing], check: Callable[[str, object], Thing]
     ) -> None:
         self.group = group
         self.own: Final = tuple(own)
@@ -66,8 +66,11 @@ class PluginTable(Mapping[str, Thing], Generic[Thing]):
         if found is not None:
             return found
         if name in self._homes:
-            module, _, attribute = self._homes[name].partition(":")
-            found = self._check(name, getattr(import_module(module), attribute))
+            home: object = self._homes[name]
+            if isinstance(home, str):
+                module, _, attribute = home.partition(":")
+                home = getattr(import_module(module), attribute)
+            found = self._check(name, home)
         else:
             found = self._of_package(name, self._added[name])
         self._loaded[name] = found

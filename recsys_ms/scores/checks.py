@@ -1,4 +1,4 @@
-"""Probe sets as scores take them: checked first, labels made dense, never written to."""
+"""Checks of probe sets: features, labels and source probabilities; inputs are not written to."""
 
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -11,7 +11,7 @@ from recsys_ms.core.types import FloatArray, IntArray
 
 #: Features in the precision they came in.
 Features: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
-#: What labels are: one class an example, a set of classes (zeros and ones), or numbers.
+#: Kinds of labels: one class an example, a set of classes (zeros and ones), or numbers.
 LabelKind: TypeAlias = Literal["classes", "multilabel", "regression"]
 
 _BLOCK_ROWS: Final = 4096
@@ -27,7 +27,7 @@ class Classes:
     codes : ndarray of shape (n_probe,)
         Class of each example, in [0, n_classes).
     counts : ndarray of shape (n_classes,)
-        Examples of each class, at least 1: a class that no example has does not exist.
+        Examples of each class, at least 1: classes without examples are left out.
     names : tuple
         The labels as they were given, in sorted order.
     """
@@ -46,9 +46,14 @@ class Classes:
         """Number of examples."""
         return int(self.codes.size)
 
+    def rows(self) -> list[IntArray]:
+        """Examples of each class, in order."""
+        order = np.argsort(self.codes, kind="stable")
+        return np.split(order, np.cumsum(self.counts)[:-1])
+
 
 def check_features(features: ArrayLike, *, name: str = "features", min_rows: int = 2) -> Features:
-    """Features as a finite matrix of float32 or float64; not copied where they are one.
+    """Features as a finite matrix of float32 or float64; not copied if they already are one.
 
     Parameters
     ----------
@@ -98,7 +103,7 @@ def check_classes(labels: ArrayLike, n_probe: int, *, min_classes: int = 2) -> C
     Raises
     ------
     ProbeSetError
-        Another length than the features, labels that name no class (fractions, NaN), or too few
+        Another length than the features, labels that are not classes (fractions, NaN), or too few
         classes.
     """
     given: Any = np.asarray(labels)
@@ -106,7 +111,7 @@ def check_classes(labels: ArrayLike, n_probe: int, *, min_classes: int = 2) -> C
         raise ProbeSetError(f"labels: got shape {given.shape}, wanted ({n_probe},) as the features")
     if given.dtype.kind == "f" and not (np.isfinite(given) & (given == np.floor(given))).all():
         raise ProbeSetError(
-            "labels: got fractions, which name no class; for a regression pass kind='regression'"
+            "labels: got fractions, wanted classes; for a regression pass kind='regression'"
         )
     if given.dtype.kind == "O":
         if not all(isinstance(label, str) for label in given):
@@ -135,7 +140,7 @@ def check_targets(targets: ArrayLike, n_probe: int, *, name: str = "labels") -> 
     Raises
     ------
     ProbeSetError
-        Another length, or what is no finite number.
+        Another length, or entries that are not finite numbers.
     """
     given: Any = np.asarray(targets)
     if given.dtype.kind not in "fiub" or given.ndim not in (1, 2) or given.shape[0] != n_probe:

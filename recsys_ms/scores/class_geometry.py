@@ -1,4 +1,4 @@
-"""Scatter of classes in the features' own axes: what the discriminant scores are read from.
+"""Scatter within and between classes, in the features' own axes, for the discriminant scores.
 
 With class means ``mu_c`` and counts ``n_c``, let ``M`` have the rows ``sqrt(n_c) mu_c'`` and
 ``D = X'X + ridge``. Then ``M D^-1 M'`` is a matrix of classes × classes, and the scatters within
@@ -7,7 +7,7 @@ quantity below costs one product of coordinates, and none another decomposition 
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,30 +27,25 @@ _NO_SPREAD: Final = 1e-9
 class ClassGeometry:
     """Classes of a probe set in the axes of its features.
 
-    Parameters
-    ----------
-    statistics : ProbeStatistics
-        The features.
-    classes : Classes
-        The labels.
-
     Attributes
     ----------
     coordinates : ndarray of shape (rank, n_classes)
         ``U'H`` with the indicators ``H`` of the classes.
+    shares : ndarray of shape (n_classes,)
+        ``p_c``.
     """
 
     def __init__(self, statistics: ProbeStatistics, classes: Classes) -> None:
         refuse_constant(statistics)
         self.statistics = statistics
         self.classes = classes
-        self.coordinates = statistics.class_coordinates(classes)
+        self.coordinates = statistics.coordinates(classes)
         self._roots = np.sqrt(classes.counts)
         self.shares: FloatArray = self._roots / np.sqrt(statistics.n_probe)
         self._kept: dict[str, FloatArray] = {}
 
     def once(self, name: str, make: Callable[[], FloatArray]) -> FloatArray:
-        """What several scores need, computed when it is first asked for."""
+        """A result that several scores share."""
         if name not in self._kept:
             self._kept[name] = make()
         return self._kept[name]
@@ -105,13 +100,8 @@ class ClassGeometry:
     def discriminant(self, shrinkage: float) -> tuple[FloatArray, FloatArray]:
         """Linear discriminant under the covariance ``(1 - shrinkage) S_w / n + shrinkage I``.
 
-        Returns
-        -------
-        weights : ndarray of shape (rank, n_classes)
-            Of each class, in the features' axes.
-        offsets : ndarray of shape (n_classes,)
-            What is added, log share of the class included; the class of the largest sum is the
-            most probable one.
+        Weights of shape (rank, n_classes) in the features' axes, and offsets of shape
+        (n_classes,), log share of the class included: the largest sum is the most probable class.
         """
         n_probe = self.statistics.n_probe
         ridge = n_probe * shrinkage / (1.0 - shrinkage)
@@ -126,9 +116,7 @@ class ClassGeometry:
         return weights, offsets + np.log(self.classes.counts / n_probe)
 
 
-def geometry_of(
-    features: ArrayLike | ProbeStatistics | ClassGeometry, labels: ArrayLike | None
-) -> ClassGeometry:
+def geometry_of(features: "GeometryLike", labels: ArrayLike | None) -> ClassGeometry:
     """Geometry of features and labels, unless it was computed (then ``labels`` is not read)."""
     if isinstance(features, ClassGeometry):
         return features
@@ -136,8 +124,5 @@ def geometry_of(
     return ClassGeometry(statistics, check_classes(np.asarray(labels), statistics.n_probe))
 
 
-def log_posteriors(scores: FloatArray) -> FloatArray:
-    """Logarithms of the softmax of rows; ``scores`` is overwritten."""
-    scores -= scores.max(axis=1, keepdims=True)
-    scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
-    return scores
+#: What discriminant scores take for features: an array, or what was computed from one.
+GeometryLike: TypeAlias = ArrayLike | ProbeStatistics | ClassGeometry

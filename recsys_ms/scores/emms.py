@@ -12,7 +12,6 @@ from recsys_ms.core.errors import ProbeSetError
 from recsys_ms.core.types import FloatArray
 from recsys_ms.scores.checks import Classes
 from recsys_ms.scores.label_embeddings import LabelEmbedding
-from recsys_ms.scores.method import ANY_LABELS, Method
 from recsys_ms.scores.statistics import ProbeStatistics, refuse_constant, statistics_of
 
 _TOLERANCE: Final = 1e-10
@@ -248,14 +247,3 @@ def _check_size(embedding: LabelEmbedding, n_probe: int) -> None:
             f"label_embeddings: {embedding.name!r} is of {embedding.n_probe} examples, wanted one "
             f"of {n_probe}"
         )
-
-
-EMMS: Final = Method(
-    name="emms",
-    title="EMMS",
-    compute=lambda p: emms(p.statistics, p.label_embeddings or ()),
-    kinds=ANY_LABELS,
-    needs="label_embeddings",
-    is_linear=True,
-    unit="squared error per example and dimension, at most 0",
-)

@@ -9,7 +9,6 @@ from scipy.special import logsumexp
 
 from recsys_ms.core.errors import ProbeSetError
 from recsys_ms.scores.checks import check_features
-from recsys_ms.scores.method import ANY_LABELS, Method
 
 _BLOCK_ROWS: Final = 4096
 #: A sum of more examples than memory holds stays finite up to here.
@@ -63,12 +62,3 @@ def energy(features: ArrayLike) -> float:
         energies.extend(logsumexp(block, axis=1).tolist())
     # Exact, so the order of the examples does not show.
     return math.fsum(energies) / len(energies)
-
-
-ETRAN_ENERGY: Final = Method(
-    name="etran_energy",
-    title="ETran energy",
-    compute=lambda p: energy(p.features),
-    kinds=ANY_LABELS,
-    unit="nats per example",
-)

@@ -9,9 +9,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from recsys_ms.core.errors import ProbeSetError
 from recsys_ms.core.types import FloatArray
 from recsys_ms.scores.checks import Classes
-from recsys_ms.scores.class_geometry import ClassGeometry, geometry_of
-from recsys_ms.scores.method import Method
-from recsys_ms.scores.statistics import ProbeStatistics
+from recsys_ms.scores.class_geometry import ClassGeometry, GeometryLike, geometry_of
 
 _N_COMPONENTS: Final = 64
 #: Least variance of a class, against the mean variance of the components.
@@ -21,7 +19,7 @@ _SMALL: Final = 192
 
 
 def gbc(
-    features: ArrayLike | ProbeStatistics | ClassGeometry,
+    features: GeometryLike,
     labels: ArrayLike | None = None,
     *,
     n_components: int = _N_COMPONENTS,
@@ -35,10 +33,9 @@ def gbc(
 
     Parameters
     ----------
-    features : array-like of shape (n_probe, n_features)
-        Or what was computed of them.
-    labels : array-like of shape (n_probe,)
-        Integers or texts. A class of one example, which has no variance, gets the least one.
+    features, labels
+        As for :func:`~recsys_ms.scores.h_score.h_score`. A class of one example, which has no
+        variance, gets the smallest one.
     n_components : int, default 64
         Principal components that are kept, where there are as many.
     covariance : {"diagonal", "spherical"}
@@ -52,8 +49,7 @@ def gbc(
     Raises
     ------
     ProbeSetError
-        Bad features or labels, features that are the same for every example, or an option that
-        cannot be meant.
+        Bad features or labels, features that are the same for every example, or an invalid option.
     """
     if n_components < 1 or covariance not in ("diagonal", "spherical"):
         raise ProbeSetError(
@@ -74,13 +70,9 @@ def gbc(
 
 def _moments(projected: FloatArray, classes: Classes) -> tuple[FloatArray, FloatArray]:
     """Means and variances of the classes, each of shape (n_classes, n_components)."""
-    order = np.argsort(classes.codes, kind="stable")
-    means = np.empty((classes.n_classes, projected.shape[1]))
-    variances = np.empty_like(means)
-    for label, rows in enumerate(np.split(order, np.cumsum(classes.counts)[:-1])):
-        of_class = projected[rows]
-        means[label], variances[label] = of_class.mean(axis=0), of_class.var(axis=0)
-    return means, variances
+    of_class = [projected[rows] for rows in classes.rows()]
+    means = np.array([each.mean(axis=0) for each in of_class])
+    return means, np.array([each.var(axis=0) for each in of_class])
 
 
 def principal_components(geometry: ClassGeometry, n_components: int) -> FloatArray:
@@ -117,12 +109,3 @@ def _overlaps(means: FloatArray, variances: FloatArray) -> float:
         distance += 0.5 * np.log(shared).sum(axis=1) - halves[one] - halves[one + 1 :]
         total += float(np.exp(-distance).sum())
     return total
-
-
-GBC: Final = Method(
-    name="gbc",
-    title="GBC",
-    compute=lambda p: gbc(p.geometry),
-    is_linear=True,
-    unit="overlap of class pairs, at most 0",
-)

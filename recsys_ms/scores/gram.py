@@ -1,6 +1,7 @@
-"""Gram matrices and their eigenvectors: features are read by blocks, sums are in float64."""
+"""Gram matrices and their eigenvectors, by NumPy or on a torch device; sums are in float64."""
 
-from typing import Any, Final, Protocol
+from collections.abc import Iterator
+from typing import Any, Final
 
 import numpy as np
 from scipy.linalg.blas import dsyrk
@@ -14,48 +15,27 @@ from recsys_ms.scores.checks import Features
 BLOCK_ROWS: Final = 4096
 
 
-class Algebra(Protocol):
-    """The two steps that take the time."""
+class Algebra:
+    """The two steps that take the time, by NumPy and LAPACK."""
 
     def gram(self, features: Features) -> FloatArray:
-        """Sums of products of columns (tall features), or of rows: the lower triangle at least."""
-
-    def eigh(self, gram: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Eigenvalues, ascending, and eigenvectors in columns, by the lower triangle."""
-
-
-class NumpyAlgebra:
-    """On the processor."""
-
-    def gram(self, features: Features) -> FloatArray:
-        """Sums of products, accumulated over blocks."""
-        n_probe, n_features = features.shape
-        is_tall = n_probe >= n_features
-        size = min(n_probe, n_features)
+        """``X'X`` of tall features, ``XX'`` of wide ones: the lower triangle at least."""
+        size = min(features.shape)
         total = np.zeros((size, size), order="F")
-        for start in range(0, max(n_probe, n_features), BLOCK_ROWS):
-            part = slice(start, start + BLOCK_ROWS)
+        for block in _blocks(features):
             # The kernel wants columns of Fortran; a transposed block is one without a copy.
-            if is_tall:
-                block = np.asarray(features[part], dtype=np.float64, order="C").T
-            else:
-                block = np.asarray(features[:, part], dtype=np.float64, order="F")
+            block = np.asarray(block, dtype=np.float64, order="F")
             total = dsyrk(1.0, block, beta=1.0, c=total, lower=1, overwrite_c=1)
         return total
 
     def eigh(self, gram: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """By LAPACK's divide and conquer."""
+        """Eigenvalues, ascending, and eigenvectors in columns, from the lower triangle."""
         values, vectors = np.linalg.eigh(gram, UPLO="L")
         return values, vectors
 
 
-class TorchAlgebra:
-    """On a device of torch, in float64.
-
-    Parameters
-    ----------
-    device : str
-        As torch names it: ``cuda``, ``cuda:1``, ``cpu``.
+class TorchAlgebra(Algebra):
+    """The same on a device of torch, such as ``cuda:1``.
 
     Raises
     ------
@@ -77,23 +57,15 @@ class TorchAlgebra:
             ) from error
 
     def gram(self, features: Features) -> FloatArray:
-        """Sums of products, accumulated over blocks that are sent to the device."""
-        n_probe, n_features = features.shape
-        size = min(n_probe, n_features)
-        float64 = self._torch.float64
-        total = self._torch.zeros((size, size), dtype=float64, device=self._device)
-        if n_probe >= n_features:
-            for start in range(0, n_probe, BLOCK_ROWS):
-                block = self._send(features[start : start + BLOCK_ROWS])
-                total += block.T @ block
-        else:
-            for start in range(0, n_features, BLOCK_ROWS):
-                block = self._send(features[:, start : start + BLOCK_ROWS])
-                total += block @ block.T
+        """Sums of products, over blocks that are sent to the device."""
+        total: Any = 0
+        for block in _blocks(features):
+            sent = self._send(block)
+            total = total + sent @ sent.T
         return np.asarray(total.cpu().numpy(), dtype=np.float64)
 
     def eigh(self, gram: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """By the device's solver."""
+        """Eigenvalues and eigenvectors by the device's solver."""
         values, vectors = self._torch.linalg.eigh(self._send(gram))
         return values.cpu().numpy(), vectors.cpu().numpy()
 
@@ -102,6 +74,8 @@ class TorchAlgebra:
         return self._torch.from_numpy(block).to(self._device).to(self._torch.float64)
 
 
-def algebra_on(device: str | None) -> Algebra:
-    """Where to compute: the processor by NumPy, or a device by torch."""
-    return NumpyAlgebra() if device is None else TorchAlgebra(device)
+def _blocks(features: Features) -> Iterator[Features]:
+    """Blocks of ``X'`` (tall features) or ``X``; the Gram matrix is the sum of their ``B B'``."""
+    turned = features.T if features.shape[0] >= features.shape[1] else features
+    for start in range(0, turned.shape[1], BLOCK_ROWS):
+        yield turned[:, start : start + BLOCK_ROWS]

@@ -1,29 +1,24 @@
 """H-score, plain and with a shrunk covariance."""
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from recsys_ms.core.types import FloatArray
-from recsys_ms.scores.class_geometry import ClassGeometry, geometry_of
-from recsys_ms.scores.method import Method
+from recsys_ms.scores.class_geometry import GeometryLike, geometry_of
 from recsys_ms.scores.statistics import ProbeStatistics
 
 
-def h_score(
-    features: ArrayLike | ProbeStatistics | ClassGeometry, labels: ArrayLike | None = None
-) -> float:
+def h_score(features: GeometryLike, labels: ArrayLike | None = None) -> float:
     """H-score: ``tr(cov(f)^+ cov(E[f|y]))``.
 
     Bao et al. (2019), Eq. 2, with the pseudo-inverse.
 
     Parameters
     ----------
-    features : array-like of shape (n_probe, n_features)
-        Or what was computed of them.
+    features : array-like of shape (n_probe, n_features), ProbeStatistics or ClassGeometry
+        Model outputs on the probe set, or what was computed from them.
     labels : array-like of shape (n_probe,)
-        Integers or texts.
+        Integers or texts; not read where ``features`` is a ClassGeometry.
 
     Returns
     -------
@@ -40,9 +35,7 @@ def h_score(
     return geometry_of(features, labels).between_over_total(0.0)
 
 
-def h_score_shrunk(
-    features: ArrayLike | ProbeStatistics | ClassGeometry, labels: ArrayLike | None = None
-) -> float:
+def h_score_shrunk(features: GeometryLike, labels: ArrayLike | None = None) -> float:
     """H-score with the covariance shrunk as Ledoit and Wolf (2004) choose.
 
     Ibrahim et al. (2022), "Newer is not always better", Eq. 7: with ``C`` the covariance, ``a`` the
@@ -101,20 +94,3 @@ def _squared_lengths(statistics: ProbeStatistics) -> FloatArray:
         block -= statistics.mean
         squares[rows] = np.einsum("ij,ij->i", block, block)
     return squares
-
-
-H_SCORE: Final = Method(
-    name="h_score",
-    title="H-score",
-    compute=lambda p: h_score(p.geometry),
-    is_linear=True,
-    unit="variances in [0, n_classes - 1]",
-)
-
-H_SCORE_SHRUNK: Final = Method(
-    name="h_score_shrunk",
-    title="H-score, shrunk",
-    compute=lambda p: h_score_shrunk(p.geometry),
-    is_linear=True,
-    unit="variances in [0, n_classes - 1]",
-)

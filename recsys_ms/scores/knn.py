@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 from recsys_ms.core.errors import ProbeSetError, UsageError
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.scores.checks import Features, check_classes, check_features
-from recsys_ms.scores.method import Method
 
 Metric: TypeAlias = Literal["cosine", "euclidean"]
 
@@ -169,11 +168,3 @@ def _positions(matrix: Features) -> _Load:
 
 def _or_one(divisor: FloatArray) -> FloatArray:
     return np.where(divisor > 0, divisor, 1.0)
-
-
-KNN: Final = Method(
-    name="knn",
-    title="kNN",
-    compute=lambda p: knn_accuracy(p.features, p.labels),
-    unit="leave-one-out accuracy",
-)

@@ -1,13 +1,12 @@
-"""LEEP and NCE: how well the classes a source model sees tell the target classes."""
+"""LEEP and NCE: how well source-class predictions identify target classes."""
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.core.types import FloatArray
 from recsys_ms.scores.checks import Classes, check_classes, check_probabilities
-from recsys_ms.scores.method import Method
 
 
 def leep(source_probs: ArrayLike, labels: ArrayLike) -> float:
@@ -42,9 +41,9 @@ def leep(source_probs: ArrayLike, labels: ArrayLike) -> float:
 
     Notes
     -----
-    A source class of probability 0 on every example takes no part. One example a class is no
-    special case. By Jensen's inequality LEEP is at least −H(Y | Z) under the soft joint P above; it
-    equals :func:`nce` where every row has a single 1, and may lie below it elsewhere.
+    A source class of probability 0 on every example takes no part. By Jensen's inequality LEEP is
+    at least −H(Y | Z) under the soft joint P above; it equals :func:`nce` where every row has a
+    single 1, and may lie below it elsewhere.
     """
     return expected_log_likelihood(*checked_pair(source_probs, labels))
 
@@ -88,40 +87,15 @@ def nce(source_probs: ArrayLike, labels: ArrayLike) -> float:
 
 
 def checked_pair(source_probs: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, Classes]:
-    """Probabilities and classes of the same examples, checked.
-
-    Raises
-    ------
-    ProbeSetError
-        As :func:`leep`.
-    """
+    """Checked probabilities and classes of the same examples."""
     given: Any = np.asarray(source_probs)
     n_probe = given.shape[0] if given.ndim else 0
     return check_probabilities(given, n_probe), check_classes(labels, n_probe)
 
 
-def members(classes: Classes) -> list[IntArray]:
-    """Rows of each class, in order of class codes."""
-    order = np.argsort(classes.codes, kind="stable")
-    return np.split(order, np.cumsum(classes.counts)[:-1])
-
-
 def expected_log_likelihood(probs: FloatArray, classes: Classes) -> float:
-    """LEEP of inputs that are already checked.
-
-    Parameters
-    ----------
-    probs : ndarray of shape (n_probe, n_source_classes)
-        Rows that sum to 1.
-    classes : Classes
-        Target classes of the same examples.
-
-    Returns
-    -------
-    float
-        Nats per example, at most 0.
-    """
-    rows_of = members(classes)
+    """LEEP of checked probabilities (n_probe, n_source_classes) and classes."""
+    rows_of = classes.rows()
     joint = np.stack([probs[rows].sum(axis=0) for rows in rows_of])
     marginal = joint.sum(axis=0)
     conditional = np.divide(joint, marginal, out=np.zeros_like(joint), where=marginal > 0)
@@ -130,20 +104,3 @@ def expected_log_likelihood(probs: FloatArray, classes: Classes) -> float:
         float(np.log(probs[rows] @ conditional[code]).sum()) for code, rows in enumerate(rows_of)
     )
     return min(total / classes.n_probe, 0.0)
-
-
-LEEP: Final = Method(
-    name="leep",
-    title="LEEP",
-    compute=lambda p: leep(p.source_probs, p.labels),  # type: ignore[arg-type]
-    needs="source_probs",
-    unit="nats per example, at most 0",
-)
-
-NCE: Final = Method(
-    name="nce",
-    title="NCE",
-    compute=lambda p: nce(p.source_probs, p.labels),  # type: ignore[arg-type]
-    needs="source_probs",
-    unit="nats per example, at most 0",
-)

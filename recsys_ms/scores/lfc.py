@@ -1,19 +1,13 @@
 """LFC: label-feature correlation."""
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from recsys_ms.core.errors import ProbeSetError
-from recsys_ms.scores.class_geometry import ClassGeometry, geometry_of
-from recsys_ms.scores.method import Method
-from recsys_ms.scores.statistics import ProbeStatistics
+from recsys_ms.scores.class_geometry import GeometryLike, geometry_of
 
 
-def lfc(
-    features: ArrayLike | ProbeStatistics | ClassGeometry, labels: ArrayLike | None = None
-) -> float:
+def lfc(features: GeometryLike, labels: ArrayLike | None = None) -> float:
     """LFC: cosine of the centred kernels of features and labels.
 
     Deshpande et al. (2021), Eq. 5 and 6: the kernel of the features is ``XX'``, that of the labels
@@ -22,10 +16,8 @@ def lfc(
 
     Parameters
     ----------
-    features : array-like of shape (n_probe, n_features)
-        Or what was computed of them.
-    labels : array-like of shape (n_probe,)
-        Integers or texts.
+    features, labels
+        As for :func:`~recsys_ms.scores.h_score.h_score`.
 
     Returns
     -------
@@ -53,12 +45,3 @@ def lfc(
     if of_features <= 0.0:
         raise ProbeSetError("features: no spread around their mean is left after rounding")
     return product / float(np.sqrt(of_features * of_labels))
-
-
-LFC: Final = Method(
-    name="lfc",
-    title="LFC",
-    compute=lambda p: lfc(p.geometry),
-    is_linear=True,
-    unit="cosine in [0, 1]",
-)

@@ -6,18 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from recsys_ms.core.types import FloatArray
-from recsys_ms.scores.class_geometry import ClassGeometry, geometry_of
+from recsys_ms.scores.class_geometry import ClassGeometry, GeometryLike, geometry_of
 from recsys_ms.scores.logme import best_shared_ratio
-from recsys_ms.scores.method import Method
-from recsys_ms.scores.statistics import ProbeStatistics
 
 #: Leverage of an example that alone decides over its own prediction.
 _MOST_LEVERAGE: Final = 1.0 - 1e-9
 
 
-def linear_probe(
-    features: ArrayLike | ProbeStatistics | ClassGeometry, labels: ArrayLike | None = None
-) -> float:
+def linear_probe(features: GeometryLike, labels: ArrayLike | None = None) -> float:
     """Leave-one-out accuracy of a ridge classifier with intercept.
 
     One ridge regression on the indicators of the classes; every example is predicted by the
@@ -27,10 +23,8 @@ def linear_probe(
 
     Parameters
     ----------
-    features : array-like of shape (n_probe, n_features)
-        Or what was computed of them.
-    labels : array-like of shape (n_probe,)
-        Integers or texts.
+    features, labels
+        As for :func:`~recsys_ms.scores.h_score.h_score`.
 
     Returns
     -------
@@ -85,12 +79,3 @@ def _centred_weights(
     weights: FloatArray = inverse[:, None] * sums.T
     weights += n_probe / left * np.outer(direction, sums @ direction)
     return weights
-
-
-LINEAR_PROBE: Final = Method(
-    name="linear_probe",
-    title="Linear probe",
-    compute=lambda p: linear_probe(p.geometry),
-    is_linear=True,
-    unit="leave-one-out accuracy",
-)

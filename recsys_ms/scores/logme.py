@@ -9,8 +9,6 @@ from numpy.typing import ArrayLike
 from recsys_ms.core.errors import ProbeSetError
 from recsys_ms.core.types import FloatArray
 from recsys_ms.scores.checks import Classes, check_classes, check_targets
-from recsys_ms.scores.method import ANY_LABELS, Method
-from recsys_ms.scores.probe import Probe
 from recsys_ms.scores.statistics import ProbeStatistics, refuse_constant, statistics_of
 
 _EPSILON: Final = float(np.finfo(np.float64).eps)
@@ -99,7 +97,7 @@ def logme_regression(features: ArrayLike | ProbeStatistics, targets: ArrayLike) 
 
 def logme_of_classes(statistics: ProbeStatistics, classes: Classes) -> float:
     """:func:`logme` of a probe set that was decomposed and checked."""
-    coordinates = statistics.class_coordinates(classes)
+    coordinates = statistics.coordinates(classes)
     return _mean_evidence(statistics, coordinates, classes.counts.astype(np.float64))
 
 
@@ -148,7 +146,7 @@ def largest_evidence(
     """
     scale = float(eigenvalues[-1])
     relative = eigenvalues / scale
-    outside = outside_energy(energies, squares, n_probe)
+    outside = _outside_energy(energies, squares, n_probe)
     grid = np.linspace(*_LOG_RANGE, _N_GRID)
     best = _on_grid(relative, energies, outside, n_probe, grid).argmax(axis=0)
     low, high = grid[np.maximum(best - 1, 0)], grid[np.minimum(best + 1, _N_GRID - 1)]
@@ -180,13 +178,13 @@ def best_shared_ratio(
     The strength of a ridge regression that all targets share.
     """
     grid = np.linspace(*_LOG_RANGE, _N_GRID)
-    outside = outside_energy(energies, squares, n_probe)
+    outside = _outside_energy(energies, squares, n_probe)
     relative = eigenvalues / eigenvalues[-1]
     total = _on_grid(relative, energies, outside, n_probe, grid).sum(axis=1)
     return float(np.exp(grid[total.argmax()]) * eigenvalues[-1])
 
 
-def outside_energy(energies: FloatArray, squares: FloatArray, n_probe: int) -> FloatArray:
+def _outside_energy(energies: FloatArray, squares: FloatArray, n_probe: int) -> FloatArray:
     """Squared length of what the features cannot fit of each target."""
     if energies.shape[0] >= n_probe:
         return np.zeros_like(squares)
@@ -234,19 +232,3 @@ def _dots(left: FloatArray, right: FloatArray) -> FloatArray:
     """Inner products of columns, without a matrix of products."""
     dots: FloatArray = np.einsum("jk,jk->k", left, right)
     return dots
-
-
-def _of_probe(probe: Probe) -> float:
-    if probe.kind == "classes":
-        return logme_of_classes(probe.statistics, probe.classes)
-    return logme_regression(probe.statistics, probe.targets)
-
-
-LOGME: Final = Method(
-    name="logme",
-    title="LogME",
-    compute=_of_probe,
-    kinds=ANY_LABELS,
-    is_linear=True,
-    unit="nats per example",
-)

@@ -1,4 +1,4 @@
-"""What a score says of itself: its name, what it needs, of which labels it is, what it counts."""
+"""What the table of scores says of each score."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,42 +7,41 @@ from typing import Final
 from recsys_ms.scores.checks import LabelKind
 from recsys_ms.scores.probe import Probe
 
-#: Of a score that is for labels of every kind.
+#: Kinds of a score that takes labels of every kind.
 ANY_LABELS: Final[tuple[LabelKind, ...]] = ("classes", "multilabel", "regression")
-_CLASSES: Final[tuple[LabelKind, ...]] = ("classes",)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Method:
-    """A score.
+    """A transferability score.
 
     Attributes
     ----------
     name : str
-        In reports and in columns of a history.
+        Name in reports and in columns of a history.
     title : str
-        In a table.
+        Name in tables for people.
     compute : callable of Probe to float
         Computes it; raises ``ProbeSetError`` where it cannot.
+    unit : str
+        Unit of its value.
     kinds : tuple of str
-        Labels it is of.
+        Kinds of labels it takes.
     needs : str
         ``source_probs`` or ``label_embeddings`` where it needs those; else empty.
     is_linear : bool
         Whether it reads the shared decomposition.
-    unit : str
-        What its value counts.
     """
 
     name: str
     title: str
     compute: Callable[[Probe], float]
-    kinds: tuple[LabelKind, ...] = _CLASSES
+    unit: str = ""
+    kinds: tuple[LabelKind, ...] = ("classes",)
     needs: str = ""
     is_linear: bool = False
-    unit: str = ""
 
-    def lacking(self, probe: Probe) -> str:
+    def why_not(self, probe: Probe) -> str:
         """Why it does not apply to a probe set; empty where it does."""
         if probe.kind not in self.kinds:
             return f"of labels that are {' or '.join(self.kinds)}, not {probe.kind}"

@@ -15,7 +15,6 @@ from recsys_ms.core.rng import as_generator, seed_from
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.scores.checks import Features, check_classes, check_features
 from recsys_ms.scores.leep import expected_log_likelihood
-from recsys_ms.scores.method import Method
 
 _COMPONENTS_PER_CLASS: Final = 5
 _EXAMPLES_PER_COMPONENT: Final = 5
@@ -148,11 +147,3 @@ def _coordinates(features: Features, energy: float) -> FloatArray | None:
     kept = PCA(energy if energy < 1.0 else None, svd_solver="full").fit_transform(matrix)
     scaled: FloatArray = kept / np.sqrt(np.square(kept).mean())
     return scaled
-
-
-NLEEP: Final = Method(
-    name="nleep",
-    title="N-LEEP",
-    compute=lambda p: nleep(p.features, p.labels, rng=p.rng),
-    unit="nats per example, at most 0",
-)

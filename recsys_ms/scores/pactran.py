@@ -1,4 +1,4 @@
-"""PACTran: PAC-Bayes bounds on what a classifier on top of the source model can reach."""
+"""PACTran: PAC-Bayes bounds on the risk of a classifier on top of the source model."""
 
 import math
 from dataclasses import dataclass
@@ -13,8 +13,7 @@ from scipy.special import digamma, gammaln, rel_entr, softmax
 from recsys_ms.core.errors import ProbeSetError, UsageError
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.scores.checks import Classes, Features, check_classes, check_features
-from recsys_ms.scores.leep import checked_pair, members
-from recsys_ms.scores.method import Method
+from recsys_ms.scores.leep import checked_pair
 
 _MAX_ITERATIONS: Final = 10_000
 #: Corrections L-BFGS remembers: the problem has thousands of weights, evaluations are what costs.
@@ -110,7 +109,7 @@ def pactran_gaussian(
     depend on the features. Features are centred; intercepts are free, have no prior and take no
     part in the trace. So adding a constant to a feature, or rotating the features, changes nothing,
     but their scale matters. Constant features give −H(Y), minus the labels' entropy. One example a
-    class is no special case.
+    class needs no special treatment.
 
     Both defaults are the middle of the grids in the authors' released evaluation, which sums the
     second derivatives over the examples where the formula has their mean; this is the formula.
@@ -220,7 +219,7 @@ def pactran_dirichlet(source_probs: ArrayLike, labels: ArrayLike, *, alpha: floa
             "where the bound keeps its digits"
         )
     prior = alpha * classes.counts / classes.n_probe
-    rows_of = members(classes)
+    rows_of = classes.rows()
     with np.errstate(divide="ignore"):
         logs = np.log(probs)
     shares, reached = probs, -math.inf
@@ -346,19 +345,3 @@ class _LogisticObjective:
     def _stop_when_close(self, intermediate_result: OptimizeResult) -> None:
         if self._gap <= _GAP * intermediate_result.fun:
             raise StopIteration
-
-
-PACTRAN_GAUSSIAN: Final = Method(
-    name="pactran_gaussian",
-    title="PACTran, Gaussian",
-    compute=lambda p: pactran_gaussian(p.features, p.labels),
-    unit="nats per example",
-)
-
-PACTRAN_DIRICHLET: Final = Method(
-    name="pactran_dirichlet",
-    title="PACTran, Dirichlet",
-    compute=lambda p: pactran_dirichlet(p.source_probs, p.labels),  # type: ignore[arg-type]
-    needs="source_probs",
-    unit="nats per example",
-)

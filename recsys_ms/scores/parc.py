@@ -13,9 +13,7 @@ from recsys_ms.core.errors import ProbeSetError, UsageError
 from recsys_ms.core.types import FloatArray
 from recsys_ms.scores import checks
 from recsys_ms.scores.checks import Classes, Features, LabelKind
-from recsys_ms.scores.method import ANY_LABELS, Method
 from recsys_ms.scores.parc_ranks import rank_and_swap, rank_sum_and_ties, sort_keys
-from recsys_ms.scores.probe import Probe
 
 #: Distances of some examples, given as a slice, to all from the first of them on.
 _Distances: TypeAlias = Callable[[slice], FloatArray]
@@ -349,17 +347,3 @@ def _undefined(name: str) -> ProbeSetError:
         f"{name}: no two examples are closer than any others, so that there are no ranks to "
         "correlate; wanted examples that differ, in more than one feature or component"
     )
-
-
-def _of_probe(probe: Probe) -> float:
-    labels = probe.labels if probe.kind == "classes" else probe.targets
-    return parc(probe.features, labels, kind=probe.kind)
-
-
-PARC: Final = Method(
-    name="parc",
-    title="PARC",
-    compute=_of_probe,
-    kinds=ANY_LABELS,
-    unit="rank correlation in [-1, 1]",
-)

@@ -1,7 +1,8 @@
-"""What scores share of one probe set: checked and computed once, each when it is first needed."""
+"""One model's outputs on one task's probe set, checked and decomposed once for all scores."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,19 +21,17 @@ from recsys_ms.scores.class_geometry import ClassGeometry
 from recsys_ms.scores.label_embeddings import LabelEmbedding
 from recsys_ms.scores.statistics import ProbeStatistics
 
-_Made = TypeVar("_Made")
-
 
 class Probe:
-    """Features, labels and whatever else is at hand of one model on one task.
+    """Features, labels and optional inputs of one model on one task.
 
-    A part that is bad raises each time it is asked for, with the same reason; parts that are not
-    asked for are not looked at.
+    Every part is checked or computed when it is first read, and kept. A bad part raises
+    ``ProbeSetError`` each time it is read; parts that are not read are not checked.
 
     Parameters
     ----------
     features, labels, source_probs, label_embeddings, kind, device, rng
-        As :func:`recsys_ms.scores.score_all.score_all` has them.
+        As :func:`recsys_ms.scores.score_all.score_all` takes them.
     """
 
     def __init__(
@@ -48,57 +47,36 @@ class Probe:
     ) -> None:
         self._features = features
         self.labels = labels
-        self.source_probs = source_probs
+        self.source_probs: Any = source_probs
         self.label_embeddings = label_embeddings
         self.kind = kind
         self.device = device
         self.rng = rng
-        self._made: dict[str, Any] = {}
 
-    @property
+    @cached_property
     def features(self) -> Features:
-        """Checked features."""
-        return self._once("features", lambda: check_features(self._features))
+        """Checked features, of shape (n_probe, n_features)."""
+        return check_features(self._features)
 
-    @property
-    def n_probe(self) -> int:
-        """Number of examples."""
-        return int(self.features.shape[0])
-
-    @property
+    @cached_property
     def statistics(self) -> ProbeStatistics:
-        """The decomposition."""
-        return self._once("statistics", lambda: ProbeStatistics(self.features, device=self.device))
+        """Decomposition of the features."""
+        return ProbeStatistics(self.features, device=self.device)
 
-    @property
+    @cached_property
     def classes(self) -> Classes:
         """Dense class labels."""
-        return self._once("classes", lambda: check_classes(self.labels, self.n_probe))
+        return check_classes(self.labels, self.features.shape[0])
 
-    @property
+    @cached_property
     def geometry(self) -> ClassGeometry:
         """Classes in the axes of the features."""
-        return self._once("geometry", lambda: ClassGeometry(self.statistics, self.classes))
+        return ClassGeometry(self.statistics, self.classes)
 
-    @property
+    @cached_property
     def targets(self) -> FloatArray:
-        """Label sets or numbers, one column a target."""
-        return self._once("targets", self._targets)
-
-    def _targets(self) -> FloatArray:
-        targets = check_targets(self.labels, self.n_probe)
+        """Label sets or numbers, of shape (n_probe, n_targets)."""
+        targets = check_targets(self.labels, self.features.shape[0])
         if self.kind == "multilabel" and not np.isin(targets, (0.0, 1.0)).all():
             raise ProbeSetError("labels: kind='multilabel' wants zeros and ones, a column a class")
         return targets
-
-    def _once(self, name: str, make: Callable[[], _Made]) -> _Made:
-        if name not in self._made:
-            try:
-                self._made[name] = make()
-            except ProbeSetError as error:
-                self._made[name] = error
-        found = self._made[name]
-        if isinstance(found, ProbeSetError):
-            raise found
-        made: _Made = found
-        return made

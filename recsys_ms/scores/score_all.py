@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 ScoreStatus: TypeAlias = Literal["ok", "failed", "not_applicable"]
 _MANY_DEAD: Final = 0.5
-#: What may stop one of our own scores; of a stranger's nobody knows.
+#: What our own scores may raise; a plugin's may raise anything.
 _EXPECTED: Final = (ArithmeticError, ValueError, np.linalg.LinAlgError, MemoryError)
 
 
@@ -189,9 +189,9 @@ def _share(probe: Probe, methods: Sequence[Method]) -> None:
 
 def score_one(method: Method, probe: Probe) -> Score:
     """Compute one score of a probe set; whatever stops it is told in the reason."""
-    lacking = method.lacking(probe)
-    if lacking:
-        return Score(value=float("nan"), status="not_applicable", reason=lacking, unit=method.unit)
+    why_not = method.why_not(probe)
+    if why_not:
+        return Score(value=float("nan"), status="not_applicable", reason=why_not, unit=method.unit)
     start = time.perf_counter()
     value, reason = float("nan"), ""
     try:

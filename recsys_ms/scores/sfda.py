@@ -1,4 +1,4 @@
-"""Fisher discriminants: regularised (FDA), and challenged by its own doubts (SFDA)."""
+"""Fisher discriminants: regularised (FDA) and self-challenging (SFDA)."""
 
 from typing import Final
 
@@ -7,11 +7,10 @@ from numpy.typing import ArrayLike
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import dsyrk
 from scipy.sparse import csr_array
+from scipy.special import log_softmax
 
 from recsys_ms.core.types import FloatArray, IntArray
-from recsys_ms.scores.class_geometry import ClassGeometry, geometry_of, log_posteriors
-from recsys_ms.scores.method import Method
-from recsys_ms.scores.statistics import ProbeStatistics
+from recsys_ms.scores.class_geometry import ClassGeometry, GeometryLike, geometry_of
 
 #: The constant of ``exp(-a spread)``, which the paper leaves open.
 _RATE: Final = 5.0
@@ -20,9 +19,7 @@ _LEAST_SHRINKAGE: Final = 1e-8
 _MOST_SHRINKAGE: Final = 1.0 - 1e-6
 
 
-def fda(
-    features: ArrayLike | ProbeStatistics | ClassGeometry, labels: ArrayLike | None = None
-) -> float:
+def fda(features: GeometryLike, labels: ArrayLike | None = None) -> float:
     """Regularised Fisher discriminant: mean log probability of the true class.
 
     Shao et al. (2022), "Not all models are equal", Reg-FDA (Eq. 4 to 6): Gaussian classes of
@@ -32,10 +29,8 @@ def fda(
 
     Parameters
     ----------
-    features : array-like of shape (n_probe, n_features)
-        Or what was computed of them.
-    labels : array-like of shape (n_probe,)
-        Integers or texts.
+    features, labels
+        As for :func:`~recsys_ms.scores.h_score.h_score`.
 
     Returns
     -------
@@ -51,10 +46,8 @@ def fda(
     return float(own_posteriors(geometry).mean())
 
 
-def sfda(
-    features: ArrayLike | ProbeStatistics | ClassGeometry, labels: ArrayLike | None = None
-) -> float:
-    """SFDA: the discriminant after each example was mixed with what is not its class.
+def sfda(features: GeometryLike, labels: ArrayLike | None = None) -> float:
+    """SFDA: the discriminant after each example was mixed with the mean of the other classes.
 
     Shao et al. (2022), Eq. 7 and 8: an example that the first discriminant gives the probability
     ``p`` of its class is moved to ``p x + (1 - p) o``, ``o`` the mean of the examples of all other
@@ -88,9 +81,9 @@ def sfda(
     for rows, block in geometry.statistics.compact_blocks():
         mixed = _mix(block, kept[rows], outer, codes[rows])
         scatter = dsyrk(1.0, mixed.T, beta=1.0, c=scatter, lower=1, overwrite_c=1)
+        n_rows = mixed.shape[0]
         members = csr_array(
-            (np.ones(mixed.shape[0]), (codes[rows], np.arange(mixed.shape[0]))),
-            shape=(counts.size, mixed.shape[0]),
+            (np.ones(n_rows), (codes[rows], np.arange(n_rows))), shape=(counts.size, n_rows)
         )
         sums += members @ mixed
     means = sums / counts[:, None]
@@ -103,7 +96,7 @@ def sfda(
     total = 0.0
     for rows, block in geometry.statistics.compact_blocks():
         mixed = _mix(block, kept[rows], outer, codes[rows])
-        posteriors = log_posteriors(mixed @ weights + offsets)
+        posteriors = log_softmax(mixed @ weights + offsets, axis=1)
         total += float(posteriors[np.arange(mixed.shape[0]), codes[rows]].sum())
     return float(total / n_probe)
 
@@ -116,14 +109,14 @@ def shrinkage_of(geometry: ClassGeometry) -> float:
 
 def own_posteriors(geometry: ClassGeometry) -> FloatArray:
     """Log posterior of each example's own class by the first discriminant, of shape (n_probe,)."""
-    return geometry.once("own_posteriors", lambda: _own_posteriors(geometry))
 
+    def compute() -> FloatArray:
+        weights, offsets = geometry.discriminant(shrinkage_of(geometry))
+        posteriors = log_softmax(geometry.statistics.apply(weights) + offsets, axis=1)
+        own: FloatArray = posteriors[np.arange(posteriors.shape[0]), geometry.classes.codes]
+        return own
 
-def _own_posteriors(geometry: ClassGeometry) -> FloatArray:
-    weights, offsets = geometry.discriminant(shrinkage_of(geometry))
-    posteriors = log_posteriors(geometry.statistics.apply(weights) + offsets)
-    own: FloatArray = posteriors[np.arange(posteriors.shape[0]), geometry.classes.codes]
-    return own
+    return geometry.once("own_posteriors", compute)
 
 
 def _outer_means(geometry: ClassGeometry) -> FloatArray:
@@ -142,20 +135,3 @@ def _mix(block: FloatArray, kept: FloatArray, outer: FloatArray, codes: IntArray
     block *= kept[:, None]
     block += (1.0 - kept)[:, None] * outer[codes]
     return block
-
-
-FDA: Final = Method(
-    name="fda",
-    title="FDA",
-    compute=lambda p: fda(p.geometry),
-    is_linear=True,
-    unit="nats per example, at most 0",
-)
-
-SFDA: Final = Method(
-    name="sfda",
-    title="SFDA",
-    compute=lambda p: sfda(p.geometry),
-    is_linear=True,
-    unit="nats per example, at most 0",
-)

@@ -13,7 +13,7 @@ from scipy.linalg.lapack import dpocon
 from recsys_ms.core.errors import ProbeSetError
 from recsys_ms.core.types import BoolArray, FloatArray
 from recsys_ms.scores.checks import Classes, Features, check_features
-from recsys_ms.scores.gram import BLOCK_ROWS, algebra_on
+from recsys_ms.scores.gram import BLOCK_ROWS, Algebra, TorchAlgebra
 
 _EPSILON: Final = float(np.finfo(np.float64).eps)
 #: Reciprocal condition of ``X'X`` below which a Cholesky factor loses half of float64's digits.
@@ -21,11 +21,11 @@ _WORST_CONDITION: Final = 1e-8
 
 
 class Rows(Protocol):
-    """What gives rows of a matrix of float64 by slices: an array, or what makes them."""
+    """Gives rows of a matrix of float64 by slices: an array, or an object that makes them."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole."""
+        """Shape of the whole matrix."""
 
     def __getitem__(self, rows: slice) -> FloatArray: ...
 
@@ -57,7 +57,7 @@ class ProbeStatistics:
     Raises
     ------
     ProbeSetError
-        Not a finite matrix of at least two examples, or nothing but zeros.
+        Not a finite matrix of at least two examples, or all zeros.
     """
 
     def __init__(self, features: ArrayLike, *, device: str | None = None) -> None:
@@ -65,7 +65,7 @@ class ProbeStatistics:
         self.n_probe, self.n_features = self.features.shape
         self.mean: FloatArray = self.features.mean(axis=0, dtype=np.float64)
         self.dead: BoolArray = _same_everywhere(self.features)
-        self._algebra = algebra_on(device)
+        self._algebra = Algebra() if device is None else TorchAlgebra(device)
         self._gram: FloatArray | None = self._algebra.gram(self.features)
         if not np.isfinite(self._gram).all():
             raise ProbeSetError(
@@ -109,54 +109,40 @@ class ProbeStatistics:
 
     def blocks(self) -> Iterator[tuple[slice, FloatArray]]:
         """Rows of the features in float64, a block at a time."""
-        for start in range(0, self.n_probe, BLOCK_ROWS):
-            rows = slice(start, min(start + BLOCK_ROWS, self.n_probe))
+        for rows in self._row_slices():
             yield rows, self.features[rows].astype(np.float64)
 
-    def coordinates(self, targets: Rows) -> FloatArray:
-        """``U'Y`` of any targets.
+    def _row_slices(self) -> list[slice]:
+        starts = range(0, self.n_probe, BLOCK_ROWS)
+        return [slice(start, min(start + BLOCK_ROWS, self.n_probe)) for start in starts]
 
-        Parameters
-        ----------
-        targets : Rows of shape (n_probe, n_targets)
-            One row an example, an array or what makes blocks of one; each is asked for once.
+    def coordinates(self, targets: Rows | Classes) -> FloatArray:
+        """``U'Y``, of shape (rank, n_targets): coordinates in the span of the features.
 
-        Returns
-        -------
-        ndarray of shape (rank, n_targets)
-            Coordinates in the space that the features span; what is missing from the squared
-            length of a column is what no linear map of the features can fit.
+        ``targets`` is an array of shape (n_probe, n_targets), or makes blocks of its rows, each
+        asked for once; of classes, ``Y`` are the indicators. What is missing from the squared
+        length of a column is what no linear map of the features can fit.
         """
-        if not self.is_tall:
-            coordinates: FloatArray = self._vectors.T @ targets[:]
+        if self.is_tall:
+            coordinates: FloatArray = self._vectors.T @ self._products(targets)
+            coordinates /= np.sqrt(self.eigenvalues)[:, None]
             return coordinates
-        return self._from_sums(self._products(targets))
+        if isinstance(targets, Classes):
+            return sums_by_class(self._vectors, targets).T
+        wide: FloatArray = self._vectors.T @ targets[:]
+        return wide
 
     def span_coordinates(self, targets: Rows | Classes) -> FloatArray:
-        """Coordinates of targets in an orthonormal basis of the span, whichever is at hand.
+        """Coordinates in any orthonormal basis of the span, of shape (rank, n_targets).
 
         Inner products of projections on the span need no more. Without a decomposition, tall
         features of good condition give the basis ``X L'^-1`` by a Cholesky factor ``L`` of ``X'X``,
         in a fraction of the time.
-
-        Parameters
-        ----------
-        targets : Rows of shape (n_probe, n_targets), or Classes
-            One row an example, asked for by blocks, each once; for classes, their indicators.
-
-        Returns
-        -------
-        ndarray of shape (rank, n_targets)
         """
         factor = self._factor
         if factor is None:
-            if isinstance(targets, Classes):
-                return self.class_coordinates(targets)
             return self.coordinates(targets)
-        if isinstance(targets, Classes):
-            sums = self.class_sums(targets).T
-        else:
-            sums = self._products(targets)
+        sums = self._products(targets)
         solved: FloatArray = solve_triangular(factor, sums, lower=True, check_finite=False)
         return solved
 
@@ -174,40 +160,21 @@ class ProbeStatistics:
         condition, _ = dpocon(factor, scale, uplo="L")
         return factor if condition > _WORST_CONDITION else None
 
-    def _products(self, targets: Rows) -> FloatArray:
+    def _products(self, targets: Rows | Classes) -> FloatArray:
         """``X'Y``, of shape (n_features, n_targets)."""
+        if isinstance(targets, Classes):
+            return self.class_sums(targets).T
         products = np.zeros((self.n_features, targets.shape[1]))
         for rows, block in self.blocks():
             products += block.T @ targets[rows]
         return products
-
-    def class_coordinates(self, classes: Classes) -> FloatArray:
-        """``U'H`` of the indicators ``H`` of classes, from sums over the examples of each.
-
-        Returns
-        -------
-        ndarray of shape (rank, n_classes)
-        """
-        if not self.is_tall:
-            return sums_by_class(self._vectors, classes).T
-        return self._from_sums(self.class_sums(classes).T)
 
     def class_sums(self, classes: Classes) -> FloatArray:
         """Sum of the features of each class, of shape (n_classes, n_features)."""
         return sums_by_class(self.features, classes)
 
     def axes(self, vectors: FloatArray) -> FloatArray:
-        """``V'`` of feature vectors: their coordinates in the features' own axes.
-
-        Parameters
-        ----------
-        vectors : ndarray of shape (n_features, n_vectors)
-            In the span of the examples.
-
-        Returns
-        -------
-        ndarray of shape (rank, n_vectors)
-        """
+        """``V'Z`` of vectors (n_features, n_vectors) in the span of the examples."""
         if self.is_tall:
             coordinates: FloatArray = self._vectors.T @ vectors
             return coordinates
@@ -217,17 +184,7 @@ class ProbeStatistics:
         return self._vectors.T @ products / np.sqrt(self.eigenvalues)[:, None]
 
     def apply(self, weights: FloatArray) -> FloatArray:
-        """``X V W``: linear functions of the features, given in their own axes.
-
-        Parameters
-        ----------
-        weights : ndarray of shape (rank, n_functions)
-            Weights.
-
-        Returns
-        -------
-        ndarray of shape (n_probe, n_functions)
-        """
+        """``X V W`` of weights (rank, n_functions) in the features' own axes."""
         if not self.is_tall:
             wide: FloatArray = self._vectors @ (np.sqrt(self.eigenvalues)[:, None] * weights)
             return wide
@@ -244,24 +201,16 @@ class ProbeStatistics:
         """
         if not self.is_tall:
             roots = np.sqrt(self.eigenvalues)
-            for start in range(0, self.n_probe, BLOCK_ROWS):
-                rows = slice(start, min(start + BLOCK_ROWS, self.n_probe))
+            for rows in self._row_slices():
                 yield rows, self._vectors[rows] * roots
             return
         vectors = self._vectors.astype(self.features.dtype)
-        for start in range(0, self.n_probe, BLOCK_ROWS):
-            rows = slice(start, min(start + BLOCK_ROWS, self.n_probe))
-            block: Features = self.features[rows]
-            yield rows, np.matmul(block, vectors).astype(np.float64)
+        for rows in self._row_slices():
+            yield rows, np.matmul(self.features[rows], vectors).astype(np.float64)
 
     def compact_blocks(self) -> Iterator[tuple[slice, FloatArray]]:
         """Rows in at most ``n_probe`` dimensions with the same inner products, block by block."""
         return self.blocks() if self.is_tall else self.rotated_blocks()
-
-    def _from_sums(self, sums: FloatArray) -> FloatArray:
-        coordinates: FloatArray = self._vectors.T @ sums
-        coordinates /= np.sqrt(self.eigenvalues)[:, None]
-        return coordinates
 
 
 def _same_everywhere(features: Features) -> BoolArray:
@@ -273,14 +222,11 @@ def _same_everywhere(features: Features) -> BoolArray:
 
 def sums_by_class(rows: Features, classes: Classes) -> FloatArray:
     """Sums of the rows of each class, in float64, of shape (n_classes, n_columns)."""
-    order = np.argsort(classes.codes, kind="stable")
-    ends = np.cumsum(classes.counts)
     sums = np.empty((classes.n_classes, rows.shape[1]))
-    for number, end in enumerate(ends):
-        of_class = order[end - classes.counts[number] : end]
+    for number, members in enumerate(classes.rows()):
         sums[number] = sum(
-            rows[of_class[start : start + BLOCK_ROWS]].sum(axis=0, dtype=np.float64)
-            for start in range(0, of_class.size, BLOCK_ROWS)
+            rows[members[start : start + BLOCK_ROWS]].sum(axis=0, dtype=np.float64)
+            for start in range(0, members.size, BLOCK_ROWS)
         )
     return sums
 
@@ -291,13 +237,7 @@ def statistics_of(features: ArrayLike | ProbeStatistics) -> ProbeStatistics:
 
 
 def refuse_constant(statistics: ProbeStatistics) -> None:
-    """Refuse features that tell no example from another.
-
-    Raises
-    ------
-    ProbeSetError
-        All features are dead.
-    """
+    """Raise ``ProbeSetError`` where every example has the same features."""
     if statistics.dead.all():
         raise ProbeSetError(
             "features: every example has the same features, which say nothing of the labels; "

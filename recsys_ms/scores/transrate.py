@@ -7,9 +7,8 @@ from numpy.typing import ArrayLike
 
 from recsys_ms.core.errors import ProbeSetError
 from recsys_ms.core.types import FloatArray, IntArray
-from recsys_ms.scores.class_geometry import ClassGeometry, geometry_of
+from recsys_ms.scores.class_geometry import GeometryLike, geometry_of
 from recsys_ms.scores.gram import BLOCK_ROWS
-from recsys_ms.scores.method import Method
 from recsys_ms.scores.statistics import ProbeStatistics
 
 _DISTORTION: Final = 1e-4
@@ -18,7 +17,7 @@ _NO_SPREAD: Final = 1e-12
 
 
 def transrate(
-    features: ArrayLike | ProbeStatistics | ClassGeometry,
+    features: GeometryLike,
     labels: ArrayLike | None = None,
     *,
     distortion: float = _DISTORTION,
@@ -31,10 +30,8 @@ def transrate(
 
     Parameters
     ----------
-    features : array-like of shape (n_probe, n_features)
-        Or what was computed of them.
-    labels : array-like of shape (n_probe,)
-        Integers or texts.
+    features, labels
+        As for :func:`~recsys_ms.scores.h_score.h_score`.
     distortion : float, default 1e-4
         ``e``, above 0; the paper's default.
 
@@ -59,12 +56,10 @@ def transrate(
     # The mean is one direction that is taken out of X'X.
     left = 1.0 - n_probe * float(mean**2 @ (1.0 / (values + ridge)))
     whole = float(np.log1p(values / ridge).sum()) + float(np.log(max(left, _NO_SPREAD)))
-    order = np.argsort(classes.codes, kind="stable")
-    ends = np.cumsum(classes.counts)
     within = 0.0
-    for count, end in zip(classes.counts.tolist(), ends.tolist(), strict=True):
-        gram = _class_gram(statistics, order[end - count : end])
-        within += count / n_probe * _log_det(gram, count * distortion)
+    for rows in classes.rows():
+        gram = _class_gram(statistics, rows)
+        within += rows.size / n_probe * _log_det(gram, rows.size * distortion)
     return 0.5 * (whole - within)
 
 
@@ -89,12 +84,3 @@ def _log_det(gram: FloatArray, ridge: float) -> float:
     gram[np.diag_indices_from(gram)] += 1.0
     factor = np.linalg.cholesky(gram)
     return 2.0 * float(np.log(np.diag(factor)).sum())
-
-
-TRANSRATE: Final = Method(
-    name="transrate",
-    title="TransRate",
-    compute=lambda p: transrate(p.geometry),
-    is_linear=True,
-    unit="nats",
-)

@@ -198,7 +198,7 @@ def test_a_score_that_breaks_costs_no_other(
     def broken(*_: object, **__: object) -> float:
         raise np.linalg.LinAlgError("SVD did not converge")
 
-    monkeypatch.setattr(sys.modules["recsys_ms.scores.nleep"], "nleep", broken)
+    monkeypatch.setattr(sys.modules["recsys_ms.scores.methods"], "nleep", broken)
     report = score_all(*probe)
     assert report.scores["nleep"].reason == "LinAlgError: SVD did not converge"
     assert report.scores["knn"].status == "ok"

@@ -58,9 +58,7 @@ def test_coordinates_of_classes_are_those_of_their_indicators(
     classes = check_classes(np.arange(n_probe) % 3, n_probe)
     indicators = np.eye(3)[classes.codes]
     found = ProbeStatistics(matrix)
-    np.testing.assert_allclose(
-        found.class_coordinates(classes), found.coordinates(indicators), atol=1e-9
-    )
+    np.testing.assert_allclose(found.coordinates(classes), found.coordinates(indicators), atol=1e-9)
     np.testing.assert_allclose(sums_by_class(matrix, classes), indicators.T @ matrix, atol=1e-9)
 
 
