@@ -132,7 +132,7 @@ def _of_free_labels(
 
 
 class _Targets:
-    """``Z_1 … Z_K`` side by side, made block by block, and their inner products on the way."""
+    """``Z_1 … Z_K`` side by side, made block by block; sums their inner products meanwhile."""
 
     def __init__(self, embeddings: Sequence[LabelEmbedding]) -> None:
         self._embeddings = embeddings
@@ -201,17 +201,16 @@ def alternate_emms(
     """The paper's alternating minimisation: best ``W`` for ``t``, then best ``t`` for ``W``.
 
     Meng et al. (2023), Algorithm 1, from equal weights, until the objective falls by less than
-    ``tolerance`` of itself. It converges to what :func:`solve_emms` computes, which is there to be
-    used; this one is there to be compared with.
+    ``tolerance`` of itself. It converges to what :func:`solve_emms` computes, for comparison.
 
     Parameters
     ----------
     statistics, embeddings
         As for :func:`residual_gram`.
     tolerance : float
-        Relative.
+        Least relative decrease of the objective.
     max_iterations : int
-        Iterations after which it ends in any case.
+        Most iterations.
     """
     width = max(each.width for each in embeddings)
     for each in embeddings:

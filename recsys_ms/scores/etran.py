@@ -1,4 +1,4 @@
-"""ETran's energy score: how much at home the source model is on the target examples."""
+"""ETran's energy score: how familiar the target examples look to the source model."""
 
 import math
 from typing import Final

@@ -1,4 +1,4 @@
-"""Features of images by a timm model, computed once for each image and set of weights."""
+"""Extracts features of images by a timm model, once for each image and set of weights."""
 
 import hashlib
 import logging
@@ -11,12 +11,13 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from recsys_ms.core.array_files import read_arrays, write_arrays
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.optional import require
 from recsys_ms.core.progress import NO_PROGRESS, Progress
-from recsys_ms.core.types import FloatArray, JsonDict
+from recsys_ms.core.types import FloatArray
 from recsys_ms.scores.images import LabelledImages
 
 _LOG = logging.getLogger(__name__)
@@ -28,14 +29,14 @@ _LOADERS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class ExtractedFeatures:
-    """What a model makes of images.
+    """Features of images.
 
     Attributes
     ----------
     images : LabelledImages
         Those that could be read.
     features : ndarray of shape (n_images, n_features)
-        What the model's head sees, float32.
+        Inputs of the model's head, float32.
     source_probs : ndarray of shape (n_images, n_source_classes), or None
         Softmax of the head; ``None`` where the model has none.
     left_out : tuple of Path
@@ -73,7 +74,7 @@ class TimmExtractor:
     UsageError
         timm does not know the model, or torch not the device.
     DataError
-        The weights are not at hand, or of another model.
+        The weights are not available, or of another model.
     """
 
     def __init__(
@@ -159,9 +160,7 @@ class TimmExtractor:
         return ExtractedFeatures(
             images=images.take(kept),
             features=np.stack([features for features, _ in pairs]),
-            source_probs=_softmax(np.stack([logits for _, logits in pairs]))
-            if self.has_head
-            else None,
+            source_probs=_probabilities(pairs) if self.has_head else None,
             left_out=left_out,
             n_computed=n_computed,
         )
@@ -214,43 +213,29 @@ class TimmExtractor:
         except Exception as error:
             first = str(error).strip().split("\n", 1)[0]
             raise DataError(
-                f"model {name!r}: its weights are not at hand ({type(error).__name__}: {first}); "
+                f"model {name!r}: its weights are not available ({type(error).__name__}: {first}); "
                 "give a file of them (--weights FILE), or run once where the hub can be reached"
             ) from error
 
     def _load_file(self, name: str, path: Path) -> Any:
-        state = self._read_state(path)
-        model = self._timm.create_model(name, pretrained=False)
-        head = model.pretrained_cfg.get("classifier")
-        found = state.get(f"{head}.weight") if isinstance(head, str) else None
-        if found is not None and found.shape[0] != model.num_classes:
-            model = self._timm.create_model(name, pretrained=False, num_classes=int(found.shape[0]))
         try:
-            model.load_state_dict(state)
-        except RuntimeError as error:
-            raise DataError(f"{path}: no weights of {name!r} ({str(error)[:300]})") from error
-        return model
-
-    def _read_state(self, path: Path) -> JsonDict:
-        try:
-            if path.suffix == ".safetensors":
-                state: Any = require("safetensors.torch", extra=_EXTRA, purpose=_PURPOSE).load_file(
-                    path
-                )
-            else:
-                state = self._torch.load(path, map_location="cpu", weights_only=True)
+            state = self._timm.models.load_state_dict(str(path), device="cpu", weights_only=True)
+            shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
         except Exception as error:
             first = str(error).strip().split("\n", 1)[0]
             raise DataError(
                 f"{path}: cannot be read as weights ({type(error).__name__}: {first}); wanted "
                 "safetensors, or torch.save of a dict of tensors"
             ) from error
-        for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
-            if isinstance(state, dict) and isinstance(state.get(key), dict):
-                state = state[key]
-        if not isinstance(state, dict) or not state:
-            raise DataError(f"{path}: holds a {type(state).__name__}, wanted tensors by name")
-        return {str(key).removeprefix("module."): tensor for key, tensor in state.items()}
+        model = self._timm.create_model(name, pretrained=False)
+        n_classes = shapes.get(f"{model.pretrained_cfg.get('classifier')}.weight", (0,))[0]
+        if n_classes not in (0, model.num_classes):
+            model = self._timm.create_model(name, pretrained=False, num_classes=n_classes)
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise DataError(f"{path}: not weights of {name!r} ({str(error)[:300]})") from error
+        return model
 
 
 class _FeatureFiles:
@@ -286,10 +271,8 @@ def _content(path: Path) -> bytes | None:
         return None
 
 
-def _softmax(logits: Any) -> FloatArray:
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    np.exp(shifted, out=shifted)
-    shifted /= shifted.sum(axis=1, keepdims=True)
-    probs: FloatArray = shifted
+def _probabilities(pairs: Sequence[tuple[Any, Any]]) -> FloatArray:
+    probs: FloatArray = softmax(
+        np.stack([logits for _, logits in pairs]).astype(np.float64), axis=1
+    )
     return probs

@@ -52,7 +52,7 @@ def knn_accuracy(
     Returns
     -------
     float
-        Fraction of the examples whose class the others tell, in [0, 1]; higher means easier
+        Fraction of the examples whose class is predicted, in [0, 1]; higher means easier
         transfer. The only example of a class is never right.
 
     Raises

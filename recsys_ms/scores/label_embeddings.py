@@ -1,4 +1,4 @@
-"""Label embeddings as EMMS takes them: what an encoder is, and texts through several encoders.
+"""Label embeddings for EMMS: the interface of text encoders, and texts through several of them.
 
 F-labels of Meng et al. (2023), "Foundation Model is Efficient Multimodal Multitask Model Selector":
 z_k = F_k(y) / ||F_k(y)|| for the label text y and each foundation model F_k.
@@ -28,7 +28,7 @@ class LabelEncoder(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What the embeddings are called, different for each encoder of one EMMS."""
+        """Name of the embeddings, different for each encoder of one EMMS."""
 
     @property
     @abstractmethod
@@ -38,7 +38,7 @@ class LabelEncoder(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Digest of all that decides the embeddings: code, weights, vocabulary, pooling."""
+        """Digest of what the embeddings depend on: code, weights, vocabulary, pooling."""
 
     @abstractmethod
     def encode(self, texts: Iterable[str]) -> Float32Array:
@@ -72,7 +72,7 @@ class LabelEmbedding:
     Raises
     ------
     ProbeSetError
-        Arrays of another shape or type, NaN, or codes that are no rows of ``vectors``.
+        Arrays of another shape or type, NaN, or codes without a row in ``vectors``.
     """
 
     name: str
@@ -158,26 +158,10 @@ def label_embeddings(
 
 
 def unit_rows(matrix: Float32Array, texts: Sequence[str], name: str) -> Float32Array:
-    """Rows of ``matrix`` divided by their length, which is computed in float64.
+    """Rows of ``matrix`` divided by their length, float32; lengths are computed in float64.
 
-    Parameters
-    ----------
-    matrix : ndarray of shape (n_texts, width)
-        Outputs of a model.
-    texts : sequence of str, n_texts of them
-        What they are outputs for, to name one in an error.
-    name : str
-        Name of the encoder.
-
-    Returns
-    -------
-    ndarray of shape (n_texts, width)
-        A new array, float32.
-
-    Raises
-    ------
-    DataError
-        NaN, infinity or a zero row: weights that are damaged or do not belong to the model.
+    ``texts`` are what the rows embed: a ``DataError`` names the one whose row is zero or not
+    finite (damaged weights, or weights of another model).
     """
     # einsum makes no second matrix of float64.
     squares = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64)
@@ -193,13 +177,7 @@ def unit_rows(matrix: Float32Array, texts: Sequence[str], name: str) -> Float32A
 
 
 def check_unit_rows(vectors: Any, shape: tuple[int, int], name: str) -> Float32Array:
-    """Embeddings as an encoder has promised them.
-
-    Raises
-    ------
-    DataError
-        No array, another shape or type, or rows whose length is not 1.
-    """
+    """Embeddings of an encoder; ``DataError`` if they are not float32 unit rows of ``shape``."""
     if not isinstance(vectors, np.ndarray) or vectors.shape != shape or vectors.dtype != np.float32:
         kind = vectors.dtype if isinstance(vectors, np.ndarray) else type(vectors).__name__
         raise DataError(

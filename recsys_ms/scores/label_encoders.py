@@ -124,12 +124,12 @@ class TransformersEncoder(TorchEncoder):
                 self._folder, local_files_only=True, output_loading_info=True
             )
         # transformers draws missing weights at random and goes on. Poolers are not used here, and
-        # many checkpoints lack them.
+        # many checkpoints have none.
         missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
         if missing:
             raise DataError(
-                f"{self.source}: its weights lack {len(missing)} parameters, {missing[0]} the "
-                "first; pass the checkpoint that belongs to the configuration"
+                f"{self.source}: {len(missing)} parameters are missing from its weights, such as "
+                f"{missing[0]}; pass the checkpoint that belongs to the configuration"
             )
         return model.float().to(self.device).eval()
 
@@ -141,10 +141,10 @@ class TransformersEncoder(TorchEncoder):
         if positions is not None:
             # RoBERTa counts positions from behind its padding index.
             skipped = [
-                module.padding_idx + 1
+                padding + 1
                 for path, module in self._model.named_modules()
                 if path.endswith("position_embeddings")
-                and getattr(module, "padding_idx", None) is not None
+                and (padding := getattr(module, "padding_idx", None)) is not None
             ]
             limits.append(positions - max(skipped, default=0))
         # A tokenizer without a limit says so with an absurd one.
@@ -201,7 +201,7 @@ class TransformersEncoder(TorchEncoder):
 
 
 class OpenClipEncoder(TorchEncoder):
-    """Text tower of a CLIP model of ``open_clip``; the image tower is let go after loading.
+    """Text tower of a CLIP model of ``open_clip``; the image tower is dropped after loading.
 
     It reads as many tokens as it has positions, 77 as a rule; what comes later is cut off.
 
@@ -289,7 +289,7 @@ class OpenClipEncoder(TorchEncoder):
         name = str(self.model).replace("/", "-")
         if self._library.get_model_config(name) is None:
             raise UsageError(
-                f"model={str(self.model)!r}: open_clip knows no such architecture, see "
+                f"model={str(self.model)!r}: open_clip does not know this architecture, see "
                 "open_clip.list_models(); write hf-hub:owner/name for a name on the hub"
             )
         return name
@@ -318,7 +318,7 @@ class OpenClipEncoder(TorchEncoder):
             return Path(self._library.download_pretrained(tag))
         except (OSError, RuntimeError, ValueError) as error:
             raise UsageError(
-                f"{self.name}: no weights in the cache, and none to be had "
+                f"{self.name}: no weights in the cache, and the download failed "
                 f"({type(error).__name__}); pass pretrained= a file, or run once with a network"
             ) from error
 
@@ -332,7 +332,7 @@ class OpenClipEncoder(TorchEncoder):
     @cached_property
     def _model(self) -> Any:
         model = self._created()
-        # Half of the memory or more, for nothing.
+        # Not needed, and half of the memory or more.
         model.visual = None
         return model.eval()
 

@@ -1,4 +1,7 @@
-"""What the texts of labels are made of: checked rows, clean words, templates, edges, numbers."""
+"""Checks and formatting that label texts are built from: rows, words, templates, boxes, numbers.
+
+Bad data is a ``ProbeSetError`` that names the argument and the row, a bad option a ``UsageError``.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -16,14 +19,8 @@ _BOX_TOLERANCE: Final = 1e-5
 _PLAIN_RANGE: Final = (1e-6, 1e15)
 
 
-def as_rows(values: Any, name: str) -> list[Any]:
-    """One entry an example, at least one.
-
-    Raises
-    ------
-    ProbeSetError
-        A single value, a text, a mapping, or nothing.
-    """
+def as_rows(values: Any, name: str, *, as_many_as: tuple[str, int] | None = None) -> list[Any]:
+    """One entry an example, at least one; as many as of another argument (its name and length)."""
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
         raise ProbeSetError(
             f"{name}: got {type(values).__name__}, wanted a sequence with one entry an example"
@@ -33,46 +30,29 @@ def as_rows(values: Any, name: str) -> list[Any]:
     rows = list(values)
     if not rows:
         raise ProbeSetError(f"{name}: got no entry, wanted one an example")
+    if as_many_as is not None and len(rows) != as_many_as[1]:
+        raise ProbeSetError(f"{name}: got {len(rows)}, wanted {as_many_as[1]} as {as_many_as[0]}")
     return rows
 
 
-def as_several(values: Any, where: str) -> list[Any]:
-    """One or several entries of one example.
+def clean_rows(values: Any, name: str, *, as_many_as: tuple[str, int] | None = None) -> list[str]:
+    """One clean text an example (:func:`as_rows`, :func:`clean_text`)."""
+    rows = as_rows(values, name, as_many_as=as_many_as)
+    return [clean_text(text, f"{name}: row {row}") for row, text in enumerate(rows)]
 
-    Raises
-    ------
-    ProbeSetError
-        None, or something without an order.
-    """
+
+def clean_several(values: Any, where: str) -> list[str]:
+    """The clean texts of one example: a text, or a sequence of at least one."""
     if isinstance(values, str):
-        return [values]
+        values = [values]
     several = list(values) if isinstance(values, Sequence | np.ndarray) else []
     if not several:
         raise ProbeSetError(f"{where}: got {values!r}, wanted a text or several; drop the example")
-    return several
-
-
-def same_length(rows: list[Any], wanted: int, name: str, other: str) -> list[Any]:
-    """``rows``, as many as of ``other``.
-
-    Raises
-    ------
-    ProbeSetError
-        They are not.
-    """
-    if len(rows) != wanted:
-        raise ProbeSetError(f"{name}: got {len(rows)}, wanted {wanted} as {other}")
-    return rows
+    return [clean_text(text, where) for text in several]
 
 
 def as_numbers(values: Any, n_probe: int, name: str) -> FloatArray:
-    """Finite numbers as a matrix of shape (n_probe, n_columns).
-
-    Raises
-    ------
-    ProbeSetError
-        Rows of different length, another number of them, or what is no finite number.
-    """
+    """Finite numbers as a matrix of shape (n_probe, n_columns)."""
     try:
         return check_targets(values, n_probe, name=name)
     except ProbeSetError:
@@ -83,13 +63,7 @@ def as_numbers(values: Any, n_probe: int, name: str) -> FloatArray:
 
 
 def as_classes(labels: Any) -> Classes:
-    """Class labels as dense codes; one class is enough.
-
-    Raises
-    ------
-    ProbeSetError
-        Rows of different length, or labels that name no class.
-    """
+    """Class labels as dense codes; one class is enough."""
     n_probe = len(as_rows(labels, "labels"))
     try:
         return check_classes(labels, n_probe, min_classes=1)
@@ -100,13 +74,7 @@ def as_classes(labels: Any) -> Classes:
 
 
 def clean_text(text: Any, where: str) -> str:
-    """``text`` on one line, with single spaces.
-
-    Raises
-    ------
-    ProbeSetError
-        No text, a blank one, or half a surrogate pair.
-    """
+    """``text`` on one line, with single spaces; it must not be blank, or half a surrogate pair."""
     if not isinstance(text, str):
         raise ProbeSetError(f"{where}: got {type(text).__name__} ({text!r}), wanted a text")
     cleaned = " ".join(text.split())
@@ -128,28 +96,14 @@ def tidy_name(name: Any, where: str) -> str:
 
 
 def check_texts(texts: Iterable[str]) -> tuple[str, ...]:
-    """Texts that an encoder can read, unchanged.
-
-    Raises
-    ------
-    ProbeSetError
-        One text instead of several, none at all, something else than text, blank or not writable
-        as UTF-8.
-    """
+    """Texts that an encoder can read, unchanged; not blank, and writable as UTF-8."""
     given = as_rows(texts, "texts")
-    for row, text in enumerate(given):
-        clean_text(text, f"texts: row {row}")
+    clean_rows(given, "texts")
     return tuple(given)
 
 
 def check_template(template: str, *, allowed: set[str], required: set[str]) -> None:
-    """Refuse a template with other fields than ``allowed``, or without one of ``required``.
-
-    Raises
-    ------
-    UsageError
-        That, or braces that do not pair.
-    """
+    """Refuse a template with other fields than ``allowed``, or without one of ``required``."""
     try:
         parsed = [part[1:] for part in Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
@@ -166,18 +120,7 @@ def check_template(template: str, *, allowed: set[str], required: set[str]) -> N
 
 
 def box_edges(boxes: Any, image_sizes: Any, n_probe: int, form: str) -> FloatArray:
-    """Left, upper, right and lower edge of each box in fractions of its image.
-
-    Returns
-    -------
-    ndarray of shape (n_probe, 4)
-        In [0, 1], the first two below the last two.
-
-    Raises
-    ------
-    ProbeSetError
-        No box, or a box outside its image or without area.
-    """
+    """Left, upper, right and lower edges in fractions of the image, of shape (n_probe, 4)."""
     edges = as_numbers(boxes, n_probe, "boxes").copy()
     if edges.shape[1] != 4:
         raise ProbeSetError(f"boxes: got {edges.shape[1]} numbers a box, wanted 4")
@@ -208,13 +151,7 @@ def box_edges(boxes: Any, image_sizes: Any, n_probe: int, form: str) -> FloatArr
 
 
 def per_column(given: str | Sequence[str], n_columns: int, name: str) -> list[str]:
-    """One text a column: those given, the only one, or nothing for each.
-
-    Raises
-    ------
-    UsageError
-        Another count, or no texts.
-    """
+    """One text a column: those given, the only one, or nothing for each."""
     several = [given] * n_columns if given == "" else [given] if isinstance(given, str) else given
     if len(several) != n_columns or not all(isinstance(text, str) for text in several):
         raise UsageError(f"{name}: got {given!r}, wanted one text for each of {n_columns} columns")
@@ -222,7 +159,7 @@ def per_column(given: str | Sequence[str], n_columns: int, name: str) -> list[st
 
 
 def plain_number(value: float, digits: int) -> str:
-    """``value`` to so many significant digits, halves to even, without zeros at the end."""
+    """``value`` to ``digits`` significant digits, halves to even, without trailing zeros."""
     rounded = Decimal(f"{value:.{digits - 1}e}").normalize()
     if not rounded:
         return "0"

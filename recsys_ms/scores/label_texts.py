@@ -1,9 +1,8 @@
-"""Labels of any format as one text an example, which foundation models can embed.
+"""Labels of any format as one text an example, for foundation models to embed.
 
 The first step of EMMS (Meng et al. 2023, "Foundation Model is Efficient Multimodal Multitask Model
-Selector"): categories, sets, captions, answers, boxes and numbers are all written as text, so that
-one regression serves every task. Words of labels lose line breaks and doubled spaces and are never
-blank; equal labels give equal texts, whatever else is in the probe set.
+Selector"): one regression then serves every task. Line breaks and doubled spaces are removed, and
+equal labels give equal texts in every probe set.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,14 +17,14 @@ from recsys_ms.scores.label_text_parts import (
     as_classes,
     as_numbers,
     as_rows,
-    as_several,
     box_edges,
     check_template,
     check_texts,
+    clean_rows,
+    clean_several,
     clean_text,
     per_column,
     plain_number,
-    same_length,
     tidy_name,
 )
 
@@ -57,7 +56,7 @@ def class_texts(
     Raises
     ------
     ProbeSetError
-        Labels that name no class, codes without names, a name that is missing or blank.
+        Labels that are not classes, codes without names, a name that is missing or blank.
     UsageError
         A template without ``{}`` or with other fields.
     """
@@ -118,11 +117,10 @@ def caption_texts(captions: Iterable[str | Sequence[str]], *, joiner: str = " ")
     ProbeSetError
         An example without a caption, a blank caption, or something else than text.
     """
-    texts = []
-    for row, given in enumerate(as_rows(captions, "captions")):
-        several = as_several(given, f"captions: row {row}")
-        texts.append(joiner.join(clean_text(text, f"captions: row {row}") for text in several))
-    return tuple(texts)
+    return tuple(
+        joiner.join(clean_several(given, f"captions: row {row}"))
+        for row, given in enumerate(as_rows(captions, "captions"))
+    )
 
 
 def question_texts(
@@ -150,17 +148,13 @@ def question_texts(
         A template without ``{answer}`` or with other fields.
     """
     check_template(template, allowed={"question", "answer"}, required={"answer"})
-    asked = as_rows(questions, "questions")
-    given = same_length(as_rows(answers, "answers"), len(asked), "answers", "questions")
+    asked = clean_rows(questions, "questions")
     texts = []
-    for row, (question, answer) in enumerate(zip(asked, given, strict=True)):
-        where = f"answers: row {row}"
-        said = [clean_text(text, where) for text in as_several(answer, where)]
+    for row, answer in enumerate(as_rows(answers, "answers", as_many_as=("questions", len(asked)))):
+        said = clean_several(answer, f"answers: row {row}")
         # max keeps the first of equals.
         chosen = max(said, key=said.count)
-        texts.append(
-            template.format(question=clean_text(question, f"questions: row {row}"), answer=chosen)
-        )
+        texts.append(template.format(question=asked[row], answer=chosen))
     return tuple(texts)
 
 
@@ -197,19 +191,19 @@ def span_texts(
     """
     fields = {"answer", "context"} | (set() if questions is None else {"question"})
     check_template(template, allowed=fields, required={"answer"})
-    texts = as_rows(contexts, "contexts")
-    given = same_length(as_rows(spans, "spans"), len(texts), "spans", "contexts")
-    asked = [""] * len(texts)
+    rows = as_rows(contexts, "contexts")
+    same = ("contexts", len(rows))
+    given = as_rows(spans, "spans", as_many_as=same)
+    asked = [""] * len(rows)
     if questions is not None:
-        listed = same_length(as_rows(questions, "questions"), len(texts), "questions", "contexts")
-        asked = [clean_text(question, f"questions: row {i}") for i, question in enumerate(listed)]
+        asked = clean_rows(questions, "questions", as_many_as=same)
     nothing = clean_text(no_answer, "no_answer")
-    filled = []
-    for row, (context, span) in enumerate(zip(texts, given, strict=True)):
+    texts = []
+    for row, (context, span) in enumerate(zip(rows, given, strict=True)):
         cleaned = clean_text(context, f"contexts: row {row}")
         answer = nothing if span is None else _extract(context, span, row)
-        filled.append(template.format(answer=answer, context=cleaned, question=asked[row]))
-    return tuple(filled)
+        texts.append(template.format(answer=answer, context=cleaned, question=asked[row]))
+    return tuple(texts)
 
 
 def box_texts(
@@ -253,13 +247,12 @@ def box_texts(
         raise UsageError(
             f"form={form!r}, decimals={decimals}: wanted 'xyxy' or 'xywh', and 1 to 6 decimals"
         )
-    said = as_rows(expressions, "expressions")
+    said = clean_rows(expressions, "expressions")
     edges = box_edges(boxes, image_sizes, len(said), form)
     texts = []
-    for row, (expression, box) in enumerate(zip(said, edges.tolist(), strict=True)):
+    for expression, box in zip(said, edges.tolist(), strict=True):
         written = "[" + ", ".join(f"{edge:.{decimals}f}" for edge in box) + "]"
-        cleaned = clean_text(expression, f"expressions: row {row}")
-        texts.append(template.format(expression=cleaned, box=written))
+        texts.append(template.format(expression=expression, box=written))
     return tuple(texts)
 
 
@@ -285,7 +278,7 @@ def number_texts(
     Raises
     ------
     ProbeSetError
-        Targets that are no finite numbers.
+        Targets that are not finite numbers.
     UsageError
         Another count of names or units than columns, or of digits.
     """
@@ -306,10 +299,7 @@ def number_texts(
 
 
 def distinct(texts: Iterable[str]) -> tuple[tuple[str, ...], IntArray]:
-    """Texts without repetition, and which of them each example has.
-
-    With H the one-hot matrix of the codes and E the embeddings of the distinct texts, the label
-    embeddings are Z = H E: each text is embedded once.
+    """Distinct texts, and which of them each example has, so that each is embedded once.
 
     Returns
     -------
@@ -326,10 +316,7 @@ def distinct(texts: Iterable[str]) -> tuple[tuple[str, ...], IntArray]:
 def _class_name(label: Any, names: Names | None) -> str:
     if names is None:
         if not isinstance(label, str):
-            raise ProbeSetError(
-                f"labels: class {label!r} has no name, which says nothing to a language model; "
-                "pass names="
-            )
+            raise ProbeSetError(f"labels: class {label!r} is a number, wanted a name; pass names=")
         return tidy_name(label, "labels")
     if isinstance(names, Mapping):
         if label not in names:
@@ -337,7 +324,7 @@ def _class_name(label: Any, names: Names | None) -> str:
         return tidy_name(names[label], f"names: {label!r}")
     if isinstance(label, str) or not 0 <= label < len(names):
         raise ProbeSetError(
-            f"labels: class {label!r} is no position in the {len(names)} names; pass a mapping "
+            f"labels: class {label!r} is not a position in the {len(names)} names; pass a mapping "
             "from label to name"
         )
     return tidy_name(names[int(label)], f"names: {label!r}")

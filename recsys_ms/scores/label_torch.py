@@ -1,4 +1,4 @@
-"""What encoders on torch share: batches, devices, unit rows, names."""
+"""Base of text encoders on torch: batches by length, devices, unit rows."""
 
 import logging
 from abc import abstractmethod
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class TorchEncoder(LabelEncoder):
-    """Batches, device and unit rows, which all encoders share."""
+    """Runs texts through a model in batches; subclasses tokenise and compute."""
 
     def __init__(self, name: str, batch_size: int, device: str) -> None:
         if batch_size < 1:
@@ -33,7 +33,7 @@ class TorchEncoder(LabelEncoder):
 
     @property
     def name(self) -> str:
-        """What the embeddings are called."""
+        """Name of the embeddings."""
         return self._name
 
     def encode(self, texts: Iterable[str]) -> Float32Array:
@@ -58,7 +58,7 @@ class TorchEncoder(LabelEncoder):
         return unit_rows(vectors, given, self.name)
 
     def _tell_full(self, n_full: int, n_texts: int, limit: int) -> None:
-        """Say that texts reach the last position of the model, and may have gone beyond it."""
+        """Warn of texts that reach the last position of the model and may have been cut."""
         if n_full:
             _log.warning(
                 "%s: %d of %d texts fill the %d tokens that it reads; what comes later is cut off",

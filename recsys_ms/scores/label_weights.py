@@ -1,4 +1,4 @@
-"""Where the weights of foundation models lie, and what they are recognised by."""
+"""Finds the weights of foundation models on disk or in the hub's cache, and fingerprints them."""
 
 import hashlib
 import json
@@ -61,7 +61,7 @@ def model_folder(source: str | Path) -> Path:
     Raises
     ------
     UsageError
-        No such folder, or weights that are neither in the cache nor to be had.
+        No such folder, or weights that are not in the cache and cannot be downloaded.
     MissingExtraError
         huggingface_hub is not installed.
     """
@@ -76,20 +76,14 @@ def model_folder(source: str | Path) -> Path:
     name = str(source)
     if isinstance(source, Path) or name.startswith(("/", ".", "~")) or path.exists():
         raise UsageError(
-            f"{source}: is no folder; pass the folder that save_pretrained wrote, or a name on the "
-            "Hugging Face hub"
+            f"{source}: is not a folder; pass the folder that save_pretrained wrote, or a name on "
+            "the Hugging Face hub"
         )
     return _hub_folder(name)
 
 
 def read_settings(folder: Path, name: str) -> JsonDict:
-    """Settings that a model's folder keeps as JSON, read without the library that wrote them.
-
-    Raises
-    ------
-    DataError
-        No such file, or no JSON object in it.
-    """
+    """JSON settings in a model's folder, read without the library that wrote them."""
     path = folder / name
     with reading(str(path)):
         settings = json.loads(path.read_bytes())
@@ -99,14 +93,9 @@ def read_settings(folder: Path, name: str) -> JsonDict:
 
 
 def check_vocabulary(folder: Path) -> None:
-    """Refuse a folder without a vocabulary, for which transformers makes an empty one.
+    """Raise ``DataError`` for a folder without a vocabulary.
 
-    Every word would be unknown, and all texts of one length would have one embedding.
-
-    Raises
-    ------
-    DataError
-        There is none.
+    transformers makes an empty one: all texts of one length would have one embedding.
     """
     names = {path.name for path in folder.iterdir()}
     if not names & _VOCABULARIES and not any(name.endswith(".model") for name in names):
@@ -128,13 +117,7 @@ def fingerprint(kind: str, name: str, **settings: str | int | None) -> str:
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Turn what libraries raise while they read a model into one typed error.
-
-    Raises
-    ------
-    DataError
-        Something is missing from the files, or they are damaged.
-    """
+    """Turn what libraries raise for missing or damaged files of a model into ``DataError``."""
     try:
         yield
     except RecsysError:
@@ -165,7 +148,7 @@ def _hub_folder(name: str) -> Path:
                 return found
     reason = "its repository holds none" if failure is None else type(failure).__name__
     raise UsageError(
-        f"{name}: no weights in the cache of the Hugging Face hub, and none to be had ({reason}); "
+        f"{name}: no weights in the cache of the Hugging Face hub, and no download ({reason}); "
         f"pass a local folder, or run once with a network: hf download {name}"
     ) from failure
 

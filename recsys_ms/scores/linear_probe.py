@@ -1,4 +1,4 @@
-"""Accuracy of a linear probe, left out one by one."""
+"""Leave-one-out accuracy of a linear probe."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Probe sets in files: NumPy's ``.npz``, read as data alone."""
+"""Reads probe sets from NumPy's ``.npz`` files, without pickle."""
 
 import zipfile
 import zlib
@@ -49,7 +49,7 @@ def read_probe_file(path: str | Path) -> ProbeFile:
     Raises
     ------
     DataError
-        No such file, not a ``.npz`` of plain arrays, or an array that is missing or not known.
+        No such file, not a ``.npz`` of plain arrays, or a missing or unknown array.
     ProbeSetError
         Label embeddings of another number of rows.
     """
@@ -71,7 +71,7 @@ def read_probe_file(path: str | Path) -> ProbeFile:
     missing = [name for name in ("features", "labels") if name not in arrays]
     if missing or strange:
         wanted = f"{', '.join(_KNOWN)} and {_EMBEDDING}NAME"
-        fault = f"lacks {missing[0]!r}" if missing else f"has an unknown array {strange[0]!r}"
+        fault = f"array {missing[0]!r} is missing" if missing else f"unknown array {strange[0]!r}"
         raise DataError(f"{source}: {fault}; arrays are {wanted}")
     names = arrays.get("class_names")
     return ProbeFile(

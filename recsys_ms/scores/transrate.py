@@ -1,4 +1,4 @@
-"""TransRate: how many bits the labels take off the code of the features."""
+"""TransRate: by how much the labels shorten a code of the features."""
 
 from typing import Final
 

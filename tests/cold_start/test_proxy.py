@@ -202,7 +202,7 @@ def test_architecture_and_file_of_weights(tiny, tmp_path):
         ("=laion2b", UsageError, "wanted 'embedded', NAME=TAG"),
         ("no/such/folder", UsageError, "a folder with open_clip_config.json"),
         ("ViT-B-32=no_such_tag", UsageError, "neither a file nor a tag"),
-        ("no-such-model=laion2b", UsageError, "no such architecture"),
+        ("no-such-model=laion2b", UsageError, "does not know this architecture"),
     ],
 )
 @needs_clip

@@ -47,8 +47,8 @@ class TestClasses:
         ("labels", "names", "says"),
         [
             ([0, 1], None, "pass names="),
-            ([0, 2], ["cat", "dog"], "no position"),
-            ([-1, 0], ["cat", "dog"], "no position"),
+            ([0, 2], ["cat", "dog"], "not a position"),
+            ([-1, 0], ["cat", "dog"], "not a position"),
             (["cat"], ["cat"], "mapping"),
             ([0, 1], {0: "cat"}, "not among"),
             ([0.5, 1.0], ["cat", "dog"], "fractions"),

@@ -226,7 +226,7 @@ def test_probe_files(probe: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> No
             emms(features, [embedding(labels)]), abs=1e-6
         )
     np.savez(path, features=features)
-    with pytest.raises(DataError, match="lacks 'labels'"):
+    with pytest.raises(DataError, match="'labels' is missing"):
         read_probe_file(path)
     np.savez(path, features=features, labels=labels, label=labels)
     with pytest.raises(DataError, match="unknown array 'label'"):
