@@ -1,63 +1,62 @@
-"""What is known of a model or a task besides its runs. ``None`` always means unknown, never 0."""
+"""Cards: what is known of a model or a task besides its runs. ``None`` means unknown, never 0."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from math import isfinite
-from typing import Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_type_hints
 
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.types import Direction
 
 #: ``text``; ``count`` (a whole number of at least 1); ``number`` (finite, positive); ``fraction``
-#: (in [0, 1]); ``vector`` (finite floats); ``names`` (texts); ``traits`` (text or number by name).
-FieldKind: TypeAlias = Literal["text", "count", "number", "fraction", "vector", "names", "traits"]
+#: (in [0, 1]); ``vector`` (finite floats); ``names`` (texts); ``traits`` (text or number by name);
+#: ``direction`` (``max`` or ``min``).
+FieldKind: TypeAlias = Literal[
+    "text", "count", "number", "fraction", "vector", "names", "traits", "direction"
+]
 
 #: Kinds that are floats in the catalog's frames, NaN where unknown.
 NUMERIC_KINDS: Final = frozenset({"count", "number", "fraction"})
 
-#: Kind of each field of a model card, in the order of the card.
-MODEL_FIELDS: Final[Mapping[str, FieldKind]] = {
-    "model_id": "text",
-    "architecture": "text",
-    "family": "text",
-    "n_parameters": "count",
-    "gmacs": "number",
-    "macts": "number",
-    "input_size": "count",
-    "hidden_width": "count",
-    "n_layers": "count",
-    "pretrained_domain": "text",
-    "pretrained_tag": "text",
-    "n_source_classes": "count",
-    "source_accuracy": "fraction",
-    "licence": "text",
-    "embedding": "vector",
-    "cluster": "text",
-    "source_label_embedding": "vector",
-    "traits": "traits",
-}
+# Fields are declared once, in the cards below: an annotation says the type and the kind.
+Text: TypeAlias = Annotated[str | None, "text"]
+Count: TypeAlias = Annotated[int | None, "count"]
+Number: TypeAlias = Annotated[float | None, "number"]
+Fraction: TypeAlias = Annotated[float | None, "fraction"]
+Vector: TypeAlias = Annotated[tuple[float, ...] | None, "vector"]
+Names: TypeAlias = Annotated[tuple[str, ...] | None, "names"]
+Traits: TypeAlias = Annotated[Mapping[str, str | float], "traits"]
 
-#: Kind of each field of a task card, in the order of the card.
-TASK_FIELDS: Final[Mapping[str, FieldKind]] = {
-    "task_id": "text",
-    "domain": "text",
-    "n_samples": "count",
-    "n_classes": "count",
-    "image_size": "count",
-    "n_channels": "count",
-    "difficulty": "fraction",
-    "class_names": "names",
-    "metric": "text",
-    "direction": "text",
-    "embedding": "vector",
-    "label_embedding": "vector",
-    "embedding_source": "text",
-    "traits": "traits",
-}
+
+class _Card:
+    """Checks of both cards."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        card: Any = type(self)
+        kinds = field_kinds(card)
+        id_name = next(iter(kinds))
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if value is None and name != id_name and kind != "traits":
+                continue
+            problem = check_field(value, kind)
+            if problem is not None:
+                where = f"{id_name.removesuffix('_id')} card {getattr(self, id_name)!r}"
+                raise DataError(f"{where}: {name} is {value!r} and {problem}")
+
+
+@cache
+def field_kinds(card: type) -> Mapping[str, FieldKind]:
+    """Kind of each field of a card, in the order of the card; the id comes first."""
+    hints = get_type_hints(card, include_extras=True)
+    return {name: get_args(hint)[1] for name, hint in hints.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCard:
+class ModelCard(_Card):
     """What is known of a pre-trained model; every field but the id may be ``None`` (unknown).
 
     Attributes
@@ -106,31 +105,28 @@ class ModelCard:
         A value outside what the field may hold.
     """
 
-    model_id: str
-    architecture: str | None = None
-    family: str | None = None
-    n_parameters: int | None = None
-    gmacs: float | None = None
-    macts: float | None = None
-    input_size: int | None = None
-    hidden_width: int | None = None
-    n_layers: int | None = None
-    pretrained_domain: str | None = None
-    pretrained_tag: str | None = None
-    n_source_classes: int | None = None
-    source_accuracy: float | None = None
-    licence: str | None = None
-    embedding: tuple[float, ...] | None = None
-    cluster: str | None = None
-    source_label_embedding: tuple[float, ...] | None = None
-    traits: Mapping[str, str | float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _check(self, MODEL_FIELDS, f"model card {self.model_id!r}")
+    model_id: Annotated[str, "text"]
+    architecture: Text = None
+    family: Text = None
+    n_parameters: Count = None
+    gmacs: Number = None
+    macts: Number = None
+    input_size: Count = None
+    hidden_width: Count = None
+    n_layers: Count = None
+    pretrained_domain: Text = None
+    pretrained_tag: Text = None
+    n_source_classes: Count = None
+    source_accuracy: Fraction = None
+    licence: Text = None
+    embedding: Vector = None
+    cluster: Text = None
+    source_label_embedding: Vector = None
+    traits: Traits = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskCard:
+class TaskCard(_Card):
     """What is known of a task; every field but the id may be ``None`` (unknown).
 
     Attributes
@@ -170,67 +166,62 @@ class TaskCard:
         A value outside what the field may hold.
     """
 
-    task_id: str
-    domain: str | None = None
-    n_samples: int | None = None
-    n_classes: int | None = None
-    image_size: int | None = None
-    n_channels: int | None = None
-    difficulty: float | None = None
-    class_names: tuple[str, ...] | None = None
-    metric: str | None = None
-    direction: Direction | None = None
-    embedding: tuple[float, ...] | None = None
-    label_embedding: tuple[float, ...] | None = None
-    embedding_source: str | None = None
-    traits: Mapping[str, str | float] = field(default_factory=dict)
+    task_id: Annotated[str, "text"]
+    domain: Text = None
+    n_samples: Count = None
+    n_classes: Count = None
+    image_size: Count = None
+    n_channels: Count = None
+    difficulty: Fraction = None
+    class_names: Names = None
+    metric: Text = None
+    direction: Annotated[Direction | None, "direction"] = None
+    embedding: Vector = None
+    label_embedding: Vector = None
+    embedding_source: Text = None
+    traits: Traits = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        where = f"task card {self.task_id!r}"
-        _check(self, TASK_FIELDS, where)
-        if self.direction not in (None, "max", "min"):
-            raise DataError(f"{where}: direction {self.direction!r} must be 'max' or 'min'")
+
+MODEL_FIELDS: Final = field_kinds(ModelCard)
+TASK_FIELDS: Final = field_kinds(TaskCard)
 
 
 def check_field(value: object, kind: FieldKind) -> str | None:
-    """Why ``value`` cannot stand in a card field of ``kind``, or ``None`` where it can."""
+    """Why ``value`` is invalid in a card field of ``kind``, or ``None`` where it is valid."""
+    valid, wanted = False, _WANTED[kind]
     if kind == "text":
-        return None if isinstance(value, str) and value else "must be a text that is not empty"
-    if kind == "vector":
-        wanted = "must be a tuple of finite numbers that is not empty"
-        return None if isinstance(value, tuple) and value and all(map(_finite, value)) else wanted
-    if kind == "names":
-        fine = isinstance(value, tuple) and all(isinstance(name, str) for name in value)
-        return None if fine else "must be a tuple of texts"
-    if kind == "traits":
-        fine = isinstance(value, Mapping) and all(
+        valid = isinstance(value, str) and bool(value)
+    elif kind == "direction":
+        valid = value in ("max", "min")
+    elif kind == "vector":
+        valid = isinstance(value, tuple) and bool(value) and all(map(_finite, value))
+    elif kind == "names":
+        valid = isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+    elif kind == "traits":
+        valid = isinstance(value, Mapping) and all(
             isinstance(name, str) and (isinstance(trait, str) or _finite(trait))
             for name, trait in value.items()
         )
-        return None if fine else "must be a mapping of text to text or finite number"
-    return _check_number(value, kind)
+    elif not isinstance(value, (int, float)) or not _finite(value):
+        wanted = "must be a finite number; use None where it is unknown"
+    elif kind == "count":
+        valid = isinstance(value, int) and value >= 1
+    else:
+        valid = value > 0 if kind == "number" else 0.0 <= value <= 1.0
+    return None if valid else wanted
 
 
-def _check_number(value: object, kind: FieldKind) -> str | None:
-    if not isinstance(value, (int, float)) or not _finite(value):
-        return "must be a finite number; use None where it is unknown"
-    if kind == "count":
-        whole = isinstance(value, int) and value >= 1
-        return None if whole else "must be a whole number of at least 1; None where it is unknown"
-    if kind == "number":
-        return None if value > 0 else "must be positive; use None where it is unknown"
-    return None if 0.0 <= value <= 1.0 else "must be a fraction in [0, 1]; divide percent by 100"
+_WANTED: Final[Mapping[FieldKind, str]] = {
+    "text": "must be a text that is not empty",
+    "direction": "must be 'max' or 'min'",
+    "vector": "must be a tuple of finite numbers that is not empty",
+    "names": "must be a tuple of texts",
+    "traits": "must be a mapping of text to text or finite number",
+    "count": "must be a whole number of at least 1; use None where it is unknown",
+    "number": "must be positive; use None where it is unknown",
+    "fraction": "must be a fraction in [0, 1]; divide percent by 100",
+}
 
 
 def _finite(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
-
-
-def _check(card: "ModelCard | TaskCard", kinds: Mapping[str, FieldKind], where: str) -> None:
-    for name, kind in kinds.items():
-        value = getattr(card, name)
-        if value is None and not name.endswith("_id") and kind != "traits":
-            continue
-        problem = check_field(value, kind)
-        if problem is not None:
-            raise DataError(f"{where}: {name} is {value!r} and {problem}")

@@ -1,15 +1,15 @@
-"""Cards out of tables, by the same mappings as runs: every row a card, or a reject."""
+"""Imports cards from tables, by the same mappings as runs: every row is a card, or a reject."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import isfinite, isnan
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar, overload
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from recsys_ms.catalog.cards import MODEL_FIELDS, TASK_FIELDS, FieldKind, ModelCard, TaskCard
+from recsys_ms.catalog.card_files import MODELS, TASKS, CardTable
+from recsys_ms.catalog.cards import FieldKind, ModelCard
 from recsys_ms.catalog.names import parse_model_id
-from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.quarantine import Reject
 from recsys_ms.history.readers.batch import BadRow
@@ -19,12 +19,12 @@ from recsys_ms.history.readers.sources import TableFormat, open_source
 from recsys_ms.history.readers.templates import parse_nested, plain_text, scalar, to_number
 
 CardKind: TypeAlias = Literal["model", "task"]
-Card = TypeVar("Card", ModelCard, TaskCard)
 
+_TABLES: Final[Mapping[str, CardTable[Any]]] = {"model": MODELS, "task": TASKS}
 _TRAITS: Final = "traits"
 #: How far a count may be from a whole number: 305.08 million is 305080000.00000006 in binary.
 _COUNT_TOLERANCE: Final = 1e-9
-#: What a card of an architecture says of every model of that architecture.
+#: Fields that all models of an architecture share.
 _OF_ARCHITECTURE: Final = (
     "architecture",
     "family",
@@ -34,50 +34,26 @@ _OF_ARCHITECTURE: Final = (
     "embedding",
     "cluster",
 )
-#: And what it says at one input size only.
+#: Fields that they share at one input size only.
 _OF_INPUT_SIZE: Final = ("input_size", "gmacs", "macts", _TRAITS)
 
 
-class CardImport(NamedTuple, Generic[Card]):
-    """What a table of cards held.
+class CardImport(NamedTuple):
+    """Cards and rejects of a table.
 
     Attributes
     ----------
     cards : list of ModelCard or TaskCard
         One a row, in order; an id may occur more than once (see ``Catalog.with_models``).
     rejects : tuple of Reject
-        Rows that are no cards: file, line, reason, text.
+        Rows that could not be parsed as cards: file, line, reason, text.
     n_left_out : int
         Rows removed by ``where``.
     """
 
-    cards: list[Card]
+    cards: list[Any]
     rejects: tuple[Reject, ...]
     n_left_out: int
-
-
-@overload
-def import_cards(
-    path: str | Path,
-    *,
-    kind: Literal["model"],
-    mapping: FieldMapping | None = None,
-    table_format: TableFormat | None = None,
-    delimiter: str | None = None,
-    encoding: str = "utf-8",
-) -> CardImport[ModelCard]: ...
-
-
-@overload
-def import_cards(
-    path: str | Path,
-    *,
-    kind: Literal["task"],
-    mapping: FieldMapping | None = None,
-    table_format: TableFormat | None = None,
-    delimiter: str | None = None,
-    encoding: str = "utf-8",
-) -> CardImport[TaskCard]: ...
 
 
 def import_cards(
@@ -88,7 +64,7 @@ def import_cards(
     table_format: TableFormat | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
-) -> CardImport[ModelCard] | CardImport[TaskCard]:
+) -> CardImport:
     """Read cards out of a table.
 
     Parameters
@@ -115,8 +91,9 @@ def import_cards(
     DataError
         No such file, an empty one, or the wrong delimiter.
     """
-    if kind not in ("model", "task"):
+    if kind not in _TABLES:
         raise UsageError(f"kind {kind!r} must be 'model' or 'task'")
+    table = _TABLES[kind]
     source = open_source(path, table_format=table_format, delimiter=delimiter, encoding=encoding)
     used = mapping or FieldMapping()
     if used.unit is not None:
@@ -124,11 +101,26 @@ def import_cards(
             f"--unit {used.unit} is for runs; scale a column of cards with an expression, for "
             "example --column 'share=accuracy / 100' --map source_accuracy='{share}'"
         )
-    if kind == "model":
-        mapper = _mapper(source.path, RowMapper(source, used, **_options(MODEL_FIELDS, kind)))
-        return _cards(mapper, MODEL_FIELDS, ModelCard)
-    mapper = _mapper(source.path, RowMapper(source, used, **_options(TASK_FIELDS, kind)))
-    return _cards(mapper, TASK_FIELDS, TaskCard)
+    mapper = RowMapper(source, used, fields=tuple(table.kinds), open_fields={_TRAITS}, kind=kind)
+    if table.id_name not in mapper.bound:
+        raise UsageError(
+            f"{source.path}: a card needs {table.id_name}, which no column says: "
+            f"give --map {table.id_name}='{{COLUMN}}'. Columns are: {', '.join(source.columns)}"
+        )
+    cards: list[Any] = []
+    rejects: list[Reject] = []
+    n_left_out = 0
+    for batch in source.batches():
+        mapped = mapper.map(batch)
+        n_left_out += mapped.n_left_out
+        bad = list(batch.bad)
+        for row in range(len(mapped.rows)):
+            try:
+                cards.append(table.make(**_fields(mapped, row, mapper, table)))
+            except DataError as error:
+                bad.append(BadRow(line=mapped.line(row), reason=str(error), raw=mapped.raw(row)))
+        rejects.extend(mapper.reject(one) for one in sorted(bad, key=lambda one: one.line))
+    return CardImport(cards, tuple(rejects), n_left_out)
 
 
 def expand_cards(
@@ -197,39 +189,8 @@ def _of_size(cards: list[ModelCard], size: int | None) -> tuple[ModelCard, bool]
     return (fitting[0], True) if fitting else (smallest, smallest.input_size is None)
 
 
-def _options(kinds: Mapping[str, FieldKind], kind: CardKind) -> dict[str, Any]:
-    return {"fields": tuple(kinds), "open_fields": {_TRAITS}, "kind": kind}
-
-
-def _mapper(path: Path, mapper: RowMapper) -> RowMapper:
-    id_name = c.MODEL_ID if c.MODEL_ID in mapper.fields else c.TASK_ID
-    if id_name not in mapper.bound:
-        raise UsageError(
-            f"{path}: a card needs {id_name}, which no column says: "
-            f"give --map {id_name}='{{COLUMN}}'. Columns are: {', '.join(mapper.source.columns)}"
-        )
-    return mapper
-
-
-def _cards(mapper: RowMapper, kinds: Mapping[str, FieldKind], make: type[Card]) -> CardImport[Card]:
-    cards: list[Card] = []
-    rejects: list[Reject] = []
-    n_left_out = 0
-    for batch in mapper.source.batches():
-        mapped = mapper.map(batch)
-        n_left_out += mapped.n_left_out
-        bad = list(batch.bad)
-        for row in range(len(mapped.rows)):
-            try:
-                cards.append(make(**_fields(mapped, row, mapper, kinds)))
-            except DataError as error:
-                bad.append(BadRow(line=mapped.line(row), reason=str(error), raw=mapped.raw(row)))
-        rejects.extend(mapper.reject(one) for one in sorted(bad, key=lambda one: one.line))
-    return CardImport(cards, tuple(rejects), n_left_out)
-
-
 def _fields(
-    mapped: MappedRows, row: int, mapper: RowMapper, kinds: Mapping[str, FieldKind]
+    mapped: MappedRows, row: int, mapper: RowMapper, table: CardTable[Any]
 ) -> dict[str, Any]:
     cells = {**mapper.bound.constants, **{n: column[row] for n, column in mapped.fields.items()}}
     found: dict[str, Any] = {}
@@ -242,12 +203,11 @@ def _fields(
         elif name.startswith(f"{_TRAITS}."):
             traits[name.partition(".")[2]] = _trait(scalar(cell))
         else:
-            value = _value(name, cell, kinds[name])
+            value = _value(name, cell, table.kinds[name])
             if value is not None:
                 found[name] = value
-    id_name = c.MODEL_ID if c.MODEL_ID in kinds else c.TASK_ID
-    if id_name not in found:
-        raise DataError(f"{id_name} is empty; a card cannot do without")
+    if table.id_name not in found:
+        raise DataError(f"{table.id_name} is empty; a card needs it")
     return {**found, _TRAITS: traits}
 
 
@@ -261,8 +221,8 @@ def _is_missing(cell: Any, markers: tuple[str, ...]) -> bool:
 
 
 def _value(name: str, cell: Any, kind: FieldKind) -> Any:
-    """Cell as what the field holds; ``None`` where NaN says that it is unknown."""
-    if kind == "text":
+    """Cell as the field holds it; ``None`` for NaN, which is unknown."""
+    if kind in ("text", "direction"):
         return plain_text(cell)
     if kind in ("vector", "names"):
         items = parse_nested(cell)

@@ -9,7 +9,6 @@ import pandas as pd
 import typer
 from rich.table import Table
 
-from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.importer import CardImport, CardKind, expand_cards, import_cards
 from recsys_ms.catalog.names import with_timm_families
@@ -257,7 +256,7 @@ def _ingest_cards(
         )
 
 
-def _model_cards(path: Path, mapping: FieldMapping, table: JsonDict) -> CardImport[ModelCard]:
+def _model_cards(path: Path, mapping: FieldMapping, table: JsonDict) -> CardImport:
     """Cards of a table, of a catalog's folder, or of the package's own (``embedded:timm``)."""
     prefix, _, name = str(path).partition(":")
     if prefix == "embedded" and not path.exists():

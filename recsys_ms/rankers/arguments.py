@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, TypeGuard
 import numpy as np
 import pandas as pd
 
-from recsys_ms.catalog.card_files import cards_of
+from recsys_ms.catalog.card_files import TASKS
 from recsys_ms.catalog.cards import TASK_FIELDS, TaskCard
 from recsys_ms.core.errors import DataError, UsageError, kind_of
 
@@ -205,7 +205,7 @@ def read_card(given: object, task_id: str) -> TaskCard | None:
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(TASK_FIELDS)}"
             raise UsageError(f"{where}: a card has no field {name!r}; {hint}")
     try:
-        return cards_of([{"task_id": task_id, **given}], TASK_FIELDS, TaskCard)[0]
+        return TASKS.from_rows([{"task_id": task_id, **given}])[0]
     except DataError:
         raise
     except (TypeError, ValueError) as error:

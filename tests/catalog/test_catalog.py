@@ -213,7 +213,7 @@ def test_fields_can_be_forgotten():
     scored = catalog.with_scores(ScoreTable.empty().with_scores("t", "m", {"lfc": 0.5}))
     assert scored.without(tasks=["n_classes"]).scores.names == ("lfc",)
     assert scored.without(scores=True).scores.names == ()
-    with pytest.raises(UsageError, match="no card has a field 'colour'"):
+    with pytest.raises(UsageError, match="a card has no field 'colour'"):
         catalog.without(tasks=["colour"])
     with pytest.raises(UsageError, match="'model_id'"):
         catalog.without(models=["model_id"])

@@ -207,7 +207,7 @@ def test_recommend_by_card(place: Path) -> None:
     (place / "bad.json").write_text('{"task_id": "birds", "classes": 200}')
     done = run("recommend", "-R", "r", "--card", "bad.json", cwd=place)
     assert done.returncode == 3
-    assert "no card has the field classes" in done.stderr
+    assert "a card has no field classes" in done.stderr
 
 
 def test_evaluate_writes_the_documented_json(place: Path) -> None:
