@@ -116,7 +116,7 @@ class History:
                         f"{self.path / name}: cannot be created ({error.strerror}); "
                         "check that the folder is writable and has free space"
                     ) from error
-            RunStore.create(self.path / RUNS_FOLDER)
+            self._store.create()
             # The marker comes last: a folder that has it has everything else.
             self._mark(0)
 

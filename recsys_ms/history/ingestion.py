@@ -236,7 +236,7 @@ def _as_json(fields: Mapping[str, object]) -> str:
 def _conflict_reasons(batch: ReadBatch, store: RunStore) -> Iterator[str]:
     """Why each run was refused: the stored run of its id, and in what the two differ."""
     ids = batch.runs[c.RUN_ID].combine_chunks()
-    stored = store.table(RUN_SCHEMA.names, where=pc.field(c.RUN_ID).isin(ids))
+    stored = store.states(RUN_SCHEMA.names, where=pc.field(c.RUN_ID).isin(ids))
     by_id = {fields[c.RUN_ID]: fields for fields in stored.to_pylist()}
     for fields in batch.runs.to_pylist():
         known = by_id[fields[c.RUN_ID]]

@@ -1,7 +1,7 @@
-"""Which runs the history knows, in a few bytes each, and what to do with a run that comes in."""
+"""Index of known runs, in a few bytes each: a new run, an update, a duplicate or a conflict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -20,7 +20,7 @@ SUPERSEDES: Final = "_supersedes"
 #: Digest of ``run_id``, then digest of everything the log says.
 DIGEST: Final = "_digest"
 
-#: How far the run's log had come, for logs that grow; see ``ReadBatch.progress``.
+#: Progress of the run's log, for logs that grow; see ``ReadBatch.progress``.
 PROGRESS: Final = "_progress"
 
 #: Schema of the stored table: the run and what the writer needs to stay idempotent.
@@ -93,7 +93,7 @@ class Admitted:
 
 @dataclass(slots=True)
 class _Growing:
-    """Present state of a run whose log says how far it has come."""
+    """Present state of a run whose log has a progress."""
 
     sequence: int
     progress: int
@@ -102,23 +102,23 @@ class _Growing:
 
 
 @dataclass(slots=True)
-class _Round:
-    """What one round of decisions found: positions of runs, by what becomes of them."""
+class _Decisions:
+    """Decisions so far: positions of runs, and for each accepted one the row it replaces, or -1."""
 
-    take: list[int]
-    previous: list[int]
-    conflicts: list[int]
-    outdated: list[int]
+    accepted: list[int] = field(default_factory=list)
+    previous: list[int] = field(default_factory=list)
+    conflicts: list[int] = field(default_factory=list)
+    outdated: list[int] = field(default_factory=list)
     n_duplicate: int = 0
 
 
 class RunIndex:
     """Knows every state of every run, and decides: new, update, duplicate or conflict.
 
-    A run is the same as before (duplicate), replaces a *running* state or one of which less of the
-    log was known (update), is older than what is known (duplicate, outdated), or contradicts a
-    settled run (conflict). Memory is about 32 bytes for each stored row, and a Python entry only
-    for each run that is *running* or whose log says how far it has come.
+    A run is the same as before (duplicate), replaces a *running* state or one from a shorter log
+    (update), is older than the known state (duplicate, outdated), or contradicts a settled run
+    (conflict). Memory is about 32 bytes for each stored row, and a Python entry only for each run
+    that is *running* or whose log has a progress.
     """
 
     def __init__(self) -> None:
@@ -127,8 +127,8 @@ class RunIndex:
         self._contents = DigestSet()
         self._settled = DigestSet()
         self._running: dict[bytes, int] = {}
-        # An update without progress keeps the one before it, so the last row of a run that ever
-        # had one is always known here.
+        # An update without a progress inherits it from the state before, so the last row of a run
+        # that ever had one is always here.
         self._growing: dict[bytes, _Growing] = {}
 
     def learn(self, stored: pa.Table) -> None:
@@ -137,7 +137,7 @@ class RunIndex:
         Parameters
         ----------
         stored : pyarrow.Table
-            Columns digest, status, sequence and, unless no row has one, progress.
+            Columns digest, status, sequence and, if any row has one, progress.
         """
         if not stored.num_rows:
             return
@@ -145,11 +145,9 @@ class RunIndex:
         settled = _mask(pc.not_equal(stored[c.STATUS], "running"))
         sequences = stored[SEQUENCE].to_numpy()
         self._next = max(self._next, int(sequences.max()) + 1)
-        self._note(keys, contents, settled, sequences)
-        if PROGRESS in stored.column_names:
-            self._note_progress(
-                keys, contents, settled, sequences, progress_array(stored[PROGRESS])
-            )
+        known = PROGRESS in stored.column_names
+        reached = progress_array(stored[PROGRESS] if known else [None] * stored.num_rows)
+        self._note(keys, contents, settled, sequences, reached)
 
     def admit(self, runs: pa.Table, progress: IntArray | None = None) -> Admitted:
         """Decide on valid runs, as if they came one after the other, and remember them.
@@ -159,33 +157,24 @@ class RunIndex:
         runs : pyarrow.Table
             Rows of ``RUN_SCHEMA`` that ``build_runs`` accepted.
         progress : ndarray of shape (n_runs,), optional
-            How far the log of each had come, -1 where that is unknown.
+            Progress of the log of each, -1 if unknown; see ``ReadBatch.progress``.
         """
         keys, contents = run_digests(runs)
         settled = _mask(pc.not_equal(runs[c.STATUS], "running"))
         reached = np.full(keys.size, -1, dtype=np.int64) if progress is None else progress.copy()
-        accepted: list[int] = []
-        previous: list[int] = []
-        conflicts: list[int] = []
-        outdated: list[int] = []
-        n_duplicate = 0
+        found = _Decisions()
         # One round for each repetition of an id, so that within a round every id is unique.
         for rows in _rounds(keys):
-            found = self._decide(rows, keys, contents, reached)
-            take = np.asarray(found.take, dtype=np.int64)
+            n_before = len(found.accepted)
+            self._decide(rows, keys, contents, reached, found)
+            take = np.asarray(found.accepted[n_before:], dtype=np.int64)
             sequences = self._next + np.arange(take.size)
             self._next += take.size
-            self._note(keys[take], contents[take], settled[take], sequences)
-            self._note_progress(keys[take], contents[take], settled[take], sequences, reached[take])
-            accepted += found.take
-            previous += found.previous
-            conflicts += found.conflicts
-            outdated += found.outdated
-            n_duplicate += found.n_duplicate
-        order = np.asarray(accepted, dtype=np.int64)
-        supersedes = np.asarray(previous, dtype=np.int64)
-        # Accepted runs lie in the order of the rounds, which is the table's own only where no id
-        # came twice and none was refused.
+            self._note(keys[take], contents[take], settled[take], sequences, reached[take])
+        order = np.asarray(found.accepted, dtype=np.int64)
+        supersedes = np.asarray(found.previous, dtype=np.int64)
+        # Accepted runs are in the order of the rounds, which is the table's own only if no id came
+        # twice and none was refused.
         in_order = np.array_equal(order, np.arange(runs.num_rows))
         rows_out = runs if in_order else runs.take(pa.array(order))
         extra: Mapping[str, pa.Array] = {
@@ -199,67 +188,62 @@ class RunIndex:
         n_updated = int((supersedes >= 0).sum())
         return Admitted(
             rows=rows_out,
-            conflicts=np.sort(np.asarray(conflicts, dtype=np.int64)),
-            outdated=np.sort(np.asarray(outdated, dtype=np.int64)),
+            conflicts=np.sort(np.asarray(found.conflicts, dtype=np.int64)),
+            outdated=np.sort(np.asarray(found.outdated, dtype=np.int64)),
             n_new=order.size - n_updated,
             n_updated=n_updated,
-            n_duplicate=n_duplicate,
+            n_duplicate=found.n_duplicate,
             n_failed=int(_mask(pc.equal(rows_out[c.STATUS], "failed")).sum()),
         )
 
     def _decide(
-        self, rows: IntArray, keys: Digests, contents: Digests, reached: IntArray
-    ) -> _Round:
-        """Sort the rows of one round, in which every id is unique."""
+        self,
+        rows: IntArray,
+        keys: Digests,
+        contents: Digests,
+        reached: IntArray,
+        found: _Decisions,
+    ) -> None:
+        """Decide on the rows of one round, in which every id is unique."""
+        growing: BoolArray = np.zeros(rows.size, dtype=bool)
         if self._growing:
             growing = np.array([key in self._growing for key in keys[rows].tolist()], dtype=bool)
-            plain = rows[~growing]
-        else:
-            growing, plain = np.zeros(rows.size, dtype=bool), rows
+        plain = rows[~growing]
         known = self._contents.contains(contents[plain])
         rest = plain[~known]
         refused = self._settled.contains(keys[rest])
         take = rest[~refused]
-        found = _Round(
-            take=take.tolist(),
-            previous=self._running_rows(keys[take]),
-            conflicts=rest[refused].tolist(),
-            outdated=[],
-            n_duplicate=int(known.sum()),
-        )
+        found.accepted += take.tolist()
+        found.previous += [self._running.get(key, -1) for key in keys[take].tolist()]
+        found.conflicts += rest[refused].tolist()
+        found.n_duplicate += int(known.sum())
         for row in rows[growing].tolist():
-            self._decide_growing(row, keys, contents, reached, found)
-        return found
-
-    def _decide_growing(
-        self, row: int, keys: Digests, contents: Digests, reached: IntArray, found: _Round
-    ) -> None:
-        state = self._growing[keys[[row]].tolist()[0]]
-        content = contents[[row]]
-        came = int(reached[row])
-        if content.tolist()[0] == state.content:
-            found.n_duplicate += 1
-        elif 0 <= came < state.progress:
-            found.n_duplicate += 1
-            found.outdated.append(row)
-        elif came > state.progress or state.running:
-            reached[row] = max(came, state.progress)
-            found.take.append(row)
-            found.previous.append(state.sequence)
-        elif self._contents.contains(content)[0]:
-            found.n_duplicate += 1
-        else:
-            found.conflicts.append(row)
-
-    def _running_rows(self, keys: Digests) -> list[int]:
-        """Sequence of the present running row of each key, -1 where there is none."""
-        if not self._running:
-            return [-1] * keys.size
-        return [self._running.get(key, -1) for key in keys.tolist()]
+            state = self._growing[keys[[row]].tolist()[0]]
+            content = contents[[row]]
+            progress = int(reached[row])
+            if content.tolist()[0] == state.content:
+                found.n_duplicate += 1
+            elif 0 <= progress < state.progress:
+                found.n_duplicate += 1
+                found.outdated.append(row)
+            elif progress > state.progress or state.running:
+                reached[row] = max(progress, state.progress)
+                found.accepted.append(row)
+                found.previous.append(state.sequence)
+            elif self._contents.contains(content)[0]:
+                found.n_duplicate += 1
+            else:
+                found.conflicts.append(row)
 
     def _note(
-        self, keys: Digests, contents: Digests, settled: BoolArray, sequences: IntArray
+        self,
+        keys: Digests,
+        contents: Digests,
+        settled: BoolArray,
+        sequences: IntArray,
+        reached: IntArray,
     ) -> None:
+        """Remember stored rows."""
         self._contents.add(contents)
         self._settled.add(keys[settled])
         if self._running:
@@ -271,19 +255,9 @@ class RunIndex:
             still = still[~self._settled.contains(keys[still])]
             for key, sequence in zip(keys[still].tolist(), sequences[still].tolist(), strict=True):
                 self._running[key] = max(sequence, self._running.get(key, -1))
-
-    def _note_progress(
-        self,
-        keys: Digests,
-        contents: Digests,
-        settled: BoolArray,
-        sequences: IntArray,
-        reached: IntArray,
-    ) -> None:
         at = np.flatnonzero(reached >= 0)
-        for key, content, row in zip(
-            keys[at].tolist(), contents[at].tolist(), at.tolist(), strict=True
-        ):
+        of_rows = (keys[at].tolist(), contents[at].tolist(), at.tolist())
+        for key, content, row in zip(*of_rows, strict=True):
             state = self._growing.get(key)
             if state is None or state.sequence < sequences[row]:
                 self._growing[key] = _Growing(
@@ -295,7 +269,7 @@ class RunIndex:
 
 
 def progress_array(column: pa.ChunkedArray | Sequence[int | None] | None) -> IntArray:
-    """Progress as integers, -1 where it is unknown."""
+    """Progress as integers, -1 if unknown."""
     if not isinstance(column, pa.ChunkedArray):
         column = pa.chunked_array([pa.array(column or (), pa.int64())])
     filled: IntArray = pc.fill_null(column, -1).to_numpy()

@@ -1,145 +1,192 @@
-"""What the Delta tables of a history share: guarded appends, durable commits, compaction."""
+"""A Delta table of a history: created, opened, and written to in durable commits."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
+import pandas as pd
 import pyarrow as pa
 from deltalake import DeltaTable, WriterProperties, write_deltalake
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from recsys_ms.core.errors import StorageError
+from recsys_ms.core.errors import DataError, StorageError
 from recsys_ms.core.files import fsync_directory
 
-#: How data files are written.
-WRITER: Final = WriterProperties(compression="ZSTD")
+_WRITER: Final = WriterProperties(compression="ZSTD")
+_WAY_OUT: Final = "check that the folder is writable and has free space"
 
 
-class Guarded:
-    """Keeps the error of an iterator that Arrow's C interface would turn into a text.
-
-    Parameters
-    ----------
-    tables : iterator of pyarrow.Table
-        What is to be written.
-    """
-
-    def __init__(self, tables: Iterator[pa.Table]) -> None:
-        self._tables = tables
-        self.error: Exception | None = None
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the batches of the tables, one after the other."""
-        try:
-            for table in self._tables:
-                yield from table.to_batches()
-        except Exception as error:
-            self.error = error
-            raise
-
-
-def append(
-    table: DeltaTable, folder: Path, tables: Iterator[pa.Table], schema: pa.Schema, *, rows: str
-) -> int:
-    """Append to a Delta table in one durable commit, streaming; the caller holds the lock.
+class DeltaStore:
+    """A Delta table; a subclass says what its rows are.
 
     Parameters
     ----------
-    table : DeltaTable
-        The table.
     folder : Path
-        Its folder.
-    tables : iterator of pyarrow.Table
-        Rows of ``schema``.
-    rows : str
-        What the rows are, for messages.
-
-    Returns
-    -------
-    int
-        Version after the commit.
-
-    Raises
-    ------
-    StorageError
-        The disk is full or read-only; the table stays as it was.
-    Exception
-        Whatever ``tables`` raises, with nothing committed.
+        Folder of the table.
     """
-    before = data_files(folder)
-    stream = Guarded(tables)
-    has = {field.name for field in table.schema().fields}
-    try:
-        write_deltalake(
-            table,
-            pa.RecordBatchReader.from_batches(schema, stream.batches()),
-            mode="append",
-            # A table that an earlier version wrote lacks the columns of this one.
-            schema_mode=None if has >= set(schema.names) else "merge",
-            writer_properties=WRITER,
-        )
-    except (DeltaError, OSError, pa.ArrowException) as error:
-        # The lock is ours and nothing was committed, so what is new here belongs to no version.
-        for path in data_files(folder) - before:
-            path.unlink(missing_ok=True)
-        if stream.error is not None:
-            raise stream.error from error
-        raise StorageError(
-            f"{folder}: the {rows} cannot be written ({first_line(error)}); nothing was "
-            "committed: check that the folder is writable and has free space, and run again"
-        ) from error
-    version = int(table.version())
-    make_durable(folder, data_files(folder) - before, version)
-    return version
+
+    #: What the rows are, for messages.
+    rows: ClassVar[str]
+    schema: ClassVar[pa.Schema]
+    partition_by: ClassVar[list[str] | None] = None
+    configuration: ClassVar[Mapping[str, str | None] | None] = None
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def create(self) -> DeltaTable:
+        """Create an empty table unless there is one.
+
+        Raises
+        ------
+        StorageError
+            The folder cannot be written.
+        """
+        try:
+            return DeltaTable.create(
+                self.folder,
+                schema=self.schema,
+                mode="ignore",
+                partition_by=self.partition_by,
+                configuration=self.configuration,
+            )
+        except (DeltaError, OSError) as error:
+            raise StorageError(
+                f"{self.folder}: the table of {self.rows} cannot be created "
+                f"({first_line(error)}); {_WAY_OUT}"
+            ) from error
+
+    def table(self) -> DeltaTable | None:
+        """The table, ``None`` if it was not created yet.
+
+        Raises
+        ------
+        DataError
+            The table is damaged.
+        """
+        try:
+            return DeltaTable(self.folder)
+        except TableNotFoundError:
+            return None
+        except (DeltaError, OSError) as error:
+            raise DataError(
+                f"{self.folder}: the Delta log of the {self.rows} cannot be read "
+                f"({first_line(error)}); restore the folder from a backup"
+            ) from error
+
+    def write(
+        self, table: DeltaTable, tables: Iterable[pa.Table], *, predicate: str | None = None
+    ) -> int:
+        """Write rows in one durable commit, streaming; without rows, no commit.
+
+        The caller holds the lock.
+
+        Parameters
+        ----------
+        table : DeltaTable
+            The table.
+        tables : iterable of pyarrow.Table
+            Rows of :attr:`schema`.
+        predicate : str, optional
+            Replace the rows that fulfil it; by default the new rows are appended.
+
+        Returns
+        -------
+        int
+            The latest version.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or read-only; the table stays as it was.
+        Exception
+            Any error of ``tables``, with nothing committed.
+        """
+        filled = (each for each in tables if each.num_rows)
+        first = next(filled, None)
+        if first is None:
+            return int(table.version())
+        failed: list[Exception] = []
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            try:
+                for each in chain([first], filled):
+                    yield from each.to_batches()
+            except Exception as error:
+                # Arrow's C interface makes a text of it.
+                failed.append(error)
+                raise
+
+        has = {field.name for field in table.schema().fields}
+        with self._commit(table, "written", failed):
+            write_deltalake(
+                table,
+                pa.RecordBatchReader.from_batches(self.schema, batches()),
+                mode="append" if predicate is None else "overwrite",
+                predicate=predicate,
+                # A table of an earlier version may have fewer columns.
+                schema_mode=None if has >= set(self.schema.names) else "merge",
+                writer_properties=_WRITER,
+            )
+        return int(table.version())
+
+    def merge_files(self, table: DeltaTable, *, least_files: int) -> bool:
+        """Merge the small files of a table, if there are many; the rows stay as they are.
+
+        The old files stay on the disk, since earlier versions consist of them.
+
+        Returns
+        -------
+        bool
+            Whether there is a new version.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or read-only; the table stays as it was.
+        """
+        if len(table.file_uris()) < least_files:
+            return False
+        with self._commit(table, "merged into fewer files", []):
+            done = table.optimize.compact(writer_properties=_WRITER)
+        return bool(done["numFilesAdded"])
+
+    @contextmanager
+    def _commit(self, table: DeltaTable, done: str, failed: list[Exception]) -> Iterator[None]:
+        """Make one commit durable, or leave no trace of it; ``failed`` holds errors of the rows."""
+        before = _data_files(self.folder)
+        try:
+            yield
+        except (DeltaError, OSError, pa.ArrowException) as error:
+            # The lock is ours and nothing was committed: new files belong to no version.
+            for path in _data_files(self.folder) - before:
+                path.unlink(missing_ok=True)
+            if failed:
+                raise failed[0] from error
+            raise StorageError(
+                f"{self.folder}: the {self.rows} cannot be {done} ({first_line(error)}); nothing "
+                f"was committed: {_WAY_OUT}, and run again"
+            ) from error
+        make_durable(self.folder, _data_files(self.folder) - before, int(table.version()))
 
 
-def compact(table: DeltaTable, folder: Path, *, least_files: int) -> bool:
-    """Put the small files of a table together, when there are many; the rows stay as they are.
-
-    The old files stay on the disk, since earlier versions are made of them.
-
-    Returns
-    -------
-    bool
-        Whether there is a new version.
-
-    Raises
-    ------
-    StorageError
-        The disk refuses; the table stays as it was.
-    """
-    if len(table.file_uris()) < least_files:
-        return False
-    before = data_files(folder)
-    try:
-        done = table.optimize.compact(writer_properties=WRITER)
-    except (DeltaError, OSError, pa.ArrowException) as error:
-        for path in data_files(folder) - before:
-            path.unlink(missing_ok=True)
-        raise StorageError(
-            f"{folder}: small files cannot be put together ({first_line(error)}); nothing is "
-            "lost: check that the folder is writable and has free space"
-        ) from error
-    make_durable(folder, data_files(folder) - before, int(table.version()))
-    return bool(done["numFilesAdded"])
-
-
-def data_files(folder: Path) -> set[Path]:
+def _data_files(folder: Path) -> set[Path]:
     """Data files of a Delta table, of partitions too."""
     return set(folder.glob("*.parquet")) | set(folder.glob("*/*.parquet"))
 
 
 def make_durable(folder: Path, parts: Iterable[Path], version: int) -> None:
-    """Flush a commit to the disk: what it came from may be deleted right after.
+    """Flush a commit to the disk: its sources may be deleted right after.
 
     Raises
     ------
     StorageError
         The disk refuses; the commit is written and may not survive a power cut.
     """
-    log = folder / "_delta_log"
-    files = [*parts, log / f"{version:020d}.json"]
+    files = [*parts, folder / "_delta_log" / f"{version:020d}.json"]
     try:
         for path in files:
             descriptor = os.open(path, os.O_RDONLY)
@@ -159,3 +206,11 @@ def make_durable(folder: Path, parts: Iterable[Path], version: int) -> None:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text; Delta's go on for pages."""
     return str(error).strip().split("\n", 1)[0]
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """A table as pandas, which takes over its memory; nullable integers stay integers."""
+    # As float64, seeds above 2^53 would change.
+    return table.to_pandas(  # type: ignore[no-any-return]
+        types_mapper={pa.int64(): pd.Int64Dtype()}.get, split_blocks=True, self_destruct=True
+    )

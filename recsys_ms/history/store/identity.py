@@ -36,8 +36,8 @@ def make_run_ids(table: pa.Table) -> pa.Array:
 def run_digests(table: pa.Table) -> tuple[Digests, Digests]:
     """Digest of each row's ``run_id``, and of the ``run_id`` with everything the log says.
 
-    ``ingested_at`` is no content. A column that is unknown adds nothing, so a column added in a
-    later version leaves the digests of the runs before it as they are.
+    ``ingested_at`` does not count. An unknown column adds nothing, so a column added in a later
+    version does not change the digests of earlier runs.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def run_digests(table: pa.Table) -> tuple[Digests, Digests]:
 
 
 def as_digests(data: bytes) -> Digests:
-    """Digests that lie one behind the other in ``data``."""
+    """Digests from their concatenated bytes."""
     return np.frombuffer(data, dtype=f"S{DIGEST_BYTES}")
 
 

@@ -1,20 +1,18 @@
 """The Delta table of runs: read at any version, appended to in one commit, queried read-only."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, StorageError, UnknownIdError, UsageError
-from recsys_ms.history.store import delta
 from recsys_ms.history.store.curve_store import STORED_CURVES, latest_curves
 from recsys_ms.history.store.curves import CURVE_SCHEMA
 from recsys_ms.history.store.dedup import (
@@ -25,18 +23,12 @@ from recsys_ms.history.store.dedup import (
     SUPERSEDES,
     RunIndex,
 )
-from recsys_ms.history.store.delta import first_line
+from recsys_ms.history.store.delta import DeltaStore, first_line, to_frame
 
-#: Runs are kept for ever: no row is deleted, no log entry expires.
-_CONFIGURATION: Final = {
-    "delta.appendOnly": "true",
-    "delta.enableExpiredLogCleanup": "false",
-    "delta.logRetentionDuration": "interval 36500 days",
-}
 _ROWS_TO_LEARN: Final = 65_536
 #: Tables written before logs could grow have no progress.
 _NEEDED: Final = set(STORED_SCHEMA.names) - {PROGRESS}
-#: Files of a table before they are put together: a year of nights would be slow to open.
+#: Files of a table before they are merged: a year of nights would be slow to open.
 _LEAST_FILES: Final = 32
 _QUERY_SETTINGS: Final = (
     "SET TimeZone = 'UTC'",
@@ -48,7 +40,7 @@ _QUERY_SETTINGS: Final = (
 )
 
 
-class RunStore:
+class RunStore(DeltaStore):
     """Runs in a Delta table.
 
     Parameters
@@ -59,66 +51,56 @@ class RunStore:
         Version to read; ``None`` for the latest at each call.
     """
 
+    rows: ClassVar[str] = "runs"
+    schema: ClassVar[pa.Schema] = STORED_SCHEMA
+    #: Runs are kept for ever: no row is deleted, no log entry expires.
+    configuration: ClassVar[Mapping[str, str | None] | None] = {
+        "delta.appendOnly": "true",
+        "delta.enableExpiredLogCleanup": "false",
+        "delta.logRetentionDuration": "interval 36500 days",
+    }
+
     def __init__(self, folder: Path, *, version: int | None = None) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self._version = version
-
-    @classmethod
-    def create(cls, folder: Path) -> None:
-        """Create an empty table unless there is one.
-
-        Raises
-        ------
-        StorageError
-            The folder cannot be written.
-        """
-        try:
-            DeltaTable.create(
-                folder, schema=STORED_SCHEMA, mode="ignore", configuration=_CONFIGURATION
-            )
-        except (DeltaError, OSError) as error:
-            raise StorageError(
-                f"{folder}: the table of runs cannot be created ({first_line(error)}); "
-                "check that the folder is writable and has free space"
-            ) from error
 
     @property
     def version(self) -> int:
         """Version that is read."""
-        version: int = self._table().version()
-        return version
+        return int(self._at().version())
 
-    def _table(self) -> DeltaTable:
-        try:
-            table = DeltaTable(self.folder)
-            if self._version is not None and self._version != table.version():
-                if not 0 <= self._version <= table.version():
-                    raise UnknownIdError(
-                        f"{self.folder}: version {self._version} is not there; "
-                        f"this history has the versions 0 to {table.version()}"
-                    )
-                table = DeltaTable(self.folder, version=self._version)
-        except TableNotFoundError as error:
+    def _at(self) -> DeltaTable:
+        """The table at the version that is read."""
+        table = self.table()
+        if table is None:
             raise DataError(
                 f"{self.folder}: the table of runs is missing; restore the folder from a backup"
-            ) from error
-        except (DeltaError, OSError) as error:
-            raise DataError(
-                f"{self.folder}: the Delta log cannot be read ({first_line(error)}); "
-                "restore the folder from a backup"
-            ) from error
+            )
+        if self._version is not None and self._version != table.version():
+            if not 0 <= self._version <= table.version():
+                raise UnknownIdError(
+                    f"{self.folder}: there is no version {self._version}; "
+                    f"this history has the versions 0 to {table.version()}"
+                )
+            try:
+                table.load_as_version(self._version)
+            except (DeltaError, OSError) as error:
+                raise DataError(
+                    f"{self.folder}: version {self._version} cannot be read "
+                    f"({first_line(error)}); restore the folder from a backup"
+                ) from error
         missing = _NEEDED - {field.name for field in table.schema().fields}
         if missing:
             raise DataError(
-                f"{self.folder}: a Delta table without the column {min(missing)!r}, "
-                "which is not a table of runs; name the folder of a history"
+                f"{self.folder}: this Delta table has no column {min(missing)!r}, so it is not a "
+                "table of runs; name the folder of a history"
             )
         return table
 
     def _read(
         self, columns: Sequence[str], *, where: pc.Expression | None = None
     ) -> Iterator[pa.RecordBatch]:
-        dataset = self._table().to_pyarrow_dataset()
+        dataset = self._at().to_pyarrow_dataset()
         try:
             yield from dataset.to_batches(columns=list(columns), filter=where)
         except (OSError, pa.ArrowException) as error:
@@ -127,7 +109,7 @@ class RunStore:
                 "restore the folder from a backup"
             ) from error
 
-    def table(self, columns: Sequence[str], *, where: pc.Expression | None = None) -> pa.Table:
+    def states(self, columns: Sequence[str], *, where: pc.Expression | None = None) -> pa.Table:
         """Latest state of every run as an Arrow table, in no particular order.
 
         Parameters
@@ -167,13 +149,13 @@ class RunStore:
                 f"column {unknown[0]!r} is unknown; a run has {', '.join(c.RUN_COLUMNS)}"
             )
         read = wanted if c.RUN_ID in wanted else [*wanted, c.RUN_ID]
-        table = self.table(read)
+        table = self.states(read)
         order = pc.sort_indices(table[c.RUN_ID])
-        return _frame(table.select(wanted).take(order))
+        return to_frame(table.select(wanted).take(order))
 
     def query(self, sql: str, *, curves: DeltaTable | None = None) -> pd.DataFrame:
         """Answer one SELECT over ``runs`` and ``curves``; see :meth:`History.query`."""
-        table = self._table()
+        table = self._at()
         with duckdb.connect(":memory:") as connection:
             connection.register("_stored", table.to_pyarrow_dataset())
             connection.register("_superseded", pa.table({SUPERSEDES: self._superseded()}))
@@ -195,7 +177,7 @@ class RunStore:
                         f"the query holds {named}; a history answers one SELECT over the views "
                         "runs and curves"
                     )
-                return _frame(connection.sql(statements[0]).to_arrow_table())
+                return to_frame(connection.sql(statements[0]).to_arrow_table())
             except (duckdb.Error, pa.ArrowException) as error:
                 raise DataError(
                     f"the query cannot be answered: {error}; "
@@ -207,7 +189,7 @@ class RunStore:
         """What the table holds, for deciding on runs that come in."""
         index = RunIndex()
         columns = [DIGEST, c.STATUS, SEQUENCE]
-        if any(field.name == PROGRESS for field in self._table().schema().fields):
+        if any(field.name == PROGRESS for field in self._at().schema().fields):
             columns.append(PROGRESS)
         waiting: list[pa.RecordBatch] = []
         n_waiting = 0
@@ -223,40 +205,9 @@ class RunStore:
         return index
 
     def append(self, tables: Iterable[pa.Table]) -> int:
-        """Write tables of ``STORED_SCHEMA`` in one commit, streaming; no table, no commit.
-
-        Returns
-        -------
-        int
-            The latest version.
-
-        Raises
-        ------
-        StorageError
-            The disk is full or read-only; the table stays as it was.
-        Exception
-            Whatever ``tables`` raises, with nothing committed.
-        """
-        source = (table for table in tables if table.num_rows)
-        first = next(source, None)
-        table = self._table()
-        if first is None:
-            return int(table.version())
-        return delta.append(table, self.folder, chain([first], source), STORED_SCHEMA, rows="runs")
+        """Write tables of ``STORED_SCHEMA`` in one commit; see :meth:`DeltaStore.write`."""
+        return self.write(self._at(), tables)
 
     def compact(self) -> bool:
-        """Put small files together where there are many; every version stays readable.
-
-        Returns
-        -------
-        bool
-            Whether there is a new version.
-        """
-        return delta.compact(self._table(), self.folder, least_files=_LEAST_FILES)
-
-
-def _frame(table: pa.Table) -> pd.DataFrame:
-    # Nullable integers stay integers: as float64, seeds above 2^53 would change.
-    return table.to_pandas(  # type: ignore[no-any-return]
-        types_mapper={pa.int64(): pd.Int64Dtype()}.get, split_blocks=True, self_destruct=True
-    )
+        """Merge small files if there are many; see :meth:`DeltaStore.merge_files`."""
+        return self.merge_files(self._at(), least_files=_LEAST_FILES)
