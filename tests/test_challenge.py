@@ -15,7 +15,8 @@ from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.run import Run
 from recsys_ms.nightly.challenge import challenge, newer_outcomes
 from recsys_ms.nightly.decision import CANDIDATE, CURRENT
-from recsys_ms.nightly.job import NightlySummary, run_nightly
+from recsys_ms.nightly.job import run_nightly
+from recsys_ms.nightly.night_summary import NightlySummary
 from recsys_ms.nightly.settings import NightlyConfig, ReportSettings
 from recsys_ms.serving.config import RankerConfig
 from recsys_ms.serving.ranker import Ranker
@@ -208,7 +209,7 @@ def test_the_answer_is_told_before_the_report(
         'history = "h"\nregistry = "r"\n[ranker]\nranker = "popularity"\n'
     )
     steps: list[str] = []
-    monkeypatch.setattr("recsys_ms.nightly.job._report", lambda *_: steps.append("report"))
+    monkeypatch.setattr("recsys_ms.nightly.job.report", lambda *_: steps.append("report"))
     shown = "recsys_ms.cli.nightly.show"
     monkeypatch.setattr(shown, lambda answer: steps.append(str(answer)))
     asked = ["nightly", "--config", str(tmp_path / "n.toml")]

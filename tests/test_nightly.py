@@ -13,12 +13,15 @@ from deltalake import DeltaTable
 from nightly_history import logged_history
 
 from recsys_ms.core.errors import DataError, LockedError, StorageError, UsageError
+from recsys_ms.core.lock import FileLock
 from recsys_ms.evaluation.named_protocols import make_protocol
 from recsys_ms.history.history import History
 from recsys_ms.history.inbox.inbox import record_run
 from recsys_ms.history.recorder.recording import recording
+from recsys_ms.nightly import job
 from recsys_ms.nightly.decision import decide
-from recsys_ms.nightly.job import NightlySummary, run_nightly
+from recsys_ms.nightly.job import run_nightly
+from recsys_ms.nightly.night_summary import NightlySummary
 from recsys_ms.nightly.settings import NightlyConfig, PublishSettings, ReportSettings
 from recsys_ms.report import bundle
 from recsys_ms.serving.config import RankerConfig
@@ -55,6 +58,10 @@ def log_one(tmp_path: Path, value: float, *, task: str = "t0", model: str = "m9"
         value=value,
         on_error="raise",
     )
+
+
+def night_lock(tmp_path: Path) -> FileLock:
+    return FileLock(tmp_path / "r" / job.NIGHT_LOCK)
 
 
 def leftovers(root: Path) -> list[Path]:
@@ -158,10 +165,32 @@ def test_nothing_to_learn_from(tmp_path: Path) -> None:
 
 def test_two_jobs_at_once(tmp_path: Path) -> None:
     logged_history(tmp_path / "h")
-    registry = Registry.open(tmp_path / "r", create=True)
-    with registry.lock(), pytest.raises(LockedError, match="held by another process"):
+    with night_lock(tmp_path), pytest.raises(LockedError, match="held by another process"):
         nightly(tmp_path)
     assert nightly(tmp_path).outcome == "published"
+
+
+def test_a_rollback_need_not_wait_for_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged_history(tmp_path / "h")
+    nightly(tmp_path, "popularity")
+    log_one(tmp_path, 0.99)
+    nightly(tmp_path, "popularity")
+    log_one(tmp_path, 0.98, task="t1")
+    registry = Registry.open(tmp_path / "r")
+    train = job.train
+
+    def trained_meanwhile(night: job.Night) -> job.Night:
+        with pytest.raises(LockedError), night_lock(tmp_path):
+            pass
+        with registry.lock():
+            assert registry.roll_back().number == 1
+        return train(night)
+
+    monkeypatch.setattr(job, "train", trained_meanwhile)
+    summary = nightly(tmp_path, "popularity")
+    assert (summary.outcome, summary.version) == ("published", 3)
 
 
 def test_a_damaged_current_version_is_replaced(tmp_path: Path) -> None:
@@ -201,7 +230,7 @@ def die_after(function):
 
 point = sys.argv[1]
 if point == "before training":
-    nightly._train_and_decide = die
+    nightly.train = die
 elif point == "in the back-test":
     nightly._backtest = die
 elif point == "inside save":
@@ -338,11 +367,11 @@ def test_toml_is_read_and_unknown_keys_are_refused(tmp_path: Path) -> None:
         ('histroy = "h"', "unknown key 'histroy'"),
         (
             'history = "h"\nregistry = "r"\n[publish]\nkeep = 1',
-            r"unknown key 'keep' in \[publish\]",
+            r"\[publish\]: unknown setting 'keep'",
         ),
         ('history = "h"', "registry is not set"),
         ('history = "h"\nregistry = "r"\nranker = 3', r"wanted a table \[ranker\]"),
-        ('history = "h"\nregistry = "r"\n[publish]\nmetrics = ["speed"]', "'speed' is none of"),
+        ('history = "h"\nregistry = "r"\n[publish]\nmetrics = ["speed"]', "'speed' is unknown"),
         ('history = "h"\nregistry = "r"\n[publish]\nkeep_versions = "many"', "keep_versions"),
         ('history = "h"\nregistry = "r"\n[backtest]\nmax_tasks = 1.5', "max_tasks"),
         ('history = "h"\nregistry = "r"\n[report]\nhtml = 1', "html is 1"),
@@ -355,7 +384,7 @@ def test_toml_is_read_and_unknown_keys_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=message):
             NightlyConfig.from_toml(file)
     file.write_text("history = ")
-    with pytest.raises(DataError, match="no valid TOML"):
+    with pytest.raises(DataError, match="not valid TOML"):
         NightlyConfig.from_toml(file)
     with pytest.raises(DataError, match="cannot be read"):
         NightlyConfig.from_toml(tmp_path / "absent.toml")
@@ -438,8 +467,7 @@ def test_a_real_second_job_is_refused(tmp_path: Path) -> None:
         'history = "h"\nregistry = "r"\n[ranker]\nranker = "popularity"\n'
     )
     command = [str(Path(sys.executable).with_name("recsys-ms")), "nightly", "--config", "n.toml"]
-    registry = Registry.open(tmp_path / "r", create=True)
-    with registry.lock():
+    with night_lock(tmp_path):
         refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert refused.returncode == 4
     assert "held by another process" in refused.stderr

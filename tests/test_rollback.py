@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from recsys_ms.cli.app import app
 from recsys_ms.core.errors import DataError
 from recsys_ms.history.inbox.inbox import record_run
-from recsys_ms.nightly.job import NightlySummary, run_nightly
+from recsys_ms.nightly.job import run_nightly
+from recsys_ms.nightly.night_summary import NightlySummary
 from recsys_ms.nightly.settings import NightlyConfig, ReportSettings
 from recsys_ms.serving.config import RankerConfig
 from recsys_ms.serving.ranker import Ranker

@@ -18,7 +18,8 @@ from recsys_ms.evaluation.result_table import comparison_table
 from recsys_ms.history.embedded import embedded_folder, ingest_embedded
 from recsys_ms.history.history import History
 from recsys_ms.nightly.decision import CURRENT
-from recsys_ms.nightly.job import NightlySummary, run_nightly
+from recsys_ms.nightly.job import run_nightly
+from recsys_ms.nightly.night_summary import NightlySummary
 from recsys_ms.nightly.settings import BacktestSettings, NightlyConfig, ReportSettings
 from recsys_ms.serving.registry import Registry
 

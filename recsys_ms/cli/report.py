@@ -18,7 +18,8 @@ from recsys_ms.cli.options import (
 from recsys_ms.core.errors import DataError
 from recsys_ms.evaluation.result import BacktestResult
 from recsys_ms.history.history import History
-from recsys_ms.nightly.night_report import collect, last_summary, summary_of_manifest
+from recsys_ms.nightly.night_report import collect
+from recsys_ms.nightly.night_summary import last_summary, summary_of_manifest
 from recsys_ms.report.write import ReportFormat, render_report, write_report
 from recsys_ms.serving.registry import Registry
 

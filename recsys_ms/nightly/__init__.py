@@ -1,1 +1,1 @@
-"""The nightly job: retrain on new logs, compare, publish or keep."""
+"""The nightly job: retrain on new logs, compare, publish the new ranker or keep the old one."""

@@ -1,9 +1,9 @@
-"""Champion and challenger: the published artifact against the candidate's recipe, on newer runs.
+"""Champion and challenger: the published ranker and the candidate's recipe on newer runs.
 
-The published ranker was trained on the history as it was at a version. What was run since then it
-has never seen, so it can be scored there as it is. The candidate has learned from those very runs;
-its recipe (ranker, settings, cards, version of this package) is therefore trained once more, on the
-history as it was at that version, and scored on the same outcomes.
+The published ranker has not seen the runs made since it was trained, so it is scored on them as it
+is. The candidate has learned from those very runs. Its recipe (ranker, settings, cards, version of
+this package) is therefore trained once more, on the history as it was when the published ranker
+was trained, and scored on the same outcomes.
 """
 
 import logging
@@ -16,7 +16,6 @@ import numpy as np
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import RecsysError
 from recsys_ms.core.rng import named_stream
-from recsys_ms.core.types import FloatArray
 from recsys_ms.evaluation.contestants import RankerFailedError, asking
 from recsys_ms.evaluation.folds import HeldOut, hold_out_models
 from recsys_ms.evaluation.metrics import SECONDS, task_metrics, undefined_metrics
@@ -24,14 +23,14 @@ from recsys_ms.evaluation.result import BacktestResult, Cell
 from recsys_ms.history.history import History
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.nightly.decision import CANDIDATE, CURRENT
-from recsys_ms.rankers.base import BaseRanker, Prediction, TaskQuery
+from recsys_ms.rankers.base import BaseRanker, Prediction
 from recsys_ms.serving.config import RankerConfig
 from recsys_ms.serving.ranker import Ranker
 from recsys_ms.serving.training_data import interactions_of
 
 _log = logging.getLogger(__name__)
 
-#: With fewer tasks (of two newer outcomes or more each) the back-test of today decides.
+#: With fewer tasks that have two newer outcomes, the back-test decides.
 MIN_TASKS: Final = 3
 PROTOCOL: Final = "newer-outcomes"
 
@@ -45,29 +44,28 @@ def challenge(
     now: Interactions | None = None,
     same_recipe: bool = False,
 ) -> BacktestResult | None:
-    """Score the published ranker and the candidate's recipe on what the published one never saw.
+    """Score the published ranker and the candidate's recipe on runs newer than the former.
 
     Parameters
     ----------
     published : Ranker
-        As it is in service. It is told tonight's cards of models it does not know, the scores, and
-        the card of each task, as a person who asks it would tell them.
+        The ranker in service. It is given the scores, the card of each task, and the cards of
+        models it does not know, as a user would give them.
     config : RankerConfig
         The candidate's.
     history : History
     catalog : Catalog
     now : Interactions, optional
-        The outcomes of today, where they have been read already.
+        Today's outcomes, where they have been read already.
     same_recipe : bool
-        Whether the published ranker was trained by this recipe. The training of before would only
-        be repeated then, so its answers count for both.
+        Whether the published ranker was trained by this recipe. Its answers then count for both,
+        since training again would only repeat it.
 
     Returns
     -------
     BacktestResult or None
         Rows ``current`` and ``candidate``; ``None`` where fewer than :data:`MIN_TASKS` tasks have
-        two newer outcomes, the version of before cannot be read, or the recipe cannot be trained on
-        it.
+        two newer outcomes, or the earlier version of the history cannot be read or trained on.
     """
     version = published.manifest.get("history_version")
     if not isinstance(version, int) or version >= history.version:
@@ -79,19 +77,19 @@ def challenge(
         held_out = newer_outcomes(before, now)
         if len(held_out) < MIN_TASKS:
             return None
-        _tell(published, catalog)
+        _add_cards(published, catalog)
         cells = _cells(CURRENT, published, held_out, catalog)
         if same_recipe:
             cells += [replace(cell, ranker=CANDIDATE) for cell in cells]
         else:
             started = time.perf_counter()
-            # The stream of Ranker.fit: the same recipe gives the same ranker, not a like one.
+            # The stream of Ranker.fit: the same recipe gives exactly the same ranker.
             rng = named_stream(config.seed, "fit")
             recipe = config.make().fit(before, catalog, rng=rng)
             spent = time.perf_counter() - started
             cells += _cells(CANDIDATE, recipe, held_out, catalog, fit_seconds=spent)
     except RecsysError as error:
-        _log.warning("newer outcomes do not decide: %s", error)
+        _log.warning("no comparison on newer outcomes: %s", error)
         return None
     return BacktestResult.from_cells(
         cells,
@@ -106,9 +104,9 @@ def challenge(
 
 
 def newer_outcomes(before: Interactions, now: Interactions) -> tuple[HeldOut, ...]:
-    """Pairs of task and model that have an outcome now and had none before, task by task.
+    """Pairs of task and model with an outcome now and none before, by task.
 
-    Tasks with fewer than two of them are left out, and those whose metric has changed.
+    Tasks with fewer than two such pairs are left out, and tasks whose metric has changed.
     """
     metrics = dict(zip(before.task_ids, before.metrics, strict=True))
     known = {
@@ -129,7 +127,7 @@ def newer_outcomes(before: Interactions, now: Interactions) -> tuple[HeldOut, ..
     return hold_out_models(now, is_newer, before)[0]
 
 
-def _tell(published: Ranker, catalog: Catalog) -> None:
+def _add_cards(published: Ranker, catalog: Catalog) -> None:
     known = set(published.model_ids)
     unknown = [name for name in catalog.models.index if name not in known]
     if unknown:
@@ -153,8 +151,9 @@ def _cells(
         failure = None
         try:
             with asking("predict"):
-                value, order = _answer(ranker, query, each.model_ids)
-            scores = task_metrics(Prediction(value, order), each.outcomes)
+                found = ranker.predict(query, each.model_ids)
+            prediction = Prediction(*found) if isinstance(found, tuple) else found
+            scores = task_metrics(prediction, each.outcomes)
             scores[SECONDS] = fit_seconds + time.perf_counter() - started
         except RankerFailedError as failed:
             told = name, query.task_id, failed
@@ -173,10 +172,3 @@ def _cells(
             )
         )
     return cells
-
-
-def _answer(
-    ranker: Ranker | BaseRanker, query: TaskQuery, model_ids: tuple[str, ...]
-) -> tuple[FloatArray, FloatArray]:
-    found = ranker.predict(query, model_ids)
-    return found if isinstance(found, tuple) else (found.value, found.order)

@@ -1,13 +1,11 @@
-"""Publish or keep: what a back-test must show before a ranker replaces the one in service."""
+"""The decision to publish a candidate or to keep the ranker in service, from their comparisons."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Self
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from recsys_ms.core.rng import named_stream
-from recsys_ms.core.types import JsonDict
 from recsys_ms.evaluation.bootstrap import bootstrap_intervals, mean_over_defined
 from recsys_ms.evaluation.metrics import HIGHER_IS_BETTER
 from recsys_ms.evaluation.result import POPULARITY, BacktestResult
@@ -15,7 +13,7 @@ from recsys_ms.nightly.settings import PublishSettings
 
 CANDIDATE: Final = "candidate"
 CURRENT: Final = "current"
-#: What a comparison was made on: tasks held out of today's history, or what was run since the
+#: What a comparison was made on: tasks held out of today's history, or runs made since the
 #: published ranker was trained (:mod:`recsys_ms.nightly.challenge`).
 BACKTEST: Final = "back-test"
 NEWER: Final = "newer outcomes"
@@ -37,7 +35,7 @@ class Check:
     passed : bool
         False where the whole interval is on the bad side of 0.
     on : str
-        ``back-test``, or ``newer outcomes``: those that the published ranker has never seen.
+        ``back-test``, or ``newer outcomes``: runs made since the published ranker was trained.
     """
 
     against: str
@@ -63,18 +61,18 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What to do with a candidate.
+    """Whether a candidate is published, and why.
 
     Attributes
     ----------
     publish : bool
         Whether the trained ranker goes into service.
     fall_back_to_popularity : bool
-        Whether popularity is what goes into service, since nothing else is there.
+        Whether popularity goes into service, since no ranker was there.
     reason : str
     checks : tuple of Check
     decided_by : str
-        What the candidate was compared with the published ranker on, see :class:`Check`.
+        ``on`` of the comparison with the published ranker, see :class:`Check`.
     """
 
     publish: bool
@@ -82,17 +80,6 @@ class Decision:
     reason: str
     checks: tuple[Check, ...]
     decided_by: str = BACKTEST
-
-    def to_json(self) -> JsonDict:
-        """All but the checks."""
-        document = asdict(self)
-        del document["checks"]
-        return document
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> Self:
-        """Restore what :meth:`to_json` gave."""
-        return cls(**document, checks=tuple(Check(**check) for check in checks))
 
 
 def decide(
@@ -113,48 +100,36 @@ def decide(
     has_published : bool
         Whether a ranker is in service.
     newer : BacktestResult, optional
-        Both rankers on what was run since the published one was trained
-        (:func:`recsys_ms.nightly.challenge.challenge`); it then decides between the two, and
-        ``result`` about popularity alone.
+        Both rankers on runs made since the published one was trained
+        (:func:`recsys_ms.nightly.challenge.challenge`). It then decides between the two, and
+        ``result`` compares with popularity only.
     """
     compared = [(BACKTEST, result, POPULARITY)]
     if newer is not None:
         compared.append((NEWER, newer, CURRENT))
     elif CURRENT in result.rankers:
         compared.append((BACKTEST, result, CURRENT))
-    decided_by = BACKTEST if newer is None else NEWER
     checks = tuple(
         _check(measured, other, metric, settings.confidence, on)
         for on, measured, other in compared
         for metric in settings.metrics
     )
     failed = [check for check in checks if not check.passed]
-    if not failed:
-        # Of the comparison with what is in service, where there is one: it says most.
+    if failed and has_published:
+        reason = f"the published ranker stays: {failed[0].describe()}"
+    elif failed:
+        reason = f"popularity goes into service, the candidate was refused: {failed[0].describe()}"
+    else:
+        # The comparison with the ranker in service, where there is one, says most.
         told = [check for check in checks if check.against == CURRENT] or checks
         best = told[0].describe() if told else "no metric to compare"
-        return Decision(
-            publish=True,
-            fall_back_to_popularity=False,
-            reason=f"the candidate is not worse: {best}",
-            checks=checks,
-            decided_by=decided_by,
-        )
-    reason = failed[0].describe()
-    if has_published:
-        return Decision(
-            publish=False,
-            fall_back_to_popularity=False,
-            reason=f"the published ranker stays: {reason}",
-            checks=checks,
-            decided_by=decided_by,
-        )
+        reason = f"the candidate is not worse: {best}"
     return Decision(
-        publish=True,
-        fall_back_to_popularity=True,
-        reason=f"nothing was in service and the candidate was refused ({reason}): popularity is",
+        publish=not failed or not has_published,
+        fall_back_to_popularity=bool(failed) and not has_published,
+        reason=reason,
         checks=checks,
-        decided_by=decided_by,
+        decided_by=BACKTEST if newer is None else NEWER,
     )
 
 
@@ -165,7 +140,7 @@ def _check(result: BacktestResult, other: str, metric: str, confidence: float, o
         dtype=np.float64,
     )
     difference = scores[:, :1] - scores[:, 1:]
-    # A candidate that fails where the other answers must not look good by what is left.
+    # A candidate that fails on a task must not look better because the task is left out.
     failures = int(np.sum(np.isnan(scores[:, 0]) & ~np.isnan(scores[:, 1])))
     interval = bootstrap_intervals(
         difference, named_stream(result.seed, "decision", other, metric), coverage=confidence

@@ -1,8 +1,9 @@
-"""The retraining job: lock, ingest, compact, train, back-test, publish or keep, prune, report.
+"""The nightly job: ingest, read, recall, train, judge, publish, report.
 
-Every step can be killed. Nothing is visible to readers before one rename, and what a killed job had
-finished (ingested runs, a judged candidate, an artifact moved but not yet pointed to) is found and
-used by the next one.
+Each of the seven steps takes the :class:`Night` that the steps before it made, and returns it with
+its own result. The job can be killed at any point: readers see a new ranker only when one pointer
+is renamed, and the next job continues with what a killed one had finished (ingested runs, a judged
+candidate, an artifact that was moved and not yet pointed to).
 """
 
 import hashlib
@@ -10,125 +11,102 @@ import json
 import logging
 import resource
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import ArtifactError, DataError, RecsysError, StorageError
 from recsys_ms.core.executor import Executor, kept_open, make_executor
-from recsys_ms.core.files import write_atomic
+from recsys_ms.core.lock import FileLock
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import JsonDict
 from recsys_ms.core.version import package_version
 from recsys_ms.evaluation.backtest import backtest
+from recsys_ms.evaluation.contestants import Contestant
 from recsys_ms.evaluation.named_protocols import make_protocol
 from recsys_ms.evaluation.result import POPULARITY, BacktestResult
 from recsys_ms.history.history import History
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.nightly.challenge import challenge
-from recsys_ms.nightly.decision import CANDIDATE, CURRENT, Decision, decide
-from recsys_ms.nightly.night_report import (
-    SUMMARY_FILE,
-    capped,
-    collect,
-    count_runs,
-    last_summary,
-    measure_growth,
-    write_nightly_report,
-)
+from recsys_ms.nightly.decision import CANDIDATE, CURRENT, decide
+from recsys_ms.nightly.night_report import REPORT_FILE, capped, collect, measure_growth
+from recsys_ms.nightly.night_summary import NightlySummary, last_summary
 from recsys_ms.nightly.settings import NightlyConfig
 from recsys_ms.rankers.ranker_names import make_ranker
+from recsys_ms.report.write import write_report
 from recsys_ms.serving.artifact import read_manifest
 from recsys_ms.serving.config import RankerConfig
 from recsys_ms.serving.ranker import Ranker
-from recsys_ms.serving.registry import Registry
+from recsys_ms.serving.registry import Registry, Version
 from recsys_ms.serving.training_data import interactions_of
 
 _log = logging.getLogger(__name__)
 
+#: Held for the whole night, so that no second job starts. The registry's own lock, which a rollback
+#: takes too, is held only while the job writes there.
+NIGHT_LOCK: Final = ".night.lock"
+_WAIT_SECONDS: Final = 10.0
 _DIGEST: Final = "candidate_digest"
 _RECIPE: Final = "recipe_digest"
 _N_NAMED_TASKS: Final = 10
-Outcome: TypeAlias = Literal["published", "kept", "unchanged"]
 
 
-@dataclass(slots=True, kw_only=True)
-class NightlySummary:
-    """What a nightly run did; written to ``summary.json`` in the registry.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Night:
+    """What the steps of a night hand on.
 
     Attributes
     ----------
-    outcome : {"published", "kept", "unchanged"}
-        ``unchanged``: neither runs, cards, settings nor the version of this package changed since
-        the published ranker.
-    reason : str
-        Why.
-    started_at : str
-        UTC, ISO 8601.
-    version : int or None
-        Published version that readers get now.
-    history_version : int
-        Version of the history that was read.
-    ingest : dict
-        Counts of the inbox's ingest.
-    n_tasks, n_models, n_interactions : int
-        What the candidate was trained on.
-    n_runs : int
-        Runs of the history, failed ones too.
-    n_new_runs : int or None
-        Runs more than at the last summary; ``None`` where there is none.
-    checks : list of dict
-        Each comparison of the decision.
-    decided_by : str
-        ``newer outcomes`` where the published ranker and the candidate's recipe were compared on
-        what was run since the published one was trained, ``back-test`` where there was too little
-        of it: then the procedures are compared on tasks held out of today's history.
-    newer : dict or None
-        The comparison on newer outcomes, ``current`` against ``candidate``, as ``backtest`` is.
-    backtest : dict or None
-        The whole back-test, as ``evaluate --json`` writes it.
-    pruned : list of int
-        Versions deleted.
-    learning_curve : dict or None
-        How good quick rankers are on parts of the history, see
-        :func:`recsys_ms.nightly.night_report.measure_growth`.
-    report : str
-        Path of the HTML report; empty where none was written.
-    warnings : list of str
-        What a person should look at: tasks with several metrics, a damaged published ranker.
-    seconds : dict of str to float
-        Wall clock of each step.
-    peak_mib : float
-        Peak memory of the process.
+    config, registry, executor, progress
+        What the job was given.
+    summary : NightlySummary
+        What the night did; each step adds to it.
+    previous : dict
+        Summary of the night before.
+    history : History
+    catalog : Catalog
+    outcomes : callable
+        Returns the interactions, which the first call reads: a night without news needs none.
+    digest : str
+        Identifies the candidate by its runs, cards, settings and version of this package.
+    ranker : Ranker or None
+        The candidate, trained and not yet judged.
+    manifest : dict
+        Manifest of the judged candidate; empty before.
+    version : Version or None
+        The judged candidate where an earlier job moved it into the registry. Else it is in
+        :attr:`staged`.
     """
 
-    outcome: Outcome = "kept"
-    reason: str = ""
-    started_at: str = ""
-    version: int | None = None
-    history_version: int = 0
-    ingest: JsonDict = field(default_factory=dict)
-    n_tasks: int = 0
-    n_models: int = 0
-    n_interactions: int = 0
-    n_runs: int = 0
-    n_new_runs: int | None = None
-    checks: list[JsonDict] = field(default_factory=list)
-    decided_by: str = ""
-    newer: JsonDict | None = None
-    backtest: JsonDict | None = None
-    pruned: list[int] = field(default_factory=list)
-    learning_curve: JsonDict | None = None
-    report: str = ""
-    warnings: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    peak_mib: float = 0.0
+    config: NightlyConfig
+    registry: Registry
+    executor: Executor
+    progress: Progress
+    summary: NightlySummary
+    previous: JsonDict
+    history: History
+    catalog: Catalog
+    outcomes: Callable[[], Interactions]
+    digest: str
+    ranker: Ranker | None = None
+    manifest: JsonDict = field(default_factory=dict)
+    version: Version | None = None
+
+    @property
+    def staged(self) -> Path:
+        """Folder of the candidate until it is published."""
+        return self.registry.staging_folder(self.digest)
+
+    @contextmanager
+    def writing(self) -> Iterator[Registry]:
+        """The registry, locked for as long as the job writes to it."""
+        with self.registry.lock(timeout_seconds=_WAIT_SECONDS):
+            yield self.registry
 
 
 def run_nightly(
@@ -143,10 +121,9 @@ def run_nightly(
     ----------
     config : NightlyConfig
     progress : Progress
-        Told about training and back-test.
+        Shows training and back-test.
     on_decided : callable, optional
-        Called with the summary as it is once it is known which ranker is in service: the report
-        takes its time, and the ranker answers already.
+        Called with the summary once the ranker in service is known, before the report is made.
 
     Returns
     -------
@@ -157,7 +134,7 @@ def run_nightly(
     Raises
     ------
     LockedError
-        Another nightly job is at work on this registry.
+        Another nightly job is running on this registry.
     DataError
         No finished run to learn from, or runs of one task only.
     StorageError
@@ -166,106 +143,183 @@ def run_nightly(
     summary = NightlySummary(started_at=datetime.now(UTC).isoformat(timespec="seconds"))
     registry = Registry.open(config.registry, create=True)
     # The same processes judge the candidate and measure the learning curve.
-    with registry.lock(), kept_open(make_executor(config.backtest.executor)) as executor:
-        previous = last_summary(registry.root) or {}
-        with _timed(summary, "ingest"):
-            history = History.open(config.history)
-            summary.ingest = asdict(history.ingest_inbox())
-        with _timed(summary, "compact"):
-            _compact(history, summary)
-        with _timed(summary, "read"):
-            summary.history_version = history.version
-            catalog = Catalog.read(config.catalog) if config.catalog else Catalog.empty()
-            summary.warnings += _look_over(history, config)
-            summary.n_runs = count_runs(history)
-            if isinstance(previous.get("n_runs"), int):
-                summary.n_new_runs = summary.n_runs - previous["n_runs"]
-
-        @cache
-        def outcomes() -> Interactions:
-            # Read by the first step that needs them: a night without news needs none.
-            return interactions_of(history, config.ranker, catalog)
-
-        digest = _digest(config, history.version, catalog)
-        registry.sweep(keep_staged=digest)
-        if not _finish_killed_publish(registry, digest, summary):
-            _train_and_decide(
-                config, registry, history, outcomes, catalog, digest, summary, executor, progress
-            )
-        summary.pruned = registry.prune(config.publish.keep_versions)
-        current = registry.current_folder()
-        summary.version = int(current.name) if current else None
-        summary.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    with (
+        FileLock(registry.root / NIGHT_LOCK),
+        kept_open(make_executor(config.backtest.executor)) as executor,
+    ):
+        history = ingest(config, summary)
+        night = read(config, history, registry, summary, executor, progress)
+        night = recall(night)
+        night = train(night)
+        night = judge(night)
+        publish(night)
         if on_decided is not None:
             on_decided(summary)
-        if config.report.html:
-            _report(
-                config,
-                registry,
-                history,
-                outcomes,
-                catalog,
-                digest,
-                summary,
-                previous,
-                executor,
-                progress,
-            )
-        write_atomic(registry.root / SUMMARY_FILE, json.dumps(asdict(summary), indent=1).encode())
+        report(night)
     return summary
 
 
-def _report(
+def ingest(config: NightlyConfig, summary: NightlySummary) -> History:
+    """Step 1: move the inbox into the history, and compact the history's small files."""
+    with summary.timed("ingest"):
+        history = History.open(config.history)
+        summary.ingest = asdict(history.ingest_inbox())
+    with summary.timed("compact"):
+        try:
+            history.compact()
+        except StorageError as error:
+            # Small files make reading slow; they do not prevent training.
+            summary.warn(str(error))
+    return history
+
+
+def read(
     config: NightlyConfig,
-    registry: Registry,
     history: History,
-    outcomes: Callable[[], Interactions],
-    catalog: Catalog,
-    digest: str,
+    registry: Registry,
     summary: NightlySummary,
-    previous: JsonDict,
     executor: Executor,
     progress: Progress,
-) -> None:
-    """Write the report; what was decided and published stands without it."""
-    known = catalog if config.catalog else None
-    try:
-        interactions = outcomes()
-        with _timed(summary, "learning curve"):
-            summary.learning_curve = measure_growth(
-                config,
-                interactions,
-                catalog,
-                digest=digest,
-                previous=previous.get("learning_curve"),
-                executor=executor,
-                progress=progress,
-            )
-        with _timed(summary, "report"):
-            data = collect(
-                asdict(summary),
-                registry=registry,
-                history=history,
-                catalog=known,
-                interactions=interactions,
-            )
-            summary.report = str(write_nightly_report(registry.root, data))
-    except RecsysError as error:
-        _log.warning("%s", error)
-        summary.warnings.append(f"no report was written: {error}")
+) -> Night:
+    """Step 2: read the cards, check the runs, and say which candidate they make."""
+    previous = last_summary(registry.root)
+    with summary.timed("read"):
+        catalog = Catalog.read(config.catalog) if config.catalog else Catalog.empty()
+        summary.history_version = history.version
+        summary.warnings += _check_runs(history, config)
+        summary.n_runs = int(history.query("SELECT count(*) AS n FROM runs")["n"].iloc[0])
+        if isinstance(previous.get("n_runs"), int):
+            summary.n_new_runs = summary.n_runs - previous["n_runs"]
+    return Night(
+        config=config,
+        registry=registry,
+        executor=executor,
+        progress=progress,
+        summary=summary,
+        previous=previous,
+        history=history,
+        catalog=catalog,
+        outcomes=cache(partial(interactions_of, history, config.ranker, catalog)),
+        digest=_digest([_recipe(config.ranker, catalog), config.procedure(), history.version]),
+    )
 
 
-def _compact(history: History, summary: NightlySummary) -> None:
-    """Put small files together; a job that can train does not stop because it could not."""
-    try:
-        history.compact()
-    except StorageError as error:
-        _log.warning("%s", error)
-        summary.warnings.append(str(error))
+def recall(night: Night) -> Night:
+    """Step 3: find the candidate where an earlier job has judged or published it already."""
+    registry, staged = night.registry, night.staged
+    with night.writing():
+        registry.sweep(keep_staged=night.digest)
+    version = registry.find(_DIGEST, night.digest)
+    # A damaged version is trained again, and gets a number of its own.
+    if version is not None and registry.is_intact(version.folder):
+        is_newest = version.number == registry.versions()[-1].number
+        if version.is_current or is_newest or version.folder.name == registry.unfinished:
+            return replace(night, manifest=version.manifest, version=version)
+    if registry.is_intact(staged):
+        manifest = read_manifest(staged)
+        # A refusal was in favour of a published ranker; where that is gone, judge again.
+        if manifest["decision"]["publish"] or _published(registry) is not None:
+            return replace(night, manifest=manifest)
+    if staged.exists():
+        shutil.rmtree(staged, ignore_errors=True)
+    return night
 
 
-def _look_over(history: History, config: NightlyConfig) -> list[str]:
-    """What to say about the runs before training; refuses a history that nothing can judge."""
+def train(night: Night) -> Night:
+    """Step 4: train the candidate."""
+    return night if night.manifest else replace(night, ranker=_fit(night, night.config.ranker))
+
+
+def judge(night: Night) -> Night:
+    """Step 5: compare the candidate with popularity and the published ranker, and save it."""
+    config, summary, ranker = night.config, night.summary, night.ranker
+    if ranker is None:
+        return night
+    in_service, newer = _challenge(night)
+    with summary.timed("back-test"):
+        result = capped(_backtest(night, None if newer else in_service))
+    decision = decide(result, config.publish, has_published=in_service is not None, newer=newer)
+    if decision.fall_back_to_popularity:
+        # Nothing is published yet, and popularity serves better than no ranker.
+        ranker = _fit(night, replace(config.ranker, ranker=POPULARITY, params={}))
+    judgement = asdict(decision)
+    ranker.save(
+        night.staged,
+        manifest={
+            _DIGEST: night.digest,
+            _RECIPE: _recipe(ranker.config, night.catalog),
+            "history_version": summary.history_version,
+            "backtest": result.to_json(),
+            "newer": None if newer is None else newer.to_json(),
+            "checks": judgement.pop("checks"),
+            "decision": judgement,
+            "seconds": summary.seconds,
+        },
+    )
+    return replace(night, ranker=None, manifest=read_manifest(night.staged))
+
+
+def publish(night: Night) -> None:
+    """Step 6: put the candidate into service, or keep the ranker that is; delete old versions."""
+    summary, version, decision = night.summary, night.version, night.manifest["decision"]
+    with night.writing() as registry, summary.timed("publish"):
+        if version is None and decision["publish"]:
+            registry.publish(night.staged)
+            summary.outcome, summary.reason = "published", decision["reason"]
+        elif version is None:
+            summary.outcome, summary.reason = "kept", decision["reason"]
+        elif version.is_current:
+            summary.outcome = "unchanged"
+            summary.reason = "no new run, card, setting or version of recsys-ms since it was made"
+        elif version.folder.name == registry.unfinished:
+            registry.point_to(version.folder)
+            summary.outcome = "published"
+            summary.reason = "finished the publication that an earlier job was killed in"
+        else:
+            # A person put an earlier version back: the job must not undo that.
+            summary.outcome = "unchanged"
+            summary.reason = f"version {version.number} was rolled back, and nothing is new since"
+        summary.pruned = registry.prune(night.config.publish.keep_versions)
+        current = registry.current_folder()
+    summary.version = int(current.name) if current else None
+    summary.judged(night.manifest)
+    summary.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    _log.info("%s: %s", summary.outcome, summary.reason)
+
+
+def report(night: Night) -> None:
+    """Step 7: write the report and the summary; what was published stands without them."""
+    config, summary, root = night.config, night.summary, night.registry.root
+    if config.report.html:
+        try:
+            with summary.timed("learning curve"):
+                summary.learning_curve = measure_growth(
+                    config.report,
+                    night.outcomes(),
+                    night.catalog,
+                    seed=config.ranker.seed,
+                    digest=night.digest,
+                    previous=night.previous.get("learning_curve"),
+                    executor=night.executor,
+                    progress=night.progress,
+                )
+            with summary.timed("report"):
+                page = collect(
+                    asdict(summary),
+                    registry=night.registry,
+                    history=night.history,
+                    catalog=night.catalog if config.catalog else None,
+                    interactions=night.outcomes(),
+                )
+                write_report(root / REPORT_FILE, page)
+                summary.report = str(root / REPORT_FILE)
+        except RecsysError as error:
+            summary.warn(f"no report was written: {error}")
+    summary.write(root)
+
+
+def _check_runs(history: History, config: NightlyConfig) -> list[str]:
+    """Warnings about tasks with several metrics; refuses a history of one task only."""
     counts = history.query(
         "SELECT task_id, metric, count(*) AS n FROM runs "
         "WHERE status = 'finished' AND value IS NOT NULL "
@@ -276,8 +330,8 @@ def _look_over(history: History, config: NightlyConfig) -> list[str]:
     if counts["task_id"].nunique() == 1:
         raise DataError(
             f"{config.history}: all finished runs are of one task ({counts['task_id'].iloc[0]!r}), "
-            "and a ranker is judged on tasks it was not trained on; log runs of a second task, or "
-            "train without a judgement with 'recsys-ms train'"
+            "but a ranker is judged on tasks it was not trained on; log runs of a second task, or "
+            "train without judging with 'recsys-ms train'"
         )
     several = [group for _, group in counts.groupby("task_id") if len(group) > 1]
     found = [
@@ -291,185 +345,73 @@ def _look_over(history: History, config: NightlyConfig) -> list[str]:
     return found
 
 
-def _digest(config: NightlyConfig, history_version: int, catalog: Catalog) -> str:
-    """Of all that the candidate and the judgement of it follow from."""
-    return _short([_recipe(config.ranker, catalog), config.procedure(), history_version])
-
-
 def _recipe(config: RankerConfig, catalog: Catalog) -> str:
-    """Digest of what a ranker follows from besides its runs."""
+    """Digest of all that a ranker depends on besides its runs."""
     known = [*catalog.to_jsonl(), catalog.scores.to_json()]
-    # Another version of this package may learn otherwise from the same runs.
-    return _short(["recsys-ms", package_version(), asdict(config), *known])
+    # Another version of this package may learn differently from the same runs.
+    return _digest(["recsys-ms", package_version(), asdict(config), *known])
 
 
-def _short(document: object) -> str:
+def _digest(document: object) -> str:
     text = json.dumps(document, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _finish_killed_publish(registry: Registry, digest: str, summary: NightlySummary) -> bool:
-    """Whether the candidate of this digest is published already; ends a publish that was killed."""
-    version = registry.find(_DIGEST, digest)
-    if version is None or not registry.is_intact(version.folder):
-        # Damaged since: the same candidate is trained again and gets a number of its own.
-        return False
-    if version.is_current:
-        summary.outcome = "unchanged"
-        summary.reason = "nothing is new since the published ranker: run, card, setting, recsys-ms"
-    elif version.folder.name == registry.unfinished:
-        registry.point_to(version.folder)
-        summary.outcome = "published"
-        summary.reason = "finished the publication that an earlier job was killed in"
-    elif version.number == registry.versions()[-1].number:
-        # A person put an earlier one back: this job must not undo that.
-        summary.outcome = "unchanged"
-        summary.reason = f"version {version.number} was rolled back, and nothing is new since"
-    else:
-        return False
-    _tell_decision(summary, version.manifest)
-    for name in ("n_tasks", "n_models", "n_interactions"):
-        setattr(summary, name, version.manifest[name])
-    return True
+def _fit(night: Night, config: RankerConfig) -> Ranker:
+    with night.summary.timed("train"):
+        return Ranker(config).fit(night.outcomes(), night.catalog, progress=night.progress)
 
 
-def _train_and_decide(
-    config: NightlyConfig,
-    registry: Registry,
-    history: History,
-    outcomes: Callable[[], Interactions],
-    catalog: Catalog,
-    digest: str,
-    summary: NightlySummary,
-    executor: Executor,
-    progress: Progress,
-) -> None:
-    staged = registry.staging_folder(digest)
-    published = _published_ranker(registry, summary)
-    if not _is_usable(registry, staged, has_published=published is not None):
-        if staged.exists():
-            shutil.rmtree(staged, ignore_errors=True)
-        with _timed(summary, "train"):
-            ranker = Ranker(config.ranker).fit(outcomes(), catalog, progress=progress)
-        newer, has_published = None, published is not None
-        if published is not None:
-            with _timed(summary, "newer outcomes"):
-                newer = challenge(
-                    published,
-                    config.ranker,
-                    history,
-                    catalog,
-                    now=outcomes(),
-                    same_recipe=published.manifest.get(_RECIPE) == _recipe(config.ranker, catalog),
-                )
-        in_service = published.config.spec if published is not None and newer is None else None
-        # Two rankers need not lie in memory while a third is judged.
-        del published
-        with _timed(summary, "back-test"):
-            result = capped(
-                _backtest(config, in_service, history, outcomes(), catalog, executor, progress)
-            )
-        decision = decide(result, config.publish, has_published=has_published, newer=newer)
-        if decision.fall_back_to_popularity:
-            # Nothing is published yet, and no ranker at all helps nobody: popularity is never
-            # worse than itself.
-            with _timed(summary, "train"):
-                simple = replace(config.ranker, ranker=POPULARITY, params={})
-                ranker = Ranker(simple).fit(outcomes(), catalog, progress=progress)
-        ranker.save(
-            staged,
-            manifest={
-                _DIGEST: digest,
-                _RECIPE: _recipe(ranker.config, catalog),
-                "history_version": summary.history_version,
-                "backtest": result.to_json(),
-                "newer": None if newer is None else newer.to_json(),
-                "decision": decision.to_json(),
-                "checks": [asdict(check) for check in decision.checks],
-                "seconds": summary.seconds,
-            },
+def _published(registry: Registry) -> Ranker | None:
+    """The ranker in service; ``None`` where there is none, or none that can be read."""
+    current = registry.current_folder()
+    try:
+        return None if current is None else Ranker.load(current)
+    except (ArtifactError, OSError) as error:
+        # Damaged, or saved by a version that this one cannot read.
+        _log.warning("%s", error)
+        return None
+
+
+def _challenge(night: Night) -> tuple[str | None, BacktestResult | None]:
+    """Ranker in service, and its comparison with the candidate's recipe on newer outcomes."""
+    config, summary = night.config.ranker, night.summary
+    # Loaded here and not before: a third ranker need not be in memory during the back-test.
+    published = _published(night.registry)
+    if published is None:
+        if current := night.registry.current_folder():
+            summary.warnings.append(f"the published ranker {current} is damaged and is replaced")
+        return None, None
+    with summary.timed("newer outcomes"):
+        newer = challenge(
+            published,
+            config,
+            night.history,
+            night.catalog,
+            now=night.outcomes(),
+            same_recipe=published.manifest.get(_RECIPE) == _recipe(config, night.catalog),
         )
-    manifest = read_manifest(staged)
-    made = Decision.from_json(manifest["decision"], manifest["checks"])
-    _tell_decision(summary, manifest)
-    summary.reason = made.reason
-    for name in ("n_tasks", "n_models", "n_interactions"):
-        setattr(summary, name, manifest[name])
-    if made.publish:
-        with _timed(summary, "publish"):
-            registry.publish(staged)
-        summary.outcome = "published"
-    else:
-        summary.outcome = "kept"
-    _log.info("%s: %s", summary.outcome, summary.reason)
+    return published.config.spec, newer
 
 
-def _is_usable(registry: Registry, staged: Path, *, has_published: bool) -> bool:
-    """Whether an earlier job left the judged candidate of this digest."""
-    if not staged.exists() or not registry.is_intact(staged):
-        return False
-    # A refusal was in favour of a published ranker; where that is gone, judge again.
-    return has_published or bool(read_manifest(staged)["decision"]["publish"])
-
-
-def _backtest(
-    config: NightlyConfig,
-    published: str | None,
-    history: History,
-    interactions: Interactions,
-    catalog: Catalog,
-    executor: Executor,
-    progress: Progress,
-) -> BacktestResult:
-    """Compare procedures on today's history: the candidate's, the published one's, popularity."""
-    rankers = {CANDIDATE: config.ranker.make}
-    # The same procedure on the same folds gives the same numbers: nothing to compare.
-    if published is not None and published != config.ranker.spec:
-        rankers[CURRENT] = partial(make_ranker, published)
-    settings = config.backtest
+def _backtest(night: Night, in_service: str | None) -> BacktestResult:
+    """Back-test the candidate's procedure, the given one and popularity on today's history."""
+    config, settings = night.config.ranker, night.config.backtest
+    rankers: dict[str, Contestant] = {CANDIDATE: partial(make_ranker, config.ranker, config.params)}
+    # The same procedure gives the same numbers on the same folds: nothing to compare.
+    if in_service is not None and in_service != config.spec:
+        rankers[CURRENT] = in_service
     return backtest(
-        interactions,
-        catalog=catalog,
+        night.outcomes(),
+        catalog=night.catalog,
         protocol=make_protocol(
             "leave-one-task-out", n_observed=settings.n_observed, max_tasks=settings.max_tasks
         ),
         rankers=rankers,
-        seed=config.ranker.seed,
-        executor=executor,
-        progress=progress,
-        history_version=history.version,
-        keep=[CANDIDATE] if config.report.intervals else (),
-        coverage=config.ranker.coverage,
+        seed=config.seed,
+        executor=night.executor,
+        progress=night.progress,
+        history_version=night.history.version,
+        keep=[CANDIDATE] if night.config.report.intervals else (),
+        coverage=config.coverage,
     )
-
-
-def _tell_decision(summary: NightlySummary, manifest: JsonDict) -> None:
-    """Put what a manifest says of its decision into the summary."""
-    summary.backtest, summary.newer = manifest.get("backtest"), manifest.get("newer")
-    summary.checks = manifest.get("checks", [])
-    summary.decided_by = manifest.get("decision", {}).get("decided_by", "")
-
-
-def _published_ranker(registry: Registry, summary: NightlySummary) -> Ranker | None:
-    """The ranker in service; ``None`` where there is none, or none that can be read."""
-    current = registry.current_folder()
-    if current is None:
-        return None
-    try:
-        return Ranker.load(current)
-    except (ArtifactError, OSError) as error:
-        # A damaged ranker serves nobody, nor does one of a version that this one cannot read: the
-        # candidate is compared with popularity alone.
-        _log.warning("%s", error)
-        summary.warnings.append(f"the published ranker {current} is damaged and is replaced")
-        return None
-
-
-@contextmanager
-def _timed(summary: NightlySummary, step: str) -> Iterator[None]:
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        spent = time.perf_counter() - started
-        summary.seconds[step] = round(summary.seconds.get(step, 0.0) + spent, 3)

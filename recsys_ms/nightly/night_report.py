@@ -1,10 +1,7 @@
-"""What the nightly job reports: values from its summary, the history and the published ranker."""
+"""The nightly report: its values, from the summary, the history and the published ranker."""
 
-import json
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
@@ -17,94 +14,52 @@ from recsys_ms.evaluation.result import BacktestResult
 from recsys_ms.history.history import History
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.nightly.decision import CANDIDATE
-from recsys_ms.nightly.settings import NightlyConfig
+from recsys_ms.nightly.settings import ReportSettings
 from recsys_ms.report.frames import thinned
 from recsys_ms.report.learning import CURVE_COLUMNS, learning_curve
 from recsys_ms.report.matrix import run_matrix
 from recsys_ms.report.missing import missing_runs
 from recsys_ms.report.report_data import Decided, ReportData, TrainedOn, best_ranker
 from recsys_ms.report.space_chart import transfer_map
-from recsys_ms.report.write import write_report
-from recsys_ms.serving.artifact import read_manifest
 from recsys_ms.serving.config import RankerConfig
 from recsys_ms.serving.ranker import Ranker
 from recsys_ms.serving.registry import Registry
 from recsys_ms.serving.training_data import interactions_of
 
-_log = logging.getLogger(__name__)
-
-SUMMARY_FILE: Final = "summary.json"
 REPORT_FILE: Final = "report.html"
 #: Predictions that a manifest keeps; a back-test of many tasks and models makes millions.
 _MAX_PREDICTIONS: Final = 20_000
 _N_REASONS: Final = 5
 
 
-def last_summary(root: Path) -> JsonDict | None:
-    """Summary of the nightly run before; ``None`` where there is none that can be read."""
-    try:
-        found = json.loads((root / SUMMARY_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        # The first night, or a summary that a person has edited: the report does without.
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def summary_of_manifest(folder: Path) -> JsonDict:
-    """What the manifest of a published ranker says of the night it was made in.
-
-    Raises
-    ------
-    ArtifactError
-        The manifest cannot be read.
-    """
-    manifest = read_manifest(folder)
-    decision = manifest.get("decision", {})
-    return {
-        "outcome": "published",
-        "reason": decision.get("reason", "it was trained and published by hand"),
-        "started_at": manifest.get("trained_at", ""),
-        "version": int(folder.name) if folder.name.isdigit() else None,
-        **{
-            name: manifest.get(name)
-            for name in ("history_version", "n_tasks", "n_models", "n_interactions", "backtest")
-        },
-        "checks": manifest.get("checks", []),
-        "seconds": manifest.get("seconds", {}),
-    }
-
-
 def capped(result: BacktestResult) -> BacktestResult:
-    """The back-test with as many predictions as a manifest should hold, each task thinned alike."""
+    """The back-test with at most 20,000 predictions, each task thinned alike."""
     return replace(result, predictions=thinned(result.predictions, _MAX_PREDICTIONS, result.seed))
 
 
-def count_runs(history: History) -> int:
-    """Runs of the history, whatever became of them."""
-    return int(history.query("SELECT count(*) AS n FROM runs")["n"].iloc[0])
-
-
 def measure_growth(
-    config: NightlyConfig,
+    settings: ReportSettings,
     interactions: Interactions,
     catalog: Catalog,
     *,
+    seed: int,
     digest: str,
-    previous: Mapping[str, Any] | None,
+    previous: object,
     executor: Executor | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> JsonDict | None:
-    """Learning curve, as the summary keeps it; the one of before where nothing has changed.
+    """Learning curve, as the summary keeps it; the previous one where nothing has changed.
 
     Parameters
     ----------
-    config : NightlyConfig
+    settings : ReportSettings
     interactions : Interactions
     catalog : Catalog
+    seed : int
     digest : str
-        Of everything the candidate is learned from.
-    previous : mapping or None
-        The ``learning_curve`` of the summary before.
+        Identifies everything the candidate is learned from.
+    previous : object
+        The ``learning_curve`` of the summary before; ignored unless it is a mapping.
     executor : Executor, optional
         Where its folds run; default here, one after the other.
     progress : Progress
@@ -112,34 +67,26 @@ def measure_growth(
     Returns
     -------
     dict or None
-        ``digest``, ``settings`` and ``rows``, column by column; ``None`` where no ranker is to be
-        measured.
+        ``digest``, ``settings`` and ``rows``, column by column; ``None`` where the settings name no
+        ranker.
     """
-    settings = config.report
     if not settings.learning_curve:
         return None
-    asked = {
+    options: dict[str, Any] = {
         "rankers": list(settings.learning_curve),
         "fractions": list(settings.fractions),
         "max_tasks": settings.max_tasks,
     }
     before = dict(previous) if isinstance(previous, Mapping) else {}
-    if before.get("digest") == digest and before.get("settings") == asked and "rows" in before:
+    if before.get("digest") == digest and before.get("settings") == options and "rows" in before:
         return before
     frame = learning_curve(
-        interactions,
-        catalog,
-        rankers=settings.learning_curve,
-        fractions=settings.fractions,
-        max_tasks=settings.max_tasks,
-        seed=config.ranker.seed,
-        executor=executor,
-        progress=progress,
+        interactions, catalog, seed=seed, executor=executor, progress=progress, **options
     )
     rows = frame.astype(object).where(frame.notna(), None)
     return {
         "digest": digest,
-        "settings": asked,
+        "settings": options,
         "rows": {name: rows[name].tolist() for name in CURVE_COLUMNS},
     }
 
@@ -150,7 +97,6 @@ def collect(
     registry: Registry | None,
     history: History | None,
     catalog: Catalog | None,
-    settings: RankerConfig | None = None,
     interactions: Interactions | None = None,
     result: BacktestResult | None = None,
 ) -> ReportData:
@@ -161,11 +107,9 @@ def collect(
     summary : mapping
         Of a nightly run, as ``summary.json`` has it; empty where there was none.
     registry : Registry or None
-        Where the ranker in service is, which is asked what to run next.
+        Its ranker in service says which runs to make next, and how to read the outcomes.
     history : History or None
     catalog : Catalog or None
-    settings : RankerConfig, optional
-        How to read the history's outcomes. Default: those of the ranker in service.
     interactions : Interactions, optional
         The outcomes, where they have been read already.
     result : BacktestResult, optional
@@ -174,7 +118,7 @@ def collect(
     Raises
     ------
     DataError
-        The history holds no outcome that can be read, or the back-test is none.
+        The history has no finished run.
     ArtifactError
         The ranker in service is damaged.
     """
@@ -184,35 +128,41 @@ def collect(
         shown = BacktestResult.from_json(summary["backtest"])
     published = registry is not None and registry.current_folder() is not None
     ranker = registry.load_current() if registry is not None and published else None
-    if ranker is None:
-        notes["missing"] = "No ranker is in service that could say which run is worth making."
     if history is not None and interactions is None:
-        chosen = settings or (ranker.config if ranker else RankerConfig(on_two_metrics="most-runs"))
+        config = ranker.config if ranker else RankerConfig(on_two_metrics="most-runs")
         interactions = interactions_of(
-            history, chosen, catalog if catalog is not None else Catalog.empty()
+            history, config, catalog if catalog is not None else Catalog.empty()
         )
     missing = pd.DataFrame()
-    if ranker is not None and interactions is not None:
+    if ranker is None:
+        notes["missing"] = "No ranker is in service to say which run is worth making."
+    elif interactions is None:
+        notes["missing"] = "The history is not available, so missing runs are unknown."
+    else:
         missing = missing_runs(ranker, interactions)
-        notes.update(_about_missing(missing, interactions))
-    elif ranker is not None:
-        notes["missing"] = "The history is not at hand, so nobody knows which runs are missing."
+        if note := _about_missing(missing, interactions):
+            notes["missing"] = note
     if interactions is None:
-        notes["map"] = notes["coverage"] = "The history is not at hand."
-    made = None if result is not None else _decided(summary, ranker)
+        notes["map"] = notes["coverage"] = "The history is not available."
     if result is not None:
-        notes["decision"] = "No decision: this report is of a back-test that was given to it."
+        notes["decision"] = "No decision: this report shows a back-test that was given to it."
     focus = ""
     if shown is not None:
         focus = CANDIDATE if CANDIDATE in shown.rankers else best_ranker(shown)
+    curve = summary.get("learning_curve")
+    if not isinstance(curve, Mapping) or "rows" not in curve:
+        curve = {"rows": None}
+        notes["learning"] = (
+            "No learning curve was measured; the nightly job does, with [report] learning_curve."
+        )
     return ReportData(
         title="recsys-ms: nightly report" if result is None else "recsys-ms: back-test report",
         made_at=str(summary.get("started_at", "")),
         trained=_trained(summary, history, catalog, interactions),
-        decision=made,
+        decision=None if result is not None else _decided(summary, ranker),
         result=shown,
         focus=focus,
-        curve=_curve(summary, notes),
+        curve=pd.DataFrame(curve["rows"], columns=list(CURVE_COLUMNS)),
         space=pd.DataFrame() if interactions is None else transfer_map(interactions),
         matrix=None if interactions is None else run_matrix(interactions),
         missing=missing,
@@ -223,23 +173,16 @@ def collect(
     )
 
 
-def write_nightly_report(root: Path, data: ReportData) -> Path:
-    """Write the report beside the rankers; see :func:`write_report` for what it raises."""
-    path = root / REPORT_FILE
-    write_report(path, data)
-    return path
-
-
-def _about_missing(missing: pd.DataFrame, interactions: Interactions) -> dict[str, str]:
-    n_missing, n_tasks = missing.attrs["n_missing"], missing.attrs["n_tasks"]
-    if n_missing == 0:
-        return {"missing": "No run is missing: every model has been run on every task."}
+def _about_missing(missing: pd.DataFrame, interactions: Interactions) -> str:
+    """Why the table of missing runs is empty or short; empty where it is complete."""
+    n_tasks = missing.attrs["n_tasks"]
+    if missing.attrs["n_missing"] == 0:
+        return "No run is missing: every model has been run on every task."
     if missing.empty:
-        return {"missing": "Nothing can be predicted of the missing runs."}
+        return "Nothing can be predicted of the missing runs."
     if n_tasks < interactions.n_tasks:
-        text = f"Of {interactions.n_tasks} tasks, {n_tasks} with missing runs were looked at."
-        return {"missing": text}
-    return {}
+        return f"Of {interactions.n_tasks} tasks, {n_tasks} with missing runs were looked at."
+    return ""
 
 
 def _decided(summary: Mapping[str, Any], ranker: Ranker | None) -> Decided | None:
@@ -260,44 +203,26 @@ def _trained(
     catalog: Catalog | None,
     interactions: Interactions | None,
 ) -> TrainedOn:
-    counts: dict[str, int] = {}
-    reasons: dict[str, int] = {}
-    n_waiting: int | None = None
+    facts: dict[str, Any] = {
+        "history_version": summary.get("history_version"),
+        "n_new_runs": summary.get("n_new_runs"),
+    }
     if history is not None:
         by_status = history.query("SELECT status, count(*) AS n FROM runs GROUP BY status")
-        counts = {str(s): int(n) for s, n in zip(by_status["status"], by_status["n"], strict=True)}
+        counts = by_status.set_index("status")["n"]
         rejects = history.quarantine.table()
         waiting = rejects[~rejects["resolved"].astype(bool)]
-        n_waiting = len(waiting)
         most = waiting["reason"].value_counts().head(_N_REASONS)
-        reasons = {str(reason): int(n) for reason, n in most.items()}
-    version = summary.get("history_version")
-    return TrainedOn(
-        history_version=history.version if version is None and history is not None else version,
-        n_runs=sum(counts.values()) if history is not None else None,
-        n_failed_runs=counts.get("failed", 0) if history is not None else None,
-        n_new_runs=summary.get("n_new_runs"),
-        n_quarantined=n_waiting,
-        quarantine_reasons=reasons,
-        n_tasks=_known(summary, "n_tasks", interactions),
-        n_models=_known(summary, "n_models", interactions),
-        n_interactions=_known(summary, "n_interactions", interactions),
-        n_model_cards=None if catalog is None else len(catalog.models),
-        n_task_cards=None if catalog is None else len(catalog.tasks),
-    )
-
-
-def _known(summary: Mapping[str, Any], name: str, interactions: Interactions | None) -> int | None:
-    if summary.get(name):
-        return int(summary[name])
-    return None if interactions is None else int(getattr(interactions, name))
-
-
-def _curve(summary: Mapping[str, Any], notes: dict[str, str]) -> pd.DataFrame:
-    kept = summary.get("learning_curve")
-    if not isinstance(kept, Mapping) or "rows" not in kept:
-        notes["learning"] = (
-            "No learning curve was measured; the nightly job does, with [report] learning_curve."
-        )
-        return pd.DataFrame()
-    return pd.DataFrame(kept["rows"], columns=list(CURVE_COLUMNS))
+        facts |= {
+            "n_runs": int(counts.sum()),
+            "n_failed_runs": int(counts.get("failed", 0)),
+            "n_quarantined": len(waiting),
+            "quarantine_reasons": {str(reason): int(n) for reason, n in most.items()},
+        }
+        if facts["history_version"] is None:
+            facts["history_version"] = history.version
+    for name in ("n_tasks", "n_models", "n_interactions"):
+        facts[name] = summary.get(name) or getattr(interactions, name, None)
+    if catalog is not None:
+        facts |= {"n_model_cards": len(catalog.models), "n_task_cards": len(catalog.tasks)}
+    return TrainedOn(**facts)

@@ -1,18 +1,16 @@
-"""Settings of the nightly job: one TOML file, unknown keys refused."""
+"""Settings of the nightly job, read from one TOML file; unknown keys are refused."""
 
 import tomllib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
+from recsys_ms.core.configured import changed
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict
 from recsys_ms.evaluation.metrics import HIGHER_IS_BETTER, QUALITY_METRICS
 from recsys_ms.rankers.ranker_names import make_ranker, ranker_class
 from recsys_ms.serving.config import RankerConfig
-
-Settings = TypeVar("Settings", "BacktestSettings", "PublishSettings", "ReportSettings")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +20,7 @@ class BacktestSettings:
     Attributes
     ----------
     n_observed : int
-        Runs of a held-out task that are revealed. Default 0: a task nobody has seen.
+        Runs of a held-out task that are revealed. Default 0: a task without runs.
     max_tasks : int
         Tasks held out at most, drawn at random. Default 30.
     executor : str
@@ -43,7 +41,7 @@ class PublishSettings:
     Attributes
     ----------
     metrics : tuple of str
-        What it must not be worse in. Default ``("regret@1", "pearson")``.
+        Metrics in which it must not be worse. Default ``("regret@1", "pearson")``.
     confidence : float
         A candidate is worse where the paired bootstrap interval of this level lies wholly on the
         bad side of 0. Default 0.9.
@@ -60,7 +58,8 @@ class PublishSettings:
         for metric in self.metrics:
             if metric not in QUALITY_METRICS or metric not in HIGHER_IS_BETTER:
                 raise UsageError(
-                    f"[publish] metrics: {metric!r} is none of {', '.join(QUALITY_METRICS)}"
+                    f"[publish] metrics: {metric!r} is unknown; choose from "
+                    f"{', '.join(QUALITY_METRICS)}"
                 )
         if not 0.5 <= self.confidence < 1.0:
             raise UsageError(
@@ -72,7 +71,7 @@ class PublishSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportSettings:
-    """What the report shows, beyond what the job knows anyway. Nothing here changes a ranker.
+    """What the report shows. Nothing here changes a ranker.
 
     Attributes
     ----------
@@ -108,21 +107,25 @@ class ReportSettings:
             raise UsageError(f"[report] max_tasks is {self.max_tasks}, wanted at least 1")
 
 
+def _candidate() -> RankerConfig:
+    return RankerConfig(on_two_metrics="most-runs")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NightlyConfig:
-    """Everything the nightly job needs to know.
+    """Settings of the nightly job.
 
     Attributes
     ----------
     history : Path
-        Folder of the history; ``inbox/`` in it is taken in first.
+        Folder of the history; its ``inbox/`` is ingested first.
     registry : Path
         Folder of published rankers.
     catalog : Path or None
         Folder of model and task cards.
     ranker : RankerConfig
-        The candidate. ``on_two_metrics`` defaults to ``most-runs`` here: a job at 3 a.m. learns
-        from what it can and says so, where a person would be asked.
+        The candidate. ``on_two_metrics`` defaults to ``most-runs`` here: a job at 3 a.m. cannot ask
+        which metric to learn from, so it takes one and warns.
     backtest : BacktestSettings
     publish : PublishSettings
     report : ReportSettings
@@ -131,13 +134,13 @@ class NightlyConfig:
     history: Path
     registry: Path
     catalog: Path | None = None
-    ranker: RankerConfig = field(default_factory=lambda: RankerConfig(on_two_metrics="most-runs"))
+    ranker: RankerConfig = field(default_factory=_candidate)
     backtest: BacktestSettings = field(default_factory=BacktestSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
 
     def __post_init__(self) -> None:
-        # At once, and not after the night's training.
+        # Checked now, not after the night's training.
         ranker_class(self.ranker.ranker).require_savable()
 
     @classmethod
@@ -156,9 +159,9 @@ class NightlyConfig:
         Raises
         ------
         UsageError
-            An unknown key, or a value that cannot be meant.
+            An unknown key, or an invalid value.
         DataError
-            The file cannot be read, or is no TOML.
+            The file cannot be read, or is not valid TOML.
         """
         file = Path(path)
         try:
@@ -166,65 +169,32 @@ class NightlyConfig:
         except OSError as error:
             raise DataError(f"{file}: cannot be read ({error.strerror})") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{file}: no valid TOML ({error})") from error
+            raise DataError(f"{file}: not valid TOML ({error})") from error
         known = {each.name for each in fields(cls)}
         if unknown := sorted(set(document) - known):
             raise UsageError(
                 f"{file}: unknown key {unknown[0]!r}; the keys are {', '.join(sorted(known))}"
             )
-        folders: dict[str, Path | None] = {}
+        settings: dict[str, Any] = {}
         for name in ("history", "registry", "catalog"):
-            given = overrides.get(name)
-            if given is None and name in document:
-                given = (file.parent / str(document[name])).resolve()
-            folders[name] = given
-        history, registry = folders["history"], folders["registry"]
-        if history is None or registry is None:
-            missing = "history" if history is None else "registry"
-            raise UsageError(f"{file}: {missing} is not set; add it, or give --{missing}")
-        ranker = {"on_two_metrics": "most-runs", **_table(file, document, "ranker")}
-        return cls(
-            history=history,
-            registry=registry,
-            catalog=folders["catalog"],
-            ranker=RankerConfig.from_mapping(ranker),
-            backtest=_settings(file, document, "backtest", BacktestSettings),
-            publish=_settings(file, document, "publish", PublishSettings),
-            report=_settings(file, document, "report", ReportSettings),
-        )
+            if overrides.get(name) is not None:
+                settings[name] = overrides[name]
+            elif name in document:
+                settings[name] = (file.parent / str(document[name])).resolve()
+            elif name != "catalog":
+                raise UsageError(f"{file}: {name} is not set; add it, or give --{name}")
+        for name, default in (
+            ("ranker", _candidate()),
+            ("backtest", BacktestSettings()),
+            ("publish", PublishSettings()),
+            ("report", ReportSettings()),
+        ):
+            table = document.get(name, {})
+            if not isinstance(table, dict):
+                raise UsageError(f"{file}: {name} is a value, wanted a table [{name}]")
+            settings[name] = changed(default, table, owner=f"{file}: [{name}]")
+        return cls(**settings)
 
     def procedure(self) -> JsonDict:
         """The settings that decide what is trained and how it is judged; no folders."""
-        return {
-            "ranker": asdict(self.ranker),
-            "backtest": asdict(self.backtest),
-            "publish": {**asdict(self.publish), "metrics": list(self.publish.metrics)},
-        }
-
-
-def _table(file: Path, document: Mapping[str, Any], name: str) -> dict[str, Any]:
-    table = document.get(name, {})
-    if not isinstance(table, dict):
-        raise UsageError(f"{file}: {name} is a value, wanted a table [{name}]")
-    return table
-
-
-def _settings(file: Path, document: Mapping[str, Any], name: str, kind: type[Settings]) -> Settings:
-    table = _table(file, document, name)
-    known = {each.name for each in fields(kind)}
-    if unknown := sorted(set(table) - known):
-        raise UsageError(
-            f"{file}: unknown key {unknown[0]!r} in [{name}]; the keys are "
-            f"{', '.join(sorted(known))}"
-        )
-    for each in fields(kind):
-        value = table.get(each.name, each.default)
-        wanted = type(each.default)
-        numbers: tuple[type[object], ...] = (int, float) if wanted is float else (wanted,)
-        if wanted is tuple:
-            numbers = (list, tuple)
-        if not isinstance(value, numbers) or (isinstance(value, bool) and wanted is not bool):
-            raise UsageError(
-                f"{file}: [{name}] {each.name} is {value!r}, wanted a value like {each.default!r}"
-            )
-    return kind(**table)
+        return {name: asdict(getattr(self, name)) for name in ("ranker", "backtest", "publish")}

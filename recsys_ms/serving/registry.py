@@ -3,6 +3,7 @@
 Layout::
 
     .lock              held by whoever writes
+    .night.lock        held by a nightly job from its start to its end
     current            symbolic link to versions/NNNNNN; a reader follows it once
     versions/NNNNNN/   artifacts (see :mod:`recsys_ms.serving.artifact`), never changed
     staging/DIGEST/    a finished candidate on which nothing has been decided yet
