@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from recsys_ms.nightly.settings import NightlyConfig as NightlyConfig
     from recsys_ms.nightly.settings import PublishSettings as PublishSettings
     from recsys_ms.nightly.settings import ReportSettings as ReportSettings
-    from recsys_ms.serving.answer import Constraints as Constraints
     from recsys_ms.serving.config import RankerConfig as RankerConfig
+    from recsys_ms.serving.question import Constraints as Constraints
     from recsys_ms.serving.ranker import Ranker as Ranker
     from recsys_ms.serving.registry import Registry as Registry
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _HOME = {
     "BacktestSettings": "recsys_ms.nightly.settings",
     "Catalog": "recsys_ms.catalog.catalog",
-    "Constraints": "recsys_ms.serving.answer",
+    "Constraints": "recsys_ms.serving.question",
     "DataError": "recsys_ms.core.errors",
     "FieldMapping": "recsys_ms.history.readers.mapping",
     "History": "recsys_ms.history.history",

@@ -12,7 +12,7 @@ from recsys_ms.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from recsys_ms.catalog.cards import TaskCard
-    from recsys_ms.serving.answer import Constraints
+    from recsys_ms.serving.question import Constraints
     from recsys_ms.serving.ranker import Ranker
 
 TaskOption = Annotated[
@@ -159,6 +159,6 @@ def asked_constraints(
     max_params: float | None, max_gmacs: float | None, licences: list[str] | None
 ) -> "Constraints":
     """What a recommended model must meet."""
-    from recsys_ms.serving.answer import Constraints
+    from recsys_ms.serving.question import Constraints
 
     return Constraints(max_params=max_params, max_gmacs=max_gmacs, licences=tuple(licences or ()))

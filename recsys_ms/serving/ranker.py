@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, Unpack
 
 import pandas as pd
 
@@ -33,16 +33,11 @@ from recsys_ms.rankers.base import BaseRanker, TaskQuery
 from recsys_ms.rankers.calibration import calibrate
 from recsys_ms.rankers.intervals import IntervalCalibration
 from recsys_ms.rankers.ranker_names import ranker_class
-from recsys_ms.serving.answer import (
-    Asked,
-    Constraints,
-    answer_table,
-    explanation,
-    read_question,
-)
+from recsys_ms.serving.answer import answer_table, explanation
 from recsys_ms.serving.artifact import load_artifact, save_artifact
 from recsys_ms.serving.config import RankerConfig
 from recsys_ms.serving.manifest import trained_manifest
+from recsys_ms.serving.question import Asked, Constraints, Question, QuestionOptions, TaskOptions
 from recsys_ms.serving.training_data import interactions_of
 
 
@@ -138,13 +133,9 @@ class Ranker:
         self,
         task: str,
         *,
-        observed: Outcomes = None,
-        card: CardLike = None,
-        metric: str | None = None,
         top: int | None = 10,
-        models: Iterable[str] | None = None,
-        constraints: Constraints | None = None,
         reasons: bool = True,
+        **options: Unpack[QuestionOptions],
     ) -> pd.DataFrame:
         """Which models to fine-tune on a task, best first.
 
@@ -152,6 +143,10 @@ class Ranker:
         ----------
         task : str
             A task of the history, or the name of a new one.
+        top : int or None
+            Number of rows, ``None`` for all.
+        reasons : bool
+            Whether to say why, which takes most of the time of an answer.
         observed : mapping or Series of model id to float, optional
             Values already reached on the task, in the metric's own unit; these models are left out
             of the answer.
@@ -160,14 +155,10 @@ class Ranker:
         metric : str, optional
             Metric of ``observed`` and of the predictions; needed only where the history has several
             and the task is new.
-        top : int or None
-            Number of rows, ``None`` for all.
         models : iterable of str, optional
             Rank these only.
         constraints : Constraints, optional
             Upper bounds and licences a model must meet.
-        reasons : bool
-            Whether to say why, which takes most of the time of an answer.
 
         Returns
         -------
@@ -183,7 +174,7 @@ class Ranker:
         Raises
         ------
         UsageError
-            An argument that cannot be meant.
+            An invalid argument.
         UnknownIdError
             An id in ``models`` or ``observed`` that has neither runs nor a card.
         DataError
@@ -191,15 +182,7 @@ class Ranker:
             task in the metric.
         """
         n_rows = read_count(top, "top", none="all models")
-        asked = self._asked(
-            task,
-            observed=observed,
-            card=card,
-            metric=metric,
-            models=models,
-            constraints=constraints,
-        )
-        return self._answer(asked, n_rows, reasons=reasons)
+        return self._answer(self._asked(task, **options), n_rows, reasons=reasons)
 
     def recommend_many(
         self,
@@ -262,11 +245,7 @@ class Ranker:
         *,
         budget: int | None = None,
         cost: float | None = None,
-        observed: Outcomes = None,
-        card: CardLike = None,
-        metric: str | None = None,
-        models: Iterable[str] | None = None,
-        constraints: Constraints | None = None,
+        **options: Unpack[QuestionOptions],
     ) -> pd.DataFrame:
         """Which models to fine-tune next, so that the best is found soonest.
 
@@ -299,36 +278,16 @@ class Ranker:
             and what :meth:`recommend` raises.
         """
         bounds = Budget(n_runs=5 if budget is None and cost is None else budget, cost=cost)
-        asked = self._asked(
-            task,
-            observed=observed,
-            card=card,
-            metric=metric,
-            models=models,
-            constraints=constraints,
-        )
-        runs = choose_runs(
-            self._require_base(),
-            self._known,
-            asked.query,
-            asked.candidates(self._catalog),
-            bounds,
-        )
+        asked = self._asked(task, **options)
+        candidates = asked.candidates(self._catalog)
+        runs = choose_runs(self._require_base(), self._known, asked.query, candidates, bounds)
         chosen = runs["model_id"].tolist()
         answer = self._answer(replace(asked, models=tuple(chosen)), None, reasons=True)
         table = answer.merge(runs, on="model_id").set_index("model_id").loc[chosen].reset_index()
         table["rank"] = range(1, len(table) + 1)
         return table[["rank", "model_id", *table.columns.drop(["rank", "model_id"])]]
 
-    def explain(
-        self,
-        task: str,
-        model_id: str,
-        *,
-        observed: Outcomes = None,
-        card: CardLike = None,
-        metric: str | None = None,
-    ) -> pd.DataFrame:
+    def explain(self, task: str, model_id: str, **options: Unpack[TaskOptions]) -> pd.DataFrame:
         """What the prediction for one model is made of, exactly.
 
         Parameters are those of :meth:`recommend`, errors too.
@@ -346,7 +305,7 @@ class Ranker:
             it is the logarithm of that value.
         """
         model_id = read_text(model_id, "model_id")
-        asked = self._asked(task, observed=observed, card=card, metric=metric, models=[model_id])
+        asked = self._asked(task, models=[model_id], **options)
         return explanation(asked, model_id, base=self._require_base(), known=self._known)
 
     def predict(self, query: TaskQuery, model_ids: Sequence[str]) -> tuple[FloatArray, FloatArray]:
@@ -443,8 +402,10 @@ class Ranker:
         ranker.manifest = manifest
         return ranker
 
-    def _asked(self, task: str, **told: Any) -> Asked:
-        return read_question(self._require_base(), self._known, self.model_ids, task, **told)
+    def _asked(self, task: str, **options: Unpack[QuestionOptions]) -> Asked:
+        # Question converts the options to what its fields hold.
+        question = Question(task_id=task, **options)  # type: ignore[arg-type]
+        return Asked.of(question, self._require_base(), self._known, self.model_ids)
 
     def _answer(self, asked: Asked, top: int | None, *, reasons: bool) -> pd.DataFrame:
         return answer_table(

@@ -15,8 +15,8 @@ from recsys_ms.planning.suggestion import Budget
 from recsys_ms.rankers.belief import Belief
 from recsys_ms.rankers.outcome_shape import OutcomeShape
 from recsys_ms.rankers.task_scale import TaskScale
-from recsys_ms.serving.answer import Constraints
 from recsys_ms.serving.config import RankerConfig
+from recsys_ms.serving.question import Constraints
 from recsys_ms.serving.ranker import Ranker
 
 

@@ -1,0 +1,203 @@
+"""A question about one task: the options of ``recommend``, ``suggest`` and ``explain``, checked."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Final, TypedDict
+
+import numpy as np
+import pandas as pd
+
+from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, kind_of
+from recsys_ms.core.types import BoolArray
+from recsys_ms.planning.training_outcomes import KnownOutcomes
+from recsys_ms.rankers.arguments import CardLike, Outcomes, read_models
+from recsys_ms.rankers.base import BaseRanker, TaskQuery
+
+#: Each bound: its name, the catalog's column, units of the column in one of the bound, and words.
+_BOUNDS: Final = (
+    ("max_params", "n_parameters", 1e6, "million parameters"),
+    ("max_gmacs", "gmacs", 1.0, "GMACs"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """What a recommended model must meet. A model whose card does not say is left out.
+
+    Attributes
+    ----------
+    max_params : float or None
+        Most parameters, in millions.
+    max_gmacs : float or None
+        Most GMACs (10^9 multiply-adds for one input).
+    licences : tuple of str
+        Accepted licences, compared without case; empty for any.
+    """
+
+    max_params: float | None = None
+    max_gmacs: float | None = None
+    licences: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, *_ in _BOUNDS:
+            bound = getattr(self, name)
+            if bound is not None and not bound > 0:
+                raise UsageError(f"Constraints: {name} is {bound}, wanted a positive number")
+
+    def met_by(self, cards: pd.DataFrame) -> BoolArray:
+        """Which rows of the catalog's models meet all, shape (n_models,)."""
+        met = np.ones(len(cards), dtype=bool)
+        for name, column, unit, _ in _BOUNDS:
+            if (bound := getattr(self, name)) is not None:
+                met &= (cards[column] <= bound * unit).to_numpy()
+        if self.licences:
+            accepted = {licence.lower() for licence in self.licences}
+            met &= np.array([str(licence).lower() in accepted for licence in cards["licence"]])
+        return met
+
+    def describe(self) -> str:
+        """The constraints in words; empty where there are none."""
+        bounds = [(getattr(self, name), words) for name, _, _, words in _BOUNDS]
+        said = [f"at most {bound:g} {words}" for bound, words in bounds if bound is not None]
+        if self.licences:
+            said.append(f"licence {' or '.join(self.licences)}")
+        return ", ".join(said)
+
+
+class TaskOptions(TypedDict, total=False):
+    """What may be said of the task of a question, in every form that :class:`Question` reads."""
+
+    observed: Outcomes
+    card: CardLike
+    metric: str | None
+
+
+class QuestionOptions(TaskOptions, total=False):
+    """The same, and which models may be answered."""
+
+    models: Iterable[str] | None
+    constraints: Constraints | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question(TaskQuery):
+    """A question about one task, its options checked.
+
+    A :class:`~recsys_ms.rankers.base.TaskQuery` whose outcomes are in the metric's own direction.
+
+    Attributes
+    ----------
+    models : tuple of str or None
+        Rank these only; any iterable of ids is read. ``None`` for all models.
+    constraints : Constraints or None
+        Bounds and licences a model must meet.
+
+    Raises
+    ------
+    UsageError, DataError
+        An invalid option (:mod:`recsys_ms.rankers.arguments`).
+    """
+
+    models: tuple[str, ...] | None = None
+    constraints: Constraints | None = None
+
+    def __post_init__(self) -> None:
+        TaskQuery.__post_init__(self)
+        object.__setattr__(self, "models", read_models(self.models))
+        if not isinstance(self.constraints, Constraints | None):
+            raise UsageError(
+                f"constraints is {kind_of(self.constraints)}; "
+                "wanted Constraints(max_params=...) or None"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question to a fitted ranker: all known outcomes of the task, and models it can answer.
+
+    Attributes
+    ----------
+    query : TaskQuery
+        The task with all its outcomes, higher is better.
+    sign : float
+        +1 where higher values of its metric are better, -1 where lower.
+    models : tuple of str
+        Models that are asked about and were not observed.
+    constraints : Constraints
+    """
+
+    query: TaskQuery
+    sign: float
+    models: tuple[str, ...]
+    constraints: Constraints
+
+    @classmethod
+    def of(
+        cls,
+        question: Question,
+        base: BaseRanker,
+        known: KnownOutcomes,
+        all_models: Sequence[str],
+    ) -> "Asked":
+        """Look up what a fitted ranker knows of the task and of the models.
+
+        Raises
+        ------
+        UnknownIdError
+            A model that has neither runs nor a card.
+        DataError
+            No training task has the metric.
+        """
+        task, reached, models = question.task_id, question.observed, question.models
+        _require_known(all_models, [*reached, *(models or ())])
+        card, metric, inter = question.card, question.metric, known.interactions
+        if metric is None and task in inter.task_ids:
+            metric = inter.metrics[inter.task_position(task)]
+        card = None if card is None else replace(card, task_id=task)
+        query = TaskQuery(task_id=task, card=card, metric=metric)
+        sign = base.scale_prior.sign(base.metric_of(query))
+        given = {model: sign * value for model, value in reached.items()}
+        return cls(
+            # Outcomes of the training history are in the ranker already, if the task is hot there.
+            query=replace(query, observed={**known.of_task(task), **given}),
+            sign=sign,
+            models=tuple(m for m in (models or all_models) if m not in reached),
+            constraints=question.constraints or Constraints(),
+        )
+
+    def candidates(self, catalog: Catalog) -> tuple[str, ...]:
+        """Models that may be answered.
+
+        Raises
+        ------
+        DataError
+            All were observed, or none meets the constraints.
+        """
+        wanted = self.constraints.describe()
+        met = self.models
+        if wanted:
+            allowed = self.constraints.met_by(catalog.models.reindex(list(met)))
+            met = tuple(model for model, ok in zip(met, allowed, strict=True) if ok)
+        if not met:
+            raise DataError(
+                f"none of {len(self.models)} models meets the constraints ({wanted}); widen them, "
+                "or add cards that say what a model needs (a model whose card does not say is left "
+                "out)"
+                if wanted
+                else "no model is left to recommend: all were observed"
+            )
+        return met
+
+
+def _require_known(all_models: Sequence[str], asked: Sequence[str]) -> None:
+    known = set(all_models)
+    for model in asked:
+        if model not in known:
+            near = get_close_matches(model, all_models, n=3)
+            hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+            raise UnknownIdError(
+                f"model {model!r} has neither runs nor a card among the {len(known)} models "
+                f"of this ranker{hint}"
+            )
