@@ -1,7 +1,7 @@
-"""``record_run``: how a training job tells the history about a run.
+"""``record_run``: writes a run into the inbox of a history, from inside a training job.
 
-Training jobs never write to a shared table. Each drops one immutable file in the inbox of the
-history, and the nightly job takes them in. This module needs neither pyarrow nor pandas.
+Training jobs never write to a shared table. Each puts one immutable file in the inbox of the
+history, and the nightly job ingests them. This module needs neither pyarrow nor pandas.
 """
 
 import json
@@ -28,10 +28,10 @@ MARKER_FILE: Final = "history.json"
 #: Format of one inbox file: a JSON object of the fields of a run, this key, and maybe ``problem``.
 FORMAT_KEY: Final = "format"
 FORMAT: Final = 1
-#: Says why the payload could not be written as it was given.
+#: Why the payload could not be written as it was given.
 PROBLEM_KEY: Final = "problem"
-#: All logged values of the run, ``[step, epoch, metric, split, value]`` each; and how far its log
-#: had come, see ``ReadBatch.progress``.
+#: All logged values of the run, ``[step, epoch, metric, split, value]`` each; and the progress of
+#: its log, see ``ReadBatch.progress``.
 CURVE_KEY: Final = "curve"
 PROGRESS_KEY: Final = "progress"
 
@@ -74,18 +74,19 @@ def record_run(
     ``started_at`` or ``run_id`` to count as two runs. A run recorded as ``running`` is updated by
     recording it again under the same ``run_id``.
 
-    Nothing is lost and, by default, nothing is raised: whatever goes wrong is logged (logger
-    ``recsys_ms.history.inbox.inbox``). Fields that cannot be meant are written all the same, and go
-    to quarantine with their reason when the inbox is taken in. When the inbox cannot be written,
-    the file goes to ``unsent_folder`` and the log says where; ``History.ingest_inbox(folder)``
-    takes it from there. When that fails too, the log holds the payload itself.
+    Nothing is lost and, by default, nothing is raised: errors are logged (logger
+    ``recsys_ms.history.inbox.inbox``). Invalid fields are written all the same, and go to
+    quarantine with their reason when the inbox is ingested. When the inbox cannot be written, the
+    file goes to ``unsent_folder`` and the log says where; ``History.ingest_inbox(folder)`` ingests
+    it from there. When that fails too, the log holds the payload itself.
 
     Parameters
     ----------
     history_path : str or Path
         Folder of the history. It must exist: ``History.open`` creates one.
     curve : sequence of (step, epoch, metric, split, value), optional
-        Values logged on the way, for ``History.curves``; step, epoch and split may be ``None``.
+        Values logged during the training, for ``History.curves``; step, epoch and split may be
+        ``None``.
     on_error : {"log", "raise"}
         Whether to raise after the payload was kept.
     unsent_folder : str or Path, optional
@@ -99,39 +100,11 @@ def record_run(
     Raises
     ------
     DataError, StorageError
-        Only with ``on_error="raise"``: a field cannot be meant, or the inbox cannot be written.
+        Only with ``on_error="raise"``: a field is invalid, or the inbox cannot be written.
     """
-    fields = {
-        c.RUN_ID: run_id,
-        c.MODEL_ID: model_id,
-        c.MODEL_REVISION: model_revision,
-        c.TASK_ID: task_id,
-        c.METRIC: metric,
-        c.DIRECTION: direction,
-        c.VALUE: value,
-        c.VALUE_KIND: value_kind,
-        c.SPLIT: split,
-        c.EPOCH: epoch,
-        c.SEED: seed,
-        c.HYPERPARAMETERS: hyperparameters,
-        c.STATUS: status,
-        c.COST_GPU_SECONDS: cost_gpu_seconds,
-        c.STARTED_AT: started_at,
-        c.FINISHED_AT: finished_at,
-        c.DATASET_FINGERPRINT: dataset_fingerprint,
-        c.SOURCE: source,
-        c.SOURCE_VERSION: source_version,
-        c.TAGS: tags,
-    }
-    try:
-        extras = {CURVE_KEY: [list(point) for point in curve]} if curve else None
-        return keep_run(Path(history_path), fields, unsent_folder, extras)
-    # A training job of many GPU hours must not die of its log, whatever was handed in.
-    except Exception as error:
-        if on_error == "raise":
-            raise
-        _LOG.error("a run was not recorded in %s: %s", history_path, error)
-        return None
+    given = locals()
+    fields: JsonDict = {name: given[name] for name in c.RUN_COLUMNS if name in given}
+    return keep_run(history_path, fields, unsent_folder, on_error=on_error, curve=curve)
 
 
 def default_unsent_folder() -> Path:
@@ -140,46 +113,55 @@ def default_unsent_folder() -> Path:
 
 
 def keep_run(
-    history: Path | None,
+    history: str | Path | None,
     fields: Mapping[str, object],
     unsent_folder: str | Path | None,
-    extras: Mapping[str, object] | None = None,
+    *,
+    on_error: Literal["log", "raise"],
+    curve: Sequence[CurvePoint] | None = None,
+    progress: int | None = None,
 ) -> str | None:
-    """Put a run in the inbox, or wherever it can be kept.
+    """Put a run in the inbox, or where it can be kept; see :func:`record_run`.
 
     Parameters
     ----------
-    history : Path or None
-        Folder of the history; ``None`` where nobody named one.
+    history : str, Path or None
+        Folder of the history; ``None`` if no one named it.
     fields : mapping
-        Fields of the run; what is ``None`` is left out.
-    unsent_folder : str or Path or None
-        Where it goes when the inbox cannot be written.
-    extras : mapping, optional
-        Entries of the file beside the fields: curve and progress.
-
-    Returns
-    -------
-    str
-        The ``run_id``.
-
-    Raises
-    ------
-    DataError
-        A field cannot be meant; the run is in the inbox, for quarantine.
-    StorageError
-        It is not in the inbox; the log says where it is.
+        Fields of the run; those that are ``None`` are left out.
+    unsent_folder, on_error, curve
+        As of :func:`record_run`.
+    progress : int, optional
+        See ``ReadBatch.progress``.
     """
+    try:
+        extras = {CURVE_KEY: [list(point) for point in curve or ()], PROGRESS_KEY: progress}
+        return _keep(None if history is None else Path(history), fields, extras, unsent_folder)
+    # A training job of many GPU hours must not die of its log, whatever was handed in.
+    except Exception as error:
+        if on_error == "raise":
+            raise
+        run_id = fields.get(c.RUN_ID) or "without run_id"
+        _LOG.error("run %s was not recorded in %s: %s", run_id, history, error)
+        return None
+
+
+def _keep(
+    history: Path | None,
+    fields: Mapping[str, object],
+    extras: Mapping[str, object],
+    unsent_folder: str | Path | None,
+) -> str:
     problem: DataError | None = None
-    run_id: str | None = None
+    run_id = ""
     try:
         run = Run.from_payload(fields)
         run_id, payload = run.run_id, run.to_payload()
     except DataError as error:
         problem, payload = error, {k: v for k, v in fields.items() if v is not None}
-    data = _encode({**payload, **(extras or {})})
+    data = _encode({**payload, **{key: value for key, value in extras.items() if value}})
     try:
-        write_to_inbox(history, data)
+        write_atomic(open_inbox(history) / f"{file_stem()}.json", data)
     except (StorageError, OSError) as error:
         _keep_unsent(data, unsent_folder, error)
         raise StorageError(
@@ -195,7 +177,7 @@ def keep_run(
 
 
 def _encode(payload: Mapping[str, object]) -> bytes:
-    """JSON of a payload; what JSON does not know is written as ``repr`` and noted."""
+    """JSON of a payload; other types are written as ``repr``, and noted as a problem."""
     strange: list[str] = []
 
     def describe(value: object) -> str:
@@ -215,20 +197,9 @@ def _encode(payload: Mapping[str, object]) -> bytes:
         strange.append(str(error))
         text = json.dumps(document)
     if strange:
-        document[PROBLEM_KEY] = f"written as text, since JSON does not know: {', '.join(strange)}"
+        document[PROBLEM_KEY] = f"written as text, since JSON has no type for: {', '.join(strange)}"
         text = json.dumps(document, default=repr)
     return text.encode()
-
-
-def write_to_inbox(history: Path | None, data: bytes) -> None:
-    """Write one whole file into the inbox.
-
-    Raises
-    ------
-    StorageError
-        There is no history, or its inbox cannot be written.
-    """
-    write_atomic(open_inbox(history) / f"{file_stem()}.json", data)
 
 
 def open_inbox(history: Path | None) -> Path:
@@ -240,7 +211,7 @@ def open_inbox(history: Path | None) -> Path:
         There is no history, or its inbox cannot be made.
     """
     if history is None:
-        raise StorageError("no history was named: give history_path, or set RECSYS_MS_HISTORY")
+        raise StorageError("no history is given: pass history_path, or set RECSYS_MS_HISTORY")
     inbox = history / INBOX_FOLDER
     if not inbox.is_dir():
         # Only a history gets an inbox: a folder made at a mistyped path would swallow the runs.

@@ -1,6 +1,5 @@
-"""The reading side of the inbox: files and journals to runs, rejects and curves; the archive."""
+"""Reads the inbox: files and journals to runs, rejects and curves; then archives them."""
 
-import gzip
 import json
 import logging
 import os
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -18,10 +17,17 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, StorageError
 from recsys_ms.core.files import fsync_directory
 from recsys_ms.core.types import JsonDict
-from recsys_ms.history.inbox.inbox_text import FileRun, parse_file
+from recsys_ms.history.inbox.inbox import CURVE_KEY, FORMAT, FORMAT_KEY, PROBLEM_KEY, PROGRESS_KEY
 from recsys_ms.history.quarantine import ReadBatch, Reject
-from recsys_ms.history.recorder.failure import ERROR_TAG
-from recsys_ms.history.recorder.journal import AT_WORK, Journal, list_journals, read_journals
+from recsys_ms.history.recorder.journal import (
+    AT_WORK,
+    ERROR_TAG,
+    Journal,
+    Point,
+    list_journals,
+    read_journals,
+)
+from recsys_ms.history.run import Run
 from recsys_ms.history.store.curves import CURVE_SCHEMA
 from recsys_ms.history.store.schema import runs_to_table
 
@@ -30,8 +36,9 @@ _LOG = logging.getLogger(__name__)
 #: Readers whose rejects hold the JSON fields of one run.
 JSON_READERS: Final = ("inbox", "run")
 _INBOX: Final = "inbox"
-#: Lines of a journal that nobody can read again.
+#: Reader of damaged lines of a journal, which no replay can read.
 _DAMAGED: Final = "journal"
+_INT64: Final = range(-(2**63), 2**63)
 _RUNS_PER_BATCH: Final = 10_000
 _POINTS_PER_BATCH: Final = 1_000_000
 
@@ -64,8 +71,8 @@ def read_inbox(folder: Path, done: list[Path]) -> Iterator[ReadBatch]:
     folder : Path
         The inbox.
     done : list of Path
-        Gets every file that was read and every journal of a recorder that is gone; the others stay
-        where they are.
+        Every file that was read and every journal of a dead recorder is added; the others stay in
+        the inbox.
 
     Raises
     ------
@@ -85,7 +92,7 @@ def read_inbox(folder: Path, done: list[Path]) -> Iterator[ReadBatch]:
             _LOG.warning("%s: left in the inbox, it cannot be read (%s)", path, error)
             continue
         done.append(path)
-        pieces.take(path.name, data.decode(errors="surrogateescape"))
+        pieces.add(path.name, data.decode(errors="surrogateescape"))
         if pieces.full:
             yield pieces.batch()
     yield pieces.batch()
@@ -94,17 +101,26 @@ def read_inbox(folder: Path, done: list[Path]) -> Iterator[ReadBatch]:
 def retry_json(reject: Reject) -> ReadBatch:
     """Read a reject of one of :data:`JSON_READERS` again."""
     try:
-        return _batch([parse_file(reject.raw)], (reject.file,))
+        return _batch([_parse_file(reject.raw)], (reject.file,))
     except DataError as error:
         again = replace(reject, reason=str(error))
         return ReadBatch(runs=runs_to_table([]), rejects=(again,))
 
 
+@dataclass(frozen=True, slots=True)
+class _FileRun:
+    """Content of an inbox file: a run, all logged values, see ``ReadBatch.progress``."""
+
+    run: Run
+    points: tuple[Point, ...]
+    progress: int | None
+
+
 @dataclass(slots=True)
 class _Pieces:
-    """What was read since the last batch."""
+    """Runs and rejects read since the last batch."""
 
-    runs: list[FileRun] = field(default_factory=list)
+    runs: list[_FileRun] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     n_points: int = 0
@@ -114,15 +130,13 @@ class _Pieces:
         n = len(self.runs) + len(self.rejects)
         return n >= _RUNS_PER_BATCH or self.n_points >= _POINTS_PER_BATCH
 
-    def take(self, name: str, text: str) -> None:
+    def add(self, name: str, text: str, *, refuse: bool = True) -> None:
         try:
-            run = parse_file(text)
+            run = _parse_file(text)
         except DataError as error:
-            self.refuse(name, text, str(error))
+            if refuse:
+                self.refuse(name, text, str(error))
             return
-        self.add(name, run)
-
-    def add(self, name: str, run: FileRun) -> None:
         self.runs.append(run)
         self.files.append(name)
         self.n_points += len(run.points)
@@ -136,7 +150,7 @@ class _Pieces:
         return batch
 
 
-def _batch(runs: Sequence[FileRun], files: tuple[str, ...]) -> ReadBatch:
+def _batch(runs: Sequence[_FileRun], files: tuple[str, ...]) -> ReadBatch:
     points = [(each.run.run_id, *point) for each in runs for point in each.points]
     columns = zip(*points, strict=True) if points else ((),) * len(CURVE_SCHEMA)
     return ReadBatch(
@@ -148,7 +162,7 @@ def _batch(runs: Sequence[FileRun], files: tuple[str, ...]) -> ReadBatch:
 
 
 def _take_journal(journal: Journal, pieces: _Pieces, done: list[Path]) -> None:
-    """A run of a journal: running while its recorder lives, failed when it is gone."""
+    """Add the run of a journal: running while its recorder lives, failed when it is dead."""
     name, recorded = journal.path.name, journal.recorded
     if journal.dead:
         done.append(journal.path)
@@ -161,19 +175,82 @@ def _take_journal(journal: Journal, pieces: _Pieces, done: list[Path]) -> None:
             pieces.refuse(name, journal.damaged, reason, _DAMAGED)
         fields, extras = recorded.account("failed", AT_WORK, {ERROR_TAG: "killed"})
         fields.setdefault(c.FINISHED_AT, journal.written_at.isoformat())
-        pieces.take(name, _as_text(fields, extras))
+        pieces.add(name, _as_text(fields, extras))
     elif recorded is not None:
-        try:
-            run = parse_file(_as_text(*recorded.account("running", AT_WORK)))
-        except DataError:
-            # Fields may still be corrected; when the run ends its account says what is wrong.
-            return
-        pieces.add(name, run)
+        # Invalid fields may still be corrected; they are reported when the run ends.
+        pieces.add(name, _as_text(*recorded.account("running", AT_WORK)), refuse=False)
 
 
 def _as_text(fields: JsonDict, extras: JsonDict) -> str:
     named = {name: value for name, value in fields.items() if value is not None}
     return json.dumps({**named, **extras})
+
+
+def _parse_file(text: str) -> _FileRun:
+    """Read the text of an inbox file.
+
+    Raises
+    ------
+    DataError
+        Not UTF-8, not JSON, or not the fields of a run.
+    """
+    try:
+        text.encode()
+        payload = json.loads(text)
+    except UnicodeEncodeError as error:
+        raise DataError("the file is not UTF-8; an inbox file is UTF-8 JSON") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"the file is not whole JSON ({error}); write the fields of one run as a JSON object"
+        ) from error
+    if not isinstance(payload, dict):
+        raise DataError(
+            f"the file holds a {type(payload).__name__}, expected the fields of one run"
+        )
+    version = payload.pop(FORMAT_KEY, FORMAT)
+    if version != FORMAT:
+        raise DataError(f"format {version!r} is unknown; this version of recsys-ms reads {FORMAT}")
+    problem = payload.pop(PROBLEM_KEY, None)
+    if problem is not None:
+        raise DataError(f"{problem}; correct the fields and remove {PROBLEM_KEY!r}")
+    progress = payload.pop(PROGRESS_KEY, None)
+    if progress is not None and not (_is_whole(progress) and progress >= 0):
+        raise DataError(f"{PROGRESS_KEY}: got {progress!r}, expected a whole number from 0")
+    points = _parse_points(payload.pop(CURVE_KEY, None))
+    return _FileRun(Run.from_payload(payload), points, progress)
+
+
+def _parse_points(rows: Any) -> tuple[Point, ...]:
+    if rows is None:
+        return ()
+    if not isinstance(rows, list):
+        raise DataError(f"{CURVE_KEY}: got a {type(rows).__name__}, expected a list of values")
+    return tuple(_parse_point(row, number) for number, row in enumerate(rows))
+
+
+def _parse_point(row: Any, number: int) -> Point:
+    match row:
+        case [step, epoch, str(metric), split, int() | float() as value] if (
+            (step is None or _is_whole(step))
+            and (epoch is None or _is_number(epoch))
+            and metric
+            and (split is None or isinstance(split, str))
+            and _is_number(value)
+        ):
+            return Point(step, None if epoch is None else float(epoch), metric, split, float(value))
+    raise DataError(
+        f"{CURVE_KEY}: entry {number} is {str(row)[:100]}, expected [step, epoch, metric, "
+        "split, value] of a whole number, a number, a text, a text and a number; all but metric "
+        "and value may be null"
+    )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value in _INT64
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or _is_whole(value)
 
 
 def archive_inbox(paths: Sequence[Path], archive: Path) -> None:
@@ -194,7 +271,12 @@ def archive_inbox(paths: Sequence[Path], archive: Path) -> None:
     temporary = bundle.with_name(f".{bundle.name}.tmp")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_bundle(paths, temporary)
+        with temporary.open("wb") as handle:
+            with tarfile.open(fileobj=handle, mode="w:gz", compresslevel=6) as tar:
+                for path in paths:
+                    tar.add(path, arcname=path.name, recursive=False)
+            handle.flush()
+            os.fsync(handle.fileno())
         temporary.replace(bundle)
         fsync_directory(folder)
         for path in paths:
@@ -206,15 +288,3 @@ def archive_inbox(paths: Sequence[Path], archive: Path) -> None:
             f"{bundle}: the inbox files cannot be archived ({error.strerror or error}); their runs "
             "are in the history and the files in the inbox, where the next ingest finds them again"
         ) from error
-
-
-def _write_bundle(paths: Sequence[Path], bundle: Path) -> None:
-    with bundle.open("wb") as handle:
-        with (
-            gzip.GzipFile(fileobj=handle, mode="wb", compresslevel=6) as zipped,
-            tarfile.open(fileobj=zipped, mode="w") as tar,
-        ):
-            for path in paths:
-                tar.add(path, arcname=path.name, recursive=False)
-        handle.flush()
-        os.fsync(handle.fileno())

@@ -37,7 +37,7 @@ from recsys_ms.history.readers.mapping import (
 from recsys_ms.history.readers.rows import MappedRows, stem
 from recsys_ms.history.readers.table import RUN_FIELDS
 from recsys_ms.history.readers.templates import plain_text
-from recsys_ms.history.recorder.failure import ERROR_TAG
+from recsys_ms.history.recorder.journal import ERROR_TAG
 from recsys_ms.history.store.curves import curve_table
 from recsys_ms.history.store.schema import build_runs
 

@@ -1,8 +1,8 @@
-"""Journals: what a recorder writes while it is open, so that a kill takes nothing with it.
+"""Journals: files that open recorders write to, so that a kill loses no logged value.
 
-A journal is a hidden file of the inbox, locked by its recorder for as long as it lives. Its first
-line holds the fields of the run, every further line one logged value or later fields. A kill loses
-no line that was written; a power cut may. Standard library only.
+A journal is a hidden file of the inbox, locked by its recorder as long as the recorder lives. Its
+first line holds the fields of the run, every further line one logged value or later fields. A kill
+loses no line that was written; a power cut may. Standard library only.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import JsonDict
@@ -27,11 +27,14 @@ _LOG = logging.getLogger(__name__)
 
 PREFIX: Final = ".open-"
 SUFFIX: Final = ".jsonl"
-#: A recorder on another host whose lock may not be seen here is given up after this long silence.
+#: A recorder on another host, whose lock may not be visible here, counts as dead after this time.
 SILENCE_SECONDS: Final = 24 * 3600.0
 
-#: How far the run of a recorder has come: first which recording of it this is (a job that starts
-#: again under its run_id), then the logged values, then which account of them.
+#: Tag of a failed run: the class of its error, or another reason.
+ERROR_TAG: Final = "error"
+
+#: Progress of the run of a recorder: first which recording of it this is (a job that restarts under
+#: its run_id), then the logged values, then the stage.
 _PER_SECOND: Final = 1 << 32
 _PER_VALUE: Final = 4
 AT_WORK, TERMINATED, AT_END = 0, 1, 2
@@ -49,16 +52,9 @@ class Point(NamedTuple):
 
 @dataclass(slots=True)
 class Recorded:
-    """A run as its recorder knows it.
+    """A run as its recorder knows it: fields as of ``record_run``, and logged values in order.
 
-    Attributes
-    ----------
-    fields : dict
-        Fields of the run by name, as ``record_run`` takes them.
-    began : int
-        When the recording began, in seconds since 1970.
-    points : list of Point
-        Logged values, in order.
+    ``began`` is when the recording began, in seconds since 1970.
     """
 
     fields: JsonDict
@@ -88,8 +84,8 @@ class Recorded:
         status : str
             Status of the run.
         stage : int
-            ``AT_WORK``, ``TERMINATED`` or ``AT_END``: of two accounts with as many values the one
-            of the later stage counts.
+            ``AT_WORK``, ``TERMINATED`` or ``AT_END``: of two accounts with equally many values the
+            one of the later stage counts.
         error : mapping of tag to text, optional
             Why it failed.
         """
@@ -106,7 +102,7 @@ class Recorded:
 
 
 class JournalWriter:
-    """Appends to a journal; locked from before it has its name.
+    """Creates a journal, locked before it can be found, and appends to it.
 
     Parameters
     ----------
@@ -118,7 +114,7 @@ class JournalWriter:
     Raises
     ------
     OSError
-        The disk refuses.
+        The journal cannot be written.
     """
 
     def __init__(self, inbox: Path, recorded: Recorded) -> None:
@@ -129,15 +125,10 @@ class JournalWriter:
             temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644
         )
         try:
-            # Locked before it can be found: an ingest takes an unlocked journal for a dead one.
+            # An ingest takes an unlocked journal for that of a dead recorder.
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.append(
-                {
-                    "host": socket.gethostname(),
-                    "began": recorded.began,
-                    "fields": recorded.fields,
-                }
-            )
+            began, fields = recorded.began, recorded.fields
+            self.append({"host": socket.gethostname(), "began": began, "fields": fields})
             temporary.rename(self.path)
         except OSError:
             self.close()
@@ -145,20 +136,14 @@ class JournalWriter:
             raise
 
     def append(self, entry: object) -> None:
-        """Write one line at once.
-
-        Raises
-        ------
-        OSError
-            The disk refuses.
-        """
+        """Write one line in one call; ``OSError`` if it cannot be written whole."""
         data = json.dumps(entry, default=_spelt).encode() + b"\n"
         written = os.write(self._descriptor, data)
         if written != len(data):
-            raise OSError(f"{written} of {len(data)} bytes could be written")
+            raise OSError(f"only {written} of {len(data)} bytes could be written")
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
 
@@ -182,9 +167,9 @@ class Journal:
     path : Path
         The file.
     recorded : Recorded or None
-        What it holds; ``None`` where its first line is damaged.
+        Its run; ``None`` if its first line is damaged.
     dead : bool
-        Whether its recorder is gone.
+        Whether its recorder is dead.
     damaged : str
         Lines that cannot be read (cut off by a full disk).
     text : str
@@ -207,10 +192,10 @@ def list_journals(inbox: Path) -> list[Path]:
 
 
 def read_journals(paths: Iterable[Path]) -> Iterable[Journal]:
-    """Read journals; one that its recorder has removed meanwhile is passed over."""
+    """Read journals; those that their recorders have removed meanwhile are skipped."""
     for path in paths:
         try:
-            # Whether it lives is asked first: what a dead recorder wrote is all there is.
+            # Before the text is read: a dead recorder does not write on.
             dead = _is_dead(path)
             written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
             text = path.read_text(encoding="utf-8", errors="surrogateescape")
@@ -240,11 +225,10 @@ def _is_dead(path: Path) -> bool:
 
 def _parsed(path: Path, text: str, written_at: datetime, *, dead: bool) -> Journal:
     lines = text.split("\n")
-    whole = lines[:-1]
     recorded: Recorded | None = None
-    # Behind the last line break stands what could not be written whole.
+    # The text after the last line break was not written whole.
     damaged = [lines[-1]] if lines[-1] else []
-    for line in whole:
+    for line in lines[:-1]:
         try:
             entry = json.loads(line)
             if recorded is None:
@@ -252,12 +236,8 @@ def _parsed(path: Path, text: str, written_at: datetime, *, dead: bool) -> Journ
             elif isinstance(entry, dict):
                 recorded.fields.update(entry)
             else:
-                recorded.points.append(_point(entry))
+                step, epoch, metric, split, value = entry
+                recorded.points.append(Point(step, epoch, str(metric), split, float(value)))
         except (ValueError, KeyError, TypeError, RecursionError):
             damaged.append(line)
     return Journal(path, recorded, dead, "\n".join(damaged), text, written_at)
-
-
-def _point(entry: Any) -> Point:
-    step, epoch, metric, split, value = entry
-    return Point(step, epoch, str(metric), split, float(value))

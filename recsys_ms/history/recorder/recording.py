@@ -1,4 +1,4 @@
-"""``recording``: a run that is written when it ends, whichever way it ends.
+"""``recording``: records a run around the code that trains it, and writes it however it ends.
 
 Training jobs import this module: it needs neither pyarrow nor pandas.
 """
@@ -18,9 +18,9 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, RecsysError, StorageError
 from recsys_ms.core.types import Direction, JsonDict, ValueKind
 from recsys_ms.history.inbox.inbox import keep_run, open_inbox
-from recsys_ms.history.recorder.failure import ERROR_TAG, failure_tags
 from recsys_ms.history.recorder.journal import (
     AT_END,
+    ERROR_TAG,
     TERMINATED,
     JournalWriter,
     Point,
@@ -33,6 +33,8 @@ _LOG = logging.getLogger(__name__)
 
 #: Environment variable that names the history where ``history_path`` is not given.
 HISTORY_VARIABLE: Final = "RECSYS_MS_HISTORY"
+_MESSAGE_TAG: Final = "error_message"
+_MESSAGE_LENGTH: Final = 300
 _SETTABLE: Final = tuple(
     name
     for name in c.RUN_COLUMNS
@@ -62,12 +64,13 @@ def recording(
                 run.log(train_and_evaluate(), epoch=epoch)
 
     When the block ends the run is written to the inbox as one file: finished with its best value,
-    or failed with the tag ``error`` after an exception (its class; the exception goes on), SIGTERM,
-    or no value. Until then all that is logged stands in a journal beside it, so that a process that
-    is killed outright loses nothing: the next ingest makes a failed run of it (``error`` is
-    ``killed``), and of a journal whose process is at work a running one. Any number of processes
-    may record into one history. The recorder never raises into the training unless asked to; see
-    :func:`recsys_ms.history.inbox.inbox.record_run` for what happens to what cannot be written.
+    or failed with the tag ``error`` after an exception (its class; the exception propagates),
+    SIGTERM, or without a value. Until then all logged values are in a journal beside it, so that a
+    process that is killed outright loses nothing: the next ingest makes a failed run of it
+    (``error`` is ``killed``), and a running one of the journal of a live process. Any number of
+    processes may record into one history. The recorder never raises into the training unless
+    ``on_error="raise"``; a run that cannot be written is kept as by
+    :func:`recsys_ms.history.inbox.inbox.record_run`.
 
     Parameters
     ----------
@@ -78,11 +81,11 @@ def recording(
     direction : {"max", "min"}
         Which values of the metric are better.
     run_id : str, optional
-        Name of the run; default: a new one, so that each recording is a run of its own.
+        Name of the run; default: a new one, so that each recording is its own run.
     value_kind : {"best", "last", "ema"}
         Which of the logged values becomes the run's value; ``ema`` is the best of averaged weights.
     on_error : {"log", "raise"}
-        Whether what goes wrong with the recording itself is raised.
+        Whether errors of the recording itself are logged or raised.
     unsent_folder : str or Path, optional
         Where the run goes when the inbox cannot be written.
     **fields
@@ -97,7 +100,7 @@ def recording(
     Raises
     ------
     TypeError
-        A field no run has.
+        An unknown field.
     """
     _check_names(fields)
     given = history_path if history_path is not None else os.environ.get(HISTORY_VARIABLE)
@@ -140,7 +143,7 @@ class Recorder:
         self._process = os.getpid()
         self._open = False
         self._terminated = False
-        # To begin again with.
+        # For a restart.
         self._given = dict(fields)
         self._is_named = is_named
         self._ended = False
@@ -157,7 +160,7 @@ class Recorder:
 
     @property
     def is_open(self) -> bool:
-        """Whether it was started and not ended, by this process."""
+        """Whether this process has started it and not finished it."""
         return self._open and self._process == os.getpid()
 
     @property
@@ -166,14 +169,14 @@ class Recorder:
         return self._recorded.outcome()[0] is not None
 
     def start(self) -> Self:
-        """Begin; ``with`` does it.
+        """Begin the run; ``with`` does it.
 
-        A recorder that has ended begins a new run, or the same anew where ``run_id`` was given.
+        A recorder that has ended begins a new run, or restarts the same one if it has a ``run_id``.
 
         Raises
         ------
         RecsysError
-            Only with ``on_error="raise"``: a field cannot be meant, or there is no history.
+            Only with ``on_error="raise"``: a field is invalid, or there is no history.
         """
         if self._ended:
             again = {} if self._is_named else {c.RUN_ID: _new_run_id()}
@@ -210,14 +213,14 @@ class Recorder:
         value : float
             Number, or a scalar array or tensor. NaN and infinities are kept in the curve.
         epoch, step : float, int, optional
-            When.
+            When it was measured.
         metric, split : str, optional
-            Of another metric or split: kept in the curve only. Default: the run's own.
+            Another metric or split, kept in the curve only. Default: those of the run.
 
         Raises
         ------
         DataError
-            Only with ``on_error="raise"``: ``value`` is no number, or the recorder is not open.
+            Only with ``on_error="raise"``: ``value`` is not a number, or the recorder is not open.
         """
         try:
             fields = self._recorded.fields
@@ -239,13 +242,7 @@ class Recorder:
             self._write(list(point))
 
     def set(self, **fields: Any) -> None:
-        """Give further fields of the run, or other ones.
-
-        Raises
-        ------
-        TypeError
-            A field no run has.
-        """
+        """Set fields of the run; ``TypeError`` for an unknown one."""
         _check_names(fields)
         with self._lock:
             self._recorded.fields.update(fields)
@@ -253,13 +250,7 @@ class Recorder:
                 self._write(fields)
 
     def fill(self, **fields: Any) -> None:
-        """Give further fields of the run, where nobody gave them.
-
-        Raises
-        ------
-        TypeError
-            A field no run has.
-        """
+        """Set those of the fields that the run does not have; ``TypeError`` for an unknown one."""
         known = self._recorded.fields
         self.set(**{name: value for name, value in fields.items() if known.get(name) is None})
 
@@ -274,7 +265,7 @@ class Recorder:
         Returns
         -------
         str or None
-            The ``run_id``, or ``None`` where the run is not (validly) in the inbox.
+            The ``run_id``, or ``None`` if the run is not (validly) in the inbox.
 
         Raises
         ------
@@ -285,10 +276,7 @@ class Recorder:
             return None
         with TERMINATION.held(), self._lock:
             self._open = False
-            tags = failure_tags(error, terminated=self._terminated)
-            value, _ = self._recorded.outcome()
-            if not tags and value is None:
-                tags = {ERROR_TAG: self._without_value()}
+            tags = self._failure_tags(error)
             try:
                 return self._account("failed" if tags else "finished", AT_END, tags)
             finally:
@@ -296,13 +284,13 @@ class Recorder:
                 self._close(remove=True)
 
     def terminate(self) -> None:
-        """Write the run as failed by SIGTERM; training that goes on nevertheless may still end."""
+        """Write the run as failed by SIGTERM; a training that continues may still finish it."""
         if self.is_open:
             self._terminated = True
             self._account("failed", TERMINATED, {ERROR_TAG: "SIGTERM"})
 
     def forget(self) -> None:
-        """In a forked child: the run belongs to the parent alone."""
+        """In a forked child: leave the run to the parent."""
         # A child that outlives its parent must not hold the lock.
         self._close(remove=False)
 
@@ -328,33 +316,36 @@ class Recorder:
         try:
             self._journal.append(entry)
         except (OSError, ValueError) as error:
-            _LOG.warning(
-                "the journal of run %s cannot be written, it is kept in memory: %s",
-                self.run_id,
-                error,
-            )
+            message = "the journal of run %s cannot be written, it is kept in memory: %s"
+            _LOG.warning(message, self.run_id, error)
             self._journal.close()
             self._journal = None
 
-    def _without_value(self) -> str:
-        metric = self._recorded.fields.get(c.METRIC)
+    def _failure_tags(self, error: BaseException | str | None) -> dict[str, str]:
+        """Tags of the run by what ended it; empty after a success."""
+        if isinstance(error, str):
+            return {ERROR_TAG: error}
+        if error is not None and not (isinstance(error, SystemExit) and error.code in (None, 0)):
+            if self._terminated and isinstance(error, SystemExit | KeyboardInterrupt):
+                # An earlier handler of SIGTERM ended the program its own way.
+                return {ERROR_TAG: "SIGTERM"}
+            message = " ".join(str(error).split()).encode(errors="backslashreplace").decode()
+            tags = {ERROR_TAG: type(error).__name__, _MESSAGE_TAG: message[:_MESSAGE_LENGTH]}
+            return {tag: text for tag, text in tags.items() if text}
+        if self.has_value:
+            return {}
         logged = any(
-            point.metric == metric and not math.isfinite(point.value)
+            point.metric == self.metric and not math.isfinite(point.value)
             for point in self._recorded.points
         )
-        return f"no finite {metric}" if logged else "no value logged"
+        return {ERROR_TAG: f"no finite {self.metric}" if logged else "no value logged"}
 
     def _account(self, status: str, stage: int, tags: Mapping[str, str]) -> str | None:
         fields, extras = self._recorded.account(status, stage, tags)
         fields[c.FINISHED_AT] = self._recorded.fields.get(c.FINISHED_AT) or datetime.now(UTC)
-        try:
-            return keep_run(self._history, fields, self._unsent_folder, extras)
-        # A training job of many GPU hours must not die of its log.
-        except Exception as error:
-            if self._on_error == "raise":
-                raise
-            _LOG.error("run %s was not recorded in %s: %s", self.run_id, self._history, error)
-            return None
+        return keep_run(
+            self._history, fields, self._unsent_folder, on_error=self._on_error, **extras
+        )
 
     def _open_journal(self) -> None:
         try:
@@ -372,7 +363,7 @@ class Recorder:
             else:
                 self._journal.close()
             self._journal = None
-        # Last, since it may give SIGTERM back to whatever ends the process at once.
+        # Last, since it may restore a handler of SIGTERM that ends the process at once.
         TERMINATION.discard(self)
 
     def _complain(self, error: DataError) -> None:
@@ -388,4 +379,4 @@ def _new_run_id() -> str:
 def _check_names(fields: Mapping[str, object]) -> None:
     strange = sorted(set(fields) - set(_SETTABLE))
     if strange:
-        raise TypeError(f"a run has no field {strange[0]!r}; it has {', '.join(_SETTABLE)}")
+        raise TypeError(f"unknown field {strange[0]!r}; a run has {', '.join(_SETTABLE)}")

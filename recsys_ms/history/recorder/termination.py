@@ -1,4 +1,4 @@
-"""The end of a process for its open recorders: SIGTERM, exit, and the fork that is no end."""
+"""Tells open recorders of SIGTERM, of the exit of the process, and of a fork."""
 
 import atexit
 import os
@@ -12,24 +12,23 @@ from typing import Any, Final, Protocol
 
 
 class Terminable(Protocol):
-    """What is told of the end of the process."""
+    """A recorder, as the end of the process concerns it."""
 
     def terminate(self) -> None:
-        """SIGTERM: write what there is."""
+        """SIGTERM: write the run as it is."""
 
     def finish(self, error: BaseException | str | None) -> object:
-        """The process ends: end with it."""
+        """The process ends: finish the run with this error."""
 
     def forget(self) -> None:
-        """Forked: leave all to the parent."""
+        """Forked: leave the run to the parent."""
 
 
 class Termination:
     """The open recorders of this process, and its handler of SIGTERM while there are any.
 
-    The handler is put in place when the first recorder is opened in the main thread, and taken away
-    with the last one; a handler that ignores the signal is left alone, and so is one that was set
-    meanwhile.
+    The handler is installed when the first recorder is opened in the main thread, and removed with
+    the last one; a handler that ignores the signal is kept, and so is one that was set meanwhile.
     """
 
     def __init__(self) -> None:
@@ -40,7 +39,7 @@ class Termination:
         self._pending = False
 
     def add(self, recorder: Terminable) -> None:
-        """Tell ``recorder`` of SIGTERM from now on."""
+        """Add an open recorder."""
         self._open.append(recorder)
         if self._installed or threading.current_thread() is not threading.main_thread():
             return
@@ -52,7 +51,7 @@ class Termination:
         self._installed = True
 
     def discard(self, recorder: Terminable) -> None:
-        """Do not tell ``recorder`` any more."""
+        """Remove a recorder."""
         if recorder in self._open:
             self._open.remove(recorder)
         if self._open or not self._installed:
@@ -64,24 +63,23 @@ class Termination:
         self._installed = False
 
     def forget(self) -> None:
-        """In a forked child: nobody is told; the handler only passes on."""
+        """In a forked child: forget all recorders; the handler then only calls the earlier one."""
         self._depth = 0
         self._pending = False
         for recorder in list(self._open):
             recorder.forget()
 
     def exit(self) -> None:
-        """End what nobody ended."""
-        # Where an exception that nobody caught ends the process, the interpreter leaves it here.
+        """Finish recorders left open."""
+        # The interpreter leaves an uncaught exception here.
         error: BaseException | None = getattr(sys, "last_value", None)
         for recorder in list(self._open):
             recorder.finish("the process ended" if error is None else error)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Put SIGTERM off until a run is written whole."""
-        main = threading.current_thread() is threading.main_thread()
-        if not main:
+        """Delay SIGTERM until a run is written whole."""
+        if threading.current_thread() is not threading.main_thread():
             yield
             return
         self._depth += 1

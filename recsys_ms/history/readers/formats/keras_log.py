@@ -46,8 +46,9 @@ class Keras(LogFormat):
 
     def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
         """Yield the trainings of a file."""
-        found = read_metrics(place, files, (EPOCH,), delimiters=_DELIMITERS)
-        yield from found.bad
+        bad: list[BadLog] = []
+        found = read_metrics(place, files, (EPOCH,), bad, delimiters=_DELIMITERS)
+        yield from bad
         path = place.resolve()
         for number, rows in enumerate(_trainings(found.rows), start=1):
             yield LoggedRun(

@@ -12,7 +12,7 @@ from recsys_ms.history.readers.formats.metric_csv import (
     STEP,
     MetricFolder,
     MetricRow,
-    MetricRows,
+    Metrics,
     largest,
     metric_series,
 )
@@ -46,7 +46,7 @@ class Lightning(MetricFolder):
         """Whether there is a column of steps."""
         return STEP in names
 
-    def run(self, folder: Path, found: MetricRows, settings: JsonDict) -> LoggedRun:
+    def run(self, folder: Path, found: Metrics, settings: JsonDict) -> LoggedRun:
         """The run of a version folder."""
         fields: JsonDict = {c.HYPERPARAMETERS: settings}
         seed = whole_number(settings.get(c.SEED))

@@ -3,10 +3,9 @@
 import csv
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.readers.formats.plain_values import read_settings, step_of
@@ -27,39 +26,18 @@ STEP: Final = "step"
 EPOCH: Final = "epoch"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricRow:
-    """One row.
-
-    Attributes
-    ----------
-    line : int
-        Physical line, from 1.
-    cells : dict of str to float
-        Numbers by column, without missing values and cells of text.
-    """
+class MetricRow(NamedTuple):
+    """One row: its physical line, from 1, and its numbers by column."""
 
     line: int
     cells: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricRows:
-    """Content of a CSV of metrics.
-
-    Attributes
-    ----------
-    columns : tuple of str
-        All columns, in the order of their first use.
-    rows : tuple of MetricRow
-        In the order of the file.
-    bad : tuple of BadLog
-        Lines that could not be read.
-    """
+class Metrics(NamedTuple):
+    """Content of a CSV of metrics: columns in the order of their first use, and rows."""
 
     columns: tuple[str, ...]
-    rows: tuple[MetricRow, ...]
-    bad: tuple[BadLog, ...]
+    rows: list[MetricRow]
 
 
 class MetricFolder(LogFormat):
@@ -81,8 +59,8 @@ class MetricFolder(LogFormat):
 
     def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
         """Yield the run of a folder."""
-        found = read_metrics(place / self.metrics_file, files, self.times, forms=self.forms)
-        bad = list(found.bad)
+        bad: list[BadLog] = []
+        found = read_metrics(place / self.metrics_file, files, self.times, bad, forms=self.forms)
         settings = read_settings(place / self.settings_file, files, bad)
         yield from bad
         yield self.run(place.resolve(), found, settings)
@@ -92,7 +70,7 @@ class MetricFolder(LogFormat):
         """Whether these columns alone identify the CSV."""
 
     @abstractmethod
-    def run(self, folder: Path, found: MetricRows, settings: JsonDict) -> LoggedRun:
+    def run(self, folder: Path, found: Metrics, settings: JsonDict) -> LoggedRun:
         """The run of a folder, from its metrics and its settings."""
 
     def forms(self, header: list[str]) -> list[list[str]]:
@@ -114,10 +92,11 @@ def read_metrics(
     path: Path,
     files: LogFiles,
     times: Sequence[str],
+    bad: list[BadLog],
     *,
     delimiters: str = ",",
     forms: Callable[[list[str]], list[list[str]]] = lambda header: [],
-) -> MetricRows:
+) -> Metrics:
     """Read a CSV of metrics whose header may be repeated, and changed, after a resume.
 
     Parameters
@@ -128,6 +107,8 @@ def read_metrics(
         Where its text comes from.
     times : sequence of str
         Columns of which at least one must be there.
+    bad : list of BadLog
+        Lines that cannot be read are added to it.
     delimiters : str
         Between cells; the first of them that the header has.
     forms : callable of header to headers, optional
@@ -146,7 +127,6 @@ def read_metrics(
     headers: list[list[str]] = []
     columns: dict[str, None] = {}
     rows: list[tuple[int, list[str], list[str]]] = []
-    bad: list[BadLog] = []
 
     def refuse(number: int, line: str, names: Sequence[str], reason: str) -> None:
         lines = [delimiter.join(names), line.rstrip()] if names else [line.rstrip()]
@@ -188,14 +168,14 @@ def read_metrics(
                 kept[name] = value
             elif cell not in _MISSING and not cell.startswith(("[", "(", '"')):
                 texts.append((number, names, cells, name, cell))
-        found.append(MetricRow(line=number, cells=kept))
+        found.append(MetricRow(number, kept))
     # A column without any number is a column of text; in another one, a text is damage.
     numeric = {name for row in found for name in row.cells}
     for number, names, cells, name, cell in texts:
         if name in numeric:
             refuse(number, delimiter.join(cells), names, f"{name}: {cell[:80]!r} is not a number")
     bad.sort(key=lambda each: each.line or 0)
-    return MetricRows(columns=tuple(columns), rows=tuple(found), bad=tuple(bad))
+    return Metrics(tuple(columns), found)
 
 
 def metric_series(

@@ -30,32 +30,14 @@ _MAGIC: Final = b"SQLite format 3\x00"
 _WAL_AT: Final = 18
 #: Tables that only a study file of Optuna has together.
 _OWN: Final = {"studies", "trials", "trial_params", "trial_values", "version_info"}
+_ATTRIBUTES: Final = {
+    "study_user_attributes",
+    "study_system_attributes",
+    "trial_user_attributes",
+    "trial_system_attributes",
+}
+_SINCE_2_4: Final = {"study_directions", "trial_intermediate_values"}
 _DAMAGED_MARKS: Final = (b"CREATE TABLE studies", b"CREATE TABLE trial_params")
-#: Columns that a study file must have: always, before 2.4, and since.
-_ATTRIBUTES: Final = {"key", "value_json"}
-_COLUMNS: Final[Mapping[str, set[str]]] = {
-    "studies": {"study_id", "study_name"},
-    "study_user_attributes": {"study_id", *_ATTRIBUTES},
-    "study_system_attributes": {"study_id", *_ATTRIBUTES},
-    "trials": {
-        "trial_id",
-        "number",
-        "study_id",
-        "state",
-        "datetime_start",
-        "datetime_complete",
-    },
-    "trial_params": {"trial_id", "param_name", "param_value", "distribution_json"},
-    "trial_user_attributes": {"trial_id", *_ATTRIBUTES},
-    "trial_system_attributes": {"trial_id", *_ATTRIBUTES},
-    "trial_values": {"trial_id", "value"},
-}
-_OLD_COLUMNS: Final = {"studies": {"direction"}, "trial_values": {"step"}}
-_NEW_COLUMNS: Final = {
-    "study_directions": {"study_id", "objective", "direction"},
-    "trial_values": {"objective"},
-    "trial_intermediate_values": {"trial_id", "step", "intermediate_value"},
-}
 #: SQLite's own message may quote text of the file that is not UTF-8.
 _BROKEN: Final = (sqlite3.Error, UnicodeDecodeError)
 _DIRECTIONS: Final[Mapping[object, Direction]] = {"MINIMIZE": "min", "MAXIMIZE": "max"}
@@ -106,11 +88,21 @@ def read_studies(place: Path) -> Iterator[LoggedRun | BadLog]:
         with closing(_open(place)) as connection:
             yield from _StudyFile(place, connection).trials()
     except _BROKEN as error:
+        if str(error).startswith("no such column"):
+            raise _unknown_schema(place, str(error)) from error
         reason = (
             f"the SQLite file cannot be read ({error}); let no other process write to it, or copy "
             "it again"
         )
         raise BadLogError(BadLog(file=place, reason=reason)) from error
+
+
+def _unknown_schema(place: Path, problem: str) -> BadLogError:
+    reason = (
+        f"the schema is not one of Optuna 2.0 to 5.0: {problem}; upgrade the file with "
+        "'optuna storage upgrade', or save study.trials_dataframe() as Parquet and read that"
+    )
+    return BadLogError(BadLog(file=place, reason=reason))
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -167,7 +159,7 @@ class _StudyFile:
 
     def _chunk(self, rows: Sequence[tuple[Any, ...]]) -> list[LoggedRun | BadLog]:
         if any(type(row[0]) is not int for row in rows):
-            raise self._unknown("trials.trial_id holds values that are not integers")
+            raise _unknown_schema(self._place, "a trial_id is not an integer")
         span = (rows[0][0], rows[-1][0])
         tables = {
             "params": self._by_trial("trial_params", "param_name, param_value, distribution_json"),
@@ -235,38 +227,30 @@ class _StudyFile:
             found[trial_id].append(tuple(cells))
         return found
 
+    def _columns(self, table: str) -> set[str]:
+        return {row[1] for row in self._rows(f"PRAGMA table_info({table})")}
+
     def _find_layout(self) -> None:
         """Find out which of the known schemas the file has."""
-        has: dict[str, set[str]] = {}
-        for table in _tables(self._sql) & {*_COLUMNS, *_NEW_COLUMNS}:
-            has[table] = {row[1] for row in self._rows(f"PRAGMA table_info({table})")}
-        self._one_objective = "value" in has.get("trials", ())
-        more = _OLD_COLUMNS if self._one_objective else _NEW_COLUMNS
-        for table, columns in (*_COLUMNS.items(), *more.items()):
-            missing = columns - has.get(table, set())
-            if missing:
-                raise self._unknown(f"the table {table} has no {', '.join(sorted(missing))}")
+        self._one_objective = "value" in self._columns("trials")
+        missing = _OWN | _ATTRIBUTES | (set() if self._one_objective else _SINCE_2_4)
+        missing -= _tables(self._sql)
+        if missing:
+            raise _unknown_schema(self._place, f"there is no table {min(missing)}")
 
         def kind(table: str, column: str) -> str:
-            return column if column in has[table] else f"'{_UNTYPED}'"
+            return column if column in self._columns(table) else f"'{_UNTYPED}'"
 
+        values, steps = "trial_values", "trial_intermediate_values"
         if self._one_objective:
             untyped = f"value, '{_UNTYPED}'"
             self._value_columns = ("trials", f"0, {untyped}", "AND value IS NOT NULL")
-            self._step_columns = ("trial_values", f"step, {untyped}", "")
+            self._step_columns = (values, f"step, {untyped}", "")
         else:
-            values, steps = "trial_values", "trial_intermediate_values"
             value_kind = kind(values, "value_type")
             step_kind = kind(steps, "intermediate_value_type")
             self._value_columns = (values, f"objective, value, {value_kind}", "")
             self._step_columns = (steps, f"step, intermediate_value, {step_kind}", "")
-
-    def _unknown(self, problem: str) -> BadLogError:
-        reason = (
-            f"the schema is not one of Optuna 2.0 to 5.0: {problem}; upgrade the file with "
-            "'optuna storage upgrade', or save study.trials_dataframe() as Parquet and read that"
-        )
-        return BadLogError(BadLog(file=self._place, reason=reason))
 
     def _study(self, study_id: object, study_name: object) -> _Study:
         if self._one_objective:

@@ -10,7 +10,7 @@ from recsys_ms.history.readers.formats.metric_csv import (
     EPOCH,
     MetricFolder,
     MetricRow,
-    MetricRows,
+    Metrics,
     largest,
     metric_series,
 )
@@ -58,7 +58,7 @@ class Timm(MetricFolder):
         at = without.index(_RATE) if _RATE in without else len(without)
         return [without, [*without[:at], *_EVALUATED, *without[at:]]]
 
-    def run(self, folder: Path, found: MetricRows, settings: JsonDict) -> LoggedRun:
+    def run(self, folder: Path, found: Metrics, settings: JsonDict) -> LoggedRun:
         """The run of a folder."""
         metric = stated(settings.get("eval_metric"))
         series = metric_series(found.columns, found.rows, _parts, percent=_PERCENT)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys_ms.core.errors import DataError
@@ -160,7 +159,8 @@ class _History:
             if not _is_history(table.schema_arrow.names):
                 raise DataError("there is no column _step with _timestamp or _runtime")
             for batch in table.iter_batches(batch_size=_BATCH_ROWS):
-                self._add(dict(_flat("", pa.Table.from_batches([batch]), 0)))
+                flat = _flat(pa.Table.from_batches([batch]))
+                self._add(dict(zip(flat.column_names, flat.columns, strict=True)))
 
     def _add(self, columns: dict[str, pa.ChunkedArray]) -> None:
         n_rows = len(columns["_step"]) if "_step" in columns else 0
@@ -205,18 +205,16 @@ class _History:
         return found
 
 
-def _flat(prefix: str, table: pa.Table, depth: int) -> Iterator[tuple[str, pa.ChunkedArray]]:
-    for at, name in enumerate(table.column_names):
-        column = table.column(at)
-        if pa.types.is_struct(column.type):
-            if depth < _MAX_DEPTH and "_type" not in {inner.name for inner in column.type}:
-                nested = pa.table(
-                    [pc.struct_field(column, [i]) for i in range(column.type.num_fields)],
-                    names=[inner.name for inner in column.type],
-                )
-                yield from _flat(f"{prefix}{name}.", nested, depth + 1)
-        else:
-            yield f"{prefix}{name}", column
+def _flat(table: pa.Table) -> pa.Table:
+    """Nested metrics as columns ``name.min``, without media, which have a ``_type``."""
+    for _ in range(_MAX_DEPTH):
+        kinds = enumerate(table.schema.types)
+        table = table.select([at for at, kind in kinds if not _is_media(kind)]).flatten()
+    return table
+
+
+def _is_media(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and any(inner.name == "_type" for inner in kind)
 
 
 def _numbers(column: pa.ChunkedArray | None, n_rows: int) -> list[float | None]:
