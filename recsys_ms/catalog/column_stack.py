@@ -1,6 +1,7 @@
-"""Columns that are collected one by one into a matrix, sparse or dense."""
+"""Collects columns one by one into a matrix, sparse or dense."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TypeAlias
 
 import numpy as np
@@ -34,36 +35,15 @@ class ColumnStack:
 
     def sparse(self, n_rows: int) -> sp.csr_array:
         """All columns, shape (n_rows, n_columns)."""
-        # One matrix from all entries: hundreds of one-column matrices take longer than a head.
-        starts = self._starts()
-        dense = [i for i, block in enumerate(self._blocks) if isinstance(block, np.ndarray)]
-        table = np.hstack([self._blocks[i] for i in dense]) if dense else np.empty((n_rows, 0))
-        row, column = np.nonzero(table)
-        rows, columns, values = (
-            [row],
-            [np.array(starts, dtype=np.int64)[dense][column]],
-            [table[row, column]],
-        )
-        for at, block in zip(starts, self._blocks, strict=True):
-            if not isinstance(block, np.ndarray):
-                entries = block.tocoo()
-                rows.append(entries.row)
-                columns.append(entries.col + at)
-                values.append(entries.data)
-        joined = sp.csr_array(
-            (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
-            shape=(n_rows, len(self.names)),
-        )
-        joined.sort_indices()
-        return joined
+        # Neighbouring dense columns become one block: stacking hundreds of blocks is slow.
+        blocks = [sp.csr_array((n_rows, 0))]
+        for is_dense, group in groupby(self._blocks, lambda block: isinstance(block, np.ndarray)):
+            found = list(group)
+            blocks += [sp.csr_array(np.hstack(found))] if is_dense else found
+        return sp.hstack(blocks, format="csr")
 
     def dense(self, n_rows: int) -> TreeArray:
         """All columns, shape (n_rows, n_columns)."""
         if not self._blocks:
             return np.empty((n_rows, 0), dtype=np.float32)
         return np.hstack(self._blocks).astype(np.float32)
-
-    def _starts(self) -> list[int]:
-        """First column of each block."""
-        widths = [block.shape[1] for block in self._blocks]
-        return [0, *np.cumsum(widths)[:-1]] if widths else []

@@ -1,4 +1,4 @@
-"""Leading principal directions of a vector that is many columns."""
+"""Leading principal directions of a vector that spans many columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,16 +29,7 @@ class Directions:
 
     @classmethod
     def fit(cls, names: Sequence[str], standard: FloatArray, n_directions: int) -> Self:
-        """Find at most ``n_directions`` directions of the known rows of a standardised table.
-
-        Parameters
-        ----------
-        names : sequence of str, shape (n_columns,)
-        standard : ndarray of shape (n_rows, n_columns)
-            NaN where unknown.
-        n_directions : int
-            As many as vary, if that is fewer.
-        """
+        """At most ``n_directions`` directions of the rows without NaN of (n_rows, n_columns)."""
         known = standard[np.isfinite(standard).all(axis=1)]
         if not len(names) or not len(known):
             return cls(tuple(names), np.empty((0, len(names))))

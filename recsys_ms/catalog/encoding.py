@@ -1,13 +1,14 @@
-"""Columns of mixed kind turned into two matrices: one for linear learners, one for trees.
+"""Encodes columns of mixed kind as two matrices: one for linear learners, one for trees.
 
-Whatever is learned here (vocabularies, means, scales) comes from the rows given to ``fit``.
-Unknown is a state of its own everywhere, and never 0: linear learners see the training mean
-and an indicator column, trees see NaN or a category. A value new since training is another state.
+Vocabularies, means and scales come from the rows given to ``fit``. Unknown is never 0: linear
+learners see the training mean and an indicator column, trees see NaN or a category. So is a value
+that is new since training.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import Final, Self, TypeAlias
 
 import numpy as np
@@ -36,12 +37,12 @@ INDICATOR: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawColumns:
-    """What is known of ``n_rows`` things, before encoding.
+    """Columns of ``n_rows`` models or tasks, before encoding.
 
     Attributes
     ----------
     n_rows : int
-        Number of things.
+        Number of models or tasks.
     numeric : mapping of column name to ndarray of shape (n_rows,)
         NaN where unknown.
     categorical : mapping of column name to sequence of str or None
@@ -61,7 +62,7 @@ class RawColumns:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EncodedFeatures:
-    """Features of ``n_rows`` things in both forms. Arrays are not to be written to.
+    """Features of ``n_rows`` models or tasks in both forms. Arrays are not to be written to.
 
     Attributes
     ----------
@@ -92,7 +93,7 @@ class EncodedFeatures:
 
     @property
     def n_rows(self) -> int:
-        """Number of things described."""
+        """Number of models or tasks."""
         return int(self.trees.shape[0])
 
 
@@ -137,8 +138,7 @@ class EncodingConfig:
     max_tree_tokens : int
         Most frequent tokens of a column for trees, where they are dense. Default 96.
     max_tree_directions : int
-        Leading principal directions of a vector for trees, which see no single column of it:
-        hundreds of columns that are alike took most of their time and made them no better. Default
+        Leading principal directions of a vector, which trees see in place of its columns. Default
         8.
     quadratic : bool
         Whether linear learners also get products of every two numbers outside vectors. Default no.
@@ -237,7 +237,7 @@ class ColumnEncoder(Stateful):
         """
         self._require_fitted()
         linear, trees = ColumnStack(), ColumnStack()
-        self._add_numeric(raw, self._centers, linear, trees)
+        self._add_numeric(raw, linear, trees)
         n_numbers = len(self._centers)
         kinds = [NUMBER] * n_numbers + [PRODUCT] * (len(linear.names) - n_numbers)
         for name in self._unknown:
@@ -258,11 +258,9 @@ class ColumnEncoder(Stateful):
     def _frequent(self, counts: "Counter[str | None]") -> tuple[str, ...]:
         """Categories with a column of their own; ``()`` when nothing is known of any row."""
         known = {category: n for category, n in counts.items() if category is not None}
-        if not known or (len(known) == 1 and None not in counts):
+        if len(known) == 1 and None not in counts:
             return ()
         frequent = [k for k, n in known.items() if n >= self.config.min_count]
-        if not frequent:
-            return ()
         frequent.sort(key=lambda category: (-known[category], category))
         return tuple(frequent[: self.config.max_categories])
 
@@ -273,30 +271,23 @@ class ColumnEncoder(Stateful):
         kept = [t for t, n in counts.items() if self.config.min_count <= n < n_known]
         return sorted(kept, key=lambda token: (-counts[token], token))
 
-    def _add_numeric(
-        self,
-        raw: RawColumns,
-        centers: Mapping[str, tuple[float, float]],
-        linear: ColumnStack,
-        trees: ColumnStack,
-    ) -> None:
-        table = _standard(raw, list(centers), centers)
-        standard = dict(zip(centers, np.nan_to_num(table).T, strict=True))
+    def _add_numeric(self, raw: RawColumns, linear: ColumnStack, trees: ColumnStack) -> None:
+        names = list(self._centers)
+        table = _standard(raw, names, self._centers)
+        standard = dict(zip(names, np.nan_to_num(table).T, strict=True))
         for name, values in standard.items():
             linear.add(name, _field(raw, name), values)
             if _field(raw, name) != VECTOR_FIELD:
-                raw_values = _numeric(raw, name)
-                known = np.isfinite(raw_values)
-                trees.add(name, _field(raw, name), np.where(known, raw_values, np.nan))
-        vector = np.isin(list(centers), self._directions.names)
+                given = _numeric(raw, name)
+                trees.add(name, _field(raw, name), np.where(np.isfinite(given), given, np.nan))
+        vector = np.isin(names, self._directions.names)
         for i, values in enumerate(self._directions(table[:, vector]).T):
             trees.add(f"direction_{i}", VECTOR_FIELD, values)
         if self.config.quadratic:
-            names = [name for name in standard if _field(raw, name) != VECTOR_FIELD]
-            for i, first in enumerate(names):
-                for second in names[i:]:
-                    both = standard[first] * standard[second]
-                    linear.add(f"{first}*{second}", _field(raw, first), both)
+            outside = [name for name in names if _field(raw, name) != VECTOR_FIELD]
+            for first, second in combinations_with_replacement(outside, 2):
+                both = standard[first] * standard[second]
+                linear.add(f"{first}*{second}", _field(raw, first), both)
 
     def _add_categories(
         self, raw: RawColumns, linear: ColumnStack, trees: ColumnStack

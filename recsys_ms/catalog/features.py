@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import numpy as np
 import pandas as pd
 
-from recsys_ms.catalog.cards import NUMERIC_KINDS, TASK_FIELDS, TaskCard
+from recsys_ms.catalog.cards import MODEL_FIELDS, NUMERIC_KINDS, TASK_FIELDS, TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.encoding import (
     VECTOR_FIELD,
@@ -25,32 +25,23 @@ from recsys_ms.catalog.names import name_tokens, parse_model_id, pretraining_ima
 from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray
 
-_MODEL_LOGS: Final = (
-    "n_parameters",
-    "gmacs",
-    "macts",
-    "input_size",
-    "hidden_width",
-    "n_layers",
-    "n_source_classes",
-)
-_TASK_LOGS: Final = ("n_samples", "n_classes", "image_size")
-_MODEL_TEXTS: Final = (
-    "architecture",
-    "family",
-    "pretrained_domain",
-    "pretrained_tag",
-    "licence",
-    "cluster",
-)
-_TASK_TEXTS: Final = ("domain", "metric", "direction")
+_SOURCE: Final = "embedding_source"
+_LOGS: Final = frozenset({"count", "number"})
+_TEXTS: Final = frozenset({"text", "direction"})
+#: Fields that count by their logarithm, and fields that are categories.
+_MODEL_LOGS: Final = [name for name, kind in MODEL_FIELDS.items() if kind in _LOGS]
+_MODEL_TEXTS: Final = [name for name, kind in MODEL_FIELDS.items() if kind in _TEXTS][1:]
+_TASK_LOGS: Final = [n for n, kind in TASK_FIELDS.items() if kind in _LOGS and n != "n_channels"]
+_TASK_TEXTS: Final = [
+    n for n, kind in TASK_FIELDS.items() if kind in _TEXTS and n not in ("task_id", _SOURCE)
+]
 #: A positive number that spans this factor over the training ids counts by its logarithm.
 _LOG_SPAN: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """What the training cards decided: traits and the length of the embedding."""
+    """Traits, and the length of the embedding, of the training cards."""
 
     numeric_traits: tuple[str, ...]
     log_traits: tuple[str, ...]
@@ -59,7 +50,7 @@ class _Layout:
 
 
 class _CardEncoder(Stateful, ABC):
-    """What the encoders of models and of tasks have in common."""
+    """Base of the encoders of models and of tasks."""
 
     _encoder: Learned[ColumnEncoder]
     _layout: Learned[_Layout]
@@ -82,11 +73,7 @@ class _CardEncoder(Stateful, ABC):
         DataError
             ``ids`` is empty.
         """
-        rows = self._rows(catalog, ids)
-        layout = _layout(rows)
-        self._encoder.fit(self._raw(rows, layout))
-        self._layout = layout
-        return self
+        return self._fit_rows(self._rows(catalog, ids))
 
     def transform(self, catalog: Catalog, ids: Sequence[str]) -> EncodedFeatures:
         """Features of ``ids`` in that order, one row an id, whether or not it has a card.
@@ -96,8 +83,17 @@ class _CardEncoder(Stateful, ABC):
         NotFittedError
             Before ``fit``.
         """
+        return self._transform_rows(self._rows(catalog, ids))
+
+    def _fit_rows(self, rows: pd.DataFrame) -> Self:
+        layout = _layout(rows)
+        self._encoder.fit(self._raw(rows, layout))
+        self._layout = layout
+        return self
+
+    def _transform_rows(self, rows: pd.DataFrame) -> EncodedFeatures:
         self._require_fitted()
-        return self._encoder.transform(self._raw(self._rows(catalog, ids), self._layout))
+        return self._encoder.transform(self._raw(rows, self._layout))
 
     @staticmethod
     @abstractmethod
@@ -130,19 +126,12 @@ class ModelFeatureEncoder(_CardEncoder):
     @staticmethod
     def _raw(rows: pd.DataFrame, layout: _Layout) -> RawColumns:
         names = [parse_model_id(str(model_id)) for model_id in rows.index]
-        architecture = [
-            card or name.architecture
-            for card, name in zip(_texts(rows["architecture"]), names, strict=True)
-        ]
-        tag = [
-            card or name.tag
-            for card, name in zip(_texts(rows["pretrained_tag"]), names, strict=True)
-        ]
-        domain = _texts(rows["pretrained_domain"])
-        images = [
-            pretraining_images(*texts)
-            for texts in zip(map(str, rows.index), tag, domain, strict=True)
-        ]
+        cards = zip(_texts(rows["architecture"]), names, strict=True)
+        architecture = [card or name.architecture for card, name in cards]
+        cards = zip(_texts(rows["pretrained_tag"]), names, strict=True)
+        tag = [card or name.tag for card, name in cards]
+        sources = zip(map(str, rows.index), tag, _texts(rows["pretrained_domain"]), strict=True)
+        images = [pretraining_images(*texts) for texts in sources]
         numeric, fields = _logs(rows, _MODEL_LOGS)
         numeric["log_pretraining_images"] = np.log(np.array(images, dtype=np.float64))
         numeric["source_accuracy"] = rows["source_accuracy"].to_numpy(dtype=np.float64)
@@ -184,11 +173,7 @@ class TaskFeatureEncoder(_CardEncoder):
         DataError
             No cards.
         """
-        rows = _rows_of(cards)
-        layout = _layout(rows)
-        self._encoder.fit(self._raw(rows, layout))
-        self._layout = layout
-        return self
+        return self._fit_rows(_rows_of(cards))
 
     def transform_cards(self, cards: Sequence[TaskCard] | pd.DataFrame) -> EncodedFeatures:
         """Features of tasks that only their cards describe, one row a card.
@@ -203,8 +188,7 @@ class TaskFeatureEncoder(_CardEncoder):
         NotFittedError
             Before ``fit``.
         """
-        self._require_fitted()
-        return self._encoder.transform(self._raw(_rows_of(cards), self._layout))
+        return self._transform_rows(_rows_of(cards))
 
     @staticmethod
     def _rows(catalog: Catalog, ids: Sequence[str]) -> pd.DataFrame:
@@ -227,8 +211,9 @@ def card_rows(cards: Sequence[TaskCard], *, hidden: Collection[str] = ()) -> pd.
     Parameters
     ----------
     cards : sequence of TaskCard
+        Cards.
     hidden : collection of str
-        Fields that are taken as unknown, whatever the cards say.
+        Fields that are treated as unknown.
     """
     # A catalog of one card would cost more than the rest of a recommendation.
     columns: dict[str, np.ndarray] = {}
@@ -263,13 +248,10 @@ def _with_layout(
     traits = [_mapping(value) for value in rows["traits"]]
     for name in layout.numeric_traits:
         values = np.array([_number(trait.get(name)) for trait in traits])
-        column = f"trait:{name}"
         if name in layout.log_traits:
             # A trait that was positive throughout training may be 0 or less later: unknown then.
-            positive = values > 0
-            values = np.log(np.where(positive, values, np.nan))
-        all_numeric[column] = values
-        all_fields[column] = f"trait:{name}"
+            values = np.log(np.where(values > 0, values, np.nan))
+        all_numeric[f"trait:{name}"] = values
     for name in layout.text_traits:
         given = [trait.get(name) for trait in traits]
         all_categorical[f"trait:{name}"] = [None if v is None else str(v) for v in given]
@@ -279,10 +261,9 @@ def _with_layout(
             # A vector of another length comes from another embedder: not comparable, so unknown.
             if isinstance(vector, tuple) and len(vector) == layout.n_embedding:
                 vectors[row] = vector
-        for i in range(layout.n_embedding):
-            column = f"embedding_{i:04d}"
-            all_numeric[column] = vectors[:, i]
-            all_fields[column] = VECTOR_FIELD
+        columns = [f"embedding_{i:04d}" for i in range(layout.n_embedding)]
+        all_numeric |= dict(zip(columns, vectors.T, strict=True))
+        all_fields |= dict.fromkeys(columns, VECTOR_FIELD)
     return RawColumns(
         n_rows=len(rows),
         numeric=all_numeric,

@@ -1,7 +1,6 @@
-"""What the name of a model says: architecture, tag of the weights, tokens, pre-training data.
+"""Parses model names: architecture, tag of the weights, tokens, pre-training data.
 
-Names are text, so nothing here is certain: every function answers ``None`` or an empty tuple where
-a name says nothing.
+Every function returns ``None`` or an empty tuple where a name does not say.
 """
 
 import re
@@ -47,10 +46,9 @@ PRETRAINING_IMAGES: Final[dict[str, float]] = {
     "datacompxl": 1.28e10,
 }
 
-#: What timm is asked for here.
 _FAMILIES: Final = "look up the families of architectures"
 _IMAGENET: Final = re.compile(r"(?:imagenet|in)[-_]?(1k|12k|21k|22k)(?![0-9a-z])")
-#: Names parsed once for as long as they are asked for: a query features every model again.
+#: Names that stay parsed: every query encodes all models again.
 _CACHED: Final = 1 << 17
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
 _LETTERS_AND_NUMBERS: Final = re.compile(r"[a-z]+|[0-9]+")

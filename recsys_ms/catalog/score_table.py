@@ -1,4 +1,4 @@
-"""Transferability scores of models on tasks: the **S** of Guided Recommendation, a row a pair."""
+"""Table of transferability scores by task and model: the **S** of Guided Recommendation."""
 
 import json
 import math
@@ -34,7 +34,7 @@ class ScoreTable:
     Raises
     ------
     DataError
-        A pair twice, or a column of something else than numbers.
+        A pair twice, or a column that does not hold numbers.
     """
 
     frame: pd.DataFrame
@@ -159,7 +159,7 @@ class ScoreTable:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Make the table that :meth:`to_json` wrote; of an empty text, an empty one.
+        """Read what :meth:`to_json` wrote; an empty text is an empty table.
 
         Raises
         ------
@@ -183,7 +183,7 @@ def _normalised(frame: pd.DataFrame) -> pd.DataFrame:
         raise DataError(f"a table of scores needs the column {missing[0]}")
     for name in _IDS:
         if not all(isinstance(each, str) and each for each in frame[name]):
-            raise DataError(f"a table of scores has a {name} that is no text")
+            raise DataError(f"a table of scores has a {name} that is not a text")
     repeated = frame[frame.duplicated(_IDS)]
     if len(repeated):
         task, model = repeated.iloc[0][_IDS]
@@ -192,7 +192,7 @@ def _normalised(frame: pd.DataFrame) -> pd.DataFrame:
     try:
         values = {name: frame[name].astype(np.float64) for name in columns}
     except (ValueError, TypeError) as error:
-        raise DataError(f"a table of scores holds what is no number ({error})") from error
+        raise DataError(f"a table of scores must hold numbers ({error})") from error
     index = pd.MultiIndex.from_frame(frame[_IDS].astype(object))
     made = pd.DataFrame({n: v.to_numpy() for n, v in values.items()}, index=index)
     # Infinities have no place between other scores.

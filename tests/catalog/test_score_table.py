@@ -73,9 +73,9 @@ def test_a_catalog_carries_them(tmp_path: Path) -> None:
     [
         (pd.DataFrame({"task_id": ["t"]}), "needs the column model_id"),
         (pd.DataFrame({"task_id": ["t", "t"], "model_id": ["a", "a"]}), "there twice"),
-        (pd.DataFrame({"task_id": ["t"], "model_id": [3]}), "no text"),
-        (pd.DataFrame({"task_id": [""], "model_id": ["a"]}), "no text"),
-        (pd.DataFrame({"task_id": ["t"], "model_id": ["a"], "x": ["high"]}), "no number"),
+        (pd.DataFrame({"task_id": ["t"], "model_id": [3]}), "not a text"),
+        (pd.DataFrame({"task_id": [""], "model_id": ["a"]}), "not a text"),
+        (pd.DataFrame({"task_id": ["t"], "model_id": ["a"], "x": ["high"]}), "must hold numbers"),
     ],
 )
 def test_tables_that_are_none(frame: pd.DataFrame, match: str) -> None:
