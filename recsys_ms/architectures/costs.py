@@ -1,4 +1,4 @@
-"""What running an operator costs, from the shapes of its tensors."""
+"""Multiply-adds of an operator, from the shapes of its tensors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
@@ -13,18 +13,8 @@ def macs_of(name: str, inputs: Shapes, output: tuple[int, ...], options: Sequenc
     """Multiply-adds of an operator that multiplies matrices; 0 for every other.
 
     Convolutions, linear layers, matrix products, both products of attention and recurrent layers
-    count, as in the tables of timm; biases, norms and what works number by number do not.
-
-    Parameters
-    ----------
-    name : str
-        As ATen has it, without overload and in-place underscore.
-    inputs : sequence of tuple of int
-        Shapes of its tensors, weights included.
-    output : tuple of int
-        Shape of what comes out.
-    options : sequence
-        All arguments in order; tensors are anything.
+    count, as in the tables of timm; biases, norms and pointwise operators do not. Arguments are
+    those of :func:`~recsys_ms.architectures.operators.traits_of`.
     """
     if name in RECURRENT:
         return _of_recurrent(name, inputs)
@@ -51,25 +41,14 @@ def _of_product(inputs: Shapes, output: tuple[int, ...], options: Sequence[Any])
     return prod(output) * inputs[-2][-1]
 
 
-def _of_linear(inputs: Shapes, output: tuple[int, ...], options: Sequence[Any]) -> int:
-    return prod(output) * inputs[0][-1]
-
-
 def _of_attention(inputs: Shapes, output: tuple[int, ...], options: Sequence[Any]) -> int:
     query, key, value = inputs[:3]
     return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
 _COUNTS: Final[Mapping[str, Callable[[Shapes, tuple[int, ...], Sequence[Any]], int]]] = {
-    "convolution": _of_convolution,
-    "_convolution": _of_convolution,
-    "mm": _of_product,
-    "bmm": _of_product,
-    "mv": _of_product,
-    "dot": _of_product,
-    "addmm": _of_product,
-    "addmv": _of_product,
-    "baddbmm": _of_product,
-    "linear": _of_linear,
+    **dict.fromkeys(("convolution", "_convolution"), _of_convolution),
+    **dict.fromkeys(("mm", "bmm", "mv", "dot", "addmm", "addmv", "baddbmm"), _of_product),
+    "linear": lambda inputs, output, options: prod(output) * inputs[0][-1],
     "scaled_dot_product_attention": _of_attention,
 }

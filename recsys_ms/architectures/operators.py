@@ -1,7 +1,7 @@
-"""What an operator of PyTorch is in an architecture: its kind and the traits that its shapes tell.
+"""Describes operators of PyTorch: their kind, and traits that follow from their shapes.
 
-Operators that only arrange or allocate numbers are no part of an architecture: their input stands
-for their output. Kinds are few, so that two ways to write one thing look alike.
+Operators that only arrange or allocate numbers are not part of an architecture: their input stands
+for their output. Kinds are few, so that different spellings of a layer look alike.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from recsys_ms.core.types import JsonDict
 
-#: Views, copies, casts: what comes out is what goes in, arranged otherwise.
+#: Views, copies, casts: their output is their input, arranged otherwise.
 ARRANGING: Final = frozenset(
     {
         *("view", "_unsafe_view", "reshape", "t", "transpose", "permute", "expand", "squeeze"),
@@ -23,7 +23,7 @@ ARRANGING: Final = frozenset(
         *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
     }
 )
-#: What comes out has the shape of what goes in, and none of its data.
+#: Their output has the shape of their input, and none of its data.
 ALLOCATING: Final = frozenset(
     {
         *("empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like"),
@@ -39,83 +39,49 @@ RECURRENT: Final = frozenset(
         *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
     }
 )
-#: What an operator is called that has weights in the place of one of its inputs.
+#: Kinds of operators with weights in the place of one of their inputs.
 _WITH_WEIGHTS: Final = {"add": "shift", "mul": "scale", "matmul": "linear"}
-_KINDS: Final[Mapping[str, str]] = {
-    "convolution": "conv",
-    "_convolution": "conv",
-    "addmm": "matmul",
-    "mm": "matmul",
-    "bmm": "matmul",
-    "baddbmm": "matmul",
-    "matmul": "matmul",
-    "native_batch_norm": "norm",
-    "_native_batch_norm_legit_no_training": "norm",
-    "cudnn_batch_norm": "norm",
-    "native_layer_norm": "norm",
-    "native_group_norm": "norm",
-    "_fused_rms_norm": "norm",
-    "rms_norm": "norm",
-    "max_pool2d_with_indices": "pool",
-    "max_pool3d_with_indices": "pool",
-    "avg_pool2d": "pool",
-    "avg_pool3d": "pool",
-    "_adaptive_avg_pool2d": "pool",
-    "_adaptive_avg_pool3d": "pool",
-    "adaptive_max_pool2d": "pool",
-    "adaptive_max_pool3d": "pool",
-    "mean": "pool",
-    "amax": "pool",
-    "add": "add",
-    "sub": "add",
-    "rsub": "add",
-    "mul": "mul",
-    "div": "mul",
-    "cat": "concat",
-    "stack": "concat",
-    "_softmax": "softmax",
-    "_safe_softmax": "softmax",
-    "_log_softmax": "softmax",
-    "constant_pad_nd": "pad",
-    "reflection_pad2d": "pad",
-    "replication_pad2d": "pad",
-    "upsample_nearest2d": "resize",
-    "upsample_bilinear2d": "resize",
-    "_upsample_bicubic2d_aa": "resize",
-    "upsample_bicubic2d": "resize",
-    "embedding": "embedding",
-    "scaled_dot_product_attention": "attention",
-    **dict.fromkeys(RECURRENT, "recurrent"),
-}
-_ACTIVATIONS: Final = frozenset(
+
+
+def by_name(names: Mapping[str, str]) -> dict[str, str]:
+    """Key of each of the names that stand behind it, separated by spaces."""
+    return {name: key for key, several in names.items() for name in several.split()}
+
+
+_NORMS: Final = by_name(
     {
-        *("relu", "gelu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "hardtanh"),
-        *(
-            "leaky_relu",
-            "elu",
-            "mish",
-            "softplus",
-            "prelu",
-            "_prelu_kernel",
-            "rrelu",
-            "log_sigmoid",
-        ),
-        *("glu", "erf", "clamp", "clamp_min", "relu6", "selu", "celu"),
+        "batch": "native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm",
+        "layer": "native_layer_norm",
+        "group": "native_group_norm",
+        "rms": "_fused_rms_norm rms_norm",
     }
 )
-_NORMS: Final[Mapping[str, str]] = {
-    "native_batch_norm": "batch",
-    "_native_batch_norm_legit_no_training": "batch",
-    "cudnn_batch_norm": "batch",
-    "native_layer_norm": "layer",
-    "native_group_norm": "group",
-    "_fused_rms_norm": "rms",
-    "rms_norm": "rms",
-}
+_KINDS: Final = by_name(
+    {
+        "conv": "convolution _convolution",
+        "matmul": "addmm mm bmm baddbmm matmul",
+        "norm": " ".join(_NORMS),
+        "pool": "max_pool2d_with_indices max_pool3d_with_indices avg_pool2d avg_pool3d "
+        "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d "
+        "mean amax",
+        "add": "add sub rsub",
+        "mul": "mul div",
+        "concat": "cat stack",
+        "softmax": "_softmax _safe_softmax _log_softmax",
+        "pad": "constant_pad_nd reflection_pad2d replication_pad2d",
+        "resize": "upsample_nearest2d upsample_bilinear2d _upsample_bicubic2d_aa "
+        "upsample_bicubic2d",
+        "attention": "scaled_dot_product_attention",
+        "recurrent": " ".join(RECURRENT),
+        "activation": "relu gelu silu sigmoid tanh hardswish hardsigmoid hardtanh leaky_relu elu "
+        "mish softplus prelu _prelu_kernel rrelu log_sigmoid glu erf clamp clamp_min relu6 selu "
+        "celu",
+    }
+)
 
 
 def kind_of(name: str, is_data: Sequence[bool] = ()) -> str:
-    """Kind of an operator; the operator's own name where it is none of the common ones.
+    """Kind of an operator; its own name where it is not a common one.
 
     Parameters
     ----------
@@ -125,8 +91,6 @@ def kind_of(name: str, is_data: Sequence[bool] = ()) -> str:
         Which of its tensors hold data, the others being weights; all, if it is empty. A sum with
         weights or a number is a ``shift``, a product a ``scale``, a product of matrices ``linear``.
     """
-    if name in _ACTIVATIONS:
-        return "activation"
     kind = _KINDS.get(name, name)
     if not is_data or kind not in _WITH_WEIGHTS:
         return kind
@@ -146,16 +110,12 @@ def traits_of(
 
     Parameters
     ----------
-    name : str
+    name, is_data
         As for :func:`kind_of`.
-    inputs : sequence of tuple of int
-        Shapes of its tensors, weights included.
-    output : tuple of int
-        Shape of what comes out.
+    inputs, output : shapes
+        Of its tensors, weights included, and of its (first) output.
     options : sequence
-        All arguments in order; tensors are anything.
-    is_data : sequence of bool, optional
-        Which of its tensors hold data; the others are weights.
+        All arguments in order; entries of tensors are not read.
     """
     kind = kind_of(name, is_data)
     if kind == "conv":
@@ -222,7 +182,7 @@ def _ratio_of_product(inputs: Sequence[tuple[int, ...]], is_data: Sequence[bool]
 
 
 def _ratio(after: int, before: int) -> float:
-    """Channels that come out for each that goes in, to a quarter of a power of two."""
+    """Logarithm to 2 of output channels over input channels, to a quarter."""
     if after < 1 or before < 1:
         return 0.0
     return round(log2(after / before) * 4) / 4
