@@ -8,8 +8,8 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 import networkx as nx
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 from sklearn.cluster import KMeans
 
 from recsys_ms.architectures.encoders import Encoder, HashedSvd, ParagraphVectors
@@ -53,7 +53,7 @@ class Archi2VecConfig:
     Raises
     ------
     UsageError
-        A value that none of these can have.
+        An invalid value.
     """
 
     encoder: EncoderName = "pv-dbow"
@@ -70,9 +70,8 @@ class Archi2VecConfig:
             )
         if not self.views:
             raise UsageError("Archi2VecConfig.views: got none, wanted at least one View")
-        for name in ("n_dims", "n_clusters"):
-            if getattr(self, name) < 1:
-                got = getattr(self, name)
+        for name, got in (("n_dims", self.n_dims), ("n_clusters", self.n_clusters)):
+            if got < 1:
                 raise UsageError(f"Archi2VecConfig.{name}: got {got}, wanted at least 1")
 
 
@@ -169,8 +168,8 @@ class Archi2Vec:
         }
         arrays = {f"encoder.{name}": array for name, array in state.arrays.items()}
         arrays["centers"] = self._centers
-        data = save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, _metadata(about))
-        write_atomic(_file(folder), data)
+        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        write_atomic(_file(folder), save(whole, {"about": json.dumps(about, sort_keys=True)}))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -183,12 +182,15 @@ class Archi2Vec:
         """
         path = _file(folder)
         try:
-            data = path.read_bytes()
-            arrays, about = load(data), _about(data)
+            with safe_open(path, framework="numpy") as file:
+                about: dict[str, Any] = json.loads(file.metadata()["about"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}
+            if about.get("format") != _FORMAT:
+                raise ValueError("its header names another format")
         except OSError as error:
             raise ArtifactError(
-                f"{path}: cannot be read ({error.strerror}); write it with Archi2Vec.save or "
-                "recsys-ms embed"
+                f"{path}: cannot be read ({error.strerror or error}); write it with Archi2Vec.save "
+                "or recsys-ms embed"
             ) from error
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{path}: not archi2vec ({error}); embed again") from error
@@ -200,14 +202,14 @@ class Archi2Vec:
         try:
             restored = cls(_config(about["config"]))
             inner = {k.removeprefix("encoder."): v for k, v in arrays.items() if k != "centers"}
-            # Of an early file the arrays are told by their names alone.
+            # Early files have no entry for their arrays.
             values = {**{name: {"array": name} for name in inner}, **about["encoder"]}
             restored._encoder = _ENCODERS[restored.config.encoder].from_state(
                 State(values=values, arrays=inner)
             )
             restored._centers = np.asarray(arrays["centers"], dtype=np.float64)
         except (KeyError, TypeError) as error:
-            raise ArtifactError(f"{path}: lacks {error}; embed again") from error
+            raise ArtifactError(f"{path}: {error} is missing; embed again") from error
         return restored
 
     @classmethod
@@ -245,16 +247,3 @@ def _config(values: dict[str, Any]) -> Archi2VecConfig:
 
 def _file(folder: str | Path) -> Path:
     return Path(folder) / "archi2vec.safetensors"
-
-
-def _metadata(about: dict[str, Any]) -> dict[str, str]:
-    return {"about": json.dumps(about, sort_keys=True)}
-
-
-def _about(data: bytes) -> dict[str, Any]:
-    # safetensors gives metadata of files alone, not of bytes: the header is JSON behind its length.
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    about: dict[str, Any] = json.loads(header["__metadata__"]["about"])
-    if about.get("format") != _FORMAT:
-        raise ValueError("its header names another format")
-    return about

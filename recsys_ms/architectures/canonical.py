@@ -1,4 +1,4 @@
-"""One form for operator graphs, whoever wrote them down: two ways to say one thing look alike."""
+"""Canonical form of operator graphs: different spellings of a layer become one node."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -6,26 +6,14 @@ from dataclasses import replace
 
 import networkx as nx
 
-from recsys_ms.architectures.folding import Above, Node, whole, with_weights
+from recsys_ms.architectures.folding import Above, Node, absorbed, fused
 
 
 def canonical_graph(nodes: Mapping[int, Node], outputs: Iterable[int]) -> "nx.DiGraph[int]":
-    """Graph of what the outputs depend on, in canonical form.
+    """Graph of the nodes that the outputs depend on, primitive operators fused (:mod:`.folding`).
 
-    What is written out is folded where it is surely one operator (see :mod:`.folding`): the bias of
-    a linear layer, attention, norms, activations.
-
-    Parameters
-    ----------
-    nodes : mapping of int to Node
-        Sources come before those that take them.
-    outputs : iterable of int
-        Nodes that made the outputs.
-
-    Returns
-    -------
-    networkx.DiGraph
-        Nodes keep their numbers; one of ``op`` ``output`` comes last.
+    ``nodes`` hold sources before the nodes that take them. Nodes of the graph keep their numbers;
+    one of ``op`` ``output`` comes last.
     """
     outputs = tuple(dict.fromkeys(outputs))
     needed = _needed(nodes, outputs)
@@ -37,13 +25,13 @@ def canonical_graph(nodes: Mapping[int, Node], outputs: Iterable[int]) -> "nx.Di
         node = nodes[number]
         sources = tuple(dict.fromkeys(stands_for.get(s, s) for s in node.sources))
         node = replace(node, sources=sources)
-        before = with_weights(node, Above(folded, users))
+        before = absorbed(node, Above(folded, users))
         if before is not None:
             stands_for[number] = sources[0]
             users[sources[0]] = users[number]
             folded[sources[0]] = before
         else:
-            folded[number] = whole(node, Above(folded, users))
+            folded[number] = fused(node, Above(folded, users))
     return _built(folded, tuple(dict.fromkeys(stands_for.get(s, s) for s in outputs)))
 
 

@@ -1,4 +1,4 @@
-"""What makes a vector of the words of a graph: PV-DBOW as in graph2vec, or a truncated SVD."""
+"""Encoders of the words of a graph as a vector: PV-DBOW as in graph2vec, or a truncated SVD."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Encoder(Stateful, ABC):
     name: ClassVar[str]
 
     def prepare(self, architecture: Any, views: Sequence[View]) -> Any:
-        """What the encoder learns from: the words of a graph, which may be given instead of it."""
+        """Input of the encoder: the words of a graph, which may be given instead of it."""
         if isinstance(architecture, nx.DiGraph):
             return graph_words(architecture, views)
         return architecture
@@ -61,7 +61,7 @@ class ParagraphVectors(Encoder):
     """
 
     name: ClassVar[str] = "pv-dbow"
-    #: A word of one graph alone says nothing of kinship.
+    #: A word of a single graph does not relate it to others.
     min_graphs: ClassVar[int] = 2
     n_noise: ClassVar[int] = 512
     penalty: ClassVar[float] = 10.0

@@ -1,4 +1,4 @@
-"""What an operator graph says besides its vector: cost and depth; and the card made of it."""
+"""Cost and depth of an operator graph, and the card of a module."""
 
 from typing import Any
 
@@ -14,24 +14,12 @@ _LAYERS = frozenset({"conv", "linear"})
 
 
 def graph_macs(graph: "nx.DiGraph[Any]") -> int:
-    """Multiply-adds of a graph, for the example input it was traced with.
-
-    Parameters
-    ----------
-    graph : networkx.DiGraph
-        Of :func:`~recsys_ms.architectures.graph.architecture_graph`.
-    """
+    """Multiply-adds of an operator graph, for the example input it was traced with."""
     return sum(int(macs) for _, macs in graph.nodes(data="macs", default=0))
 
 
 def graph_depth(graph: "nx.DiGraph[Any]") -> int:
-    """Most layers with weights (convolutions, linear layers) on one way from input to output.
-
-    Parameters
-    ----------
-    graph : networkx.DiGraph
-        Of :func:`~recsys_ms.architectures.graph.architecture_graph`.
-    """
+    """Most layers with weights (convolutions, linear layers) on a path from input to output."""
     depth: dict[Any, int] = {}
     for node in nx.topological_sort(graph):
         before = max((depth[source] for source in graph.predecessors(node)), default=0)
@@ -45,13 +33,7 @@ def cluster_name(cluster: int) -> str | None:
 
 
 def card_vector(vector: FloatArray) -> tuple[float, ...] | None:
-    """Vector as a card holds it, to single precision; ``None`` where nothing is known.
-
-    Parameters
-    ----------
-    vector : ndarray of shape (n_dims,)
-        A row of :meth:`~recsys_ms.architectures.archi2vec.Archi2Vec.transform`.
-    """
+    """A row of ``Archi2Vec.transform`` as cards hold it, to single precision; ``None`` for NaN."""
     kept = vector.astype("float32")
     return None if kept[0] != kept[0] else tuple(map(float, kept))
 

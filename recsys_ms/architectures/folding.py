@@ -1,7 +1,7 @@
-"""What is one operator though it is written out: biases, attention, norms and activations.
+"""Fuse primitive operators into attention, norm, activation; and biases into linear layers.
 
-Each rule holds only where it is sure. It looks upwards from the last operator of what it folds, and
-what it folds must be used for nothing else.
+Rules are conservative. Each looks upwards from the last operator of a pattern, whose inner results
+must not be used elsewhere.
 """
 
 from collections.abc import Mapping
@@ -9,14 +9,13 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Final
 
-#: What weights of a sum or a product are: one number, or one for every place of the last axis, or
-#: of another.
+#: Weights of a sum or a product: one number, or one for every place of the last or another axis.
 NUMBER: Final = "number"
 VECTOR: Final = "vector"
 CHANNELS: Final = "channels"
-#: Of a linear layer: its bias is in it.
+#: Of a linear layer: its bias is included.
 BIASED: Final = "biased"
-#: Of a norm that was written out: its weights are still to come.
+#: Of a fused norm: its weights are still to come.
 OPEN: Final = "open"
 #: Of a softmax: over the last axis.
 ROWS: Final = "rows"
@@ -29,9 +28,9 @@ class Node:
     Attributes
     ----------
     op, name : str
-        Kind, and the name that the source has for it.
+        Kind, and the name at its source.
     shape : tuple of int
-        Of what comes out.
+        Of its output.
     sources : tuple of int
         Nodes whose results it takes.
     macs : int
@@ -39,9 +38,9 @@ class Node:
     traits : mapping
         By kind.
     detail : str
-        What folding needs to know: ``number``, ``vector`` or ``channels`` of a ``scale`` or
-        ``shift``, ``biased`` of a ``linear``, ``rows`` of a ``softmax``, ``open`` of a ``norm`` or
-        an activation; else empty.
+        For the rules: ``number``, ``vector`` or ``channels`` of a ``scale`` or ``shift``,
+        ``biased`` of a ``linear``, ``rows`` of a ``softmax``, ``open`` of a ``norm`` or an
+        activation; else empty.
     """
 
     op: str
@@ -53,14 +52,14 @@ class Node:
     detail: str = ""
 
 
-#: Name of attention, written as one operator or taken apart.
+#: Name of attention, one operator or fused.
 ATTENTION: Final = "scaled_dot_product_attention"
-#: Operators between scores and softmax that change the scores by what is not data.
+#: Operators between scores and softmax that change the scores without other data.
 _MASKS: Final = frozenset({"shift", "masked_fill", "where"})
-#: More steps than this from softmax up to scores have not been seen.
+#: Most steps from softmax up to scores.
 _LONGEST: Final = 6
-#: Ways from the last product of a norm up to what it norms: over the square root of the mean of
-#: squares, or of the variance.
+#: Ways from the last product of a norm up to its input: over the root of the mean of squares, or of
+#: the variance.
 _SPREADS: Final = tuple(
     (*root, f"shift:{NUMBER}", *spread)
     for root in (("rsqrt",), ("sqrt",), ("reciprocal", "sqrt"))
@@ -68,7 +67,7 @@ _SPREADS: Final = tuple(
 )
 _ONE_MORE: Final = f"shift:{NUMBER}"
 _TIMES: Final = f"scale:{NUMBER}"
-#: Activations that are their input times something of it: the way up from that to the input.
+#: Activations that are their input times a gate: the way up from the gate to the input.
 _GATES: Final[Mapping[tuple[str, ...], str]] = {
     ("activation:sigmoid",): "silu",
     ("activation:hardsigmoid",): "hardswish",
@@ -80,14 +79,9 @@ _GATES: Final[Mapping[tuple[str, ...], str]] = {
 
 
 def vector_detail(weights: tuple[int, ...], shape: tuple[int, ...] | None) -> str:
-    """Whether weights of a sum or product are one number, or one for every place of one axis.
+    """``number``, ``vector``, ``channels`` or "" for weights of this shape in a sum or product.
 
-    Parameters
-    ----------
-    weights : tuple of int
-        Shape of the weights.
-    shape : tuple of int or None
-        Of what comes out; ``None`` where it is not known.
+    ``shape`` is that of the output, ``None`` where it is not known.
     """
     longest = max(weights, default=1)
     if prod(weights) != longest:
@@ -104,21 +98,13 @@ def vector_detail(weights: tuple[int, ...], shape: tuple[int, ...] | None) -> st
 
 @dataclass(frozen=True, slots=True)
 class Above:
-    """What comes before an operator.
-
-    Attributes
-    ----------
-    nodes : mapping of int to Node
-        Folded already.
-    users : mapping of int to int
-        How many take what each gives.
-    """
+    """The fused nodes before an operator, and by how many nodes each is used."""
 
     nodes: Mapping[int, Node]
     users: Mapping[int, int]
 
     def up(self, number: int, *steps: str) -> int | None:
-        """Node above a chain of operators that are used for nothing else, or ``None``.
+        """Node above a chain of operators that are not used elsewhere, or ``None``.
 
         A step is an ``op``, or ``op:what`` with its detail or the trait of that name; ``square`` is
         a power or a product with itself.
@@ -136,8 +122,8 @@ class Above:
         return number
 
 
-def with_weights(node: Node, above: Above) -> Node | None:
-    """The operator before, if this one is only its weights: a bias, scale and shift of a norm."""
+def absorbed(node: Node, above: Above) -> Node | None:
+    """The operator before with this one included, if this one is its bias, scale or shift."""
     if node.op not in {"shift", "scale"} or len(node.sources) != 1:
         return None
     source = node.sources[0]
@@ -156,8 +142,8 @@ def with_weights(node: Node, above: Above) -> Node | None:
     return None
 
 
-def whole(node: Node, above: Above) -> Node:
-    """What is written out and ends here, as one operator; or the node itself."""
+def fused(node: Node, above: Above) -> Node:
+    """The fused operator whose pattern ends here; or the node itself."""
     if node.op == "matmul":
         return _attention(node, above) or node
     if node.op == "mul" and len(node.sources) == 2:
@@ -166,7 +152,7 @@ def whole(node: Node, above: Above) -> Node:
 
 
 def _norm(node: Node, above: Above) -> Node | None:
-    """A norm, up to its weights: data over the spread of its numbers, less their mean or not."""
+    """A norm without weights: data over their spread, with or without their mean subtracted."""
     for data, spread in (node.sources, node.sources[::-1]):
         for way in _SPREADS:
             found = above.up(spread, *way)
@@ -185,7 +171,7 @@ _RMS: Final = {"norm": "rms"}
 
 
 def _centred(number: int, above: Above) -> int | None:
-    """What a mean was taken off, or ``None``."""
+    """Data that their mean was subtracted from, or ``None``."""
     node = above.nodes[number]
     if node.op != "add" or len(node.sources) != 2:
         return None
@@ -196,16 +182,14 @@ def _centred(number: int, above: Above) -> int | None:
 
 
 def _activation(node: Node, above: Above) -> Node | None:
-    """An activation that is written as its input times something of it."""
+    """An activation that is its input times a gate."""
     for data, gate in (node.sources, node.sources[::-1]):
         halved = above.up(data, _TIMES)
         for way, name in _GATES.items():
             found = above.up(gate, *way)
             if found is not None and found in {data, halved}:
-                is_open = name == "gelu" and _ONE_MORE in way and halved is None
-                detail = OPEN if is_open and way[0] != _TIMES else ""
-                source = data if found == data else found
-                return _as_activation(node, source, name, detail)
+                is_open = name == "gelu" and way[0] == _ONE_MORE and halved is None
+                return _as_activation(node, found, name, OPEN if is_open else "")
         inner = above.up(gate, _ONE_MORE, "activation:tanh", _TIMES)
         cubed = _cubic(inner, above)
         if cubed is not None and cubed in {data, halved}:
@@ -230,7 +214,7 @@ def _cubic(number: int | None, above: Above) -> int | None:
 
 
 def _attention(node: Node, above: Above) -> Node | None:
-    """Attention in the place of its last product."""
+    """Attention whose last product this is."""
     if len(node.sources) != 2:
         return None
     for weights, values in (node.sources, node.sources[::-1]):
@@ -248,7 +232,7 @@ def _attention(node: Node, above: Above) -> Node | None:
 
 
 def _scores(softmax: Node, above: Above) -> tuple[Node, list[int]] | None:
-    """Product of queries and keys under a softmax, and the data that was added to it."""
+    """Product of queries and keys before a softmax, and the data that was added to it."""
     waiting, biases = list(softmax.sources), []
     for _ in range(_LONGEST):
         # Of several sources one leads up to the scores; the others are added to them.
@@ -263,12 +247,14 @@ def _scores(softmax: Node, above: Above) -> tuple[Node, list[int]] | None:
     return None
 
 
+def _is_scaling(node: Node) -> bool:
+    return node.op == "scale" and node.detail == NUMBER
+
+
 def _leads_up(node: Node) -> bool:
-    is_number = node.op == "scale" and node.detail == NUMBER
-    return is_number or node.op in _MASKS or node.op in {"add", "matmul"}
+    return _is_scaling(node) or node.op in _MASKS or node.op in {"add", "matmul"}
 
 
 def _unscaled(source: int, above: Above) -> int:
     node = above.nodes[source]
-    is_number = node.op == "scale" and node.detail == NUMBER
-    return node.sources[0] if is_number and above.users[source] == 1 else source
+    return node.sources[0] if _is_scaling(node) and above.users[source] == 1 else source

@@ -1,4 +1,4 @@
-"""The operator graph of a module: what data goes through on its way from input to output."""
+"""The operator graph of a module: the operators on the way of data from input to output."""
 
 from typing import Any
 
@@ -22,11 +22,12 @@ def architecture_graph(module: Any, example_input: Any) -> "nx.DiGraph[int]":
       left out, and their input stands for their output;
     - what is computed from weights or constants alone counts as a weight;
     - an in-place operator is the plain one; what it writes is seen through every view;
-    - attention is one operator, also where it is written out as two products around a softmax; a
-      recurrent layer, or a call of a cell, is one;
+    - attention is one operator, also where the code has two products around a softmax; a recurrent
+      layer, or a call of a cell, is one;
     - a linear layer is one operator with its bias, however torch computes it; so is a norm or an
-      activation that is written out, where that is sure;
-    - loops are unrolled, shared weights are no node, and what no output depends on is left out.
+      activation that the code composes of primitive operators, where that is sure;
+    - loops are unrolled, shared weights are not nodes, and operators that no output depends on are
+      left out.
 
     ``torch.export`` gives the same graph up to these rules.
 
@@ -76,7 +77,7 @@ def _detail(op: str, operation: Operation) -> str:
             for size, is_data in zip(operation.shapes, operation.is_data, strict=True)
             if not is_data
         ]
-        # Numbers of the code are no tensors.
+        # Numbers in the code are not among the tensors.
         return vector_detail(weights[0], operation.shape) if weights else NUMBER
     if op == "linear":
         return BIASED if operation.name in {"addmm", "baddbmm", "addmv"} else ""

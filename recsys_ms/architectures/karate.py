@@ -1,7 +1,7 @@
 """karateclub's graph2vec as a backend: its words and its training, our file format and inference.
 
-The package pins releases of NumPy and networkx of years ago, so it is no requirement of ours; where
-it is installed without its pins it serves as the reference that ours is compared with.
+It pins old releases of NumPy and networkx, so it is not a requirement of ours; installed without
+its pins, it is the reference that ours is compared with.
 """
 
 from collections.abc import Sequence
@@ -87,5 +87,5 @@ def _karateclub(module: str) -> Any:
         raise MissingExtraError(
             f"karateclub is needed for encoder 'karateclub' and could not be imported ({error}); "
             "it pins numpy < 1.23, so install it without its pins: "
-            "pip install --no-deps karateclub pygsp, then what it still lacks"
+            "pip install --no-deps karateclub pygsp, then the packages it still needs"
         ) from error

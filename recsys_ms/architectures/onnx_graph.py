@@ -1,4 +1,4 @@
-"""Operator graphs of ONNX files, for models whose code is not at hand."""
+"""Operator graphs of ONNX files, for models whose code is not available."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,10 +28,10 @@ _PURPOSE: Final = "read an ONNX model"
 def architecture_graph_from_onnx(path_or_model: Any) -> "nx.DiGraph[int]":
     """Operator graph of an ONNX model, as :func:`~.graph.architecture_graph` gives it of a module.
 
-    Weights are not read: external data may be absent. Canonical form is that of modules; what an
-    exporter has merged stays merged (a batch norm folded into the weights of a convolution), and
-    what it takes apart is put together where that is sure. A first axis of unknown length counts as
-    one example; a shape that cannot be inferred is ``()``, and costs nothing.
+    Weights are not read: external data may be absent. Canonical form is that of modules; operators
+    that an exporter has merged stay merged (a batch norm folded into the weights of a convolution).
+    A first axis of unknown length counts as one example; a shape that cannot be inferred is ``()``,
+    and costs nothing.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def architecture_graph_from_onnx(path_or_model: Any) -> "nx.DiGraph[int]":
     MissingExtraError
         onnx is not installed (extra ``embed``).
     DataError
-        No such file, no ONNX model, no output that depends on an input, or data that goes through
-        ``If``, ``Loop`` or ``Scan``.
+        No such file, not an ONNX model, no output that depends on an input, or data that goes
+        through ``If``, ``Loop`` or ``Scan``.
     """
     onnx: Any = require("onnx", extra=_EXTRA, purpose=_PURPOSE)
     model, where = _loaded(onnx, path_or_model)
@@ -88,21 +88,17 @@ def _loaded(onnx: Any, path_or_model: Any) -> tuple[Any, str]:
         model = onnx.load(path, load_external_data=False)
     except (message.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise DataError(
-            f"{path}: is no ONNX model, or only a part of one ({error}); export or copy it again"
+            f"{path}: is not a whole ONNX model ({error}); export or copy it again"
         ) from error
     return model, str(path)
 
 
 @dataclass(slots=True)
 class _Reader:
-    """Nodes of a graph, read in its order.
+    """Reads nodes in the order of the file.
 
-    Attributes
-    ----------
-    nodes : dict of int to Node
-        Operators that data goes through.
-    held : dict of str to tuple of int
-        Nodes whose data a value holds; of weights there are none.
+    ``nodes`` are the operators that data goes through, ``held`` the nodes whose data a value holds
+    (none for weights).
     """
 
     onnx: Any
@@ -167,7 +163,7 @@ def _captured(onnx: Any, node: Any) -> Iterator[str]:
 
 
 def _value(onnx: Any, option: Any) -> Any:
-    """Value of an attribute; graphs and types are nothing that a trait depends on."""
+    """Value of an attribute; ``None`` for graphs and types, which no trait depends on."""
     kinds = onnx.AttributeProto
     if option.type == kinds.STRING:
         return option.s.decode("utf-8", "replace")

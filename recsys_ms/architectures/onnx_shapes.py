@@ -26,22 +26,10 @@ _OF_SIZES: Final = frozenset(
 def with_shapes(onnx: Any, model: Any, where: str) -> Any:
     """A copy of a model without weights, with the shapes that can be inferred.
 
-    Parameters
-    ----------
-    onnx : module
-        ``onnx``.
-    model : onnx.ModelProto
-        It is left as it is.
-    where : str
-        What it is called in messages.
-
-    Raises
-    ------
-    DataError
-        It holds no graph.
+    ``where`` names the model in messages; ``DataError`` if it holds no graph.
     """
     if not model.graph.node:
-        raise DataError(f"{where}: holds no graph, so it is no ONNX model; export or copy it again")
+        raise DataError(f"{where}: not an ONNX model, it has no graph; export or copy it again")
     inference: Any = require("onnx.shape_inference", extra=_EXTRA, purpose=_PURPOSE)
     slim = _without_weights(onnx, model)
     if slim.functions:
@@ -86,10 +74,7 @@ def _without_weights(onnx: Any, model: Any) -> Any:
 
 
 def _compute_sizes(onnx: Any, model: Any) -> bool:
-    """Put constants in the place of what is computed from constants and known shapes alone.
-
-    Returns whether there was any.
-    """
+    """Replace nodes that depend on constants and known shapes alone; whether there were any."""
     reference: Any = require("onnx.reference", extra=_EXTRA, purpose=_PURPOSE)
     graph = model.graph
     shapes = {
@@ -123,7 +108,7 @@ def _compute_sizes(onnx: Any, model: Any) -> bool:
         values[value.name] = onnx.numpy_helper.to_array(value)
     if found:
         _keep(graph.node, left)
-        # What was not known stays so otherwise, whatever is known now.
+        # Shapes that were unknown would stay so.
         _keep(graph.value_info, [v for v in graph.value_info if all(shapes.get(v.name, (0,)))])
     return found
 
@@ -140,7 +125,7 @@ def _has_numbers(tensor: Any) -> bool:
 
 
 def _evaluated(onnx: Any, reference: Any, node: Any, values: dict[str, Any]) -> Any:
-    """What an operator gives for small known arguments, or ``None``."""
+    """Result of an operator for small known arguments, or ``None``."""
     if any(one.name == "value" and prod(one.t.dims) > _LARGEST_SHAPE for one in node.attribute):
         return None
     known = {name: values[name] for name in node.input if name}

@@ -1,4 +1,4 @@
-"""What is checked before a module is traced, and put back afterwards."""
+"""Checks before a module is traced, and restoring it afterwards."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from recsys_ms.core.errors import DataError
 
-#: As the exceptions of torch say that a value was asked for.
+#: In messages of torch where code reads a value.
 _ABOUT_VALUES: Final = (
     *("meta tensor", "meta device type tensor", "'meta' backend", "unallocated storage"),
     *("unimplemented by default", "data-dependent"),
@@ -16,12 +16,9 @@ _ABOUT_VALUES: Final = (
 
 
 def prepared(torch: Any, module: Any) -> Any:
-    """The module that is to be traced, out of its wrappers.
+    """The module without its wrappers; ``DataError`` if it cannot be traced.
 
-    Raises
-    ------
-    DataError
-        Not a module; scripted; not initialised yet; with weights that are no plain tensors.
+    It must be a module that is initialised, not scripted, with weights in dense tensors.
     """
     if not isinstance(module, torch.nn.Module):
         raise DataError(f"got a {type(module).__name__}, wanted a torch.nn.Module")
@@ -54,13 +51,7 @@ def _is_dense(torch: Any, tensor: Any) -> bool:
 
 
 def check_tensors(torch: Any, tensors: Sequence[Any]) -> None:
-    """Whether an example input holds tensors that can be traced.
-
-    Raises
-    ------
-    DataError
-        There is none, or one that is sparse, nested or quantised.
-    """
+    """Raise ``DataError`` unless an example input holds tensors, all of them dense."""
     if not tensors:
         raise DataError("example_input: holds no tensor; give one, or a tuple or dict with some")
     if not all(_is_dense(torch, tensor) for tensor in tensors):
@@ -71,17 +62,11 @@ def check_tensors(torch: Any, tensors: Sequence[Any]) -> None:
 
 
 def check_arguments(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Whether a module's forward takes these arguments.
-
-    Raises
-    ------
-    DataError
-        Too many, too few, or others than it has.
-    """
+    """Raise ``DataError`` unless a module's forward takes these arguments."""
     try:
         signature = inspect.signature(module.forward)
     except (TypeError, ValueError):
-        # Written in C: it says itself what it takes.
+        # Written in C: the call itself fails.
         return
     try:
         signature.bind(*args, **kwargs)
@@ -95,13 +80,7 @@ def check_arguments(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 @contextmanager
 def reported(name: str) -> Iterator[None]:
-    """Whatever a module's own code raises, as an error that says what to do.
-
-    Raises
-    ------
-    DataError
-        In the place of any exception.
-    """
+    """Turn any exception of a module's own code into a ``DataError`` that says what to do."""
     try:
         yield
     except DataError:
@@ -122,7 +101,7 @@ def reported(name: str) -> Iterator[None]:
 
 @contextmanager
 def left_alone(module: Any) -> Iterator[None]:
-    """Put back what a module and its parts had as attributes, dicts and lists among them."""
+    """Restore the attributes of a module and its parts, dicts and lists among them."""
     before = [
         (part, dict(part.__dict__), _copies(part.__dict__.values())) for part in module.modules()
     ]
@@ -147,7 +126,7 @@ def _copies(values: Any) -> list[tuple[Any, Any]]:
 
 
 def leaves_of(tree: Any, value: Any) -> list[Any]:
-    """What a result holds, in containers that torch knows and in dataclasses."""
+    """Leaves of a result, in containers that torch knows and in dataclasses."""
     leaves: list[Any] = []
     for leaf in tree.tree_leaves(value):
         if is_dataclass(leaf) and not isinstance(leaf, type):

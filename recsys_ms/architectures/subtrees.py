@@ -1,9 +1,9 @@
 """Words of operator graphs: Weisfeiler-Lehman subtrees, and chains of operators.
 
-A word says what stands somewhere in a graph (Shervashidze et al., Weisfeiler-Lehman Graph Kernels,
-JMLR 2011). It is a 64-bit integer that depends on that place alone, neither on the numbering of the
-nodes nor on other graphs: words of different days and machines can be compared. Collisions among a
-million words have a chance of 3e-8.
+A word describes a node and its surroundings (Shervashidze et al., Weisfeiler-Lehman Graph Kernels,
+JMLR 2011). It is a 64-bit integer that depends neither on the numbering of the nodes nor on other
+graphs, so words of different machines can be compared. A million words collide with probability
+3e-8.
 """
 
 from collections.abc import Mapping, Sequence

@@ -24,12 +24,12 @@ _CACHE: Final = ".architectures"
 
 @dataclass(frozen=True, slots=True)
 class RegistryReport:
-    """What became of the architectures of a registry.
+    """Counts, failures and times of :func:`embed_timm`.
 
     Attributes
     ----------
     n_architectures : int
-        Asked for.
+        Architectures to describe.
     n_cards : int
         Cards written: one an architecture, one for each of its weights.
     n_clusters : int
@@ -37,7 +37,7 @@ class RegistryReport:
     failures : dict of str to str
         Reasons by architecture; these have no card, and are tried again next time.
     seconds_traced, seconds_embedded : float
-        Building and tracing what no file described yet; training, vectors and clusters.
+        Building and tracing architectures that no file described; training, vectors and clusters.
     """
 
     n_architectures: int
@@ -121,7 +121,7 @@ def embed_timm(
             "graphs of architecture_graph"
         )
     wanted = timm_architectures() if names is None else list(names)
-    # A catalog that cannot be read is told of before minutes of work.
+    # A catalog that cannot be read is reported before minutes of work.
     Catalog.read(folder, missing_ok=True)
     start = time.perf_counter()
     answers = (executor or SerialExecutor()).map(

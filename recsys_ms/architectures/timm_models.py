@@ -20,7 +20,7 @@ from recsys_ms.core.errors import DataError
 from recsys_ms.core.optional import require
 
 _PURPOSE: Final = "build the architectures of timm"
-#: Raised when what is recorded of an architecture changes; files of other versions are made anew.
+#: Increased when the description changes; files of other versions are made anew.
 _RECORD_VERSION: Final = 1
 #: Writing initial values into weights that hold none.
 _FILLING: Final = frozenset(
@@ -58,7 +58,7 @@ class TimmTag:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TimmArchitecture:
-    """What is recorded of an architecture.
+    """Description of an architecture.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ def describe(name: str) -> TimmArchitecture:
         with without_weights():
             model = timm.create_model(name, pretrained=False)
             image = torch.empty(1, *model.pretrained_cfg["input_size"])
-    # Whatever building raises: a name timm does not know, a library of its own that lacks.
+    # Building may raise anything: an unknown name, a missing library.
     except Exception as error:
         told = " ".join(str(error).split())[:300]
         raise DataError(f"{name}: timm cannot build it: {type(error).__name__}: {told}") from error
@@ -137,7 +137,7 @@ def describe(name: str) -> TimmArchitecture:
 
 
 def described(name: str, folder: Path) -> TimmArchitecture | str:
-    """Description of an architecture, from its file in ``folder`` where that is of today's making.
+    """Description of an architecture, from its file in ``folder`` where that is up to date.
 
     Returns
     -------
@@ -215,7 +215,7 @@ def _tags(timm: Any, name: str, model: Any) -> Iterator[TimmTag]:
 
 @cache
 def _made_by() -> str:
-    """What a file depends on: releases of torch and timm, and how words are made."""
+    """Digest of what a file depends on: releases of torch and timm, and the words' views."""
     parts = [version("torch"), version("timm"), str(_RECORD_VERSION), repr(VIEWS)]
     return sha256("\n".join(parts).encode()).hexdigest()
 
@@ -228,7 +228,7 @@ def _write(path: Path, made: TimmArchitecture) -> None:
 
 
 def _read(path: Path) -> TimmArchitecture | None:
-    """``None`` where the file is absent, damaged, or of another making."""
+    """``None`` where the file is absent, damaged or out of date."""
     arrays = read_arrays(path)
     if arrays is None:
         return None

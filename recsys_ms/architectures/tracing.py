@@ -1,4 +1,4 @@
-"""Records the operators that a module runs, on the ``meta`` device: no weights, no arithmetic."""
+"""Records the operators of a module on the ``meta`` device, without weights or arithmetic."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +22,11 @@ from recsys_ms.core.optional import require
 
 EXTRA: Final = "embed"
 _PURPOSE: Final = "trace an architecture"
-#: A time before every other, and no operation.
+#: A time before every other, without an operation.
 _NEVER: Final[tuple[int, tuple[int, ...]]] = (0, ())
 #: The operator that takes a number out of a tensor.
 _ASKING: Final = "_local_scalar_dense"
-#: What an input of the module is called.
+#: Name of an input of the module.
 _INPUT: Final = "input"
 
 
@@ -43,7 +43,7 @@ class Operation:
     shapes : tuple of tuple of int
         Of its tensors, weights included.
     shape : tuple of int
-        Of what comes out (of several, the first).
+        Of its (first) output.
     options : tuple
         All arguments in order, ``None`` for tensors.
     is_data : tuple of bool
@@ -60,14 +60,9 @@ class Operation:
 
 @dataclass(slots=True)
 class Recording:
-    """What ran, in order, and which operations the outputs come from.
+    """Operations that data went through, in order, and those that made the outputs.
 
-    Attributes
-    ----------
-    operations : list of Operation
-        Those that data went through; what is computed from weights alone is a weight.
-    outputs : tuple of int
-        Operations that made the module's outputs.
+    A tensor that is computed from weights alone counts as a weight.
     """
 
     operations: list[Operation] = field(default_factory=list)
@@ -132,14 +127,14 @@ def _arguments(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 class _Tracker:
-    """Which operation made what a tensor holds."""
+    """Knows which operations made the data in each tensor."""
 
     def __init__(self, torch: Any) -> None:
         self._torch = torch
         self.recording = Recording()
         #: Operations by tensor, with the time; of weights there are none.
         self._made: dict[int, tuple[int, tuple[int, ...]]] = {}
-        #: Operations that wrote into a storage, with the time: first what wrote all of it.
+        #: Operations that wrote into a storage, with the time: first those that wrote all of it.
         self._written: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
         #: No tensor may be forgotten while its address stands for it.
         self._kept: list[Any] = []
@@ -165,18 +160,18 @@ class _Tracker:
         return self._moved[key][1].as_strided(*where)
 
     def is_off(self, tensor: Any) -> bool:
-        """Whether its values are not at hand: on ``meta``, or written over by what is."""
+        """Whether its values are not available: on ``meta``, or written to from there."""
         if tensor.device.type == "meta":
             return True
         moved = self._moved.get((tensor.untyped_storage()._cdata, tensor.dtype))
         return moved is not None and self._storage(moved[1]) in self._written
 
     def add_input(self, tensor: Any) -> None:
-        """Note a tensor that data comes in by."""
+        """Note a tensor of the input."""
         self._note([tensor], (self._add(Operation(_INPUT, (), (), tuple(tensor.shape))),))
 
     def sources_of(self, tensor: Any) -> tuple[int, ...]:
-        """Operations that made what a tensor holds now."""
+        """Operations that made the data that a tensor holds now."""
         when, found = self._made.get(id(tensor), _NEVER)
         # A view that was written into changes all others of its storage.
         for n, (written, by) in enumerate(self._written.get(self._storage(tensor), ())):
@@ -185,8 +180,8 @@ class _Tracker:
         return tuple(dict.fromkeys(found))
 
     def ran(self, name: str, inputs: Sequence[Any], results: Sequence[Any], **more: Any) -> None:
-        """Note an operator: its tensors, what came out, ``options`` and what it ``wrote`` into."""
-        # What is overwritten is gone.
+        """Note an operator: its tensors, results, ``options`` and the tensors it ``wrote`` into."""
+        # Overwritten data is gone.
         taken = () if name in ALLOCATING else inputs[name in OVERWRITING :]
         found = [self.sources_of(tensor) for tensor in taken]
         sources = tuple(dict.fromkeys(source for sources in found for source in sources))
@@ -220,7 +215,7 @@ class _Tracker:
 
 @cache
 def _modes() -> tuple[Any, Any]:
-    """Modes of torch that tell a tracker; made here, so that the package needs no torch."""
+    """Modes of torch that report to a tracker; made here, so that the package needs no torch."""
     torch: Any = require("torch", extra=EXTRA, purpose=_PURPOSE)
     overrides: Any = require("torch.overrides", extra=EXTRA, purpose=_PURPOSE)
     python: Any = require("torch.utils._python_dispatch", extra=EXTRA, purpose=_PURPOSE)
@@ -247,7 +242,7 @@ def _modes() -> tuple[Any, Any]:
         return [leaf for leaf in tree.tree_leaves(value) if isinstance(leaf, kind)]
 
     def flat(values: Iterable[Any]) -> list[Any]:
-        """Tensors of what ATen takes and gives: alone, or in lists."""
+        """Tensors among arguments or results of ATen: alone, or in lists."""
         found = []
         for value in values:
             if isinstance(value, kind):
@@ -272,8 +267,8 @@ def _modes() -> tuple[Any, Any]:
     class Functions(overrides.TorchFunctionMode):  # type: ignore[misc]
         """Devices, and layers that the ``meta`` device would take apart.
 
-        Code is told that all is on the processor: there is a path for it everywhere, and what it
-        makes there from neither data nor weights has values, which it may look at.
+        Code is told that all is on the processor: there is a path for it everywhere, and tensors
+        that it makes there from neither data nor weights have values, which it may read.
         """
 
         def __init__(self, tracker: _Tracker) -> None:

@@ -8,10 +8,9 @@ _MOST: Final = 1 << 20
 
 
 class KnownValues:
-    """What tensors on ``meta`` would hold, where that is computed from small whole numbers alone.
+    """Values of tensors on ``meta`` that are computed from small inputs of whole numbers alone.
 
-    Language models ask whether a padding mask is all ones, and take another path where it is. The
-    mask is small and given, so it can be asked; images and what is made of weights cannot.
+    Language models check whether a padding mask is all ones, and take another path where it is.
     """
 
     def __init__(self) -> None:
@@ -27,14 +26,7 @@ class KnownValues:
     def substituted(self, value: Any, tensors: Sequence[Any], off: Sequence[bool]) -> Any | None:
         """Arguments of an operator with values in the place of tensors, ``None`` if one has none.
 
-        Parameters
-        ----------
-        value : tuple or dict
-            Arguments, with tensors alone or in lists.
-        tensors : sequence of tensor
-            All tensors among the operator's arguments.
-        off : sequence of bool
-            Which of them hold no values themselves.
+        ``off`` says which of the ``tensors`` among the arguments hold no values themselves.
         """
         if not self._values:
             return None
@@ -44,7 +36,7 @@ class KnownValues:
         return self._replaced(value)
 
     def forget(self, tensor: Any) -> None:
-        """What was written has no values any more, nor have other views of it."""
+        """Forget the values of a tensor that was written to, and of other views of it."""
         value = self._values.get(id(tensor))
         if value is None:
             return
@@ -57,7 +49,7 @@ class KnownValues:
         return id(tensor) in self._values
 
     def keep(self, results: Sequence[Any], values: Sequence[Any]) -> None:
-        """Keep what an operator gives; the caller keeps the ``results`` alive."""
+        """Keep values of results; the caller keeps the ``results`` alive."""
         for result, value in zip(results, values, strict=True):
             self._values[id(result)] = value
 

@@ -248,9 +248,9 @@ def test_external_weights_may_be_absent(tmp_path: Path) -> None:
     ("content", "match"),
     [
         (None, "no such file"),
-        (b"", "holds no graph"),
-        (b"PK\x03\x04 certainly not a protocol buffer" * 9, "no ONNX model"),
-        (b"half", "no ONNX model, or only a part"),
+        (b"", "it has no graph"),
+        (b"PK\x03\x04 certainly not a protocol buffer" * 9, "not a whole ONNX model"),
+        (b"half", "not a whole ONNX model"),
     ],
 )
 def test_files_that_are_no_models(tmp_path: Path, content: bytes | None, match: str) -> None:
