@@ -15,6 +15,7 @@ from recsys_ms.architectures.folding import (
     vector_detail,
 )
 from recsys_ms.architectures.operators import by_name, traits_of
+from recsys_ms.core.types import JsonDict
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -198,7 +199,7 @@ def _recurrent(call: Call) -> Node:
     directions = 2 if call.options.get("direction") == "bidirectional" else 1
     names = [str(name).lower() for name in call.options.get("activations", ())]
     cell = "rnn_relu" if call.kind == "RNN" and "relu" in names else _RECURRENT[call.kind]
-    traits = {"cell": cell, "layers": 1, "directions": directions}
+    traits: JsonDict = {"cell": cell, "layers": 1, "directions": directions}
     if not data or not n_hidden:
         return call.node("recurrent", **traits)
     sizes = ((1, data[-1]), (data[-1], n_hidden * directions))
