@@ -6,10 +6,11 @@ The cards of training ids say what the columns are; every other id is only looke
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from recsys_ms.catalog.cards import MODEL_FIELDS, NUMERIC_KINDS, TASK_FIELDS, TaskCard
 from recsys_ms.catalog.catalog import Catalog
@@ -37,6 +38,11 @@ _TASK_TEXTS: Final = [
 ]
 #: A positive number that spans this factor over the training ids counts by its logarithm.
 _LOG_SPAN: Final = 10.0
+#: Column of the ids, beside those of the fields.
+_ID: Final = "id"
+
+#: Cards as columns, an array a field and a row a card.
+CardColumns: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +91,23 @@ class _CardEncoder(Stateful, ABC):
         """
         return self._transform_rows(self._rows(catalog, ids))
 
-    def _fit_rows(self, rows: pd.DataFrame) -> Self:
+    def _fit_rows(self, rows: CardColumns) -> Self:
         layout = _layout(rows)
         self._encoder.fit(self._raw(rows, layout))
         self._layout = layout
         return self
 
-    def _transform_rows(self, rows: pd.DataFrame) -> EncodedFeatures:
+    def _transform_rows(self, rows: CardColumns) -> EncodedFeatures:
         self._require_fitted()
         return self._encoder.transform(self._raw(rows, self._layout))
 
     @staticmethod
     @abstractmethod
-    def _rows(catalog: Catalog, ids: Sequence[str]) -> pd.DataFrame: ...
+    def _rows(catalog: Catalog, ids: Sequence[str]) -> CardColumns: ...
 
     @staticmethod
     @abstractmethod
-    def _raw(rows: pd.DataFrame, layout: _Layout) -> RawColumns: ...
+    def _raw(rows: CardColumns, layout: _Layout) -> RawColumns: ...
 
 
 class ModelFeatureEncoder(_CardEncoder):
@@ -120,21 +126,21 @@ class ModelFeatureEncoder(_CardEncoder):
     """
 
     @staticmethod
-    def _rows(catalog: Catalog, ids: Sequence[str]) -> pd.DataFrame:
-        return catalog.models.reindex(pd.Index(ids, dtype=object))
+    def _rows(catalog: Catalog, ids: Sequence[str]) -> CardColumns:
+        return _columns_of(catalog.models, ids)
 
     @staticmethod
-    def _raw(rows: pd.DataFrame, layout: _Layout) -> RawColumns:
-        names = [parse_model_id(str(model_id)) for model_id in rows.index]
+    def _raw(rows: CardColumns, layout: _Layout) -> RawColumns:
+        names = [parse_model_id(str(model_id)) for model_id in rows[_ID]]
         cards = zip(_texts(rows["architecture"]), names, strict=True)
         architecture = [card or name.architecture for card, name in cards]
         cards = zip(_texts(rows["pretrained_tag"]), names, strict=True)
         tag = [card or name.tag for card, name in cards]
-        sources = zip(map(str, rows.index), tag, _texts(rows["pretrained_domain"]), strict=True)
+        sources = zip(map(str, rows[_ID]), tag, _texts(rows["pretrained_domain"]), strict=True)
         images = [pretraining_images(*texts) for texts in sources]
         numeric, fields = _logs(rows, _MODEL_LOGS)
         numeric["log_pretraining_images"] = np.log(np.array(images, dtype=np.float64))
-        numeric["source_accuracy"] = rows["source_accuracy"].to_numpy(dtype=np.float64)
+        numeric["source_accuracy"] = rows["source_accuracy"]
         fields["log_pretraining_images"] = "pretrained_tag"
         categorical: dict[str, Sequence[str | None]] = {n: _texts(rows[n]) for n in _MODEL_TEXTS}
         categorical["architecture"], categorical["pretrained_tag"] = architecture, tag
@@ -160,13 +166,13 @@ class TaskFeatureEncoder(_CardEncoder):
         How columns are encoded.
     """
 
-    def fit_cards(self, cards: Sequence[TaskCard] | pd.DataFrame) -> Self:
+    def fit_cards(self, cards: Sequence[TaskCard] | CardColumns) -> Self:
         """Learn from cards that need not stand in a catalog; a second call forgets the first.
 
         Parameters
         ----------
-        cards : sequence of TaskCard, or DataFrame
-            The cards, or rows of what :func:`card_rows` made of them.
+        cards : sequence of TaskCard, or mapping of str to ndarray
+            The cards, or rows of what :func:`card_columns` made of them.
 
         Raises
         ------
@@ -175,12 +181,12 @@ class TaskFeatureEncoder(_CardEncoder):
         """
         return self._fit_rows(_rows_of(cards))
 
-    def transform_cards(self, cards: Sequence[TaskCard] | pd.DataFrame) -> EncodedFeatures:
+    def transform_cards(self, cards: Sequence[TaskCard] | CardColumns) -> EncodedFeatures:
         """Features of tasks that only their cards describe, one row a card.
 
         Parameters
         ----------
-        cards : sequence of TaskCard, or DataFrame
+        cards : sequence of TaskCard, or mapping of str to ndarray
             As in :meth:`fit_cards`.
 
         Raises
@@ -191,22 +197,22 @@ class TaskFeatureEncoder(_CardEncoder):
         return self._transform_rows(_rows_of(cards))
 
     @staticmethod
-    def _rows(catalog: Catalog, ids: Sequence[str]) -> pd.DataFrame:
-        return catalog.tasks.reindex(pd.Index(ids, dtype=object))
+    def _rows(catalog: Catalog, ids: Sequence[str]) -> CardColumns:
+        return _columns_of(catalog.tasks, ids)
 
     @staticmethod
-    def _raw(rows: pd.DataFrame, layout: _Layout) -> RawColumns:
+    def _raw(rows: CardColumns, layout: _Layout) -> RawColumns:
         numeric, fields = _logs(rows, _TASK_LOGS)
         numeric["log_samples_per_class"] = numeric["log_n_samples"] - numeric["log_n_classes"]
         fields["log_samples_per_class"] = "n_samples"
         for name in ("n_channels", "difficulty"):
-            numeric[name] = rows[name].to_numpy(dtype=np.float64)
+            numeric[name] = rows[name]
         categorical: dict[str, Sequence[str | None]] = {n: _texts(rows[n]) for n in _TASK_TEXTS}
         return _with_layout(rows, layout, numeric, categorical, {}, fields)
 
 
-def card_rows(cards: Sequence[TaskCard], *, hidden: Collection[str] = ()) -> pd.DataFrame:
-    """Cards as rows that :class:`TaskFeatureEncoder` reads, for several encoders at once.
+def card_columns(cards: Sequence[TaskCard], *, hidden: Collection[str] = ()) -> CardColumns:
+    """Cards as columns that :class:`TaskFeatureEncoder` reads, for several encoders at once.
 
     Parameters
     ----------
@@ -215,27 +221,32 @@ def card_rows(cards: Sequence[TaskCard], *, hidden: Collection[str] = ()) -> pd.
     hidden : collection of str
         Fields that are treated as unknown.
     """
-    # A catalog of one card would cost more than the rest of a recommendation.
-    columns: dict[str, np.ndarray] = {}
+    columns: dict[str, NDArray[Any]] = {}
     for name, kind in TASK_FIELDS.items():
         column = np.empty(len(cards), dtype=np.float64 if kind in NUMERIC_KINDS else object)
         for i, card in enumerate(cards):
             column[i] = None if name in hidden else getattr(card, name)
         columns[name] = column
-    return pd.DataFrame(columns, copy=False)
+    return columns
 
 
-def _rows_of(cards: Sequence[TaskCard] | pd.DataFrame) -> pd.DataFrame:
-    return cards if isinstance(cards, pd.DataFrame) else card_rows(cards)
+def _rows_of(cards: Sequence[TaskCard] | CardColumns) -> CardColumns:
+    return cards if isinstance(cards, Mapping) else card_columns(cards)
 
 
-def _logs(rows: pd.DataFrame, names: Sequence[str]) -> tuple[dict[str, FloatArray], dict[str, str]]:
-    numeric = {f"log_{n}": np.log(rows[n].to_numpy(dtype=np.float64)) for n in names}
+def _columns_of(cards: pd.DataFrame, ids: Sequence[str]) -> CardColumns:
+    """Columns of a table of cards, in the order of ``ids``; unknown for ids without a card."""
+    rows = cards.reindex(pd.Index(ids, dtype=object))
+    return {_ID: np.array(ids, dtype=object)} | {n: rows[n].to_numpy() for n in rows.columns}
+
+
+def _logs(rows: CardColumns, names: Sequence[str]) -> tuple[dict[str, FloatArray], dict[str, str]]:
+    numeric = {f"log_{n}": np.log(rows[n]) for n in names}
     return numeric, {f"log_{n}": n for n in names}
 
 
 def _with_layout(
-    rows: pd.DataFrame,
+    rows: CardColumns,
     layout: _Layout,
     numeric: Mapping[str, FloatArray],
     categorical: Mapping[str, Sequence[str | None]],
@@ -256,7 +267,7 @@ def _with_layout(
         given = [trait.get(name) for trait in traits]
         all_categorical[f"trait:{name}"] = [None if v is None else str(v) for v in given]
     if layout.n_embedding:
-        vectors = np.full((len(rows), layout.n_embedding), np.nan)
+        vectors = np.full((len(rows["traits"]), layout.n_embedding), np.nan)
         for row, vector in enumerate(rows["embedding"]):
             # A vector of another length comes from another embedder: not comparable, so unknown.
             if isinstance(vector, tuple) and len(vector) == layout.n_embedding:
@@ -265,7 +276,7 @@ def _with_layout(
         all_numeric |= dict(zip(columns, vectors.T, strict=True))
         all_fields |= dict.fromkeys(columns, VECTOR_FIELD)
     return RawColumns(
-        n_rows=len(rows),
+        n_rows=len(rows["traits"]),
         numeric=all_numeric,
         categorical=all_categorical,
         tokens=tokens,
@@ -273,7 +284,7 @@ def _with_layout(
     )
 
 
-def _layout(rows: pd.DataFrame) -> _Layout:
+def _layout(rows: CardColumns) -> _Layout:
     """Which traits are numbers, which texts, and the commonest length of embeddings."""
     values: dict[str, list[str | float]] = {}
     for trait in rows["traits"]:
@@ -287,7 +298,7 @@ def _layout(rows: pd.DataFrame) -> _Layout:
     return _Layout(tuple(sorted(numbers)), tuple(sorted(logs)), tuple(sorted(texts)), commonest)
 
 
-def _texts(column: "pd.Series[Any]") -> list[str | None]:
+def _texts(column: NDArray[Any]) -> list[str | None]:
     return [value if isinstance(value, str) else None for value in column]
 
 

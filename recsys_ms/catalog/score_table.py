@@ -14,7 +14,7 @@ import pandas as pd
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, StorageError
 from recsys_ms.core.files import write_atomic
-from recsys_ms.core.types import FloatArray
+from recsys_ms.core.types import FloatArray, IntArray
 
 FILE: Final = "scores.parquet"
 _IDS: Final = [c.TASK_ID, c.MODEL_ID]
@@ -133,19 +133,36 @@ class ScoreTable:
         """
         if not len(names) or self.frame.empty:
             return np.full((len(task_ids), len(names)), np.nan)
-        rows = self._scaled.index.get_indexer(
-            pd.MultiIndex.from_arrays([list(task_ids), list(model_ids)], names=_IDS)
-        )
-        known = self._scaled.reindex(columns=list(names)).to_numpy(dtype=np.float64)
-        return np.where((rows >= 0)[:, None], known[rows], np.nan)
+        tasks, models, keys, rows = self._pairs
+        columns = {name: at for at, name in enumerate(self.names)}
+        wanted = np.array([columns.get(name, -1) for name in names])
+        task = np.array([tasks.get(each, -1) for each in task_ids], dtype=np.int64)
+        model = np.array([models.get(each, -1) for each in model_ids], dtype=np.int64)
+        key = task * len(models) + model
+        at = np.minimum(np.searchsorted(keys, key), keys.size - 1)
+        known = (task >= 0) & (model >= 0) & (keys[at] == key)
+        found: FloatArray = self._scaled[np.ix_(rows[at], wanted)]
+        return np.where(known[:, None] & (wanted >= 0), found, np.nan)
 
     @cached_property
-    def _scaled(self) -> pd.DataFrame:
-        """Each score in standard deviations from the mean of the task's models."""
+    def _pairs(self) -> tuple[dict[str, int], dict[str, int], IntArray, IntArray]:
+        """Codes of tasks and models; keys of the scored pairs in order, and their rows."""
+        codes, ids = zip(
+            *(pd.factorize(self.frame.index.get_level_values(c)) for c in _IDS), strict=True
+        )
+        key = codes[0].astype(np.int64) * len(ids[1]) + codes[1]
+        order = np.argsort(key)
+        tasks, models = ({name: at for at, name in enumerate(each)} for each in ids)
+        return tasks, models, key[order], order
+
+    @cached_property
+    def _scaled(self) -> FloatArray:
+        """Each score in standard deviations from the mean of the task's models, as in the frame."""
         groups = self.frame.groupby(level=c.TASK_ID)
         mean, spread = groups.transform("mean"), groups.transform("std", ddof=0)
         floor = _NO_SPREAD * np.maximum(mean.abs(), 1.0)
-        return (self.frame - mean) / spread.where(spread > floor)
+        scaled = (self.frame - mean) / spread.where(spread > floor)
+        return scaled.to_numpy(dtype=np.float64)
 
     def to_json(self) -> str:
         """The table as text, read back by :meth:`from_json`."""

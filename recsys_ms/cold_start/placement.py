@@ -15,7 +15,7 @@ import numpy as np
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.cold_start.views import CardTable, TaskVectors
 from recsys_ms.core.ranking_metrics import pearson
-from recsys_ms.core.state import Learned, Stateful
+from recsys_ms.core.state import Derived, Learned, Stateful
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.learners.gaussian.smoothers import (
     SMOOTHER_KINDS,
@@ -97,6 +97,8 @@ class TaskPlacement(Stateful):
     _vectors: Learned[TaskVectors]
     #: Regressor of each view that gained something, the training tasks it knows, and its gain.
     _readers: Learned[dict[str, tuple[Smoother, BoolArray, float]]]
+    #: The card that was placed last, and its place: a back-test asks about one task many times.
+    _last: Derived[tuple[TaskCard | None, Placed] | None] = None
 
     @classmethod
     def fit(
@@ -149,6 +151,11 @@ class TaskPlacement(Stateful):
 
     def place(self, card: TaskCard | None) -> Placed:
         """Place a task by what its card says; in the middle where it says nothing of use."""
+        if self._last is None or self._last[0] is not card:
+            self._last = card, self._placed(card)
+        return self._last[1]
+
+    def _placed(self, card: TaskCard | None) -> Placed:
         n = len(self._task_ids)
         vectors = {} if card is None or not self._readers else self._vectors([card])
         usable = [v for v in self._readers if v in vectors and known_rows(vectors[v])[0]]

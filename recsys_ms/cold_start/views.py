@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
-import pandas as pd
 
 from recsys_ms.catalog.cards import TASK_FIELDS, TaskCard
-from recsys_ms.catalog.features import TaskFeatureEncoder, card_rows
+from recsys_ms.catalog.features import CardColumns, TaskFeatureEncoder, card_columns
 from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.learners.gaussian.vectors import commonest_length, known_rows, stacked
@@ -58,14 +57,14 @@ class CardTable:
     Attributes
     ----------
     cards : tuple of TaskCard
-    rows : DataFrame
+    columns : mapping of str to ndarray
         What the view of the card encodes, a row a card.
     is_silent : ndarray of shape (n_cards,)
         Cards that say nothing.
     """
 
     cards: tuple[TaskCard, ...]
-    rows: pd.DataFrame
+    columns: CardColumns
     is_silent: BoolArray
 
     @classmethod
@@ -74,12 +73,14 @@ class CardTable:
         if isinstance(cards, CardTable):
             return cards
         silent = np.array([_says_nothing(card) for card in cards], dtype=np.bool_)
-        return cls(tuple(cards), card_rows(cards, hidden=_ELSEWHERE), silent)
+        return cls(tuple(cards), card_columns(cards, hidden=_ELSEWHERE), silent)
 
     def take(self, index: IntArray) -> "CardTable":
         """Some of the cards, in the order of ``index``."""
         return type(self)(
-            tuple(self.cards[int(i)] for i in index), self.rows.iloc[index], self.is_silent[index]
+            tuple(self.cards[int(i)] for i in index),
+            {name: column[index] for name, column in self.columns.items()},
+            self.is_silent[index],
         )
 
 
@@ -103,7 +104,7 @@ class TaskVectors(Stateful):
     def fit(self, cards: Sequence[TaskCard] | CardTable) -> Self:
         """Learn widths and scales from the cards of the training tasks."""
         table = CardTable.of(cards)
-        self._encoder = TaskFeatureEncoder().fit_cards(table.rows)
+        self._encoder = TaskFeatureEncoder().fit_cards(table.columns)
         self._source = _commonest(
             [card.embedding_source for card in table.cards if _has_vectors(card)]
         )
@@ -122,7 +123,7 @@ class TaskVectors(Stateful):
 
     def _raw(self, given: CardTable, widths: Mapping[str, int]) -> dict[str, FloatArray]:
         cards = given.cards
-        table = self._encoder.transform_cards(given.rows).linear.toarray()
+        table = self._encoder.transform_cards(given.columns).linear.toarray()
 
         def table_of(vectors: Sequence[tuple[float, ...] | None], view: str) -> FloatArray:
             own = [

@@ -228,11 +228,14 @@ class BaseRanker(Configured, ABC):
         One or two outcomes in a metric that no training task has cannot be made comparable, and
         are left out.
         """
+        return self._view(query, None)
+
+    def _view(self, query: TaskQuery, scale: TaskScale | None) -> TaskView:
         card = self._card_of(query)
         ids, outcomes = self._comparable(query)
         if not ids:
             return TaskView(task_id=query.task_id, card=card, query=query)
-        scale = self.scale_of(query)
+        scale = scale or self.scale_of(query)
         return TaskView(
             task_id=query.task_id,
             card=card,
@@ -278,9 +281,9 @@ class BaseRanker(Configured, ABC):
 
         Unless a ranker knows better, its errors are independent and alike.
         """
-        value = self.predict(query, model_ids).value
-        prior = TaskPrior.independent(value, self._noise(value.size))
-        return self._scaled(query).believe(prior)
+        posterior = self._scaled(query)
+        value = self.predict_view(self._view(query, posterior.scale), model_ids).value
+        return posterior.believe(TaskPrior.independent(value, self._noise(value.size)))
 
     @final
     def metric_of(self, query: TaskQuery) -> str:

@@ -111,6 +111,8 @@ class HeadRanker(BaseRanker):
     _squares: Derived[FloatArray]
     _counts: Derived[FloatArray]
     _known_features: Derived[EncodedFeatures | None] = None
+    #: The card that was encoded last, and its features: a back-test asks about one task many times.
+    _last_task: Derived[tuple[TaskCard | None, EncodedFeatures] | None] = None
 
     @abstractmethod
     def _make_head(self) -> Head: ...
@@ -118,7 +120,7 @@ class HeadRanker(BaseRanker):
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         score = standardize(interactions, "zscore").scores
         self._remember(interactions, score)
-        self._known_features = None
+        self._known_features = self._last_task = None
         self._model_encoder = ModelFeatureEncoder().fit(self._catalog, interactions.model_ids)
         self._task_encoder = TaskFeatureEncoder().fit(self._catalog, interactions.task_ids)
         raw = self._history_columns(interactions.model_index, score)
@@ -181,7 +183,7 @@ class HeadRanker(BaseRanker):
             features = self._model_encoder.transform(self._catalog, model_ids)
             rows = np.arange(at.size)
         return self._design(
-            encode_task(self._task_encoder, task),
+            self._features_of_task(task),
             np.zeros(at.size, dtype=np.int64),
             features,
             rows,
@@ -189,6 +191,11 @@ class HeadRanker(BaseRanker):
             self._history_encoder.transform(raw),
             self._scores_of([task.task_id] * at.size, model_ids, self._distances(task, model_ids)),
         )
+
+    def _features_of_task(self, task: TaskView) -> EncodedFeatures:
+        if self._last_task is None or self._last_task[0] is not task.card:
+            self._last_task = task.card, encode_task(self._task_encoder, task)
+        return self._last_task[1]
 
     def _fit_scores(self, interactions: Interactions) -> EncodedFeatures | None:
         """Learn what the history's pairs have: transferability scores S, distances of labels."""
