@@ -1,6 +1,6 @@
 """Callbacks that record a run from inside the loop of a training framework.
 
-Each imports its framework when it is first named, and none is imported with the package.
+A callback and its framework are imported on the first use of its name.
 """
 
 from importlib import import_module
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from recsys_ms.callbacks.keras import KerasCallback as KerasCallback
     from recsys_ms.callbacks.lightning import LightningCallback as LightningCallback
 
+#: Module and framework of each callback.
 _HOME = {
-    "HfTrainerCallback": ("recsys_ms.callbacks.hf_trainer", "transformers"),
-    "KerasCallback": ("recsys_ms.callbacks.keras", "keras"),
-    "LightningCallback": ("recsys_ms.callbacks.lightning", "lightning"),
+    "HfTrainerCallback": ("hf_trainer", "transformers"),
+    "KerasCallback": ("keras", "keras"),
+    "LightningCallback": ("lightning", "lightning"),
 }
 
 __all__ = sorted(_HOME)
@@ -27,7 +28,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'recsys_ms.callbacks' has no attribute {name!r}")
     module, framework = _HOME[name]
     try:
-        found = getattr(import_module(module), name)
+        found = getattr(import_module(f"{__name__}.{module}"), name)
     except ImportError as error:
         raise MissingExtraError(
             f"{framework} is needed by recsys_ms.callbacks.{name} and could not be imported "

@@ -1,4 +1,4 @@
-"""What the callbacks share: a recorder that a training loop begins, feeds and ends."""
+"""Connects the callbacks to a recorder: begin, log and end with the training loop."""
 
 import logging
 import re
@@ -12,21 +12,21 @@ _LOG = logging.getLogger(__name__)
 
 _NAMED: Final = re.compile(r"(train|val|valid|validation|eval|test)[_/](.+)")
 _TRAIN: Final = "train"
-#: How fast, not how well.
+#: Measures of speed, which are not metrics.
 _SPEED: Final = re.compile(r".*(_runtime|_per_second|_compilation_time|_preparation_time|_flos)")
 
 
 class Adapter:
-    """Feeds a recorder with what a framework logs.
+    """Logs the values of a framework to a recorder.
 
     Parameters
     ----------
     run : Recorder
-        Made by ``recsys_ms.recording``. One that is open already (``with``) is fed only; another is
-        started and finished with the training.
+        Made by ``recsys_ms.recording``. One that is already open (``with``) is only logged to;
+        another is started and finished with the training.
     monitor : str or None
         Name under which the framework logs the run's metric; ``None`` for the first that is the
-        metric, by itself or with the prefix of a split that is not the training's.
+        metric, alone or with the prefix of a split other than the training's.
     unnamed : str or None
         Split of a name without such a prefix.
     """
@@ -39,9 +39,9 @@ class Adapter:
         self._seen: set[str] = set()
 
     def begin(self, **fields: Any) -> None:
-        """Begin with the training; ``fields`` where the recorder was not given others."""
+        """Begin with the training; ``fields`` are set if the recorder does not have them."""
         if self._own:
-            # A training that was broken off and is begun again, in a notebook.
+            # A training that was interrupted and is restarted, in a notebook.
             self.end("interrupted")
         if not self._run.is_open:
             self._run.start()
@@ -51,7 +51,7 @@ class Adapter:
     def log(
         self, values: Mapping[str, Any], *, epoch: float | None, step: int | None = None
     ) -> None:
-        """Log what a framework logged at one time; what is no number is left out."""
+        """Log the values of one time; those that are not numbers are skipped."""
         if not self._run.is_open:
             return
         for name, value in values.items():
@@ -70,17 +70,13 @@ class Adapter:
                 self._run.log(number, epoch=epoch, step=step, metric=metric, split=split)
 
     def end(self, error: BaseException | str | None = None) -> None:
-        """End with the training, unless somebody else began it."""
+        """End with the training, unless the recorder was already open before."""
         if not self._own:
             return
         self._own = False
         if error is None and self._seen and not self._run.has_value:
-            _LOG.warning(
-                "run %s: nothing logged is its metric %r; name one of %s as monitor",
-                self._run.run_id,
-                self._run.metric,
-                ", ".join(sorted(self._seen)),
-            )
+            message = "run %s: its metric %r was not logged; pass monitor, one of %s"
+            _LOG.warning(message, self._run.run_id, self._run.metric, ", ".join(sorted(self._seen)))
         self._run.finish(error)
 
     def parts(self, name: str) -> tuple[str, str | None]:

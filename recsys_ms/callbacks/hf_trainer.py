@@ -22,20 +22,20 @@ _SETTINGS: Final = (
 
 
 class HfTrainerCallback(TrainerCallback):  # type: ignore[misc]
-    """Record what a ``Trainer`` logs, from the first process of the world alone.
+    """Record what a ``Trainer`` logs, in the first process only.
 
     ::
 
         run = rms.recording("H", model_id="m", task_id="t", metric="accuracy", direction="max")
         Trainer(..., callbacks=[HfTrainerCallback(run)]).train()
 
-    The ``Trainer`` tells no callback of an exception. In a script the run is written as failed when
-    the process ends; with ``with run:`` around the training it is written at once.
+    The ``Trainer`` does not report exceptions to callbacks. In a script the run is written as
+    failed when the process ends; with ``with run:`` around the training it is written at once.
 
     Parameters
     ----------
     run : Recorder
-        Seed and hyperparameters it was not given come from the ``TrainingArguments``.
+        Seed and hyperparameters that it does not have come from the ``TrainingArguments``.
     monitor : str, optional
         Name under which the ``Trainer`` logs the run's metric; default: ``eval_<metric>``.
     """

@@ -17,13 +17,13 @@ class KerasCallback(keras.callbacks.Callback):  # type: ignore[misc]
         run = rms.recording("H", model_id="m", task_id="t", metric="accuracy", direction="max")
         model.fit(x, y, validation_data=..., callbacks=[KerasCallback(run)])
 
-    Keras tells no callback of an exception. In a script the run is written as failed when the
+    Keras does not report exceptions to callbacks. In a script the run is written as failed when the
     process ends; with ``with run:`` around the training it is written at once.
 
     Parameters
     ----------
     run : Recorder
-        Hyperparameters it was not given are the optimizer and its learning rate.
+        Hyperparameters, if it has none, are the optimizer and its learning rate.
     monitor : str, optional
         Name under which Keras logs the run's metric; default: ``val_<metric>``.
     """

@@ -14,7 +14,7 @@ from recsys_ms.history.recorder.recording import Recorder
 
 
 class LightningCallback(Callback):  # type: ignore[misc]
-    """Record what a module logs, from the process of rank zero alone.
+    """Record what a module logs, in the process of rank zero only.
 
     ::
 
@@ -26,7 +26,7 @@ class LightningCallback(Callback):  # type: ignore[misc]
     Parameters
     ----------
     run : Recorder
-        Hyperparameters it was not given come from the module's ``hparams``.
+        Hyperparameters, if it has none, come from the module's ``hparams``.
     monitor : str, optional
         Name under which the module logs the run's metric; default: the metric itself, or with the
         prefix of a split (``val_accuracy``, ``val/accuracy``).
@@ -43,7 +43,7 @@ class LightningCallback(Callback):  # type: ignore[misc]
             self._adapter.begin(hyperparameters=_plain(named) if named else None)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log what validation gave."""
+        """Log the metrics of the validation."""
         if trainer.sanity_checking:
             return
         values = trainer.callback_metrics
@@ -73,7 +73,7 @@ class LightningCallback(Callback):  # type: ignore[misc]
 
 
 def _plain(value: Any) -> Any:
-    """Settings as JSON knows them; a module, a function and the like by their text."""
+    """Settings as JSON data; modules, functions and other objects as their ``repr``."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -198,7 +198,7 @@ def test_keras_crash_in_a_with(keras: Trained) -> None:
 
 
 def test_keras_takes_no_training_value_unless_told_to(keras: Trained) -> None:
-    assert "name one of accuracy, loss as monitor" in keras.errors
+    assert "pass monitor, one of accuracy, loss" in keras.errors
     assert tags(only(keras.history("unvalidated"))) == {"error": "no value logged"}
 
 

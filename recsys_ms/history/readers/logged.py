@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
@@ -60,8 +60,7 @@ class LoggedRun:
 
     def to_json(self) -> str:
         """JSON text that :meth:`from_json` takes; times as ISO 8601, NaN as in JavaScript."""
-        form = {name: getattr(self, name) for name in _FORM}
-        form["series"] = [_series_form(series) for series in self.series]
+        form = {**_form(self), "series": [_form(series) for series in self.series]}
         return json.dumps(form, ensure_ascii=False, default=_plain)
 
     @classmethod
@@ -81,30 +80,9 @@ class LoggedRun:
             raise DataError(f"not a logged run ({error}): {text[:200]!r}") from error
 
 
-_FORM: Final = (
-    "file",
-    "identity",
-    "line",
-    "columns",
-    "fields",
-    "series",
-    "chosen",
-    "directions",
-    "progress",
-    "value_kind",
-)
-
-
-def _series_form(series: Series) -> JsonDict:
-    return {
-        "name": series.name,
-        "metric": series.metric,
-        "split": series.split,
-        "steps": list(series.steps),
-        "epochs": list(series.epochs),
-        "values": list(series.values),
-        "percent": series.percent,
-    }
+def _form(record: "LoggedRun | Series") -> JsonDict:
+    """A record as a dict, without copies of its values."""
+    return {each.name: getattr(record, each.name) for each in fields(record)}
 
 
 def _plain(value: object) -> str:

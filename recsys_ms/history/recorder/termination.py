@@ -8,20 +8,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-
-class Terminable(Protocol):
-    """A recorder, as the end of the process concerns it."""
-
-    def terminate(self) -> None:
-        """SIGTERM: write the run as it is."""
-
-    def finish(self, error: BaseException | str | None) -> object:
-        """The process ends: finish the run with this error."""
-
-    def forget(self) -> None:
-        """Forked: leave the run to the parent."""
+if TYPE_CHECKING:
+    from recsys_ms.history.recorder.recording import Recorder
 
 
 class Termination:
@@ -32,13 +22,13 @@ class Termination:
     """
 
     def __init__(self) -> None:
-        self._open: list[Terminable] = []
+        self._open: list[Recorder] = []
         self._previous: Callable[[int, FrameType | None], Any] | int | None = None
         self._installed = False
         self._depth = 0
         self._pending = False
 
-    def add(self, recorder: Terminable) -> None:
+    def add(self, recorder: "Recorder") -> None:
         """Add an open recorder."""
         self._open.append(recorder)
         if self._installed or threading.current_thread() is not threading.main_thread():
@@ -50,7 +40,7 @@ class Termination:
         signal.signal(signal.SIGTERM, self._handle)
         self._installed = True
 
-    def discard(self, recorder: Terminable) -> None:
+    def discard(self, recorder: "Recorder") -> None:
         """Remove a recorder."""
         if recorder in self._open:
             self._open.remove(recorder)

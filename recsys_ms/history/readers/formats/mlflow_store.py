@@ -129,16 +129,17 @@ class TrackingStore:
                 yield run, {key: self._history(run_id, key) for key in run.data.metrics}
             return
         try:
-            for group in self._groups(runs, model):
-                found = self._points(group, model)
-                for run in group:
-                    of_run = found[run.info.run_id]
-                    yield run, {key: of_run.get(key, []) for key in run.data.metrics}
+            for start in range(0, len(runs), _RUNS_PER_QUERY):
+                for group in self._groups(runs[start : start + _RUNS_PER_QUERY], model):
+                    found = self._points(group, model)
+                    for run in group:
+                        of_run = found[run.info.run_id]
+                        yield run, {key: of_run.get(key, []) for key in run.data.metrics}
         except self._failures as error:
             raise StoreProblem(_told(error)) from error
 
     def _metric_model(self) -> Any:
-        """MLflow's class of stored values; ``None`` in a version that has none."""
+        """MLflow's class of stored values; ``None`` in a version without one."""
         try:
             models = importlib.import_module("mlflow.store.tracking.dbmodels.models")
             return models.SqlMetric if self._session is not None else None
@@ -150,27 +151,17 @@ class TrackingStore:
         store = getattr(getattr(self._client, "_tracking_client", None), "store", None)
         return getattr(store, "ManagedSessionMaker", None)
 
-    def _groups(self, runs: Sequence[Any], model: Any) -> Iterator[list[Any]]:
-        """Runs that are asked for at once."""
-        group: list[Any] = []
-        n_points = 0
-        for start in range(0, len(runs), _RUNS_PER_QUERY):
-            some = runs[start : start + _RUNS_PER_QUERY]
-            counts = self._counts([run.info.run_id for run in some], model)
-            for run in some:
-                n_points += counts.get(run.info.run_id, 0)
-                if group and (n_points > _POINTS_PER_QUERY or len(group) == _RUNS_PER_QUERY):
-                    yield group
-                    group, n_points = [], counts.get(run.info.run_id, 0)
-                group.append(run)
-        if group:
-            yield group
-
-    def _counts(self, run_ids: Sequence[str], model: Any) -> dict[str, int]:
-        count = importlib.import_module("sqlalchemy").func.count()
+    def _groups(self, runs: Sequence[Any], model: Any) -> Iterator[Sequence[Any]]:
+        """Yield the runs in groups with few enough values for one query."""
+        ids = [run.info.run_id for run in runs]
         with self._session() as session:
-            query = session.query(model.run_uuid, count).filter(model.run_uuid.in_(run_ids))
-            return dict(query.group_by(model.run_uuid).all())
+            n_points = session.query(model.run_uuid).filter(model.run_uuid.in_(ids)).count()
+        if len(runs) > 1 and n_points > _POINTS_PER_QUERY:
+            middle = len(runs) // 2
+            yield from self._groups(runs[:middle], model)
+            yield from self._groups(runs[middle:], model)
+        else:
+            yield runs
 
     def _points(self, runs: Sequence[Any], model: Any) -> dict[str, dict[str, list[MetricPoint]]]:
         found: dict[str, dict[str, list[MetricPoint]]] = defaultdict(dict)
@@ -196,7 +187,7 @@ class TrackingStore:
         return [MetricPoint(p.step, p.timestamp, p.value) for p in points]
 
     def damaged(self) -> Iterator[BadLog]:
-        """Yield what could not be read of a folder store, once all pages were."""
+        """Yield the parts of a folder store that could not be read, after all pages."""
         for folder in self._run_folders():
             noted = any(bad.file.is_relative_to(folder) for bad in self._bad)
             if folder.name not in self._seen and not noted:

@@ -34,6 +34,8 @@ _FOLDERS: Final = (
 _EXPORT: Final = re.compile(r"(?P<run>.+)_(?P<part>\d+)\.runhistory\.parquet")
 #: W&B's own ids have eight letters and digits; a given one may hold the separator of the name.
 _OWN_ID: Final = re.compile(r".*_([a-z0-9]{8})", re.DOTALL)
+#: Columns that say how far a run has come.
+TIMES: Final = ("_timestamp", "_step", "_runtime")
 _PART: Final = re.compile(r"\d+\.parquet")
 _MAX_DEPTH: Final = 4
 _BATCH_ROWS: Final = 65_536
@@ -64,14 +66,12 @@ def history_place(path: Path) -> Path:
     """The log a part belongs to: its folder, the first of the parts by name, or the file alone."""
     if run_id_of(path.parent.name) is not None or _PART.fullmatch(path.name):
         return path.parent
-    found = _EXPORT.fullmatch(path.name)
-    if found:
-        return min(_exported_parts(path), default=path, key=_part_number)
-    return path
+    parts = _exported_parts(path) if _EXPORT.fullmatch(path.name) else []
+    return parts[0] if parts else path
 
 
 def read_history(place: Path) -> Iterator[LoggedRun | BadLog]:
-    """Read one run from the parts of its history; a damaged part stands beside the others.
+    """Read one run from the parts of its history, without the damaged ones.
 
     Raises
     ------
@@ -87,21 +87,18 @@ def read_history(place: Path) -> Iterator[LoggedRun | BadLog]:
             reason = f"the Parquet file is damaged ({error}); download it again"
             bad.append(BadLog(file=part, reason=reason))
     if not history.n_rows:
-        first = (
-            bad[0]
-            if bad
-            else BadLog(file=place, reason="it contains no history; download it again")
-        )
-        raise BadLogError(first)
+        empty = BadLog(file=place, reason="it contains no history; download it again")
+        raise BadLogError(bad[0] if bad else empty)
     resolved = place.resolve()
     run_id = _id_of(place)
-    ended = history.progress()
+    times = (history.last.get(name) for name in TIMES)
+    progress = progress_of(*times, ended=False)
     yield LoggedRun(
         file=str(resolved),
         identity=f"wandb:{run_id or resolved}",
         columns={"id": run_id} if run_id else {},
         series=history.series(),
-        progress=history.n_rows if ended is None else ended,
+        progress=history.n_rows if progress is None else progress,
     )
     yield from bad
 
@@ -123,29 +120,27 @@ def _parts(place: Path) -> list[Path]:
             files = [path for path in files if _PART.fullmatch(path.name)]
         return [path for path in files if is_history(Candidate(path))]
     if _EXPORT.fullmatch(place.name):
-        return sorted(_exported_parts(place), key=_part_number)
+        return _exported_parts(place)
     return [place]
 
 
 def _exported_parts(path: Path) -> list[Path]:
-    run = _EXPORT.fullmatch(path.name)
-    siblings = path.parent.glob("*.runhistory.parquet")
-    found = ((_EXPORT.fullmatch(each.name), each) for each in siblings)
-    return [each for match, each in found if match and run and match["run"] == run["run"]]
-
-
-def _part_number(path: Path) -> tuple[int, str]:
-    found = _EXPORT.fullmatch(path.name)
-    return (int(found["part"]) if found else 0, path.name)
+    """Parts of the run of an exported part, in order."""
+    named = [
+        (_EXPORT.fullmatch(each.name), each) for each in path.parent.glob("*.runhistory.parquet")
+    ]
+    run = path.name.rpartition("_")[0]
+    parts = [(int(found["part"]), each) for found, each in named if found and found["run"] == run]
+    return [each for _, each in sorted(parts)]
 
 
 class _History:
-    """Columns of the parts of one run, put together."""
+    """Columns of the parts of one run, joined, and the last of its times."""
 
     def __init__(self) -> None:
         self.n_rows = 0
+        self.last: dict[str, float] = {}
         self._curves: dict[str, list[tuple[int | None, float | None, float]]] = defaultdict(list)
-        self._last: dict[str, float] = {}
 
     def add(self, part: Path) -> None:
         """Add the rows of one file.
@@ -171,11 +166,11 @@ class _History:
         logged = [columns[name] for name in EPOCHS if name in columns]
         epochs = _numbers(logged[0] if logged else None, n_rows)
         self.n_rows += n_rows
-        for name in ("_timestamp", "_step", "_runtime"):
+        for name in TIMES:
             numbers = _numbers(columns.get(name), n_rows)
             known = [value for value in numbers if value is not None and isfinite(value)]
             if known:
-                self._last[name] = max(self._last.get(name, known[0]), *known)
+                self.last[name] = max(self.last.get(name, known[0]), *known)
         for name, column in columns.items():
             if name.startswith("_") or name in EPOCHS:
                 continue
@@ -183,15 +178,6 @@ class _History:
             for step, epoch, value in zip(steps, epochs, values, strict=True):
                 if value is not None:
                     self._curves[name].append((step, epoch, value))
-
-    def progress(self) -> int | None:
-        """How far the history has come."""
-        return progress_of(
-            timestamp=self._last.get("_timestamp"),
-            step=self._last.get("_step"),
-            runtime=self._last.get("_runtime"),
-            ended=False,
-        )
 
     def series(self) -> list[Series]:
         """Every metric; where a step was logged again (a resumed run) the later row counts."""
@@ -230,7 +216,7 @@ def _numbers(column: pa.ChunkedArray | None, n_rows: int) -> list[float | None]:
 
 
 def progress_of(
-    *, timestamp: float | None, step: float | None, runtime: float | None, ended: bool
+    timestamp: float | None, step: float | None, runtime: float | None, *, ended: bool
 ) -> int | None:
     """Progress of a run: time of its last row, else its step, else its seconds; then its end.
 

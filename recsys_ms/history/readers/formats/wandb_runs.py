@@ -23,6 +23,7 @@ from recsys_ms.history.readers.formats.wandb_history import (
     EPOCHS,
     SPELT_FLOATS,
     SPLIT,
+    TIMES,
     progress_of,
 )
 from recsys_ms.history.readers.logged import BadLog, BadLogError, LogFiles, LoggedRun
@@ -137,9 +138,7 @@ def _api_run(file: str, row: TableRow, seen: Counter[str]) -> LoggedRun:
         fields=fields,
         series=[_last_value(*each) for each in dict(_summary_numbers(summary)).items()],
         progress=progress_of(
-            timestamp=_number(summary.get("_timestamp")),
-            step=_number(summary.get("_step")),
-            runtime=_number(summary.get("_runtime")),
+            *(_number(summary.get(name)) for name in TIMES),
             ended=fields.get(c.STATUS) != "running",
         ),
     )
@@ -163,9 +162,7 @@ def _table_run(file: str, row: TableRow, seen: Counter[str]) -> LoggedRun:
         fields=fields,
         series=[_last_value(name, value) for name, value in numbers if value is not None],
         progress=progress_of(
-            timestamp=to_number(cells.get("_timestamp")),
-            step=to_number(cells.get("_step")),
-            runtime=to_number(cells.get("Runtime")),
+            *(to_number(cells.get(name)) for name in ("_timestamp", "_step", "Runtime")),
             ended=fields.get(c.STATUS) != "running",
         ),
     )
