@@ -1,4 +1,4 @@
-"""The command line: a verb parses, calls one public function, prints (DESIGN §6)."""
+"""The command line: each verb parses its options, calls one function, and prints."""
 
 import sys
 
@@ -6,7 +6,7 @@ from recsys_ms.core.errors import RecsysError
 
 
 def main() -> None:
-    """Entry point of ``recsys-ms``; exits with the codes of DESIGN §6."""
+    """Entry point of ``recsys-ms``; exits with a code of :mod:`recsys_ms.core.errors`."""
     from recsys_ms.cli.app import app
     from recsys_ms.cli.console import show_error
 
@@ -16,6 +16,6 @@ def main() -> None:
         show_error(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # The reader of our answer has gone (``recsys-ms … | head``): nothing is left to say.
+        # The reader of the answer has ended (``recsys-ms … | head``).
         sys.stderr.close()
         sys.exit(0)

@@ -1,4 +1,4 @@
-"""The application and its verbs, each imported when it is called."""
+"""The command ``recsys-ms`` and its verbs; each verb is imported when it is called."""
 
 from importlib import import_module
 from typing import Annotated, Any
@@ -7,12 +7,13 @@ import typer
 from typer.core import TyperGroup
 
 from recsys_ms.cli.console import set_up_logging
+from recsys_ms.cli.options import expand_option_sets
 
 #: What each verb does; the module of its name holds the function of its name.
 VERBS = {
-    "ingest": "Take runs into a history, or cards into a catalog.",
+    "ingest": "Add runs to a history, or cards to a catalog.",
     "train": "Train a ranker and save it.",
-    "nightly": "Ingest the inbox, train, back-test, publish if not worse.",
+    "nightly": "Ingest the inbox, train, back-test, and publish if not worse.",
     "rollback": "Put an earlier ranker back into service.",
     "recommend": "Rank pre-trained models for a task.",
     "suggest": "Suggest what to fine-tune next on a task.",
@@ -20,13 +21,13 @@ VERBS = {
     "simulate": "Replay ways of choosing runs on a history.",
     "report": "Write a page, or Markdown, about the ranker in service.",
     "score": "Score how well a model's features fit a task.",
-    "embed": "Put vectors on cards: of architectures, and of tasks by a CLIP.",
+    "embed": "Put embeddings on cards: of architectures, and of tasks by a CLIP.",
     "doctor": "Check the installation, a history and a registry.",
 }
 
 
 class LazyVerbs(TyperGroup):
-    """Verbs whose modules are imported when they are asked for: a learner takes seconds to load."""
+    """Verbs whose modules are imported when they are called: a learner takes seconds to load."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of the verbs, in the order of a user's work."""
@@ -39,7 +40,7 @@ class LazyVerbs(TyperGroup):
         module = import_module(f"recsys_ms.cli.{cmd_name}")
         # The callback keeps a group of one verb from becoming the verb itself.
         lone = typer.Typer(callback=lambda: None, **_STYLE)
-        lone.command(cmd_name)(getattr(module, cmd_name))
+        lone.command(cmd_name)(expand_option_sets(getattr(module, cmd_name)))
         group: Any = typer.main.get_command(lone)
         return group.commands[cmd_name]
 

@@ -1,4 +1,4 @@
-"""What the verbs share: the answer on stdout, the log and the progress on stderr."""
+"""Output of all verbs: the answer on stdout, the log and the progress on stderr."""
 
 import json
 import logging
@@ -65,13 +65,13 @@ def set_up_logging(verbosity: int) -> None:
 
 
 class RichProgress:
-    """Progress of nested loops as bars on stderr; nothing where stderr is no terminal."""
+    """Progress of nested loops as bars on stderr; nothing where stderr is not a terminal."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
 
     def track(self, items: Iterable[T], *, total: int | None, description: str) -> Iterator[T]:
-        """Yield ``items``, moving a bar of its own, which goes when the loop ends."""
+        """Yield ``items`` and advance a bar, which disappears when the loop ends."""
         bar = self._bars.add_task(description, total=total)
         try:
             for item in items:
@@ -97,7 +97,7 @@ def progress_bars() -> Iterator[RichProgress]:
 
 
 def _escaped(text: str) -> str:
-    # Square brackets are markup to rich; ids and paths may hold them.
+    # Square brackets are markup in rich; ids and paths may contain them.
     return text.replace("[", "\\[")
 
 

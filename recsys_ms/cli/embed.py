@@ -1,4 +1,4 @@
-"""``recsys-ms embed``: vectors of architectures (archi2vec), and of tasks by a proxy."""
+"""``recsys-ms embed``: embeddings of architectures (archi2vec) and of tasks (a proxy) on cards."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,21 +21,21 @@ from recsys_ms.core.errors import UsageError
 from recsys_ms.core.executor import EXECUTORS, make_executor
 
 _N_SHOWN = 10
-#: Stands for the archi2vec that ships with the package.
+#: Means the archi2vec that ships with the package.
 _EMBEDDED = Path("embedded")
 
 
 def embed(
     source: Annotated[
         Literal["timm", "images"],
-        typer.Argument(help="timm: all its architectures; images: a task, by those at PATH."),
+        typer.Argument(help="timm: embed its architectures; images: embed a task by its images."),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", "--catalog", "-C", help="Folder of the catalog.")
     ],
     path: Annotated[
         Path | None,
-        typer.Argument(help="Of images: a folder, or a Parquet file.", show_default=False),
+        typer.Argument(help="images: a folder, or a Parquet file.", show_default=False),
     ] = None,
     only: Annotated[str, typer.Option(help="Architectures to take, such as 'resnet*'.")] = "*",
     archi2vec: Annotated[
@@ -45,11 +45,11 @@ def embed(
             "'embedded': the one of the package. Default: one is fitted on these architectures."
         ),
     ] = None,
-    encoder: Annotated[EncoderName, typer.Option(help="Of a new archi2vec.")] = "pv-dbow",
+    encoder: Annotated[EncoderName, typer.Option(help="Encoder of a new archi2vec.")] = "pv-dbow",
     dims: Annotated[int, typer.Option(help="Length of a new archi2vec's vectors.")] = 64,
     executor: Annotated[str, typer.Option(help=f"{EXECUTORS}.")] = "processes",
     task: Annotated[
-        str | None, typer.Option("--task", "-t", help="Of images: whose card gets the vectors.")
+        str | None, typer.Option("--task", "-t", help="images: the task whose card gets them.")
     ] = None,
     names: Annotated[
         str | None, typer.Option(help="Comma-separated names of the task's classes.")
@@ -58,28 +58,28 @@ def embed(
         str,
         typer.Option(help=f"embedded, a folder, or NAME=TAG of open_clip, such as {HUB_DEFAULT}."),
     ] = EMBEDDED,
-    max_images: Annotated[int, typer.Option(help="Images to look at, at most.")] = MAX_IMAGES,
+    max_images: Annotated[int, typer.Option(help="Most images to embed.")] = MAX_IMAGES,
     column: Annotated[str, typer.Option(help="Column of images in Parquet.")] = IMAGE_COLUMN,
     device: Annotated[str, typer.Option(help="Torch device of the proxy.")] = "cpu",
     cache: Annotated[Path | None, typer.Option(help="Keeps features of images by content.")] = None,
     seed: SeedOption = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put vectors on cards: of architectures (traced, no weights), or of a task (a CLIP looks).
+    """Put embeddings on cards: of architectures (traced, no weights), or of a task (by a CLIP).
 
-    embed timm can be stopped and goes on. embed images needs --task, and PATH, or names of classes
-    (from --names, or from the card that the task has).
+    embed timm can be stopped and continued. embed images needs --task, and PATH or class names
+    (from --names, or from the task's card).
     """
     if source == "images":
         if not task:
             raise UsageError("embed images: give --task NAME, whose card gets the vectors")
         model = Proxy(proxy, device=device, cache=cache)
-        seen = _looked(model, path, names, task, out, max_images, column)
-        _tell(seen, task, out, as_json=as_json)
+        seen = _embed_task(model, path, names, task, out, max_images, column)
+        _show_task(seen, task, out, as_json=as_json)
         return
     if path is not None or task is not None:
         raise UsageError("embed timm: takes no PATH and no --task; write embed images PATH")
-    fitted = _archi2vec(archi2vec, encoder)
+    fitted = _fitted(archi2vec, encoder)
     config = Archi2VecConfig(encoder=encoder, n_dims=dims, seed=seed)
     with progress_bars() as progress:
         report = embed_timm(
@@ -97,11 +97,11 @@ def embed(
     _warn_all([f"{name}: no card; {reason}" for name, reason in report.failures.items()])
 
 
-def _archi2vec(archi2vec: Path | None, encoder: EncoderName) -> Archi2Vec | None:
+def _fitted(archi2vec: Path | None, encoder: EncoderName) -> Archi2Vec | None:
     if encoder == "karateclub":
         raise UsageError(
-            "--encoder karateclub: it makes its own words of whole graphs, which embed does not "
-            "keep; use Archi2Vec in Python"
+            "--encoder karateclub: embed cannot save its vocabulary of whole graphs; use Archi2Vec "
+            "in Python"
         )
     if archi2vec is None:
         return None
@@ -110,7 +110,7 @@ def _archi2vec(archi2vec: Path | None, encoder: EncoderName) -> Archi2Vec | None
     return Archi2Vec.load(archi2vec)
 
 
-def _looked(
+def _embed_task(
     model: Proxy,
     path: Path | None,
     names: str | None,
@@ -140,7 +140,7 @@ def _looked(
     return seen
 
 
-def _tell(seen: TaskEmbedding, task: str, folder: Path, *, as_json: bool) -> None:
+def _show_task(seen: TaskEmbedding, task: str, folder: Path, *, as_json: bool) -> None:
     if as_json:
         show_json(
             {

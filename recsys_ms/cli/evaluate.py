@@ -1,38 +1,27 @@
-"""``recsys-ms evaluate``: how good rankers are on a history, honestly split."""
+"""``recsys-ms evaluate``: how good rankers are on held-out tasks of a history."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.cli.console import progress_bars, show, show_json
-from recsys_ms.cli.options import (
-    DEFAULT_HISTORY,
-    CatalogOption,
-    HistoryOption,
-    MetricOption,
-    SeedOption,
-    open_catalog,
-    open_history,
-)
+from recsys_ms.cli.console import progress_bars
+from recsys_ms.cli.experiment_options import ExperimentOptions
+from recsys_ms.cli.options import open_history
 from recsys_ms.core.errors import UsageError
-from recsys_ms.core.executor import EXECUTORS, make_executor
-from recsys_ms.core.files import write_atomic
+from recsys_ms.core.executor import make_executor
 from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.coverage import coverage_markdown, coverage_rich, coverage_table
 from recsys_ms.evaluation.named_protocols import PROTOCOL_NAMES, make_protocol
 from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, STATIC
 from recsys_ms.evaluation.result_table import comparison_markdown, comparison_table
-from recsys_ms.history.interactions import Interactions, OnTwoMetrics
+from recsys_ms.history.interactions import Interactions
 from recsys_ms.rankers.ranker_names import RANKER_NAMES, SPEC_HELP, split_specs
 
 
 def evaluate(
-    history: HistoryOption = DEFAULT_HISTORY,
-    catalog: CatalogOption = None,
+    experiment: ExperimentOptions,
     protocol: Annotated[
         str, typer.Option(help=f"One of {', '.join(PROTOCOL_NAMES)}.")
     ] = "leave-one-task-out",
@@ -54,7 +43,7 @@ def evaluate(
     ] = None,
     without: Annotated[
         list[str] | None,
-        typer.Option(help="tasks.FIELD, models.FIELD or scores: as if nobody knew it; repeat it."),
+        typer.Option(help="Leave out tasks.FIELD, models.FIELD or scores; may be repeated."),
     ] = None,
     n_repeats: Annotated[
         int | None, typer.Option(help="unseen-models, settings-1 and -3: random splits.")
@@ -71,36 +60,25 @@ def evaluate(
     before: Annotated[
         list[str] | None, typer.Option(help="temporal: train on runs finished before (ISO 8601).")
     ] = None,
-    metric: MetricOption = None,
-    on_two_metrics: Annotated[
-        OnTwoMetrics,
-        typer.Option(help="A task with several metrics: ask, or take the most frequent."),
-    ] = "error",
-    seed: SeedOption = 0,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Also check how many outcomes intervals hold.")
+        bool, typer.Option("--intervals", help="Also check the coverage of the intervals.")
     ] = False,
     coverage: Annotated[
-        float, typer.Option(help="With --intervals: share of outcomes they are made to hold.")
+        float, typer.Option(help="With --intervals: their nominal coverage.")
     ] = 0.8,
     against: Annotated[
-        str, typer.Option(help="The ranker that + and − compare with, task by task paired.")
+        str, typer.Option(help="Ranker to compare with, paired by task; marked + and −.")
     ] = POPULARITY,
-    executor: Annotated[str, typer.Option(help=f"{EXECUTORS}.")] = "serial",
-    json_out: Annotated[
-        Path | None, typer.Option("--json", help="Also write the result as JSON; - for stdout.")
-    ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="The table as Markdown.")] = False,
 ) -> None:
-    """Back-test rankers; popularity, random, static and oracle rows are always there."""
+    """Back-test rankers, with rows of popularity, random, static and oracle to compare with."""
     names = split_specs(rankers)
     if not names:
-        raise UsageError(f"--rankers names none; choose from {', '.join(RANKER_NAMES)}")
+        raise UsageError(f"--rankers is empty; choose from {', '.join(RANKER_NAMES)}")
     rows = tuple(dict.fromkeys((POPULARITY, RANDOM, STATIC, *names, ORACLE)))
     if against not in rows:
-        raise UsageError(f"--against {against}: no such row; there are {', '.join(rows)}")
-    opened = open_history(history)
-    runs = opened.runs()
+        raise UsageError(f"--against {against}: unknown row; choose from {', '.join(rows)}")
+    history = open_history(experiment.history)
+    runs = history.runs()
     split = make_protocol(
         protocol,
         n_observed=n_observed,
@@ -113,39 +91,37 @@ def evaluate(
         runs=runs,
         before=before,
     )
-    interactions = Interactions.from_runs(runs, metric=metric, on_two_metrics=on_two_metrics)
+    interactions = Interactions.from_runs(
+        runs, metric=experiment.metric, on_two_metrics=experiment.on_two_metrics
+    )
     with progress_bars() as progress:
         result = backtest(
             interactions,
-            catalog=_forgetting(open_catalog(catalog), without or ()),
+            catalog=_without(experiment, without or ()),
             protocol=split,
             rankers=names,
-            seed=seed,
-            executor=make_executor(executor),
+            seed=experiment.seed,
+            executor=make_executor(experiment.executor),
             progress=progress,
-            history_version=opened.version,
+            history_version=history.version,
             keep=names if intervals else (),
             coverage=coverage,
         )
     result = result.against(against)
-    document = result.to_json()
-    if json_out is not None and str(json_out) == "-":
-        show_json(document)
-        return
-    if json_out is not None:
-        write_atomic(json_out, json.dumps(document, indent=1, allow_nan=False).encode())
-    show(comparison_markdown(result) if markdown else comparison_table(result))
+    tables = [comparison_markdown(result) if experiment.markdown else comparison_table(result)]
     if intervals:
         held = coverage_table(result)
-        show(coverage_markdown(held) if markdown else coverage_rich(held))
+        tables.append(coverage_markdown(held) if experiment.markdown else coverage_rich(held))
+    experiment.show(result.to_json(), *tables)
 
 
-def _forgetting(catalog: Catalog | None, fields: Sequence[str]) -> Catalog | None:
+def _without(experiment: ExperimentOptions, fields: Sequence[str]) -> Catalog:
     """The catalog without the fields that ``--without`` names."""
+    catalog = experiment.cards()
     if not fields:
         return catalog
-    if catalog is None:
-        raise UsageError("--without takes fields from cards: give a --catalog")
+    if experiment.catalog is None:
+        raise UsageError("--without removes fields of cards: give a --catalog")
     named: dict[str, list[str]] = {"models": [], "tasks": []}
     for text in fields:
         if text == "scores":

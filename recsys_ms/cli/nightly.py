@@ -1,4 +1,4 @@
-"""``recsys-ms nightly``: the retraining job."""
+"""``recsys-ms nightly``: retrain on new runs, and publish the ranker if it is not worse."""
 
 import shlex
 from dataclasses import asdict, replace
@@ -25,8 +25,7 @@ from recsys_ms.serving.registry import Registry
 
 #: Tasks that the embedded history holds out.
 _FIRST_TASKS: Final = 6
-#: Shares of it that the first learning curve is measured at; half as many as of a history of one's
-#: own, in half the time.
+#: Shares of it that the first learning curve is measured at: half as many as usual.
 _FIRST_SHARES: Final = (0.25, 1.0)
 #: Models that are shown once a ranker is published.
 _SHOWN: Final = 3
@@ -53,7 +52,7 @@ def nightly(
     """
     settings = _settings(history, registry, catalog, config)
     with progress_bars() as progress:
-        # What is for programs is one document: there the answer waits for the end.
+        # With --json the answer is one document, printed at the end.
         told = None if as_json else partial(_show_answer, settings)
         summary = run_nightly(settings, progress=progress, on_decided=told)
     if as_json:
@@ -69,13 +68,13 @@ def _settings(
 ) -> NightlyConfig:
     if config is not None:
         return NightlyConfig.from_toml(config, history=history, registry=registry, catalog=catalog)
-    # Here the processes that are spawned come back to this command, which is guarded.
+    # Spawned processes import this command, which is guarded.
     backtest, report = BacktestSettings(executor="processes"), ReportSettings()
     if history is None:
-        # A first look shall not take a quarter of an hour.
+        # A first run must not take a quarter of an hour.
         backtest = replace(backtest, max_tasks=_FIRST_TASKS)
         report = replace(report, fractions=_FIRST_SHARES)
-        # The embedded runs go into a history of their own, so that runs logged later join them.
+        # The embedded runs are copied into a history, so that runs logged later join them.
         ingest_embedded(History.open(DEFAULT_HISTORY))
         catalog = catalog or embedded_folder()
     return NightlyConfig(
@@ -88,7 +87,7 @@ def _settings(
 
 
 def _show_answer(settings: NightlyConfig, summary: NightlySummary) -> None:
-    """Show what the ranker in service can be asked, with the first models of its answer."""
+    """Show a command that asks the new ranker, and the first models of its answer."""
     if summary.outcome != "published":
         return
     ranker = Registry.open(settings.registry).load_current()

@@ -1,9 +1,12 @@
-"""Options that several verbs share, and how their texts are read."""
+"""Options that several verbs share: single ones, sets of them, and how their texts are read."""
 
+import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -48,6 +51,42 @@ DEFAULT_REGISTRY = Path("recsys-ms-data") / "registry"
 DEFAULT_CACHE = Path("~/.cache/recsys-ms")
 
 
+def expand_option_sets(verb: Callable[..., None]) -> Callable[..., None]:
+    """Make options of the fields of each parameter that is annotated with a dataclass.
+
+    Two verbs share a set of options so: ``def suggest(question: QuestionOptions, …)`` has every field of
+    ``QuestionOptions`` as an option of its own, and is called with the filled dataclass.
+    """
+    sets: dict[str, type[Any]] = {}
+    options: list[inspect.Parameter] = []
+    for each in inspect.signature(verb, eval_str=True).parameters.values():
+        kind = each.annotation
+        if not (isinstance(kind, type) and is_dataclass(kind)):
+            options.append(each.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        sets[each.name] = kind
+        hints = get_type_hints(kind, include_extras=True)
+        options += [
+            each.replace(
+                name=one.name,
+                kind=inspect.Parameter.KEYWORD_ONLY,
+                default=one.default,
+                annotation=hints[one.name],
+            )
+            for one in fields(kind)
+        ]
+
+    @wraps(verb)
+    def called(**given: Any) -> None:
+        for name, kind in sets.items():
+            given[name] = kind(**{one.name: given.pop(one.name) for one in fields(kind)})
+        verb(**given)
+
+    called.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in options}
+    return called
+
+
 def open_history(path: Path) -> "History":
     """Open a history that must exist."""
     from recsys_ms.history.history import History
@@ -77,7 +116,7 @@ def read_task_card(path: Path) -> "TaskCard":
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise DataError(f"{path}: no valid JSON ({error})") from error
+        raise DataError(f"{path}: not valid JSON ({error})") from error
     try:
         cards = Catalog.from_jsonl("", json.dumps(card))
     except DataError as error:
@@ -93,7 +132,7 @@ def parse_observed(texts: Iterable[str]) -> dict[str, float]:
     Raises
     ------
     UsageError
-        No equals sign, a value that is no number, or a model twice.
+        No equals sign, a value that is not a number, or the same model twice.
     """
     observed: dict[str, float] = {}
     for text in texts:

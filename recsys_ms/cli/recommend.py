@@ -8,101 +8,47 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from recsys_ms.cli.asked_task import (
-    ArtifactOption,
-    CardOption,
-    ImagesOption,
-    LicencesOption,
-    MaxGmacsOption,
-    MaxImagesOption,
-    MaxParamsOption,
-    NamesOption,
-    ObservedOption,
-    ProxyOption,
-    ScoresOption,
-    TaskOption,
-    asked_constraints,
-    asked_ranker,
-    named_task,
-    seen_task,
-)
 from recsys_ms.cli.console import show, show_json, width
-from recsys_ms.cli.options import (
-    DEFAULT_REGISTRY,
-    JsonFlag,
-    MetricOption,
-    RegistryOption,
-    parse_observed,
-)
-from recsys_ms.cold_start.defaults import EMBEDDED, MAX_IMAGES
+from recsys_ms.cli.options import JsonFlag
+from recsys_ms.cli.question_options import QuestionOptions
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Below this many columns the reasons stand under the table.
+#: Below this many columns the reasons are printed under the table.
 _WIDE: Final = 120
 
 
 def recommend(
-    task: TaskOption = None,
-    registry: RegistryOption = DEFAULT_REGISTRY,
-    artifact: ArtifactOption = None,
-    card: CardOption = None,
-    images: ImagesOption = None,
-    names: NamesOption = None,
-    proxy: ProxyOption = EMBEDDED,
-    max_images: MaxImagesOption = MAX_IMAGES,
-    observed: ObservedOption = None,
-    catalog: ScoresOption = None,
-    metric: MetricOption = None,
+    question: QuestionOptions,
     top: Annotated[int, typer.Option(help="Number of models.", min=1)] = 10,
-    max_params: MaxParamsOption = None,
-    max_gmacs: MaxGmacsOption = None,
-    licences: LicencesOption = None,
+    no_reasons: Annotated[
+        bool, typer.Option("--no-reasons", help="Leave out the reasons, which take most time.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Rank models for a task: its id, its images, names of its classes, a card, observed runs."""
-    name, described = named_task(task, card, images)
-    reached = parse_observed(observed or ())
-    ranker = asked_ranker(artifact, registry, catalog)
-    described = seen_task(
-        ranker, described, name, images=images, names=names, proxy=proxy, max_images=max_images
-    )
-    answer = ranker.recommend(
-        name,
-        observed=reached,
-        card=described,
-        metric=metric,
-        top=top,
-        constraints=asked_constraints(max_params, max_gmacs, licences),
-    )
-    is_known = name in ranker.task_ids
+    """Rank models for a task: by its id, a card, its images, names of its classes, or runs."""
+    ranker, name, arguments = question.read()
+    answer = ranker.recommend(name, top=top, reasons=not no_reasons, **arguments)
+    facts = question.facts(ranker, name)
+    nearest, coverage = answer.attrs["nearest_tasks"], ranker.config.coverage
     if as_json:
-        show_json(
-            {
-                "task": name,
-                "known_task": is_known,
-                "artifact": str(artifact or registry),
-                "history_version": ranker.manifest.get("history_version"),
-                "coverage": ranker.config.coverage,
-                "nearest_tasks": answer.attrs["nearest_tasks"],
-                "models": answer.to_dict(orient="records"),
-            }
-        )
-    else:
-        for near in answer.attrs["nearest_tasks"]:
-            show(Text(f"like {near['task_id']}: similarity {near['similarity']:.2f}"))
-        show(_table(answer, name, coverage=ranker.config.coverage, is_known=is_known))
-        if width() < _WIDE:
-            for row in answer.to_dict(orient="records"):
-                show(Text(f"{row['rank']}. {row['model_id']}", style="bold"))
-                for reason in row["reasons"]:
-                    show(Padding(Text(reason), (0, 0, 0, 3)))
+        rows = answer.to_dict(orient="records")
+        show_json({**facts, "coverage": coverage, "nearest_tasks": nearest, "models": rows})
+        return
+    for near in nearest:
+        show(Text(f"like {near['task_id']}: similarity {near['similarity']:.2f}"))
+    show(_table(answer, name, coverage=coverage, is_known=facts["known_task"]))
+    if width() < _WIDE and not no_reasons:
+        for row in answer.to_dict(orient="records"):
+            show(Text(f"{row['rank']}. {row['model_id']}", style="bold"))
+            for reason in row["reasons"]:
+                show(Padding(Text(reason), (0, 0, 0, 3)))
 
 
 def _table(answer: "pd.DataFrame", task: str, *, coverage: float, is_known: bool) -> Table:
     kind = "known task" if is_known else "new task"
-    is_wide = width() >= _WIDE
+    is_wide = width() >= _WIDE and "reasons" in answer
     shown = Table(title=Text(f"models for {task} ({kind})"), show_lines=is_wide)
     shown.add_column("#", justify="right", no_wrap=True)
     shown.add_column("model", overflow="fold")
@@ -116,7 +62,7 @@ def _table(answer: "pd.DataFrame", task: str, *, coverage: float, is_known: bool
         "parameters": [_millions(value) for value in answer["n_parameters"]],
         "GMACs": [_number(value, ".3f") for value in answer["gmacs"]],
     }
-    # A column in which nothing is known only takes room.
+    # Columns without a value are left out.
     told = {name: texts for name, texts in numbers.items() if any(texts)}
     for name in told:
         shown.add_column(name, justify="right", no_wrap=True)

@@ -1,4 +1,4 @@
-"""``recsys-ms report``: one page about the ranker in service and what it learned from."""
+"""``recsys-ms report``: a page about the ranker in service and its training data."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +44,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page, or Markdown, about the last nightly run.
 
-    With --backtest, about that back-test; registry and history add to it where they are there.
+    With --backtest, about that back-test; registry and history are used where they exist.
     """
     result = None if backtest is None else _read_backtest(backtest)
     opened = _registry(registry, needed=result is None)

@@ -17,7 +17,7 @@ def rollback(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put an earlier ranker back into service; it stays until something newer is published."""
+    """Put an earlier ranker back into service; it stays until a newer one is published."""
     opened = Registry.open(registry)
     with opened.lock(timeout_seconds=10.0):
         version = opened.roll_back(to)

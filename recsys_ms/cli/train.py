@@ -1,4 +1,4 @@
-"""``recsys-ms train``: one ranker from a history into a folder, without judging it."""
+"""``recsys-ms train``: train one ranker on a history and save it, without judging it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +26,7 @@ def train(
         str, typer.Option(help="Name of the ranker, or a variant; `evaluate --help` lists all.")
     ] = "auto",
     metric: MetricOption = None,
-    coverage: Annotated[float, typer.Option(help="Share an interval shall hold.")] = 0.8,
+    coverage: Annotated[float, typer.Option(help="Nominal coverage of the intervals.")] = 0.8,
     seed: SeedOption = 0,
     as_json: JsonFlag = False,
 ) -> None:

@@ -168,6 +168,17 @@ def test_recommend_for_people_and_for_programs(place: Path) -> None:
     assert [row["rank"] for row in answer["models"]] == [1, 2, 3]
     assert answer["models"][0]["model_id"] == "m7"
     assert answer["known_task"] is False
+    assert all(row["reasons"] for row in answer["models"])
+    short = run("recommend", "-R", "r", "--task", "new", "--top", 3, "--no-reasons", cwd=place)
+    assert "why" not in short.stdout
+    assert "m7" in short.stdout
+    bare = run(
+        *("recommend", "-R", "r", "--task", "new", "--top", 3, "--no-reasons", "--json"), cwd=place
+    )
+    assert json.loads(bare.stdout)["models"] == [
+        {name: value for name, value in row.items() if name != "reasons"}
+        for row in answer["models"]
+    ]
     table = run("recommend", "-R", "r", "--task", "t1", "--top", 2, cwd=place)
     assert "known task" in table.stdout
     assert "m7" in table.stdout
@@ -239,7 +250,7 @@ def test_evaluate_compares_with_any_row(place: Path) -> None:
     assert document["rankers"]["nmf"]["difference_to_nmf"]["pearson"]["mean"] == 0
     refused = run(*asked, "gbdt", cwd=place)
     assert refused.returncode == 2
-    assert "there are popularity, random, static, nmf, lr, oracle" in refused.stderr
+    assert "choose from popularity, random, static, nmf, lr, oracle" in refused.stderr
 
 
 def test_train_then_recommend_from_the_artifact(place: Path) -> None:
@@ -284,7 +295,7 @@ def test_inbox_quarantine_and_replay(tmp_path: Path) -> None:
         (("ingest", "semi.csv", "--preset", "parc"), 3, "delimiter"),
         (("ingest", "comma.csv", "--map", "model_id={nope}"), 2, "nope"),
         (("recommend", "--task", "t"), 3, "no registry"),
-        (("recommend",), 2, "which task"),
+        (("recommend",), 2, "no task is named"),
         (("recommend", "--task", "t", "--observed", "m0"), 2, "wanted MODEL=VALUE"),
         (("evaluate", "-H", "absent"), 3, "there is no history"),
         (("train", "-H", "absent", "-o", "x"), 3, "there is no history"),

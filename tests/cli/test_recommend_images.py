@@ -136,7 +136,7 @@ def test_another_proxy_is_refused(run, artifact, photos, tmp_path):
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     result = run("--artifact", artifact, "--images", photos, "--proxy", folder)
     assert result.returncode == 3
-    assert "the ranker's tasks were looked at by embedded" in result.stderr
+    assert "the ranker's tasks were embedded by embedded" in result.stderr
 
 
 def test_a_ranker_that_has_seen_no_images_says_so(run, photos, tmp_path):

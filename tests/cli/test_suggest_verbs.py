@@ -66,7 +66,7 @@ def test_a_budget_of_seconds_needs_runs_that_say_what_they_took(artifact):
 
 
 def test_suggest_needs_a_task(artifact):
-    with pytest.raises(UsageError, match="which task"):
+    with pytest.raises(UsageError, match="no task is named"):
         invoke("suggest", "--artifact", artifact)
 
 
