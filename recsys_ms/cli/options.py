@@ -52,10 +52,10 @@ DEFAULT_CACHE = Path("~/.cache/recsys-ms")
 
 
 def expand_option_sets(verb: Callable[..., None]) -> Callable[..., None]:
-    """Make options of the fields of each parameter that is annotated with a dataclass.
+    """Replace each parameter of a verb that is a dataclass by the fields of that dataclass.
 
-    Two verbs share a set of options so: ``def suggest(question: QuestionOptions, …)`` has every field of
-    ``QuestionOptions`` as an option of its own, and is called with the filled dataclass.
+    Verbs share a set of options in this way: the command line of ``suggest(question:
+    QuestionOptions, …)`` has an option for each field of ``QuestionOptions``.
     """
     sets: dict[str, type[Any]] = {}
     options: list[inspect.Parameter] = []
