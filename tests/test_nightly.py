@@ -23,7 +23,7 @@ from recsys_ms.nightly.decision import decide
 from recsys_ms.nightly.job import run_nightly
 from recsys_ms.nightly.night_summary import NightlySummary
 from recsys_ms.nightly.settings import NightlyConfig, PublishSettings, ReportSettings
-from recsys_ms.report import bundle
+from recsys_ms.report.page import vega_script
 from recsys_ms.serving.config import RankerConfig
 from recsys_ms.serving.ranker import Ranker
 from recsys_ms.serving.registry import Registry
@@ -521,7 +521,7 @@ def test_every_night_writes_a_report(tmp_path: Path) -> None:
     assert first.n_runs == 48
     assert first.n_new_runs is None
     text = page.read_text()
-    assert "no report before this one" in text
+    assert "no earlier report" in text
     assert "<b>published, version 1</b>" in text
     assert 'id="scatter-chart"' in text
     assert first.learning_curve is not None
@@ -575,7 +575,7 @@ def test_no_plotting_library_does_not_stop_the_night(
 ) -> None:
     logged_history(tmp_path / "h")
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    bundle.vega_script.cache_clear()
+    vega_script.cache_clear()
     summary = nightly(tmp_path, "popularity", report=_QUICK)
     assert (summary.outcome, summary.version, summary.report) == ("published", 1, "")
     assert any("pip install vl-convert-python" in text for text in summary.warnings)

@@ -1,7 +1,7 @@
-"""Do intervals hold what they state? Checked on outcomes that nobody trained on."""
+"""Coverage of prediction intervals: the share of held-out outcomes that lie inside them."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, cast
+from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -12,30 +12,24 @@ from recsys_ms.core.rng import named_stream
 from recsys_ms.evaluation.bootstrap import bootstrap_intervals
 from recsys_ms.evaluation.folds import WARMTHS
 from recsys_ms.evaluation.result import BacktestResult
+from recsys_ms.evaluation.text_table import TextTable
 
 _ALL: Final = "all"
-#: Columns of the shown table, and how a row fills them.
-_HEADINGS: Final[tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...]] = (
-    ("ranker", lambda row: str(row["ranker"])),
-    ("tasks", lambda row: f"{row['warmth']} ({row['n_tasks']})"),
-    ("pairs", lambda row: str(row["n_pairs"])),
-    ("stated", lambda row: f"{row['stated']:.2f}"),
-    (
-        "observed",
-        lambda row: (
-            f"{row['observed']:.3f} [{row['observed_low']:.3f}, {row['observed_high']:.3f}]"
-        ),
-    ),
-    ("width", lambda row: f"{row['width']:.4g}"),
-)
-_TEXTS: Final = ("ranker", "tasks")
+_COLUMNS: Final = {
+    "ranker": "{ranker}",
+    "tasks": "{warmth} ({n_tasks})",
+    "pairs": "{n_pairs:d}",
+    "stated": "{stated:.2f}",
+    "observed": "{observed:.3f} [{observed_low:.3f}, {observed_high:.3f}]",
+    "width": "{width:.4g}",
+}
 
 
 def coverage_table(result: BacktestResult) -> pd.DataFrame:
-    """Share of held-out outcomes inside their intervals, by ranker and by what is known of a task.
+    """Share of held-out outcomes inside their intervals, by ranker and task warmth.
 
-    Every task weighs the same, whatever its number of models: outcomes of one task stand or fall
-    together, so that it is tasks that are counted, and resampled.
+    Every task has the same weight, whatever its number of models: outcomes of one task are
+    correlated, so tasks are counted and resampled.
 
     Parameters
     ----------
@@ -56,10 +50,10 @@ def coverage_table(result: BacktestResult) -> pd.DataFrame:
     """
     if result.predictions.empty or result.coverage is None:
         raise DataError(
-            "this back-test kept no predictions, so that intervals cannot be checked; run it with "
+            "this back-test kept no predictions, so intervals cannot be checked; run it with "
             "keep=[RANKER], or `recsys-ms evaluate --intervals`"
         )
-    # A metric that no other task has leaves an order, and no interval.
+    # In a metric that no training task has, models are only ordered.
     known = result.predictions[result.predictions["low"].notna()]
     rows = [
         {
@@ -77,27 +71,14 @@ def coverage_table(result: BacktestResult) -> pd.DataFrame:
 
 
 def coverage_rich(table: pd.DataFrame) -> Table:
-    """What :func:`coverage_table` gave, for a terminal."""
-    shown = Table(title="outcomes inside their intervals")
-    for name, _ in _HEADINGS:
-        shown.add_column(name, justify="left" if name in _TEXTS else "right")
-    for row in _lines(table):
-        shown.add_row(*row)
-    return shown
+    """The table of :func:`coverage_table` for a terminal."""
+    caption = "outcomes inside their intervals"
+    return TextTable.from_frame(table, _COLUMNS, caption=caption).rich()
 
 
 def coverage_markdown(table: pd.DataFrame) -> str:
-    """The same as Markdown."""
-    head = "| " + " | ".join(name for name, _ in _HEADINGS) + " |"
-    rule = "|" + "".join("---|" if name in _TEXTS else "---:|" for name, _ in _HEADINGS)
-    return "\n".join([head, rule, *("| " + " | ".join(row) + " |" for row in _lines(table)), ""])
-
-
-def _lines(table: pd.DataFrame) -> list[list[str]]:
-    return [
-        [text(row) for _, text in _HEADINGS]
-        for row in cast(list[dict[str, Any]], table.to_dict("records"))
-    ]
+    """The table of :func:`coverage_table` as Markdown."""
+    return TextTable.from_frame(table, _COLUMNS).markdown() + "\n"
 
 
 def _parts(predictions: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -110,17 +91,8 @@ def _parts(predictions: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _observed(predictions: pd.DataFrame, seed: int, label: str) -> dict[str, float]:
-    value = predictions["outcome"].to_numpy(dtype=np.float64)
-    low = predictions["low"].to_numpy(dtype=np.float64)
-    high = predictions["high"].to_numpy(dtype=np.float64)
-    by_task = (
-        pd.DataFrame(
-            {"inside": (low <= value) & (value <= high), "width": high - low},
-            dtype=np.float64,
-        )
-        .groupby(predictions["task_id"].to_numpy())
-        .mean()
-    )
+    # Sorted by task, so that the bootstrap draws do not depend on the shares.
+    by_task = task_coverage(predictions).sort_values("task")
     share = by_task["inside"].to_numpy()
     ends = bootstrap_intervals(share[:, None], named_stream(seed, "coverage", label))
     return {
@@ -129,3 +101,34 @@ def _observed(predictions: pd.DataFrame, seed: int, label: str) -> dict[str, flo
         "observed_high": float(ends[0, 1]),
         "width": float(by_task["width"].mean()),
     }
+
+
+def task_coverage(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Share of each task's outcomes inside their intervals.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Rows of ``BacktestResult.predictions`` that have an interval.
+
+    Returns
+    -------
+    DataFrame
+        ``task``, ``n_models``, ``inside`` and ``width`` (mean width in the task's metric), least
+        inside first.
+    """
+    value, low, high = (
+        predictions[name].to_numpy(dtype=np.float64) for name in ("outcome", "low", "high")
+    )
+    frame = pd.DataFrame(
+        {
+            "task": predictions["task_id"].to_numpy(),
+            "inside": ((low <= value) & (value <= high)).astype(np.float64),
+            "width": high - low,
+        }
+    )
+    grouped = frame.groupby("task", sort=True)
+    table = grouped.mean().assign(n_models=grouped.size()).reset_index()
+    return table.sort_values(["inside", "task"], ignore_index=True)[
+        ["task", "n_models", "inside", "width"]
+    ]

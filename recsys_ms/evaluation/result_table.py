@@ -1,6 +1,5 @@
 """The comparison of rankers as a table: for a terminal (rich) and for a README (Markdown)."""
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
@@ -11,13 +10,14 @@ from rich.text import Text
 from recsys_ms.core.errors import UsageError
 from recsys_ms.evaluation.metrics import SECONDS
 from recsys_ms.evaluation.summary import RankerSummary
+from recsys_ms.evaluation.text_table import UNDEFINED, TextTable
 
 if TYPE_CHECKING:
     from recsys_ms.evaluation.result import BacktestResult
 
 _MARKS: Final[Mapping[int, str]] = {1: " +", -1: " −", 0: ""}
-_STYLES: Final[Mapping[int, str]] = {1: "green", -1: "red", 0: ""}
-_UNDEFINED: Final = "–"
+_STYLES: Final[Mapping[str, str]] = {"+": "green", "−": "red"}
+_N_TASKS_NAMED: Final = 5
 
 
 def comparison_table(
@@ -39,26 +39,20 @@ def comparison_table(
     UsageError
         Unknown metric.
     """
-    metrics = chosen_metrics(result, metrics)
-    # Texts, not strings: a bracket in a name or in an error message is no markup.
+    # Texts, not strings: a bracket in a name or in an error message must not be read as markup.
     table = Table(
         title=Text(title(result)), caption=Text("\n".join(notes(result))), caption_justify="left"
     )
     table.add_column("ranker", no_wrap=True)
-    for metric in metrics:
+    for metric in chosen_metrics(result, metrics):
         table.add_column(heading(result, metric), justify="right")
-    for label, summaries in _sections(result):
+    for label, part in comparison_texts(result, metrics=metrics, intervals=intervals).items():
         if label:
             table.add_section()
             table.add_row(Text(label, style="italic"))
-        for name in result.rankers:
-            cells = []
-            for metric in metrics:
-                verdict = summaries[name].difference[metric].verdict
-                text = _cell(summaries[name], metric, intervals=intervals)
-                style = _STYLES[verdict] if metric != SECONDS else ""
-                cells.append(Text(text, style=style))
-            table.add_row(Text(name), *cells)
+        for name, *cells in part.rows:
+            styled = (Text(cell, style=_STYLES.get(cell[-1:], "")) for cell in cells)
+            table.add_row(Text(name), *styled)
     return table
 
 
@@ -66,20 +60,50 @@ def comparison_markdown(
     result: "BacktestResult", *, metrics: Sequence[str] | None = None, intervals: bool = True
 ) -> str:
     """The same table as Markdown, notes below it; see :func:`comparison_table`."""
-    metrics = chosen_metrics(result, metrics)
-    lines: list[str] = []
-    for label, summaries in _sections(result):
-        lines += ["", f"*{label}*", ""] if label else []
-        lines.append(
-            "| ranker | "
-            + " | ".join(_cell_text(heading(result, metric)) for metric in metrics)
-            + " |"
+    lines = [f"**{title(result)}**", ""]
+    for label, part in comparison_texts(result, metrics=metrics, intervals=intervals).items():
+        lines += ["", f"*{label}*", "", part.markdown()] if label else [part.markdown()]
+    return "\n".join([*lines, "", *notes(result), ""])
+
+
+def comparison_texts(
+    result: "BacktestResult",
+    *,
+    metrics: Sequence[str] | None = None,
+    intervals: bool = True,
+    rankers: Sequence[str] | None = None,
+) -> dict[str, TextTable]:
+    """The cells of the comparison as texts, shared by all ways to show it.
+
+    Parameters
+    ----------
+    result, metrics, intervals
+        See :func:`comparison_table`.
+    rankers : sequence of str, optional
+        Rows in order; default those of the result.
+
+    Returns
+    -------
+    dict of str to TextTable
+        The whole under the key ``""``; then a table per task warmth, where there are several.
+    """
+    columns = chosen_metrics(result, metrics)
+    parts = {"": result.summaries}
+    if len(result.scenarios) > 1:
+        for warmth, summaries in result.scenarios.items():
+            n_tasks = len({cell.task_id for cell in result.cells if cell.warmth == warmth})
+            parts[f"{warmth} tasks ({n_tasks})"] = summaries
+    return {
+        label: TextTable(
+            headings=("ranker", *(heading(result, metric) for metric in columns)),
+            rows=tuple(
+                (name, *(_cell(summaries[name], metric, intervals) for metric in columns))
+                for name in rankers or result.rankers
+            ),
+            numeric=frozenset(range(1, len(columns) + 1)),
         )
-        lines.append("|---|" + "---:|" * len(metrics))
-        for name in result.rankers:
-            cells = [_cell(summaries[name], metric, intervals=intervals) for metric in metrics]
-            lines.append(f"| {_cell_text(name)} | " + " | ".join(cells) + " |")
-    return "\n".join([f"**{title(result)}**", "", *lines, "", *notes(result), ""])
+        for label, summaries in parts.items()
+    }
 
 
 def title(result: "BacktestResult") -> str:
@@ -99,17 +123,23 @@ def notes(result: "BacktestResult") -> list[str]:
     """What a reader must know to read the numbers, one sentence a line."""
     said = [
         f"Mean over {result.unit}s [95 % bootstrap interval over {result.unit}s]; "
-        f"+ / − better / worse than {result.reference}, where the interval of the paired "
-        "difference leaves out 0."
+        f"+ / − better / worse than {result.reference}: the interval of the paired difference "
+        "excludes 0."
     ]
     units = sorted(set(result.task_metrics.values()))
     if len(units) > 1:
         said.append(f"Regret mixes the units of {len(units)} metrics ({', '.join(units)}).")
-    if any(_n_short(result, name, metric) for name in result.rankers for metric in result.metrics):
-        said.append("(n): the metric is defined on n of them only; the mean is over those.")
+    if any(
+        0 < n < summary.n_units
+        for summary in result.summaries.values()
+        for n in summary.n_defined.values()
+    ):
+        said.append(f"(n): the metric is defined on n {result.unit}s only; the mean is over those.")
     if result.left_out:
         tasks = sorted({entry.task_id for entry in result.left_out})
-        said.append(f"Not tested, fewer than two models held out: {_few(tasks)}.")
+        rest = len(tasks) - _N_TASKS_NAMED
+        named = ", ".join(tasks[:_N_TASKS_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+        said.append(f"Not tested, fewer than two models held out: {named}.")
     for name in result.rankers:
         failed = [cell for cell in result.failures if cell.ranker == name]
         if failed:
@@ -118,38 +148,22 @@ def notes(result: "BacktestResult") -> list[str]:
     return said
 
 
-def _sections(result: "BacktestResult") -> list[tuple[str, Mapping[str, RankerSummary]]]:
-    sections: list[tuple[str, Mapping[str, RankerSummary]]] = [("", result.summaries)]
-    if len(result.scenarios) > 1:
-        for warmth, summaries in result.scenarios.items():
-            n_tasks = len({cell.task_id for cell in result.cells if cell.warmth == warmth})
-            sections.append((f"{warmth} tasks ({n_tasks})", summaries))
-    return sections
+def number(value: float, metric: str) -> str:
+    """A value of a metric with as many decimals as tables show; a dash where it is undefined."""
+    digits = 2 if metric == SECONDS else 4 if metric.startswith("regret") else 3
+    return UNDEFINED if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def n_digits(metric: str) -> int:
-    """Decimals that are shown of a metric."""
-    return 2 if metric == SECONDS else 4 if metric.startswith("regret") else 3
-
-
-def _cell(summary: RankerSummary, metric: str, *, intervals: bool) -> str:
-    mean, (low, high) = summary.mean[metric], summary.interval[metric]
+def _cell(summary: RankerSummary, metric: str, intervals: bool) -> str:
+    mean, ends = summary.mean[metric], summary.interval[metric]
+    text = number(mean, metric)
     if math.isnan(mean):
-        return _UNDEFINED
-    digits = n_digits(metric)
-    text = f"{mean:.{digits}f}"
-    if intervals and not math.isnan(low) and metric != SECONDS:
-        text += f" [{low:.{digits}f}, {high:.{digits}f}]"
+        return text
+    if intervals and not math.isnan(ends[0]) and metric != SECONDS:
+        text += f" [{', '.join(number(end, metric) for end in ends)}]"
     if summary.n_defined[metric] < summary.n_units:
         text += f" ({summary.n_defined[metric]})"
-    if metric != SECONDS:
-        text += _MARKS[summary.difference[metric].verdict]
-    return text
-
-
-def _n_short(result: "BacktestResult", name: str, metric: str) -> bool:
-    summary = result.summaries[name]
-    return 0 < summary.n_defined[metric] < summary.n_units
+    return text if metric == SECONDS else text + _MARKS[summary.difference[metric].verdict]
 
 
 def heading(result: "BacktestResult", metric: str) -> str:
@@ -157,30 +171,17 @@ def heading(result: "BacktestResult", metric: str) -> str:
     return f"{metric} {'↑' if result.higher_is_better[metric] else '↓'}"
 
 
-def _cell_text(name: str) -> str:
-    """A name that neither ends its cell of a Markdown table nor begins HTML."""
-    text = html.escape(" ".join(name.split()), quote=False)
-    return text.replace("\\", "\\\\").replace("|", "\\|")
-
-
-def _few(names: Sequence[str], n_shown: int = 5) -> str:
-    shown = ", ".join(names[:n_shown])
-    return shown if len(names) <= n_shown else f"{shown} and {len(names) - n_shown} more"
-
-
 def chosen_metrics(result: "BacktestResult", metrics: Sequence[str] | None) -> tuple[str, ...]:
-    """The metrics asked for; all where nobody asked.
+    """The given metrics; all of the result's by default.
 
     Raises
     ------
     UsageError
         Unknown metric.
     """
-    if metrics is None:
-        return result.metrics
-    unknown = [metric for metric in metrics if metric not in result.metrics]
+    unknown = [metric for metric in metrics or () if metric not in result.metrics]
     if unknown:
         raise UsageError(
             f"metric {unknown[0]!r} is unknown; choose from {', '.join(result.metrics)}"
         )
-    return tuple(metrics)
+    return result.metrics if metrics is None else tuple(metrics)

@@ -26,6 +26,7 @@ from recsys_ms.evaluation.bootstrap import bootstrap_intervals
 from recsys_ms.evaluation.folds import Fold, HeldOut
 from recsys_ms.evaluation.protocols import LeaveOneTaskOut
 from recsys_ms.evaluation.result import POPULARITY, RANDOM
+from recsys_ms.evaluation.text_table import TextTable
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.planning.run_costs import expected_costs
 from recsys_ms.planning.suggestion import Budget, next_runs
@@ -88,10 +89,10 @@ class Simulation:
         )
 
     def lines(self, after: Sequence[float] = (1, 3, 5, 10)) -> list[list[str]]:
-        """:meth:`table` for people: a heading, then a row a policy.
+        """:meth:`table` as texts: a heading, then a row per policy.
 
-        ``+`` and ``−`` say better and worse than popularity, where the interval of the paired
-        difference leaves out 0.
+        ``+`` and ``−`` mean better and worse than popularity: the interval of the paired difference
+        excludes 0.
         """
         table = self.table(after)
         said = "cost of" if self.by_cost else "after"
@@ -107,9 +108,9 @@ class Simulation:
 
     def markdown(self, after: Sequence[float] = (1, 3, 5, 10)) -> str:
         """:meth:`lines` as Markdown."""
-        head, *rows = ("| " + " | ".join(cells) + " |" for cells in self.lines(after))
-        rule = "|---|" + "---:|" * (head.count("|") - 2)
-        return "\n".join([head, rule, *rows, ""])
+        head, *rows = map(tuple, self.lines(after))
+        numeric = frozenset(range(1, len(head)))
+        return TextTable(headings=head, rows=tuple(rows), numeric=numeric).markdown() + "\n"
 
 
 def simulate(

@@ -1,52 +1,20 @@
-"""What a report is made of, before it is HTML or Markdown."""
+"""Parts that a report is made of: sections with texts, tables, charts and controls."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
 
 from recsys_ms.core.types import JsonDict
-
-UNDEFINED: Final = "–"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextTable:
-    """A table of texts.
-
-    Attributes
-    ----------
-    caption : str
-        What it shows.
-    headings : tuple of str
-    rows : tuple of tuple of str
-    numeric : frozenset of int
-        Columns that are numbers.
-    tasks : tuple of str
-        Task of each row, for the task filter; empty where rows have none.
-    n_all : int
-        Rows there were before the table was cut; 0 means all are here.
-    """
-
-    caption: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: frozenset[int] = frozenset()
-    tasks: tuple[str, ...] = ()
-    n_all: int = 0
+from recsys_ms.evaluation.text_table import TextTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A chart and its two text alternatives.
+    """A chart with its two text alternatives.
 
     Attributes
     ----------
-    key : str
-        Unique in the report.
     title : str
     description : str
-        What is to be seen, in a sentence or two, for who cannot see it.
+        What the chart shows, in a sentence or two, for readers who cannot see it.
     spec : dict
         Vega-Lite, without a schema address and without colours of its own.
     table : TextTable
@@ -56,10 +24,9 @@ class Chart:
     table_open : bool
         Whether the table is shown beside the chart at once.
     in_markdown : bool
-        Whether Markdown shows the table in its place.
+        Whether Markdown shows the table instead of the description.
     """
 
-    key: str
     title: str
     description: str
     spec: JsonDict
@@ -89,58 +56,41 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One heading of the report and what stands below it.
+    """One heading of the report and its contents.
 
     Attributes
     ----------
     key, title : str
-        Anchor and heading.
+        Anchor and heading; :func:`recsys_ms.report.sections.sections` sets them.
     text : tuple of str
         Paragraphs.
     hints : tuple of str
-        Paragraphs on how to read or use the charts; Markdown has none.
+        Paragraphs on how to read or use the chart; Markdown has none.
     items : tuple of str
         A list below them.
     facts : tuple of (label, value)
         Short figures.
-    controls : tuple of Control
+    control : Control or None
     tables : tuple of TextTable
-    charts : tuple of Chart
+    chart : Chart or None
     """
 
-    key: str
-    title: str
+    key: str = ""
+    title: str = ""
     text: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
     items: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
-    controls: tuple[Control, ...] = ()
+    control: Control | None = None
     tables: tuple[TextTable, ...] = ()
-    charts: tuple[Chart, ...] = field(default_factory=tuple)
+    chart: Chart | None = None
 
 
-def number(value: Any, digits: int = 4) -> str:
-    """A number for a reader; a dash where there is none."""
-    if value is None or not math.isfinite(float(value)):
-        return UNDEFINED
-    return f"{float(value):.{digits}f}"
+def count(value: int | None) -> str:
+    """A whole number with a thin space between thousands; ``unknown`` for ``None``."""
+    return "unknown" if value is None else f"{value:,}".replace(",", "\u202f")
 
 
-def count(value: int | None, unit: str = "") -> str:
-    """A whole number with thin groups of thousands; words where it is not known."""
-    if value is None:
-        return "not known"
-    return f"{value:,}".replace(",", "\u202f") + (f" {unit}" if unit else "")
-
-
-def plural(n: int, singular: str, several: str | None = None) -> str:
+def plural(n: int, singular: str) -> str:
     """``1 run``, ``2 runs``."""
-    return f"{count(n)} {singular if n == 1 else several or singular + 's'}"
-
-
-def records(frame: Any) -> list[Mapping[str, Any]]:
-    """Rows of a frame as JSON values: NaN is ``None``."""
-    rows: list[Mapping[str, Any]] = (
-        frame.astype(object).where(frame.notna(), None).to_dict("records")
-    )
-    return rows
+    return f"{count(n)} {singular}{'' if n == 1 else 's'}"

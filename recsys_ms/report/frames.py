@@ -130,31 +130,6 @@ def calibration_curve(predictions: pd.DataFrame, stated: float, seed: int) -> pd
     )
 
 
-def task_coverage(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Share of each task's outcomes inside their intervals, least first.
-
-    Returns
-    -------
-    DataFrame
-        ``task, n_models, inside, width`` (mean width in the task's metric).
-    """
-    value, low, high = (
-        predictions[name].to_numpy(dtype=np.float64) for name in ("outcome", "low", "high")
-    )
-    frame = pd.DataFrame(
-        {
-            "task": predictions["task_id"].to_numpy(),
-            "inside": ((low <= value) & (value <= high)).astype(np.float64),
-            "width": high - low,
-        }
-    )
-    grouped = frame.groupby("task", sort=True)
-    table = grouped.mean().assign(n_models=grouped.size()).reset_index()
-    return table.sort_values(["inside", "task"], ignore_index=True)[
-        ["task", "n_models", "inside", "width"]
-    ]
-
-
 def thinned(predictions: pd.DataFrame, n_rows: int, seed: int) -> pd.DataFrame:
     """At most ``n_rows`` rows, drawn at random; each task keeps its share, and the order stays."""
     if len(predictions) <= n_rows:

@@ -1,225 +1,214 @@
 """The sections that the history fills: learning curve, map, coverage, missing runs."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
+import pandas as pd
+
+from recsys_ms.core.types import JsonDict
 from recsys_ms.evaluation.metrics import REGRET_AT_1
 from recsys_ms.evaluation.result import POPULARITY
-from recsys_ms.report.blocks import (
-    Chart,
-    Control,
-    Section,
-    TextTable,
-    count,
-    number,
-    plural,
-    records,
-)
-from recsys_ms.report.charts import (
-    METRIC,
-    learning_chart,
-    matrix_chart,
-    missing_chart,
-    space_chart,
-)
-from recsys_ms.report.encodings import colour_domain
+from recsys_ms.evaluation.text_table import TextTable, fill, records
+from recsys_ms.report.blocks import Chart, Control, Section, count, plural
+from recsys_ms.report.charts import chart_spec, ranker_colours
 from recsys_ms.report.matrix import RunMatrix
 from recsys_ms.report.report_data import ReportData
+from recsys_ms.report.space_chart import names_below
 
-_N_NAMED: Final = 30
-#: Columns of the missing runs that are read from the left.
-_TEXTS: Final = frozenset({"task", "model", "metric"})
+#: Task names on the map, and model names at the matrix, are drawn up to this number.
+_N_TASKS_NAMED: Final = 30
+_N_MODELS_NAMED: Final = 80
 
 
-def learning_section(data: ReportData) -> Section:
+def learning_section(data: ReportData) -> Section | str:
     """Whether more runs make rankers better."""
-    key, title = "learning", "Learning curve over the size of the history"
-    note = data.notes.get(key)
-    if data.curve.empty:
-        return Section(key=key, title=title, text=(note or "No learning curve was measured.",))
     frame = data.curve
-    names = sorted(set(frame["ranker"]))
-    table = TextTable(
-        caption="Points of the learning curve, mean over tasks [95 % bootstrap interval]",
-        headings=("ranker", "metric", "share", "outcomes", "tasks", "mean", "interval"),
-        rows=tuple(
-            (
-                row["ranker"],
-                row["metric"],
-                f"{row['fraction']:.0%}",
-                f"{row['n_outcomes']:.0f}",
-                str(row["n_tasks"]),
-                number(row["mean"]),
-                f"{number(row['low'])} … {number(row['high'])}",
-            )
-            for row in records(frame)
-        ),
-        numeric=frozenset({2, 3, 4, 5, 6}),
-    )
-    metrics = list(dict.fromkeys(frame["metric"]))
-    chart = Chart(
-        key="learning-chart",
-        title="Mean on held-out tasks over the outcomes trained on",
-        description=_trend(data),
-        spec=learning_chart(frame, colour_domain([*names, POPULARITY], data.focus), metrics[0]),
-        table=table,
-    )
-    n_tasks = int(frame["n_tasks"].max())
-    text = (
-        f"{plural(n_tasks, 'task')} held out, the same at every size; the other tasks' outcomes "
-        f"are thinned at random. Quick rankers only ({', '.join(names)}): the shape of the curve "
-        "says whether more runs help, not how good the ranker in service is.",
-        *([note] if note else []),
-    )
-    control = Control(signal=METRIC, label="Metric", options=tuple((m, m) for m in metrics))
-    return Section(key=key, title=title, text=text, controls=(control,), charts=(chart,))
-
-
-def _trend(data: ReportData) -> str:
-    said = []
-    regret = data.curve[data.curve["metric"] == REGRET_AT_1]
-    for name, own in regret.groupby("ranker"):
-        first, last = own.iloc[0], own.iloc[-1]
-        said.append(
-            f"{name}: regret@1 {number(first['mean'])} with {first['fraction']:.0%} of the "
-            f"history, {number(last['mean'])} with {last['fraction']:.0%}"
-        )
-    return "; ".join(said) + "."
-
-
-def space_section(data: ReportData) -> Section:
-    """Tasks and models in the transfer space."""
-    key, title = "map", "Map of tasks and models"
-    frame, note = data.space, data.notes.get("map")
     if frame.empty:
-        return Section(key=key, title=title, text=(note or "No map was made.",))
-    tasks = frame[frame["kind"] == "task"]
-    explained, left_out = frame.attrs.get("explained", 1.0), frame.attrs.get("n_left_out", 0)
-    table = TextTable(
-        caption="Tasks and models with their places on the map",
-        headings=("kind", "name", "x", "y", "runs", "best"),
-        rows=tuple(
-            (
-                r["kind"],
-                r["name"],
-                number(r["x"], 2),
-                number(r["y"], 2),
-                str(r["n_pairs"]),
-                r["best"],
-            )
-            for r in records(frame)
+        return "No learning curve was measured."
+    names = sorted(set(frame["ranker"]))
+    metrics = list(dict.fromkeys(frame["metric"]))
+    table = TextTable.from_frame(
+        frame,
+        {
+            "ranker": "{ranker}",
+            "metric": "{metric}",
+            "share": "{fraction:.0%}",
+            "outcomes": "{n_outcomes:.0f}",
+            "tasks": "{n_tasks:d}",
+            "mean": "{mean:.4f}",
+            "interval": "{low:.4f} … {high:.4f}",
+        },
+        caption="Points of the learning curve, mean over tasks [95 % bootstrap interval]",
+    )
+    trends = []
+    for name, own in frame[frame["metric"] == REGRET_AT_1].groupby("ranker"):
+        first, *_, last = records(own.iloc[[0, -1]])
+        trends.append(
+            fill(f"{name}: regret@1 {{mean:.4f}} with {{fraction:.0%}} of the history, ", first)
+            + fill("{mean:.4f} with {fraction:.0%}", last)
+        )
+    note = data.notes.get("learning")
+    return Section(
+        text=(
+            f"{plural(int(frame['n_tasks'].max()), 'task')} held out, the same at every size; the "
+            "other tasks' outcomes are thinned at random. Quick rankers only "
+            f"({', '.join(names)}): the shape of the curve shows whether more runs help, not how "
+            "good the ranker in service is.",
+            *([note] if note else []),
         ),
-        numeric=frozenset({2, 3, 4}),
+        control=Control(signal="metric", label="Metric", options=tuple((m, m) for m in metrics)),
+        chart=Chart(
+            title="Mean on held-out tasks over the outcomes trained on",
+            description="; ".join(trends) + ".",
+            spec=chart_spec(
+                "learning",
+                curve=frame,
+                metric=metrics[0],
+                rankers=ranker_colours([*names, POPULARITY], data.focus),
+            ),
+            table=table,
+        ),
     )
-    chart = Chart(
-        key="map-chart",
-        title="Transfer space",
-        description=f"{plural(len(tasks), 'task')} and {plural(len(frame) - len(tasks), 'model')} "
-        "as points; the table below names the best model of each task.",
-        spec=space_chart(frame, with_names=len(tasks) <= _N_NAMED),
-        table=table,
-        in_markdown=False,
-    )
-    text = (
-        "Tasks that want the same models stand near each other, and a model near the tasks that it "
-        "does well on, compared with what it does elsewhere: drawn are the directions of the "
-        "vectors of a factorisation of the outcomes, not their lengths, on the plane that holds "
-        f"{explained:.0%} of their spread.",
-        *([f"{count(left_out)} with the fewest runs are left out."] if left_out else []),
-    )
-    return Section(key=key, title=title, text=text, charts=(chart,))
 
 
-def coverage_section(data: ReportData) -> Section:
+def map_section(data: ReportData) -> Section | str:
+    """Tasks and models in the transfer space."""
+    frame = data.space
+    if frame.empty:
+        return "No map was made."
+    is_task = frame["kind"] == "task"
+    n_tasks = int(is_task.sum())
+    explained, left_out = frame.attrs.get("explained", 1.0), frame.attrs.get("n_left_out", 0)
+    table = TextTable.from_frame(
+        frame,
+        {
+            "kind": "{kind}",
+            "name": "{name}",
+            "x": "{x:.2f}",
+            "y": "{y:.2f}",
+            "runs": "{n_pairs:d}",
+            "best": "{best}",
+        },
+        caption="Tasks and models with their places on the map",
+    )
+    named = is_task & (n_tasks <= _N_TASKS_NAMED)
+    below = pd.Series(names_below(frame), dtype=object).where(named.to_numpy())
+    return Section(
+        text=(
+            "Tasks for which the same models are good are near each other, and a model is near the "
+            "tasks on which it does well compared with other tasks. Shown are the directions of "
+            "the vectors of a factorisation of the outcomes, not their lengths, on the plane that "
+            f"holds {explained:.0%} of their spread.",
+            *([f"{count(left_out)} with the fewest runs are left out."] if left_out else []),
+        ),
+        chart=Chart(
+            title="Transfer space",
+            description=f"{plural(n_tasks, 'task')} and {plural(len(frame) - n_tasks, 'model')} "
+            "as points; the table below names the best model of each task.",
+            spec=chart_spec("map", places=frame.assign(below=below.to_numpy())),
+            table=table,
+            in_markdown=False,
+        ),
+    )
+
+
+def coverage_section(data: ReportData) -> Section | str:
     """Which pairs have a run."""
-    key, title = "coverage", "Coverage of tasks × models"
     matrix = data.matrix
     if matrix is None:
-        text = data.notes.get(key, "The history is not at hand, so there is no matrix to show.")
-        return Section(key=key, title=title, text=(text,))
+        return "The history is not available, so there is no matrix to show."
     n_all = matrix.n_tasks * matrix.n_models
-    said = (
-        f"{plural(matrix.n_pairs, 'pair')} of {count(n_all)} have a finished run "
-        f"({matrix.share:.1%})."
-    )
-    if matrix.n_pairs == n_all:
-        said += " The matrix is full."
-    cut = (
-        "The matrix is drawn in blocks; the colour is the share of a block's pairs with a run."
-        if matrix.in_blocks
-        else "The colour says how many of the task's other models a model beat; a blank tile has "
-        "no run."
-    )
-    chart = Chart(
-        key="coverage-chart",
-        title=f"{plural(matrix.n_tasks, 'task')} × {plural(matrix.n_models, 'model')}",
-        description="One tile a pair of task and model; the table below counts them by task."
-        if not matrix.in_blocks
-        else "One tile a block of tasks and models; the table below has their shares.",
-        spec=matrix_chart(matrix.cells, in_blocks=matrix.in_blocks),
-        table=_coverage_table(matrix),
-        min_width=620,
-        in_markdown=False,
-    )
-    return Section(key=key, title=title, text=(said, cut), charts=(chart,))
-
-
-def _coverage_table(matrix: RunMatrix) -> TextTable:
-    rows = []
-    for tasks, own in matrix.cells.groupby("tasks", sort=False):
-        runs = int(own["n_runs"].sum())
-        rows.append((str(tasks), f"{own['share'].mean():.0%}", count(runs)))
-    return TextTable(
+    full = " The matrix is full." if matrix.n_pairs == n_all else ""
+    by_task = matrix.cells.groupby("tasks", sort=False)
+    table = TextTable.from_frame(
+        by_task.agg(share=("share", "mean"), n_runs=("n_runs", "sum")).reset_index(),
+        {
+            "tasks" if matrix.in_blocks else "task": "{tasks}",
+            "models with a run": "{share:.0%}",
+            "runs": "{n_runs:,}",
+        },
         caption="Share of the models with a run, by task, and runs",
-        headings=("task" if not matrix.in_blocks else "tasks", "models with a run", "runs"),
-        rows=tuple(rows),
-        numeric=frozenset({1, 2}),
+    )
+    return Section(
+        text=(
+            f"{plural(matrix.n_pairs, 'pair')} of {count(n_all)} have a finished run "
+            f"({matrix.share:.1%}).{full}",
+            "The matrix is drawn in blocks; the colour is the share of a block's pairs with a run."
+            if matrix.in_blocks
+            else "The colour is the share of the task's other models that a model beat; a blank "
+            "tile has no run.",
+        ),
+        chart=Chart(
+            title=f"{plural(matrix.n_tasks, 'task')} × {plural(matrix.n_models, 'model')}",
+            description="One tile per block of tasks and models; the table below has their shares."
+            if matrix.in_blocks
+            else "One tile per pair of task and model; the table below counts them by task.",
+            spec=_matrix_spec(matrix),
+            table=table,
+            min_width=620,
+            in_markdown=False,
+        ),
     )
 
 
-def missing_section(data: ReportData) -> Section:
+def _matrix_spec(matrix: RunMatrix) -> JsonDict:
+    cells = matrix.cells
+    run = cells[cells["share"] > 0.0].drop(columns=["row", "column"])
+    spec = chart_spec("coverage in blocks" if matrix.in_blocks else "coverage", cells=run)
+    rows, columns = (list(dict.fromkeys(cells[name])) for name in ("tasks", "models"))
+    x, y = spec["encoding"]["x"], spec["encoding"]["y"]
+    # Rows and columns without any run are drawn too.
+    x["scale"], y["scale"] = {"domain": columns}, {"domain": rows}
+    x["sort"], y["sort"] = columns, rows
+    if len(columns) > _N_MODELS_NAMED:
+        x["title"] = "models"
+        x["axis"]["labels"] = False
+    spec["height"] = (16 if len(rows) <= 40 else 10) * len(rows)
+    return spec
+
+
+def missing_section(data: ReportData) -> Section | str:
     """What to fine-tune next."""
-    key, title = "missing", "What to fine-tune next"
     frame, note = data.missing, data.notes.get("missing")
     if frame.empty:
-        return Section(key=key, title=title, text=(note or "No missing run was looked at.",))
-    costly = frame["gpu_hours"].notna().all()
+        return "Missing runs were not evaluated."
+    has_costs = bool(frame["gpu_hours"].notna().all())
     n_missing = frame.attrs.get("n_missing")
-    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
-        ("task", lambda row: str(row["task_id"])),
-        ("model", lambda row: str(row["model_id"])),
-        ("gain", lambda row: number(row["gain"], 5)),
-        *([("GPU hours", lambda row: number(row["gpu_hours"], 3))] if costly else []),
-        ("best so far", lambda row: number(row["best_known"])),
-        ("predicted", lambda row: number(row["predicted"])),
-        ("interval", lambda row: f"{number(row['low'])} … {number(row['high'])}"),
-        *([("metric", lambda row: str(row["metric"]))] if frame["metric"].nunique() > 1 else []),
-    ]
-    table = TextTable(
-        caption="Most valuable missing runs, best first; gain is the expected improvement",
-        headings=tuple(name for name, _ in columns),
-        rows=tuple(tuple(text(row) for _, text in columns) for row in records(frame)),
-        numeric=frozenset(i for i, (name, _) in enumerate(columns) if name not in _TEXTS),
-    )
     order = frame.attrs.get("order", "expected improvement")
-    best = frame.iloc[0]
-    chart = Chart(
-        key="missing-chart",
-        title=order[0].upper() + order[1:],
-        description=f"Most is expected of {best['model_id']} on {best['task_id']}: "
-        f"an improvement of {number(best['gain'], 5)} on {number(best['best_known'])}.",
-        spec=missing_chart(frame, order),
-        table=table,
-        table_open=True,
-        min_width=460,
+    table = TextTable.from_frame(
+        frame,
+        {
+            "task": "{task_id}",
+            "model": "{model_id}",
+            "gain": "{gain:.5f}",
+            **({"GPU hours": "{gpu_hours:.3f}"} if has_costs else {}),
+            "best so far": "{best_known:.4f}",
+            "predicted": "{predicted:.4f}",
+            "interval": "{low:.4f} … {high:.4f}",
+            **({"metric": "{metric}"} if frame["metric"].nunique() > 1 else {}),
+        },
+        caption="Most valuable missing runs, best first; gain is the expected improvement",
     )
-    text = (
-        "Runs that nobody has made, by how much the task's best outcome is expected to improve: "
-        "the outcome is taken as normal around its prediction, as wide as the ranker's interval, "
-        "and never better than the metric can be; a run counts for what it adds to those of its "
-        "task above it. "
-        f"Sorted by {order}{'' if costly else '; no run logged its cost'}.",
-        *([f"{count(n_missing)} pairs have no run."] if n_missing else []),
-        *([note] if note else []),
+    pairs = frame.assign(pair=frame["task_id"] + " ← " + frame["model_id"])
+    return Section(
+        text=(
+            "Pairs without a run, by how much the task's best outcome is expected to improve. The "
+            "outcome is taken as normal around its prediction, as wide as the ranker's interval, "
+            "and never better than the metric allows; a run counts for what it adds to the runs of "
+            "its task above it. "
+            f"Sorted by {order}{'' if has_costs else '; no run logged its cost'}.",
+            *([f"{count(n_missing)} pairs have no run."] if n_missing else []),
+            *([note] if note else []),
+        ),
+        chart=Chart(
+            title=order[0].upper() + order[1:],
+            description=fill(
+                "The largest improvement is expected of {model_id} on {task_id}: {gain:.5f} on "
+                "{best_known:.4f}.",
+                records(frame)[0],
+            ),
+            spec=chart_spec("missing", runs=pairs),
+            table=table,
+            table_open=True,
+            min_width=460,
+        ),
     )
-    return Section(key=key, title=title, text=text, charts=(chart,))

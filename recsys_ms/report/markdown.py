@@ -1,8 +1,10 @@
 """The report as Markdown: for a terminal and for pull requests."""
 
+from collections.abc import Iterator
 from typing import Final
 
-from recsys_ms.report.blocks import Section, TextTable, count
+from recsys_ms.evaluation.text_table import TextTable, escape_markdown
+from recsys_ms.report.blocks import Section, count
 from recsys_ms.report.report_data import ReportData
 from recsys_ms.report.sections import sections
 
@@ -10,52 +12,34 @@ _MAX_ROWS: Final = 20
 
 
 def render_markdown(data: ReportData) -> str:
-    """The whole report; tables of twenty rows, or a sentence, in the place of charts."""
-    lines = [f"# {_escaped(data.title)}", ""]
+    """The whole report; each chart is replaced by a table of at most twenty rows or a sentence."""
+    parts = [f"# {escape_markdown(data.title)}"]
     if data.made_at:
-        lines += [f"Made at {data.made_at}.", ""]
+        parts.append(f"Made at {data.made_at}.")
     for section in sections(data):
-        lines += _section(section)
-    return "\n".join(lines).rstrip() + "\n"
+        parts += _section(section)
+    return "\n\n".join(parts) + "\n"
 
 
-def _section(section: Section) -> list[str]:
-    lines = [f"## {section.title}", ""]
+def _section(section: Section) -> Iterator[str]:
+    yield f"## {section.title}"
     if section.facts:
-        lines += [*(f"- {label}: {_escaped(value)}" for label, value in section.facts), ""]
-    for paragraph in section.text:
-        lines += [_escaped(paragraph), ""]
+        yield "\n".join(f"- {label}: {escape_markdown(value)}" for label, value in section.facts)
+    yield from map(escape_markdown, section.text)
     if section.items:
-        lines += [*(f"- {_escaped(item)}" for item in section.items), ""]
-    for chart in section.charts:
-        lines += _table(chart.table) if chart.in_markdown else [_escaped(chart.description), ""]
+        yield "\n".join(f"- {escape_markdown(item)}" for item in section.items)
+    if section.chart is not None:
+        if section.chart.in_markdown:
+            yield from _table(section.chart.table)
+        else:
+            yield escape_markdown(section.chart.description)
     for table in section.tables:
-        lines += _table(table)
-    return lines
+        yield from _table(table)
 
 
-def _table(table: TextTable) -> list[str]:
-    head = "| " + " | ".join(map(_escaped, table.headings)) + " |"
-    numeric = (index in table.numeric for index in range(len(table.headings)))
-    rule = "|" + "".join("---:|" if right else "---|" for right in numeric)
-    rows = ["| " + " | ".join(map(_escaped, row)) + " |" for row in table.rows[:_MAX_ROWS]]
-    n_all = max(table.n_all, len(table.rows))
-    more = [f"… {count(n_all - len(rows))} more rows."] if n_all > len(rows) else []
-    return [
-        f"*{_escaped(table.caption)}*",
-        "",
-        head,
-        rule,
-        *rows,
-        "",
-        *more,
-        *([""] if more else []),
-    ]
-
-
-def _escaped(text: str) -> str:
-    # Ids and error messages are texts, not markup; a line break would end a table's row.
-    flat = " ".join(str(text).splitlines())
-    for mark in "\\|*`<>":
-        flat = flat.replace(mark, f"\\{mark}")
-    return flat
+def _table(table: TextTable) -> Iterator[str]:
+    yield f"*{escape_markdown(table.caption)}*"
+    yield table.markdown(_MAX_ROWS)
+    n_more = max(table.n_all, len(table.rows)) - min(_MAX_ROWS, len(table.rows))
+    if n_more:
+        yield f"… {count(n_more)} more rows."

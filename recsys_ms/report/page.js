@@ -39,13 +39,14 @@
   async function draw() {
     const theme = config();
     for (const [key, spec] of Object.entries(specs)) {
-      const element = document.getElementById(key);
+      const element = document.getElementById(key + "-chart");
+      const description = element.getAttribute("aria-label");
       const made = await vegaEmbed(element, { ...spec, width: "container" }, {
         mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: theme,
         defaultStyle: false, tooltip: { disableDefaultStyle: true },
       });
       views.set(key, made.view);
-      made.view.description(element.dataset.description);
+      made.view.description(description);
       for (const [signal, value] of Object.entries(chosen)) set(made.view, key, signal, value);
       await made.view.runAsync();
       element.style.background = colour("--panel");
@@ -61,11 +62,10 @@
   // A metric is chosen for its own section, a task for all of them.
   function set(view, key, name, value) {
     const [section, signal] = name.includes("/") ? name.split("/") : ["", name];
-    const inside = !section || document.getElementById(key).closest("#" + section);
-    if (!inside || !follows(key, signal)) return;
+    if ((section && section !== key) || !follows(key, signal)) return;
     view.signal(signal, value);
     const { height, usermeta } = specs[key];
-    if (usermeta) view.height(value === "" ? height : 2 * usermeta.step);
+    if (usermeta && signal === "task") view.height(value === "" ? height : 2 * usermeta.step);
   }
 
   async function choose(select) {

@@ -2,32 +2,25 @@
 
 import base64
 import hashlib
-import html
-import json
-from collections.abc import Iterator
-from importlib import resources
-from string import Template
+from functools import lru_cache
+from importlib import import_module, resources
 from typing import Final
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from recsys_ms.core.errors import MissingExtraError
 from recsys_ms.evaluation.metrics import REGRET_AT_1
 from recsys_ms.evaluation.result import POPULARITY
-from recsys_ms.report.blocks import (
-    Chart,
-    Control,
-    Section,
-    TextTable,
-    count,
-    number,
-)
-from recsys_ms.report.bundle import vega_script
+from recsys_ms.report.blocks import count
 from recsys_ms.report.report_data import ReportData
 from recsys_ms.report.sections import sections
 
-_PACKAGE: Final = "recsys_ms.report"
+#: The Vega-Lite that ``charts.yaml`` is written for.
+VEGALITE_VERSION: Final = "6.1"
 
 
 def render_html(data: ReportData) -> str:
-    """The whole report, scripts, styles and numbers in one text.
+    """The whole report with scripts, styles and numbers, as one text.
 
     Its content security policy refuses every address and every script but its own.
 
@@ -37,21 +30,19 @@ def render_html(data: ReportData) -> str:
         The plotting library is not installed.
     """
     parts = sections(data)
-    vega, script = vega_script(), _resource("page.js")
-    specs = {chart.key: chart.spec for part in parts for chart in part.charts}
-    return Template(_resource("page.html")).substitute(
-        policy=_policy(vega, script),
-        title=_text(data.title),
-        made=_text(f"Made at {data.made_at}" if data.made_at else ""),
-        style=_resource("page.css"),
-        tiles="\n".join(_tile(label, value) for label, value in tiles(data)),
-        contents="\n".join(
-            f'<li><a href="#{part.key}">{_text(part.title)}</a></li>' for part in parts
-        ),
-        sections="\n".join(map(_section, parts)),
-        specs=_json(specs),
-        vega=vega,
-        script=script,
+    scripts = {"vega": vega_script(), "script": _resource("page.js")}
+    return (
+        _templates()
+        .get_template("page.html")
+        .render(
+            data=data,
+            sections=parts,
+            tiles=tiles(data),
+            specs={part.key: part.chart.spec for part in parts if part.chart is not None},
+            style=_resource("page.css"),
+            hashes=[_digest(script) for script in scripts.values()],
+            **scripts,
+        )
     )
 
 
@@ -63,116 +54,55 @@ def tiles(data: ReportData) -> list[tuple[str, str]]:
         found.append(("decision", f"{data.decision.outcome}{version}"))
     if data.result is not None:
         for name in dict.fromkeys((data.focus, POPULARITY)):
-            mean = data.result.mean(name, REGRET_AT_1)
-            found.append((f"regret@1 of {name}", number(mean)))
-    if data.trained.n_runs is not None:
-        found.append(("runs", count(data.trained.n_runs)))
-    if data.trained.n_new_runs is not None:
-        found.append(("new runs", count(data.trained.n_new_runs)))
-    if data.trained.n_quarantined is not None:
-        found.append(("in quarantine", count(data.trained.n_quarantined)))
-    return found
+            found.append((f"regret@1 of {name}", f"{data.result.mean(name, REGRET_AT_1):.4f}"))
+    figures = {
+        "runs": data.trained.n_runs,
+        "new runs": data.trained.n_new_runs,
+        "in quarantine": data.trained.n_quarantined,
+    }
+    return [*found, *((label, count(n)) for label, n in figures.items() if n is not None)]
 
 
-def _tile(label: str, value: str) -> str:
-    return f"<li><b>{_text(value)}</b><span>{_text(label)}</span></li>"
-
-
-def _section(section: Section) -> str:
-    return "\n".join(_section_parts(section))
-
-
-def _section_parts(section: Section) -> Iterator[str]:
-    heading = f"{section.key}-heading"
-    yield f'<section id="{section.key}" aria-labelledby="{heading}">'
-    yield f'<h2 id="{heading}">{_text(section.title)}</h2>'
-    if section.facts:
-        pairs = (f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in section.facts)
-        yield f"<dl>{''.join(pairs)}</dl>"
-    yield from (f"<p>{_text(paragraph)}</p>" for paragraph in (*section.text, *section.hints))
-    if section.items:
-        yield f"<ul>{''.join(f'<li>{_text(item)}</li>' for item in section.items)}</ul>"
-    if section.controls:
-        chosen = "".join(_control(section, control) for control in section.controls)
-        yield f'<div class="controls">{chosen}</div>'
-    yield from map(_chart, section.charts)
-    yield from map(_table, section.tables)
-    yield "</section>"
-
-
-def _control(section: Section, control: Control) -> str:
-    key = f"{section.key}-{control.signal}"
-    options = "".join(
-        f'<option value="{_text(value)}">{_text(text)}</option>' for value, text in control.options
+@lru_cache(maxsize=1)
+def _templates() -> Environment:
+    # Autoescape: ids, error messages and titles come from outside.
+    environment = Environment(
+        loader=PackageLoader("recsys_ms.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return (
-        f'<label for="{key}">{_text(control.label)}'
-        f'<select id="{key}" data-signal="{control.signal}">{options}</select></label>'
-    )
+    environment.globals["count"] = count
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment
 
 
-def _chart(chart: Chart) -> str:
-    width = f' style="min-width:{chart.min_width}px"' if chart.min_width else ""
-    said = _text(chart.description)
-    table = chart.table
-    is_open = " open" if chart.table_open else ""
-    # A chart that scrolls sideways must be reachable by the keyboard.
-    scrolls = f' tabindex="0" role="group" aria-label="{_text(chart.title)}, scrolls sideways"'
-    return (
-        f'<figure id="{chart.key}-figure" aria-labelledby="{chart.key}-title">'
-        f'<figcaption><h3 id="{chart.key}-title">{_text(chart.title)}</h3><p>{said}</p>'
-        f'</figcaption><div class="scroll"{scrolls if chart.min_width else ""}>'
-        f'<div class="chart" id="{chart.key}" role="img" data-description="{said}" '
-        f'aria-label="{said}"{width}></div></div>'
-        f"<details{is_open}><summary>Table: {_text(table.caption)}</summary>"
-        f"{_table(table)}</details></figure>"
-    )
+@lru_cache(maxsize=1)
+def vega_script() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, from the wheel of vl-convert.
+
+    It defines ``vegaEmbed`` and is safe between script tags.
+
+    Raises
+    ------
+    MissingExtraError
+        ``vl_convert`` is not installed.
+    """
+    try:
+        vl_convert = import_module("vl_convert")
+    except ImportError as error:
+        raise MissingExtraError(
+            f"vl_convert is needed to write a report as HTML and could not be imported ({error}); "
+            "install it with: pip install vl-convert-python, or write Markdown (--format md)"
+        ) from error
+    script: str = vl_convert.javascript_bundle(vl_version=VEGALITE_VERSION)
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def _table(table: TextTable) -> str:
-    heads = "".join(
-        f'<th scope="col"{_class(table, i)}>{_text(name)}</th>'
-        for i, name in enumerate(table.headings)
-    )
-    rows = []
-    for index, row in enumerate(table.rows):
-        task = f' data-task="{_text(table.tasks[index])}"' if table.tasks else ""
-        cells = "".join(f"<td{_class(table, i)}>{_text(cell)}</td>" for i, cell in enumerate(row))
-        rows.append(f"<tr{task}>{cells}</tr>")
-    more = table.n_all - len(table.rows)
-    left_out = f'<p class="note">{count(more)} more rows are left out.</p>' if more > 0 else ""
-    return (
-        f'<div class="scroll" tabindex="0" role="group" aria-label="{_text(table.caption)}">'
-        f"<table><caption><span>{_text(table.caption)}</span></caption><thead><tr>{heads}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>{left_out}"
-    )
-
-
-def _class(table: TextTable, column: int) -> str:
-    return ' class="n"' if column in table.numeric else ""
-
-
-def _text(text: str) -> str:
-    return html.escape(str(text), quote=True)
-
-
-def _json(value: object) -> str:
-    written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # Inside a script element nothing may look like its end.
-    return written.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _policy(*scripts: str) -> str:
-    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
-    return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
+def _resource(name: str) -> str:
+    return resources.files("recsys_ms.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-
-
-def _resource(name: str) -> str:
-    return resources.files(_PACKAGE).joinpath(name).read_text(encoding="utf-8")

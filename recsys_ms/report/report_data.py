@@ -1,4 +1,4 @@
-"""What a report shows, as plain values; where they come from is somebody else's business."""
+"""The data of a report as plain values, independent of where they come from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,90 +1,61 @@
-"""The sections of a report, in order, from its data."""
+"""The sections of a report, in order, and those about one nightly run: data, decision, steps."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import pandas as pd
 
-from recsys_ms.report.backtest_sections import (
-    calibration_section,
-    leaderboard_section,
-    scatter_section,
-    tasks_section,
-)
-from recsys_ms.report.blocks import (
-    Chart,
-    Section,
-    TextTable,
-    count,
-    number,
-    plural,
-)
-from recsys_ms.report.charts import (
-    steps_chart,
-)
-from recsys_ms.report.history_sections import (
-    coverage_section,
-    learning_section,
-    missing_section,
-    space_section,
-)
+from recsys_ms.evaluation.text_table import TextTable, fill
+from recsys_ms.report import backtest_sections, history_sections
+from recsys_ms.report.blocks import Chart, Section, count, plural
+from recsys_ms.report.charts import chart_spec
 from recsys_ms.report.report_data import ReportData, TrainedOn
 
 
 def sections(data: ReportData) -> list[Section]:
-    """Every section, the empty ones with the reason why they are."""
-    return [make(data) for make in _SECTIONS]
+    """Every section; a section without data has the reason as its text."""
+    found = []
+    for key, (title, make) in _SECTIONS.items():
+        made = make(data)
+        if isinstance(made, str):
+            made = Section(text=(data.notes.get(key, made),))
+        found.append(replace(made, key=key, title=title))
+    return found
 
 
 def _trained(data: ReportData) -> Section:
     of = data.trained
+    failed = f", {count(of.n_failed_runs)} of them failed" if of.n_failed_runs else ""
+    new = "no earlier report" if of.n_new_runs is None else count(of.n_new_runs)
     facts = (
-        ("history version", "not known" if of.history_version is None else str(of.history_version)),
-        ("runs", _runs(of)),
-        ("new runs since the last report", _new(of)),
+        ("history version", "unknown" if of.history_version is None else str(of.history_version)),
+        ("runs", count(of.n_runs) + failed),
+        ("new runs since the last report", new),
         ("in quarantine", count(of.n_quarantined)),
         ("learned from", _learned(of)),
         ("cards", _cards(of)),
     )
-    tables: tuple[TextTable, ...] = ()
-    if of.quarantine_reasons:
-        rows = tuple((count(n), reason) for reason, n in of.quarantine_reasons.items())
-        tables = (
-            TextTable(
-                caption="Why rows are in quarantine, the most frequent reasons",
-                headings=("rows", "reason"),
-                rows=rows,
-                numeric=frozenset({0}),
-            ),
-        )
-    text: tuple[str, ...] = (
-        "Rows in quarantine could not be read; correct them and replay them with History.replay().",
+    reasons = pd.DataFrame(of.quarantine_reasons.items(), columns=["reason", "n"])
+    table = TextTable.from_frame(
+        reasons,
+        {"rows": "{n:,}", "reason": "{reason}"},
+        caption="Most frequent reasons for quarantine",
     )
-    if of.n_quarantined == 0:
-        text = ("Nothing is in quarantine.",)
-    elif of.n_quarantined is None:
-        text = ()
+    text = "Rows in quarantine could not be read; correct them and replay them with "
+    text += "History.replay()."
     return Section(
-        key="trained", title="What was trained on", text=text, facts=facts, tables=tables
+        text={None: (), 0: ("No rows are in quarantine.",)}.get(of.n_quarantined, (text,)),
+        facts=facts,
+        tables=(table,) if table.rows else (),
     )
-
-
-def _runs(of: TrainedOn) -> str:
-    failed = f", {count(of.n_failed_runs)} of them failed" if of.n_failed_runs else ""
-    return count(of.n_runs) + failed
-
-
-def _new(of: TrainedOn) -> str:
-    return "no report before this one" if of.n_new_runs is None else count(of.n_new_runs)
 
 
 def _learned(of: TrainedOn) -> str:
     if of.n_interactions is None or of.n_tasks is None or of.n_models is None:
-        return "not known"
-    return (
-        f"{plural(of.n_interactions, 'outcome')} of {plural(of.n_tasks, 'task')} and "
-        f"{plural(of.n_models, 'model')}"
-    )
+        return "unknown"
+    tasks, models = plural(of.n_tasks, "task"), plural(of.n_models, "model")
+    return f"{plural(of.n_interactions, 'outcome')} of {tasks} and {models}"
 
 
 def _cards(of: TrainedOn) -> str:
@@ -95,106 +66,86 @@ def _cards(of: TrainedOn) -> str:
 
 _OUTCOMES: Final[Mapping[str, str]] = {
     "published": "Published: the candidate is in service.",
-    "kept": "Kept: the ranker that was in service stays, the candidate was dropped.",
-    "unchanged": "Unchanged: there was nothing new to learn.",
+    "kept": "Kept: the ranker that was in service stays, the candidate was discarded.",
+    "unchanged": "Unchanged: there was no new data to learn from.",
 }
 
 
-def _decision(data: ReportData) -> Section:
+def _decision(data: ReportData) -> Section | str:
     made = data.decision
     if made is None:
-        return Section(
-            key="decision",
-            title="Decision",
-            text=(data.notes.get("decision", "No decision: this is a back-test alone."),),
-        )
-    facts = (
-        ("ranker in service", made.ranker or "none"),
-        ("version", "none" if made.version is None else str(made.version)),
+        return "No decision: this report shows a back-test only."
+    table = TextTable.from_frame(
+        pd.DataFrame([_checked(check) for check in made.checks]),
+        {
+            "against": "{against}",
+            "metric": "{metric}",
+            "candidate": "{candidate:.4f}",
+            "other": "{other:.4f}",
+            "difference": "{difference:}",
+            "verdict": "{verdict}",
+        },
+        caption="Comparisons of the candidate; the interval is a paired bootstrap over tasks of "
+        "candidate minus other",
     )
-    tables: tuple[TextTable, ...] = ()
-    if made.checks:
-        tables = (
-            TextTable(
-                caption="What the candidate was compared with; the interval is a paired bootstrap "
-                "over tasks of candidate minus other",
-                headings=("against", "metric", "candidate", "other", "difference", "verdict"),
-                rows=tuple(_check_row(check) for check in made.checks),
-                numeric=frozenset({2, 3, 4}),
-            ),
-        )
     return Section(
-        key="decision",
-        title="Decision",
         text=(_OUTCOMES.get(made.outcome, made.outcome), f"Why: {made.reason}."),
-        facts=facts,
-        tables=tables,
+        facts=(
+            ("ranker in service", made.ranker or "none"),
+            ("version", "none" if made.version is None else str(made.version)),
+        ),
+        tables=(table,) if table.rows else (),
     )
 
 
-def _check_row(check: Mapping[str, Any]) -> tuple[str, ...]:
-    defined = check["low"] is not None
-    between = f"{check['low']:+.4f} … {check['high']:+.4f}" if defined else "too few tasks"
+def _checked(check: Mapping[str, Any]) -> dict[str, Any]:
     on = check.get("on", "back-test")
-    return (
-        str(check["against"]) + ("" if on == "back-test" else f", on {on}"),
-        str(check["metric"]),
-        number(check["candidate"]),
-        number(check["other"]),
-        between,
-        "not worse" if check["passed"] else "worse",
-    )
+    interval = fill("{low:+.4f} … {high:+.4f}", check)
+    return {
+        **check,
+        "against": str(check["against"]) + ("" if on == "back-test" else f", on {on}"),
+        "difference": "too few tasks" if check["low"] is None else interval,
+        "verdict": "not worse" if check["passed"] else "worse",
+    }
 
 
 def _warnings(data: ReportData) -> Section:
-    return Section(
-        key="warnings",
-        title="What a person should look at",
-        text=() if data.warnings else ("Nothing.",),
-        items=data.warnings,
-    )
+    return Section(text=() if data.warnings else ("No warnings.",), items=data.warnings)
 
 
-def _steps(data: ReportData) -> Section:
-    key, title = "steps", "Slowest steps"
+def _steps(data: ReportData) -> Section | str:
     if not data.seconds:
-        return Section(key=key, title=title, text=(data.notes.get(key, "No step was timed."),))
+        return "No step was timed."
     ordered = sorted(data.seconds.items(), key=lambda pair: (-pair[1], pair[0]))
+    frame = pd.DataFrame(ordered, columns=["step", "seconds"])
     total = sum(data.seconds.values())
-    table = TextTable(
+    table = TextTable.from_frame(
+        frame.assign(share=frame["seconds"] / (total or float("nan"))),
+        {"step": "{step}", "seconds": "{seconds:.2f}", "share": "{share:.0%}"},
         caption="Seconds of each step by the wall clock",
-        headings=("step", "seconds", "share"),
-        rows=tuple(
-            (step, f"{spent:.2f}", f"{spent / total:.0%}" if total > 0.0 else "–")
-            for step, spent in ordered
-        ),
-        numeric=frozenset({1, 2}),
     )
+    (slowest, spent), *_ = ordered
     chart = Chart(
-        key="steps-chart",
         title="Seconds of each step",
-        description=f"The slowest step is {ordered[0][0]} with {ordered[0][1]:.1f} s of "
-        f"{total:.1f} s.",
-        spec=steps_chart(pd.DataFrame(ordered, columns=["step", "seconds"])),
+        description=f"The slowest step is {slowest} with {spent:.1f} s of {total:.1f} s.",
+        spec=chart_spec("steps", steps=frame),
         table=table,
     )
-    memory = (
-        () if data.peak_mib is None else (f"Peak memory of the process: {data.peak_mib:.0f} MiB.",)
-    )
-    return Section(key=key, title=title, text=memory, charts=(chart,))
+    memory = f"Peak memory of the process: {data.peak_mib:.0f} MiB." if data.peak_mib else ""
+    return Section(text=(memory,) if memory else (), chart=chart)
 
 
-_SECTIONS: Final[tuple[Callable[[ReportData], Section], ...]] = (
-    _trained,
-    _decision,
-    _warnings,
-    leaderboard_section,
-    tasks_section,
-    calibration_section,
-    scatter_section,
-    learning_section,
-    space_section,
-    coverage_section,
-    missing_section,
-    _steps,
-)
+_SECTIONS: Final[Mapping[str, tuple[str, Callable[[ReportData], Section | str]]]] = {
+    "trained": ("Training data", _trained),
+    "decision": ("Decision", _decision),
+    "warnings": ("Warnings", _warnings),
+    "leaderboard": ("Leaderboard", backtest_sections.leaderboard_section),
+    "tasks": ("Regret of each task", backtest_sections.tasks_section),
+    "calibration": ("Calibration of the intervals", backtest_sections.calibration_section),
+    "scatter": ("Predicted and observed outcomes", backtest_sections.scatter_section),
+    "learning": ("Learning curve over the size of the history", history_sections.learning_section),
+    "map": ("Map of tasks and models", history_sections.map_section),
+    "coverage": ("Coverage of tasks × models", history_sections.coverage_section),
+    "missing": ("What to fine-tune next", history_sections.missing_section),
+    "steps": ("Slowest steps", _steps),
+}

@@ -98,7 +98,7 @@ def test_names_are_escaped_in_markdown(result):
     found = result_of(per_task, own=own)
     table = [x for x in comparison_markdown(found, metrics=["x|y"]).splitlines() if x[:1] == "|"]
     assert table[0] == "| ranker | x\\|y ↑ |"
-    assert table[3].startswith(r"| a\|b \\ &lt;script&gt; next | 0.150 ")
+    assert table[3].startswith(r"| a\|b \\ \<script\> next | 0.150 ")
     assert table[4].startswith("| nmf@fda | ")
     assert len(table) == 5
     # As many cells in each row.

@@ -108,13 +108,13 @@ def test_hover_says_what_the_point_is(browser, file):
             ".map(r => [...r.cells].map(c => c.textContent.trim()))"
         )
         shown = {key.rstrip(":"): value for key, value in rows}
-        assert list(shown) == ["task", "model", "predicted", "interval from", "to", "reached"]
+        assert list(shown) == ["task", "model", "predicted", "interval from", "to", "observed"]
         row = by_pair[shown["task"], shown["model"]]
         for name, value in (
             ("predicted", row.predicted),
             ("interval from", row.low),
             ("to", row.high),
-            ("reached", row.outcome),
+            ("observed", row.outcome),
         ):
             assert float(shown[name]) == pytest.approx(value, abs=6e-5)
         seen.add(shown["task"])

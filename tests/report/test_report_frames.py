@@ -8,6 +8,7 @@ import pytest
 from report_data import HOSTILE_TASK, REGRET, predictions, result
 from scipy.special import ndtri
 
+from recsys_ms.evaluation.coverage import task_coverage
 from recsys_ms.evaluation.result import BacktestResult
 from recsys_ms.report.frames import (
     calibration_curve,
@@ -15,7 +16,6 @@ from recsys_ms.report.frames import (
     leaderboard,
     per_task,
     ranker_order,
-    task_coverage,
     thinned,
 )
 from recsys_ms.report.report_data import best_ranker

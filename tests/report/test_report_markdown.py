@@ -30,13 +30,13 @@ def columns(line: str) -> int:
 
 def test_sections_in_order():
     assert re.findall(r"^## (.*)$", TEXT, re.M) == [
-        "What was trained on",
+        "Training data",
         "Decision",
-        "What a person should look at",
+        "Warnings",
         "Leaderboard",
         "Regret of each task",
         "Calibration of the intervals",
-        "Predicted against reached",
+        "Predicted and observed outcomes",
         "Learning curve over the size of the history",
         "Map of tasks and models",
         "Coverage of tasks × models",

@@ -23,10 +23,8 @@ from report_data import (
 
 from recsys_ms.core.errors import MissingExtraError, StorageError, UsageError
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.report import bundle
 from recsys_ms.report.matrix import run_matrix
-from recsys_ms.report.page import _section as render_section
-from recsys_ms.report.page import tiles
+from recsys_ms.report.page import _templates, tiles, vega_script
 from recsys_ms.report.report_data import Decided, ReportData, TrainedOn
 from recsys_ms.report.sections import sections
 from recsys_ms.report.write import render_report, write_report
@@ -127,7 +125,7 @@ def test_ids_that_look_like_markup_stay_texts(page):
     assert HOSTILE_TASK in cells
     assert HOSTILE_MODEL in cells
     assert "value is <b>not</b> a number" in cells
-    values = specs_of(page)["scatter-chart"]["layer"][1]["data"]["values"]
+    values = specs_of(page)["scatter"]["datasets"]["points"]
     assert {row["task"] for row in values} == set(TASKS)
     assert HOSTILE_MODEL in {row["model"] for row in values}
 
@@ -141,6 +139,8 @@ def texts_changed(part, change):
     """The same part of a report with ``change`` done to each of its texts."""
     if isinstance(part, str):
         return change(part)
+    if part is None:
+        return None
     if isinstance(part, tuple):
         return tuple(texts_changed(each, change) for each in part)
     changed = {
@@ -166,6 +166,7 @@ def test_no_text_of_any_section_is_markup():
             seen.append(text)
             return f"text{len(seen)}."
 
+        render_section = _templates().get_template("section.html").module.section_html
         plain = render_section(texts_changed(section, named))
         hostile = render_section(texts_changed(section, lambda text: f"{text}{MARKUP}"))
         elements, texts = read_back(plain)
@@ -243,7 +244,7 @@ def test_every_chart_is_vega_lite(page):
 
 def test_charts_hold_the_numbers_of_the_tables(page):
     specs = specs_of(page)
-    leader = specs["leaderboard-chart"]["data"]["values"]
+    leader = specs["leaderboard"]["datasets"]["means"]
     assert {row["ranker"] for row in leader} == {"candidate", "popularity", "random", "oracle"}
     (mean,) = [
         row["mean"]
@@ -251,13 +252,13 @@ def test_charts_hold_the_numbers_of_the_tables(page):
         if row["ranker"] == "candidate" and row["metric"] == "regret@1"
     ]
     assert mean == pytest.approx(0.04)
-    points = specs["scatter-chart"]["layer"][1]["data"]["values"]
+    points = specs["scatter"]["datasets"]["points"]
     assert len(points) == len(predictions())
     by_hand = predictions()
     assert sum(row["inside"] for row in points) == int(
         ((by_hand["low"] <= by_hand["outcome"]) & (by_hand["outcome"] <= by_hand["high"])).sum()
     )
-    steps = specs["steps-chart"]["data"]["values"]
+    steps = specs["steps"]["datasets"]["steps"]
     assert [row["step"] for row in steps] == ["back-test", "train", "read"]
 
 
@@ -308,11 +309,11 @@ def test_both_ways_to_the_dark_theme_have_the_same_colours():
 def test_what_is_missing_is_said_in_words():
     parts = {part.key: part for part in sections(ReportData())}
     assert list(parts) == KEYS
-    assert not any(part.charts for part in parts.values())
+    assert not any(part.chart for part in parts.values())
     said = {key: " ".join((*part.text, *dict(part.facts).values())) for key, part in parts.items()}
     assert all(said.values())
     assert "no catalog" in said["trained"]
-    assert "no report before" in said["trained"]
+    assert "no earlier report" in said["trained"]
     assert "There was no back-test" in said["leaderboard"]
     Page(render_report(ReportData()))
     without = replace(whole_report(), result=replace(result(), coverage=None))
@@ -325,7 +326,7 @@ def test_failures_and_an_empty_quarantine_are_named(text):
     (failures,) = parts["leaderboard"].tables
     assert failures.rows == (("random", "cars", "fit: DataError: no"),)
     empty = replace(whole_report(), trained=TrainedOn(n_quarantined=0))
-    assert sections(empty)[0].text == ("Nothing is in quarantine.",)
+    assert sections(empty)[0].text == ("No rows are in quarantine.",)
 
 
 def test_a_large_history_stays_a_small_file():
@@ -354,7 +355,7 @@ def test_a_large_history_stays_a_small_file():
 
 def test_without_the_library_the_way_out_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
-    bundle.vega_script.cache_clear()
+    vega_script.cache_clear()
     with pytest.raises(MissingExtraError, match="pip install vl-convert-python"):
         write_report(tmp_path / "r.html", whole_report())
     assert not list(tmp_path.iterdir())
