@@ -4,6 +4,7 @@ Every error derives from :class:`RecsysError` plus the builtin a caller would ca
 carries the exit code that the command line answers with (DESIGN §6).
 """
 
+from collections.abc import Iterable
 from typing import ClassVar, Final
 
 EXIT_DONE: Final = 0
@@ -82,3 +83,14 @@ class MissingExtraError(RecsysError, ImportError):
 def kind_of(value: object) -> str:
     """A value that was given in place of another, as messages say it: cut short, with its type."""
     return f"{' '.join(repr(value).split()):.60} of type {type(value).__name__}"
+
+
+def did_you_mean(wanted: str, known: Iterable[str], *, form: str = "{!r}") -> str:
+    """`` (did you mean 'a' or 'b'?)`` of the known names that are like ``wanted``; else empty."""
+    # Loaded by the first wrong name only.
+    from difflib import get_close_matches
+
+    by_folded = {name.casefold(): name for name in known}
+    near = get_close_matches(wanted.casefold(), list(by_folded), n=3)
+    names = " or ".join(form.format(by_folded[name]) for name in near)
+    return f" (did you mean {names}?)" if near else ""

@@ -1,46 +1,90 @@
-"""One fine-tuning run: its fields, its checks, its identity.
+"""One fine-tuning run: its fields, the rule of each field, its identity.
 
 Standard library only, since training jobs import it through :mod:`recsys_ms.history.inbox.inbox`.
-The same rules on Arrow tables are in :mod:`recsys_ms.history.store.schema`; a test holds the two
-together.
+:data:`RULES` is the only place that says what a field may hold; ``store/schema.py`` applies the
+same rules to whole columns.
 """
 
 import hashlib
 import json
 import math
 import numbers
-import re
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self, get_args
+from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.types import Direction, JsonDict, Status, ValueKind
 
-DIRECTIONS: Final = get_args(Direction)
-STATUSES: Final = get_args(Status)
-VALUE_KINDS: Final = get_args(ValueKind)
+FieldKind: TypeAlias = Literal["text", "number", "integer", "time", "json", "tags"]
 
-#: Columns that hold one point in time.
-TIME_COLUMNS: Final = (c.STARTED_AT, c.FINISHED_AT, c.INGESTED_AT)
-#: Columns that hold a JSON object.
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a field of a run may hold; an unknown field is ``None``.
+
+    Attributes
+    ----------
+    kind : {"text", "number", "integer", "time", "json", "tags"}
+        Blank text is unknown; integers have 64 bits; a time has a zone; ``json`` and ``tags`` are
+        objects, kept as canonical JSON text, those of ``tags`` with text values only.
+    required : bool
+        Whether every run has it.
+    choices : tuple of str
+        The only texts allowed; empty where any is.
+    finite : bool
+        Whether NaN and infinities are refused.
+    minimum : float
+        Smallest number allowed.
+    """
+
+    kind: FieldKind
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    finite: bool = True
+    minimum: float = -math.inf
+
+
+#: The rule of every field of a run, in the order of ``core.columns.RUN_COLUMNS``.
+RULES: Final[Mapping[str, Rule]] = {
+    c.RUN_ID: Rule("text"),
+    c.MODEL_ID: Rule("text", required=True),
+    c.MODEL_REVISION: Rule("text"),
+    c.TASK_ID: Rule("text", required=True),
+    c.METRIC: Rule("text", required=True),
+    c.DIRECTION: Rule("text", required=True, choices=get_args(Direction)),
+    # Whether a value may be missing or not finite depends on the status: see value_problem.
+    c.VALUE: Rule("number", finite=False),
+    c.VALUE_KIND: Rule("text", choices=get_args(ValueKind)),
+    c.SPLIT: Rule("text"),
+    c.EPOCH: Rule("number"),
+    c.SEED: Rule("integer"),
+    c.HYPERPARAMETERS: Rule("json"),
+    c.STATUS: Rule("text", required=True, choices=get_args(Status)),
+    c.COST_GPU_SECONDS: Rule("number", minimum=0.0),
+    c.STARTED_AT: Rule("time"),
+    c.FINISHED_AT: Rule("time"),
+    c.DATASET_FINGERPRINT: Rule("text"),
+    c.SOURCE: Rule("text"),
+    c.SOURCE_VERSION: Rule("text"),
+    c.INGESTED_AT: Rule("time"),
+    c.TAGS: Rule("tags"),
+}
+#: Fields that hold a JSON object.
 JSON_COLUMNS: Final = (c.HYPERPARAMETERS, c.TAGS)
-#: An ISO 8601 time that says its zone; without one the moment would have to be guessed.
-ISO_WITH_ZONE: Final = re.compile(
-    r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?(Z|[+-]\d{2}(:?\d{2})?)"
-)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _INT64_MAX: Final = 2**63 - 1
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One logged fine-tuning (DESIGN §3). Whatever the log does not say stays ``None``.
+    """One logged fine-tuning. A field that the log does not give stays ``None``.
 
     Attributes
     ----------
@@ -75,7 +119,7 @@ class Run:
     Raises
     ------
     DataError
-        A field is missing or cannot be meant; the message lists every such field.
+        Missing or invalid fields; the message lists them all.
     """
 
     model_id: str
@@ -101,7 +145,25 @@ class Run:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value in _clean({name: getattr(self, name) for name in c.RUN_COLUMNS}).items():
+        checked: JsonDict = {}
+        problems: list[str] = []
+        for name in RULES:
+            try:
+                checked[name] = check_field(name, getattr(self, name))
+            except DataError as error:
+                problems.append(f"{name}: {error}")
+        if c.VALUE in checked and c.STATUS in checked:
+            problem = value_problem(checked[c.VALUE], checked[c.STATUS])
+            if problem is not None:
+                problems.append(f"{c.VALUE}: {problem}")
+            elif checked[c.VALUE] is not None and not math.isfinite(checked[c.VALUE]):
+                checked[c.VALUE] = None
+        if problems:
+            raise DataError("; ".join(problems))
+        for name in JSON_COLUMNS:
+            checked[name] = json.loads(checked[name])
+        checked[c.RUN_ID] = checked[c.RUN_ID] or make_run_id(checked)
+        for name, value in checked.items():
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -111,16 +173,16 @@ class Run:
         Raises
         ------
         DataError
-            An unknown field, a missing one, or a value that cannot be meant.
+            An unknown field, or missing or invalid fields.
         """
         unknown = sorted(set(map(str, payload)) - set(c.RUN_COLUMNS))
         if unknown:
             raise DataError(
-                f"unknown field {_show(unknown[0])}; a run has {', '.join(c.RUN_COLUMNS)}"
+                f"unknown field {_show(unknown[0])}; fields of a run are {', '.join(c.RUN_COLUMNS)}"
             )
         missing = [name for name in c.REQUIRED_COLUMNS if payload.get(name) is None]
         if missing:
-            raise DataError(f"{', '.join(missing)} missing; a run cannot do without")
+            raise DataError(f"{', '.join(missing)} missing; every run needs them")
         given: dict[str, Any] = {k: v for k, v in payload.items() if v is not None}
         return cls(**given)
 
@@ -155,7 +217,7 @@ def make_run_id(fields: Mapping[str, object]) -> str:
         if name == c.HYPERPARAMETERS:
             value = canonical_json({} if value is None else value)
         elif isinstance(value, datetime):
-            value = microseconds(value)
+            value = (value - _EPOCH) // timedelta(microseconds=1)
         if value is not None:
             text = str(value)
             parts.append(f"{name}={len(text.encode())}:{text};")
@@ -168,16 +230,16 @@ def canonical_json(value: object) -> str:
     Raises
     ------
     DataError
-        Not a JSON object: another type, keys that are not text, NaN, or values JSON does not know.
+        Not a JSON object: another type, keys that are not text, NaN, or values unknown to JSON.
     """
     try:
         if isinstance(value, str):
             value = json.loads(value)
         if not isinstance(value, Mapping):
             raise DataError(f'{_show(value)} is not a JSON object; write {{"name": value}}')
-        strange = [key for key in value if not isinstance(key, str)]
-        if strange:
-            raise DataError(f"key {_show(strange[0])} is not text")
+        for key in value:
+            if not isinstance(key, str):
+                raise DataError(f"key {_show(key)} is not text")
         text = json.dumps(
             dict(value),
             sort_keys=True,
@@ -194,167 +256,148 @@ def canonical_json(value: object) -> str:
     return text
 
 
-def microseconds(moment: datetime) -> int:
-    """Microseconds since 1970-01-01 UTC of a time with a zone."""
-    return (moment - _EPOCH) // _MICROSECOND
+def check_field(name: str, value: object, *, from_text: bool = False) -> Any:
+    """Value of a field as the history keeps it, by the field's rule.
 
+    Parameters
+    ----------
+    name : str
+        One of ``core.columns.RUN_COLUMNS``.
+    value : object
+        The value; ``None`` where it is unknown.
+    from_text : bool, default False
+        Whether text may spell a number, as in tables without types.
 
-def check_fields(fields: Mapping[str, object]) -> str | None:
-    """What is wrong with the fields of a run, or ``None``."""
+    Returns
+    -------
+    str, float, int, datetime in UTC or None
+        JSON objects as canonical text.
+
+    Raises
+    ------
+    DataError
+        The value breaks the rule.
+    """
+    rule = RULES[name]
+    spelt = from_text and rule.kind in ("number", "integer")
     try:
-        Run.from_payload(fields)
-    except DataError as error:
-        return str(error)
+        found = _READERS[rule.kind](_spelt_number(value) if spelt else value)
+        if rule.choices and found is not None and found not in rule.choices:
+            raise _RefusedValue(f"expected {' or '.join(map(repr, rule.choices))}")
+        if rule.kind == "number" and found is not None:
+            if rule.finite and not math.isfinite(found):
+                raise _RefusedValue("expected a finite number, or nothing if it is unknown")
+            if found < rule.minimum:
+                raise _RefusedValue(f"expected {rule.minimum:g} or more")
+    except _RefusedValue as refused:
+        raise DataError(f"got {_show(value)}, {refused}") from refused
+    if rule.required and found is None:
+        raise DataError("missing; every run needs it")
+    return found
+
+
+def value_problem(value: float | None, status: str) -> str | None:
+    """Why a run of this status cannot have this value, or ``None``."""
+    if status != "finished":
+        return None
+    if value is None:
+        return "missing; a finished run needs a value, a run without one has the status 'failed'"
+    if not math.isfinite(value):
+        return f"got {value}, expected a finite number; a diverged run has the status 'failed'"
     return None
 
 
-def _clean(fields: Mapping[str, object]) -> JsonDict:
-    cleaned: JsonDict = {}
-    problems: list[str] = []
-    for name, value in fields.items():
-        try:
-            cleaned[name] = _CLEANERS[name](value)
-        except DataError as error:
-            problems.append(f"{name}: {error}")
-    if not problems:
-        problems += _clean_value(cleaned)
-    if problems:
-        raise DataError("; ".join(problems))
-    if not cleaned[c.RUN_ID]:
-        cleaned[c.RUN_ID] = make_run_id(cleaned)
-    return cleaned
-
-
-def _clean_value(cleaned: JsonDict) -> list[str]:
-    value, finished = cleaned[c.VALUE], cleaned[c.STATUS] == "finished"
-    if value is not None and not math.isfinite(value):
-        if finished:
-            return [
-                f"value: got {value}, wanted a finite number; a diverged run has status 'failed'"
-            ]
-        cleaned[c.VALUE] = None
-    elif value is None and finished:
-        return ["value: missing, and a finished run has one; else its status is 'failed'"]
-    return []
+class _RefusedValue(ValueError):
+    """Says what was expected; :func:`check_field` adds what it got."""
 
 
 def _text(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise DataError(f"got {_show(value)}, wanted text")
+        raise _RefusedValue("expected text")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"got {_show(value)}, which is not valid Unicode") from error
+        raise _RefusedValue("expected valid Unicode") from error
     return value if value.strip() else None
-
-
-def _required_text(value: object) -> str:
-    text = _text(value)
-    if text is None:
-        raise DataError("missing; a run cannot do without")
-    return text
-
-
-def _one_of(allowed: Iterable[str], *, required: bool) -> Callable[[object], str | None]:
-    names = tuple(allowed)
-
-    def clean(value: object) -> str | None:
-        text = _required_text(value) if required else _text(value)
-        if text is not None and text not in names:
-            raise DataError(f"got {_show(value)}, wanted {' or '.join(map(repr, names))}")
-        return text
-
-    return clean
 
 
 def _number(value: object) -> float | None:
     plain = _plain_number(value)
-    if plain is None:
-        return None
     try:
-        return float(plain)
+        return None if plain is None else float(plain)
     except OverflowError as error:
-        raise DataError(f"got {_show(value)}, which is too large") from error
-
-
-def _finite(value: object) -> float | None:
-    number = _number(value)
-    if number is not None and not math.isfinite(number):
-        raise DataError(f"got {number}, wanted a finite number, or nothing when it is unknown")
-    return number
-
-
-def _not_negative(value: object) -> float | None:
-    number = _finite(value)
-    if number is not None and number < 0:
-        raise DataError(f"got {number}, wanted 0 or more")
-    return number
+        raise _RefusedValue("which is too large") from error
 
 
 def _integer(value: object) -> int | None:
     plain = _plain_number(value)
     if plain is None:
         return None
-    # Bounds first: NaN fails them, and a huge int cannot be asked whether it is finite.
+    # Bounds first: NaN fails them, and a huge int cannot be converted to a float.
     if not -_INT64_MAX <= plain <= _INT64_MAX or plain != int(plain):
-        raise DataError(f"got {_show(value)}, wanted a whole number of 64 bits")
+        raise _RefusedValue("expected a whole number of 64 bits")
     return int(plain)
 
 
 def _plain_number(value: object) -> Any:
-    """``value`` as a Python number: 0-d arrays and tensors are opened, text and truth refused."""
-    opened = value
-    if value is not None and not isinstance(value, numbers.Real):
+    """Python number of a number, a 0-d array or a tensor; text and truth values are refused."""
+    try:
+        found = value if value is None or isinstance(value, numbers.Real) else _plain(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _RefusedValue("expected a number") from error
+    if found is not None and (isinstance(found, bool) or not isinstance(found, numbers.Real)):
+        raise _RefusedValue("expected a number")
+    return found
+
+
+def _spelt_number(text: object) -> object:
+    """Number that a text spells, ``None`` if it is blank, else the value itself."""
+    if not isinstance(text, str):
+        return text
+    if not text.strip():
+        return None
+    for kind in (int, float):
         try:
-            opened = _plain(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise DataError(f"got {_show(value)}, wanted a number") from error
-    if opened is not None and (isinstance(opened, bool) or not isinstance(opened, numbers.Real)):
-        raise DataError(f"got {_show(value)}, wanted a number")
-    return opened
+            # Python reads 1_000, no log writes it.
+            return text if "_" in text else kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def _moment(value: object) -> datetime | None:
-    if value is None:
+    if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    moment = value
-    if isinstance(value, str):
-        if not value.strip():
-            return None
-        try:
-            moment = datetime.fromisoformat(value.strip())
-        except ValueError as error:
-            raise DataError(f"got {_show(value)}, wanted an ISO 8601 time") from error
+    try:
+        moment = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
+    except ValueError:
+        moment = None
     if not isinstance(moment, datetime):
-        raise DataError(f"got {_show(value)}, wanted a time")
+        raise _RefusedValue("expected an ISO 8601 time with its time zone")
     if moment.utcoffset() is None:
-        raise DataError(
-            f"got {_show(value)} without a time zone, and a zone is not guessed; "
-            "use for example datetime.now(UTC)"
+        raise _RefusedValue(
+            "a time without a time zone, which is not guessed; use for example datetime.now(UTC) "
+            "or 2026-01-31T12:00:00+01:00"
         )
     try:
         return moment.astimezone(UTC)
     except OverflowError as error:
-        raise DataError(f"got {_show(value)}, which is out of range") from error
+        raise _RefusedValue("which is out of range") from error
 
 
-def _json_object(value: object) -> JsonDict:
-    plain: JsonDict = json.loads(canonical_json({} if value is None else value))
-    return plain
+def _json(value: object) -> str:
+    is_unknown = value is None or (isinstance(value, str) and not value.strip())
+    return canonical_json({} if is_unknown else value)
 
 
-def _tags(value: object) -> dict[str, str]:
-    tags = _json_object(value)
-    for name, tag in tags.items():
+def _tags(value: object) -> str:
+    text = _json(value)
+    for name, tag in json.loads(text).items():
         if not isinstance(tag, str):
-            raise DataError(f"tag {name!r} is {_show(tag)}, wanted text")
-    return tags
-
-
-def _run_id(value: object) -> str:
-    return _text(value) or ""
+            raise DataError(f"tag {name!r} is {_show(tag)}, expected text")
+    return text
 
 
 def _plain(value: Any) -> object:
@@ -367,29 +410,14 @@ def _plain(value: Any) -> object:
 
 
 def _show(value: object) -> str:
-    return reprlib.repr(value)
+    return _SHORT.repr(value)
 
 
-_CLEANERS: Final[Mapping[str, Callable[[object], Any]]] = {
-    c.RUN_ID: _run_id,
-    c.MODEL_ID: _required_text,
-    c.MODEL_REVISION: _text,
-    c.TASK_ID: _required_text,
-    c.METRIC: _required_text,
-    c.DIRECTION: _one_of(DIRECTIONS, required=True),
-    c.VALUE: _number,
-    c.VALUE_KIND: _one_of(VALUE_KINDS, required=False),
-    c.SPLIT: _text,
-    c.EPOCH: _finite,
-    c.SEED: _integer,
-    c.HYPERPARAMETERS: _json_object,
-    c.STATUS: _one_of(STATUSES, required=True),
-    c.COST_GPU_SECONDS: _not_negative,
-    c.STARTED_AT: _moment,
-    c.FINISHED_AT: _moment,
-    c.DATASET_FINGERPRINT: _text,
-    c.SOURCE: _text,
-    c.SOURCE_VERSION: _text,
-    c.INGESTED_AT: _moment,
-    c.TAGS: _tags,
+_READERS: Final[Mapping[FieldKind, Callable[[Any], Any]]] = {
+    "text": _text,
+    "number": _number,
+    "integer": _integer,
+    "time": _moment,
+    "json": _json,
+    "tags": _tags,
 }

@@ -61,22 +61,22 @@ def test_text_is_read_as_numbers_and_times() -> None:
 @pytest.mark.parametrize(
     ("column", "cell", "message"),
     [
-        ("value", "n/a", "value: got 'n/a', wanted a number"),
-        ("value", "1,5", "wanted a number"),
-        ("value", "nan", "value: got nan, wanted a finite number"),
-        ("value", "-Infinity", "value: got -inf, wanted a finite number"),
+        ("value", "n/a", "value: got 'n/a', expected a number"),
+        ("value", "1,5", "expected a number"),
+        ("value", "nan", "value: got nan, expected a finite number"),
+        ("value", "-Infinity", "value: got -inf, expected a finite number"),
         ("value", "", "value: missing"),
-        ("value", True, "value: got True, wanted a number"),
-        ("epoch", "inf", "epoch: got inf"),
-        ("seed", "1.5", "seed: got '1.5', wanted a whole number"),
-        ("seed", "1e30", "wanted a whole number of 64 bits"),
-        ("cost_gpu_seconds", -1.0, "wanted 0 or more"),
-        ("started_at", "2026-01-01T00:00:00", "wanted an ISO 8601 time with its time zone"),
-        ("started_at", "2026-13-01T00:00:00Z", "wanted an ISO 8601 time"),
-        ("started_at", 3, "wanted an ISO 8601 time"),
+        ("value", True, "value: got True, expected a number"),
+        ("epoch", "inf", "epoch: got 'inf', expected a finite number"),
+        ("seed", "1.5", "seed: got '1.5', expected a whole number"),
+        ("seed", "1e30", "expected a whole number of 64 bits"),
+        ("cost_gpu_seconds", -1.0, "expected 0 or more"),
+        ("started_at", "2026-01-01T00:00:00", "a time without a time zone"),
+        ("started_at", "2026-13-01T00:00:00Z", "expected an ISO 8601 time"),
+        ("started_at", 3, "expected an ISO 8601 time"),
         ("model_id", " ", "model_id: missing"),
-        ("model_id", 3, "model_id: got 3, wanted text"),
-        ("direction", "MAX", "wanted 'max' or 'min'"),
+        ("model_id", 3, "model_id: got 3, expected text"),
+        ("direction", "MAX", "expected 'max' or 'min'"),
         ("status", None, "status: missing"),
         ("hyperparameters", "{", "cannot be written as JSON"),
         ("hyperparameters", "[1]", "is not a JSON object"),
@@ -122,7 +122,7 @@ def test_other_arrow_types_are_read_alike() -> None:
 
 def test_a_time_without_a_zone_is_refused_also_when_typed() -> None:
     made = build(1, started_at=pa.array([0], pa.timestamp("us")))
-    assert "without a zone" in made.problems[0]
+    assert "without a time zone" in made.problems[0]
 
 
 def test_no_rows_and_wrong_columns() -> None:
@@ -130,7 +130,7 @@ def test_no_rows_and_wrong_columns() -> None:
     assert build_runs({c.MODEL_ID: pa.chunked_array([], pa.string())}, 0).runs.num_rows == 0
     with pytest.raises(DataError, match="unknown column 'modle'"):
         build_runs({"modle": pa.array(["a"])}, 1)
-    with pytest.raises(DataError, match="has 1 rows, wanted 2"):
+    with pytest.raises(DataError, match="has 1 rows, expected 2"):
         build_runs({c.MODEL_ID: pa.array(["a"])}, 2)
 
 

@@ -137,8 +137,8 @@ def test_every_preset_is_documented_and_can_be_stored():
 
 
 def test_an_unknown_preset_names_close_ones():
-    with pytest.raises(UsageError, match="did you mean timm-results"):
+    with pytest.raises(UsageError, match="did you mean 'timm-results'"):
         get_preset("timm-result", kind="run")
-    with pytest.raises(UsageError, match="makes a model, not a run"):
+    with pytest.raises(UsageError, match="reads a model from each row, expected a run"):
         get_preset("timm-benchmark", kind="run")
     assert get_preset("timm-benchmark").kind == "model"

@@ -5,11 +5,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from recsys_ms.core import columns as c
+from recsys_ms.core.errors import DataError
 from recsys_ms.history.readers.formats.exported import TableRow, table_rows
 from recsys_ms.history.readers.formats.plain_values import (
     number,
@@ -28,7 +29,7 @@ from recsys_ms.history.readers.formats.wandb_history import (
 )
 from recsys_ms.history.readers.logged import BadLog, BadLogError, LogFiles, LoggedRun
 from recsys_ms.history.readers.templates import to_number
-from recsys_ms.history.run import ISO_WITH_ZONE
+from recsys_ms.history.run import check_field
 from recsys_ms.history.store.curves import Series
 
 #: Status of a run by W&B's state; a preempted run may resume under the same id.
@@ -244,11 +245,9 @@ def _fields(state: object, created: object) -> dict[str, Any]:
         if fields[c.STATUS] == "failed":
             fields[c.TAGS] = {"reason": known}
     # A time without a zone is not guessed at.
-    if isinstance(created, str) and ISO_WITH_ZONE.fullmatch(created):
-        try:
-            fields[c.STARTED_AT] = datetime.fromisoformat(created)
-        except ValueError:
-            pass
+    if isinstance(created, str) and created.strip():
+        with suppress(DataError):
+            fields[c.STARTED_AT] = check_field(c.STARTED_AT, created)
     return fields
 
 
