@@ -139,7 +139,7 @@ def test_hf_trainer_records_in_the_first_process_alone(hf_trainer: Trained) -> N
 
 
 def test_hf_trainer_monitor_that_is_never_logged(hf_trainer: Trained) -> None:
-    assert "name one of" in hf_trainer.errors
+    assert "pass monitor, one of" in hf_trainer.errors
     assert "eval_accuracy" in hf_trainer.errors
     assert tags(only(hf_trainer.history("monitor"))) == {"error": "no value logged"}
 

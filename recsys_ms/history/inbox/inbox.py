@@ -123,16 +123,8 @@ def keep_run(
 ) -> str | None:
     """Put a run in the inbox, or where it can be kept; see :func:`record_run`.
 
-    Parameters
-    ----------
-    history : str, Path or None
-        Folder of the history; ``None`` if no one named it.
-    fields : mapping
-        Fields of the run; those that are ``None`` are left out.
-    unsent_folder, on_error, curve
-        As of :func:`record_run`.
-    progress : int, optional
-        See ``ReadBatch.progress``.
+    ``history`` is ``None`` if it was not given; fields that are ``None`` are left out. For
+    ``progress`` see ``ReadBatch.progress``.
     """
     try:
         extras = {CURVE_KEY: [list(point) for point in curve or ()], PROGRESS_KEY: progress}

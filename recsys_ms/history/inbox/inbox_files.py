@@ -6,7 +6,7 @@ import os
 import secrets
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -79,12 +79,27 @@ def read_inbox(folder: Path, done: list[Path]) -> Iterator[ReadBatch]:
     DataError
         There is no such folder.
     """
-    pieces = _Pieces()
+    runs: list[_FileRun] = []
+    rejects: list[Reject] = []
+    n_points = 0
+    for item in _items(folder, done):
+        if isinstance(item, Reject):
+            rejects.append(item)
+        else:
+            runs.append(item)
+            n_points += len(item.points)
+        if len(runs) + len(rejects) >= _RUNS_PER_BATCH or n_points >= _POINTS_PER_BATCH:
+            yield _batch(runs, rejects)
+            runs, rejects, n_points = [], [], 0
+    yield _batch(runs, rejects)
+
+
+def _items(folder: Path, done: list[Path]) -> Iterator["_FileRun | Reject"]:
     # Journals first: a recorder that ends meanwhile has its file in the list that follows.
     for journal in read_journals(list_journals(folder)):
-        _take_journal(journal, pieces, done)
-        if pieces.full:
-            yield pieces.batch()
+        yield from _journal_items(journal)
+        if journal.dead:
+            done.append(journal.path)
     for path in list_inbox(folder):
         try:
             data = path.read_bytes()
@@ -92,93 +107,33 @@ def read_inbox(folder: Path, done: list[Path]) -> Iterator[ReadBatch]:
             _LOG.warning("%s: left in the inbox, it cannot be read (%s)", path, error)
             continue
         done.append(path)
-        pieces.add(path.name, data.decode(errors="surrogateescape"))
-        if pieces.full:
-            yield pieces.batch()
-    yield pieces.batch()
+        yield _parse_file(path.name, data.decode(errors="surrogateescape"))
 
 
-def retry_json(reject: Reject) -> ReadBatch:
-    """Read a reject of one of :data:`JSON_READERS` again."""
-    try:
-        return _batch([_parse_file(reject.raw)], (reject.file,))
-    except DataError as error:
-        again = replace(reject, reason=str(error))
-        return ReadBatch(runs=runs_to_table([]), rejects=(again,))
-
-
-@dataclass(frozen=True, slots=True)
-class _FileRun:
-    """Content of an inbox file: a run, all logged values, see ``ReadBatch.progress``."""
-
-    run: Run
-    points: tuple[Point, ...]
-    progress: int | None
-
-
-@dataclass(slots=True)
-class _Pieces:
-    """Runs and rejects read since the last batch."""
-
-    runs: list[_FileRun] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    n_points: int = 0
-
-    @property
-    def full(self) -> bool:
-        n = len(self.runs) + len(self.rejects)
-        return n >= _RUNS_PER_BATCH or self.n_points >= _POINTS_PER_BATCH
-
-    def add(self, name: str, text: str, *, refuse: bool = True) -> None:
-        try:
-            run = _parse_file(text)
-        except DataError as error:
-            if refuse:
-                self.refuse(name, text, str(error))
-            return
-        self.runs.append(run)
-        self.files.append(name)
-        self.n_points += len(run.points)
-
-    def refuse(self, name: str, text: str, reason: str, reader: str = _INBOX) -> None:
-        self.rejects.append(Reject(file=name, line=None, reason=reason, raw=text, reader=reader))
-
-    def batch(self) -> ReadBatch:
-        batch = replace(_batch(self.runs, tuple(self.files)), rejects=tuple(self.rejects))
-        self.runs, self.files, self.rejects, self.n_points = [], [], [], 0
-        return batch
-
-
-def _batch(runs: Sequence[_FileRun], files: tuple[str, ...]) -> ReadBatch:
-    points = [(each.run.run_id, *point) for each in runs for point in each.points]
-    columns = zip(*points, strict=True) if points else ((),) * len(CURVE_SCHEMA)
-    return ReadBatch(
-        runs=runs_to_table([each.run for each in runs]),
-        file=files,
-        progress=tuple(each.progress for each in runs),
-        curves=pa.table([list(column) for column in columns], schema=CURVE_SCHEMA),
-    )
-
-
-def _take_journal(journal: Journal, pieces: _Pieces, done: list[Path]) -> None:
-    """Add the run of a journal: running while its recorder lives, failed when it is dead."""
+def _journal_items(journal: Journal) -> Iterator["_FileRun | Reject"]:
+    """The run of a journal: running while its recorder lives, failed when it is dead."""
     name, recorded = journal.path.name, journal.recorded
-    if journal.dead:
-        done.append(journal.path)
-        if recorded is None:
+    if recorded is None:
+        if journal.dead:
             reason = "its first line, which names the run, is damaged; write the fields of the run"
-            pieces.refuse(name, journal.text, f"{reason} as one JSON object to replay it")
-            return
-        if journal.damaged:
-            reason = "lines that were not written whole; the other lines of the file are ingested"
-            pieces.refuse(name, journal.damaged, reason, _DAMAGED)
-        fields, extras = recorded.account("failed", AT_WORK, {ERROR_TAG: "killed"})
-        fields.setdefault(c.FINISHED_AT, journal.written_at.isoformat())
-        pieces.add(name, _as_text(fields, extras))
-    elif recorded is not None:
+            yield _reject(name, journal.text, f"{reason} as one JSON object to replay it")
+        return
+    if not journal.dead:
+        run = _parse_file(name, _as_text(*recorded.account("running", AT_WORK)))
         # Invalid fields may still be corrected; they are reported when the run ends.
-        pieces.add(name, _as_text(*recorded.account("running", AT_WORK)), refuse=False)
+        if not isinstance(run, Reject):
+            yield run
+        return
+    if journal.damaged:
+        reason = "lines that were not written whole; the other lines of the file are ingested"
+        yield _reject(name, journal.damaged, reason, _DAMAGED)
+    fields, extras = recorded.account("failed", AT_WORK, {ERROR_TAG: "killed"})
+    fields.setdefault(c.FINISHED_AT, journal.written_at.isoformat())
+    yield _parse_file(name, _as_text(fields, extras))
+
+
+def _reject(name: str, text: str, reason: str, reader: str = _INBOX) -> Reject:
+    return Reject(file=name, line=None, reason=reason, raw=text, reader=reader)
 
 
 def _as_text(fields: JsonDict, extras: JsonDict) -> str:
@@ -186,8 +141,47 @@ def _as_text(fields: JsonDict, extras: JsonDict) -> str:
     return json.dumps({**named, **extras})
 
 
-def _parse_file(text: str) -> _FileRun:
-    """Read the text of an inbox file.
+def retry_json(reject: Reject) -> ReadBatch:
+    """Read a reject of one of :data:`JSON_READERS` again."""
+    item = _parse_file(reject.file, reject.raw)
+    if isinstance(item, Reject):
+        return _batch([], [replace(reject, reason=item.reason)])
+    return _batch([item], [])
+
+
+@dataclass(frozen=True, slots=True)
+class _FileRun:
+    """Content of an inbox file: a run, all logged values, see ``ReadBatch.progress``."""
+
+    file: str
+    run: Run
+    points: tuple[Point, ...]
+    progress: int | None
+
+
+def _batch(runs: Sequence[_FileRun], rejects: Sequence[Reject]) -> ReadBatch:
+    points = [(each.run.run_id, *point) for each in runs for point in each.points]
+    columns = zip(*points, strict=True) if points else ((),) * len(CURVE_SCHEMA)
+    return ReadBatch(
+        runs=runs_to_table([each.run for each in runs]),
+        rejects=tuple(rejects),
+        file=tuple(each.file for each in runs),
+        progress=tuple(each.progress for each in runs),
+        curves=pa.table([list(column) for column in columns], schema=CURVE_SCHEMA),
+    )
+
+
+def _parse_file(name: str, text: str) -> _FileRun | Reject:
+    """The run of an inbox file."""
+    try:
+        run, points, progress = _parse(text)
+    except DataError as error:
+        return _reject(name, text, str(error))
+    return _FileRun(name, run, points, progress)
+
+
+def _parse(text: str) -> tuple[Run, tuple[Point, ...], int | None]:
+    """Run, logged values and progress of an inbox file.
 
     Raises
     ------
@@ -217,7 +211,7 @@ def _parse_file(text: str) -> _FileRun:
     if progress is not None and not (_is_whole(progress) and progress >= 0):
         raise DataError(f"{PROGRESS_KEY}: got {progress!r}, expected a whole number from 0")
     points = _parse_points(payload.pop(CURVE_KEY, None))
-    return _FileRun(Run.from_payload(payload), points, progress)
+    return Run.from_payload(payload), points, progress
 
 
 def _parse_points(rows: Any) -> tuple[Point, ...]:

@@ -77,17 +77,10 @@ class Recorded:
     def account(
         self, status: str, stage: int, error: Mapping[str, str] | None = None
     ) -> tuple[JsonDict, JsonDict]:
-        """Fields and extras of an inbox file.
+        """Fields, and curve and progress, of an inbox file.
 
-        Parameters
-        ----------
-        status : str
-            Status of the run.
-        stage : int
-            ``AT_WORK``, ``TERMINATED`` or ``AT_END``: of two accounts with equally many values the
-            one of the later stage counts.
-        error : mapping of tag to text, optional
-            Why it failed.
+        ``stage`` is ``AT_WORK``, ``TERMINATED`` or ``AT_END``: of two accounts with equally many
+        values the one of the later stage counts. ``error`` holds tags that say why it failed.
         """
         value, epoch = self.outcome()
         fields = {**self.fields, c.VALUE: value, c.EPOCH: epoch, c.STATUS: status}
@@ -102,14 +95,7 @@ class Recorded:
 
 
 class JournalWriter:
-    """Creates a journal, locked before it can be found, and appends to it.
-
-    Parameters
-    ----------
-    inbox : Path
-        The inbox.
-    recorded : Recorded
-        The run, as it begins.
+    """Creates a journal in an inbox, locked before it can be found, and appends to it.
 
     Raises
     ------
@@ -160,22 +146,10 @@ def _spelt(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """A journal that was read.
+    """A journal that was read, its whole text, and when its last line was written.
 
-    Attributes
-    ----------
-    path : Path
-        The file.
-    recorded : Recorded or None
-        Its run; ``None`` if its first line is damaged.
-    dead : bool
-        Whether its recorder is dead.
-    damaged : str
-        Lines that cannot be read (cut off by a full disk).
-    text : str
-        The whole text.
-    written_at : datetime
-        When its last line was written.
+    ``recorded`` is ``None`` if the first line is damaged; ``damaged`` are the lines that cannot be
+    read (cut off by a full disk); ``dead`` says that the recorder is dead.
     """
 
     path: Path

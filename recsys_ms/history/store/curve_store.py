@@ -42,13 +42,7 @@ _BATCH_ROWS: Final = 131_072
 
 
 class CurveSpool:
-    """Curves of one ingest, kept in a temporary file until its runs are committed.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the history.
-    """
+    """Curves of one ingest, in a temporary file of the history until its runs are committed."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"{_SPOOL}{secrets.token_hex(4)}.tmp"
@@ -65,14 +59,7 @@ class CurveSpool:
             path.unlink(missing_ok=True)
 
     def add(self, curves: pa.Table, months: pa.Table) -> None:
-        """Keep curves of runs.
-
-        Parameters
-        ----------
-        curves : pyarrow.Table
-            Rows of ``CURVE_SCHEMA``.
-        months : pyarrow.Table
-            Columns ``run_id`` and ``month`` of the runs that are taken; curves of others are not.
+        """Keep curves (rows of ``CURVE_SCHEMA``) of the runs in ``months`` (``run_id``, ``month``).
 
         Raises
         ------
@@ -120,12 +107,8 @@ class CurveStore(DeltaStore):
         """Write the new points of a spool, in one commit; the caller holds the lock.
 
         A point (run, metric, split, step, epoch) that is stored with the same value is not written
-        again; with another value it is, and that value counts from then on.
-
-        Returns
-        -------
-        int
-            Points written.
+        again; with another value it is, and that value counts from then on. Gives the number of
+        points written.
 
         Raises
         ------
@@ -188,12 +171,8 @@ class CurveStore(DeltaStore):
     def compact(self) -> bool:
         """Rewrite months of many small files as few sorted ones, without corrected values.
 
-        Files of earlier versions are deleted a day later, so that their readers can finish.
-
-        Returns
-        -------
-        bool
-            Whether there is a new version.
+        Files of earlier versions are deleted a day later, so that their readers can finish. Gives
+        whether there is a new version.
 
         Raises
         ------

@@ -132,12 +132,9 @@ class RunIndex:
         self._growing: dict[bytes, _Growing] = {}
 
     def learn(self, stored: pa.Table) -> None:
-        """Take in rows that are already stored, in any order.
+        """Add rows that are already stored, in any order: digest, status, sequence, progress.
 
-        Parameters
-        ----------
-        stored : pyarrow.Table
-            Columns digest, status, sequence and, if any row has one, progress.
+        The column of the progress may be missing.
         """
         if not stored.num_rows:
             return

@@ -110,15 +110,7 @@ class RunStore(DeltaStore):
             ) from error
 
     def states(self, columns: Sequence[str], *, where: pc.Expression | None = None) -> pa.Table:
-        """Latest state of every run as an Arrow table, in no particular order.
-
-        Parameters
-        ----------
-        columns : sequence of str
-            Columns to read.
-        where : pyarrow expression, optional
-            Rows to keep.
-        """
+        """Latest state of every run that fulfils ``where``, in no particular order."""
         gone = self._superseded()
         if len(gone):
             hidden = ~pc.field(SEQUENCE).isin(gone)

@@ -26,18 +26,10 @@ BROKEN: Final = (pa.ArrowException, OSError, ValueError, ArithmeticError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRow:
-    """One row of an exported table.
+    """One row of an exported table, and the names of all columns.
 
-    Attributes
-    ----------
-    line : int
-        Physical line (row, for Parquet) it begins on, from 1.
-    cells : mapping of column to value
-        Empty cells are left out.
-    raw : str
-        Header and row as CSV, which could replace the file; empty for Parquet.
-    names : sequence of str
-        All columns of the table.
+    It begins on the physical ``line`` (row, for Parquet), from 1. Empty cells are left out. ``raw``
+    is header and row as CSV, which could replace the file; empty for Parquet.
     """
 
     line: int
@@ -64,14 +56,8 @@ def has_columns(
 ) -> bool:
     """Whether a file is a table whose columns, and cells of the first row, fit a format.
 
-    Parameters
-    ----------
-    candidate : Candidate
-        The file.
-    fits : callable of (columns, first row) to bool
-        The first row is empty for Parquet.
-    words : str
-        Texts that the header contains, checked first: most files of a folder are other tables.
+    For Parquet the first row is empty. The header of a CSV must contain ``words``, which are
+    checked first: most files of a folder are other tables.
     """
     if is_parquet(candidate):
         return fits(parquet_names(candidate.path), ())
@@ -94,22 +80,10 @@ def table_rows(
     files: LogFiles,
     renamed: Callable[[Sequence[str], Sequence[str]], Sequence[str] | None] | None = None,
 ) -> Iterator[TableRow | BadLog]:
-    """Read an exported table, CSV or Parquet.
+    """Read an exported table, CSV or Parquet, in the order of the file.
 
-    Parameters
-    ----------
-    place : Path
-        The table.
-    files : LogFiles
-        Where a corrected text of it may come from.
-    renamed : callable, optional
-        Takes the column names and the cells of the first row as text; gives the names to use if
-        that row is a second header, else ``None``.
-
-    Yields
-    ------
-    TableRow or BadLog
-        In the order of the file.
+    ``renamed`` takes the column names and the cells of the first row as text; it gives the names to
+    use if that row is a second header, else ``None``.
 
     Raises
     ------

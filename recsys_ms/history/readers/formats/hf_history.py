@@ -25,13 +25,9 @@ _SPELT: Final = ("nan", "inf", "-inf")
 def series_of(rows: Iterable[Mapping[str, Any]], results: Mapping[str, Any]) -> tuple[Series, ...]:
     """All metrics of a run.
 
-    Parameters
-    ----------
-    rows : iterable of mapping
-        ``log_history``: training rows, evaluation rows (one a set, several at one step) and the
-        final row of the training.
-    results : mapping
-        Content of ``*_results.json``, used where the history does not have the metric.
+    ``rows`` are the ``log_history``: training rows, evaluation rows (one a set, several at one
+    step) and the final row of the training. ``results`` are the content of ``*_results.json``,
+    used where the history does not have the metric.
     """
     points: dict[str, dict[object, tuple[int | None, float | None, float]]] = {}
     for position, row in enumerate(rows):

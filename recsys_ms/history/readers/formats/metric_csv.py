@@ -99,21 +99,9 @@ def read_metrics(
 ) -> Metrics:
     """Read a CSV of metrics whose header may be repeated, and changed, after a resume.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    files : LogFiles
-        Where its text comes from.
-    times : sequence of str
-        Columns of which at least one must be there.
-    bad : list of BadLog
-        Lines that cannot be read are added to it.
-    delimiters : str
-        Between cells; the first of them that the header has.
-    forms : callable of header to headers, optional
-        Other columns that rows under a header may have, for frameworks that write a row without
-        checking the header.
+    Cells are separated by the first of ``delimiters`` that the header has. Lines that cannot be
+    read are added to ``bad``. ``forms`` gives other columns that rows under a header may have, for
+    frameworks that write a row without checking the header.
 
     Raises
     ------
@@ -188,18 +176,8 @@ def metric_series(
 ) -> tuple[Series, ...]:
     """Every column with a value as a series; the later of two values at one step and epoch counts.
 
-    Parameters
-    ----------
-    columns : iterable of str
-        Names of the columns; ``step`` and ``epoch`` are not metrics.
-    rows : sequence of MetricRow
-        The rows.
-    parts : callable of name to (split, metric)
-        How the framework names metrics.
-    step : str, optional
-        Column of the step.
-    percent : sequence of str
-        Metrics in percent.
+    ``parts`` gives split and metric of a name, ``step`` is the column of the step, and ``percent``
+    lists the metrics in percent.
     """
     found: list[Series] = []
     for name in columns:

@@ -41,14 +41,7 @@ class StoreProblem(DataError):
 class TrackingStore:
     """Runs of a store and the histories of their metrics.
 
-    Parameters
-    ----------
-    client : mlflow.tracking.MlflowClient
-        The client.
-    folder : Path or None
-        The folder of a folder store.
-    failures : tuple of exception types
-        What the client raises.
+    ``client`` is an ``MlflowClient``, which raises ``failures``; ``folder`` that of a folder store.
     """
 
     def __init__(

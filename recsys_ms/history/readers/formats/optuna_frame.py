@@ -45,15 +45,8 @@ def _flat_name(name: str) -> str:
 def second_header(names: Sequence[str], first: Sequence[str]) -> list[str] | None:
     """Names of a frame with ``multi_index=True``, whose CSV has two header rows.
 
-    Parameters
-    ----------
-    names, first : sequence of str
-        Cells of the first two rows; the second ``params`` column comes as ``params#2``.
-
-    Returns
-    -------
-    list of str or None
-        ``None`` if the second row is data: it has a number.
+    The second ``params`` column comes as ``params#2``. ``None`` if the second row is data: it has
+    a number.
     """
     bases = [_COPY.sub("", name) for name in names]
     if len(first) != len(bases) or "number" not in bases or first[bases.index("number")]:

@@ -27,14 +27,8 @@ _ENDED: Final = 1 << 40
 class Objective:
     """One objective of a study.
 
-    Attributes
-    ----------
-    series : str
-        Name of its series: ``value``, ``values_0``, ``values_<name>``.
-    name : str
-        Name of its metric (``set_metric_names``); empty where the study gives none.
-    direction : {"max", "min"} or None
-        Where the log says.
+    ``series`` is the name of its series (``value``, ``values_0``, ``values_<name>``), ``name`` that
+    of its metric (``set_metric_names``), empty if the study gives none.
     """
 
     series: str
@@ -60,24 +54,9 @@ def run_of_trial(
     The metric of a series is empty if the study does not name its objective. A study with one
     objective selects by it, and its intermediate values are of the same metric.
 
-    Parameters
-    ----------
-    file, line
-        As of :class:`LoggedRun`.
-    study : str, optional
-        Name of the study, if the file holds several.
-    number, state
-        As Optuna has them; a state of :data:`STATUS_OF`.
-    objectives : sequence of Objective
-        Objectives of the study.
-    values : mapping of objective's series to float
-        Known objective values.
-    attributes : mapping
-        The groups ``params``, ``user_attrs`` and ``system_attrs``, as Optuna has them.
-    intermediate : mapping of step to float, optional
-        Reported values, in order.
-    more : mapping
-        Further columns.
+    ``study`` is given if the file holds several; ``state`` is one of :data:`STATUS_OF`; ``values``
+    are by the objective's series, ``intermediate`` ones by step, in order; ``attributes`` are the
+    groups ``params``, ``user_attrs`` and ``system_attrs``; ``more`` are further columns.
     """
     only = objectives[0] if len(objectives) == 1 else None
     series = [

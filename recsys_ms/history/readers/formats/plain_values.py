@@ -187,16 +187,9 @@ def _settings(found: Any) -> JsonDict:
 
 
 def read_settings(path: Path, files: LogFiles, bad: list[BadLog]) -> JsonDict:
-    """Settings of a YAML or JSON file; empty if there is no file, or a damaged one.
+    """Settings of a YAML or (by its suffix) JSON file; empty if there is none, or a damaged one.
 
-    Parameters
-    ----------
-    path : Path
-        The file; one that ends in ``.json`` is read as JSON, another as YAML.
-    files : LogFiles
-        Where its text comes from.
-    bad : list of BadLog
-        A damaged file is appended to it.
+    A damaged file is added to ``bad``.
     """
     text = text_if_any(path, files, bad)
     if text is None:
