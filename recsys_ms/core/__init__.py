@@ -1,4 +1,4 @@
-"""What everything else stands on: words, typed errors, files, locks, random streams, metrics.
+"""Foundations: column names, typed errors, settings, state, files, locks, executors, metrics.
 
 NumPy and the standard library only; nothing here imports another part of ``recsys_ms``.
 """

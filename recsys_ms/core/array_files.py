@@ -1,4 +1,4 @@
-"""Small files of arrays that may be lost: caches, which are made anew where they are damaged."""
+"""Cache files of arrays: a damaged or missing one is computed again."""
 
 import os
 import secrets
@@ -33,7 +33,7 @@ def write_arrays(path: Path, *, way_out: str, **arrays: Any) -> None:
     path : Path
         Ends in ``.npz``.
     way_out : str
-        End of the error's message.
+        What to do, as the end of the error's message.
     **arrays : array_like
         No objects.
 

@@ -1,4 +1,4 @@
-"""The one home of column names (DESIGN §3). A string that names a column stands nowhere else."""
+"""Names of the columns of runs; no other module spells them out."""
 
 from typing import Final
 
@@ -23,7 +23,7 @@ SOURCE: Final = "source"
 SOURCE_VERSION: Final = "source_version"
 INGESTED_AT: Final = "ingested_at"
 TAGS: Final = "tags"
-#: Only of curves: the optimizer step of one value.
+#: In curves only: the optimizer step of a value.
 STEP: Final = "step"
 
 RUN_COLUMNS: Final = (
@@ -50,10 +50,10 @@ RUN_COLUMNS: Final = (
     TAGS,
 )
 
-#: A run is asked for these; nothing may be guessed in their place.
+#: Must be given for a run; they are never guessed.
 REQUIRED_COLUMNS: Final = (MODEL_ID, TASK_ID, METRIC, DIRECTION)
 
-#: The fields that tell two runs apart when the log gives no ``run_id``.
+#: These fields identify a run when the log gives no ``run_id``.
 IDENTIFYING_COLUMNS: Final = (
     MODEL_ID,
     MODEL_REVISION,

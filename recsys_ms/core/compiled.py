@@ -1,6 +1,6 @@
-"""Kernels that are compiled at their first call, and run wherever the package may be installed.
+"""Kernels that are compiled at their first call, also where no compiler cache can be written.
 
-The compiler is handed in by the module that owns the kernel, so that ``core`` itself needs none.
+The module of a kernel passes the compiler, so that ``core`` does not import one.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class Compiled(Generic[P, R]):
     Parameters
     ----------
     function : callable
-        What to compile; it may call nothing that the compiler does not know.
+        What to compile; it may call only what the compiler supports.
     signature : str
         Its argument and return types, in numba's notation.
     compiler : callable
@@ -51,8 +51,8 @@ class Compiled(Generic[P, R]):
         return self._kernel(*args, **kwargs)
 
     def _compile(self) -> Callable[P, R]:
-        # The signature makes the compiler write its cache here and not at some later call. It says
-        # RuntimeError when it knows no folder to write to, and OSError when writing failed.
+        # With a signature the compiler writes its cache now. It raises RuntimeError where it finds
+        # no folder for it, and OSError where writing failed.
         try:
             kernel: Callable[P, R] = self._compiler(self._signature, cache=True, **self._options)(
                 self._function

@@ -1,7 +1,7 @@
-"""Frozen settings by name: filled from TOML, JSON or text, and told apart from their defaults.
+"""Frozen settings: filled by name from TOML, JSON or text, and compared with their defaults.
 
-A value may come as the text of a spec (``"8"``, ``"parc+logme"``) or as TOML and JSON have it (a
-list for a tuple, a whole number for a float); what it becomes is the type that the field says.
+A value may be the text of a spec (``"8"``, ``"parc+logme"``), or what TOML and JSON have (a list
+for a tuple, a whole number for a float). It is converted to the type of the field.
 """
 
 from collections.abc import Mapping
@@ -35,27 +35,14 @@ SomeSettings = TypeVar("SomeSettings", bound=Settings)
 
 #: Text of an empty tuple, or of ``None`` where a field takes no tuple.
 NONE: Final = "none"
-#: Between the items of a tuple, in a text.
+#: Joins the items of a tuple, in a text.
 JOIN: Final = "+"
 
 
 class Configured:
-    """A thing with frozen settings beside its class.
+    """Base of a class with frozen settings: made from a config, or from its fields by name."""
 
-    Parameters
-    ----------
-    config : dataclass instance, optional
-        Frozen settings, of the class of :attr:`default_config`. Default: that one.
-    **params : object
-        Its fields by name, in place of ``config``: ``NMFRanker(n_factors=8)``.
-
-    Raises
-    ------
-    UsageError
-        Both, an unknown setting, or a value that it cannot have.
-    """
-
-    #: Settings where none are given. Their class stands beside the owner's and checks itself.
+    #: Settings where none are given; their class checks the values.
     default_config: ClassVar[Settings]
 
     #: The settings.
@@ -104,13 +91,12 @@ def changed(default: SomeSettings, values: Mapping[str, object], *, owner: str) 
     values : mapping of field to value
         Texts, TOML or JSON values, or what the field holds itself.
     owner : str
-        Whose settings they are, for messages.
+        Name of the class they belong to, for messages.
 
     Raises
     ------
     UsageError
-        A name that is no field, or a value that is of another type; and what the settings
-        themselves refuse.
+        An unknown name, a value of another type, or one that the settings refuse.
     """
     hints = type_hints(type(default))
     known = {each.name for each in fields(default)}
@@ -129,7 +115,7 @@ def changed(default: SomeSettings, values: Mapping[str, object], *, owner: str) 
 
 
 def differing(settings: SomeSettings, default: SomeSettings) -> dict[str, object]:
-    """The fields whose value is not the default's."""
+    """The fields whose value differs from the default."""
     return {
         name: value
         for name, value in values_of(settings).items()
@@ -161,10 +147,8 @@ def _converted(value: object, hint: Any) -> object:
         return _tuple(value, args)
     if hint is bool:
         return _bool(value)
-    if hint is int:
-        return _int(value)
-    if hint is float:
-        return _float(value)
+    if hint in (int, float):
+        return _number(value, hint)
     if hint is str and not isinstance(value, str):
         raise TypeError(value)
     return value
@@ -199,31 +183,18 @@ def _tuple(value: object, hints: tuple[Any, ...]) -> tuple[object, ...]:
 
 
 def _bool(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
     if value in ("true", "True", "false", "False"):
         return str(value).lower() == "true"
+    if isinstance(value, bool):
+        return value
     raise ValueError(value)
 
 
-def _int(value: object) -> int:
-    if isinstance(value, bool):
+def _number(value: Any, kind: type[int] | type[float]) -> float:
+    is_number = isinstance(value, Integral if kind is int else Real)
+    if isinstance(value, bool) or not (is_number or isinstance(value, str)):
         raise TypeError(value)
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, str):
-        return int(value)
-    raise TypeError(value)
-
-
-def _float(value: object) -> float:
-    if isinstance(value, bool):
-        raise TypeError(value)
-    if isinstance(value, Real):
-        return float(value)
-    if isinstance(value, str):
-        return float(value)
-    raise TypeError(value)
+    return kind(value)
 
 
 _WORDS: Final[Mapping[Any, str]] = {

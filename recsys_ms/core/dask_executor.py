@@ -1,4 +1,4 @@
-"""Where independent jobs run when one machine is not enough: a Dask cluster."""
+"""Executor of independent jobs on a Dask cluster."""
 
 import warnings
 from collections import deque
@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 
 SCHEME: Final = "dask"
 _PURPOSE: Final = "run jobs on a Dask cluster"
-#: Packages whose version changes numbers; what is not installed here is not needed there.
+#: Packages whose version changes numbers; only those installed here are compared.
 _PACKAGES: Final = (
     "recsys-ms",
     "numpy",
@@ -28,17 +28,17 @@ _PACKAGES: Final = (
     "torch",
     "timm",
 )
-#: Seconds between looks for workers that came while everybody waits for an answer.
+#: Seconds between checks for new workers while an answer is awaited.
 _POLL: Final = 5.0
 
 
 class DaskExecutor:
     """Jobs on the workers of a Dask cluster, answers in the order of the jobs.
 
-    Workers need the same versions of this package and of the numeric libraries, and nothing else:
-    functions and jobs travel to them, no file is shared. Jobs are submitted as workers become free,
-    at most two per thread ahead. A job whose worker is lost runs again elsewhere. Dask's own
-    nannies let each worker compute with one thread per numeric library.
+    Workers need the same versions of this package and of the numeric libraries; functions and jobs
+    are sent to them, no file is shared. Jobs are submitted as workers become free, at most two per
+    thread ahead. A job whose worker is lost runs again elsewhere. Dask's nannies limit each worker
+    to one thread per numeric library.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class DaskExecutor:
     Raises
     ------
     UsageError
-        Not such an address.
+        An invalid address.
     """
 
     def __init__(self, address: str, *, timeout: float = 30.0) -> None:
@@ -61,7 +61,7 @@ class DaskExecutor:
             is_whole = False
         if not is_whole or parts.path.strip("/") or parts.query or parts.username:
             raise UsageError(
-                f"executor {address!r} is no address of a Dask scheduler; write "
+                f"executor {address!r} is not the address of a Dask scheduler; write "
                 f"{SCHEME}://host:port, such as {SCHEME}://scheduler:8786"
             )
         self.address = address
@@ -78,8 +78,8 @@ class DaskExecutor:
         RefusedError
             A worker has other versions than this process, so that its numbers may differ.
         RecsysError
-            The scheduler cannot be reached or was lost, it has no worker, or a job took several
-            workers down with it, most often for want of memory.
+            The scheduler cannot be reached or was lost, it has no worker, or a job ended several
+            workers, most often because memory ran out.
         """
         distributed = require("distributed", extra="cluster", purpose=_PURPOSE)
         lost = (distributed.CancelledError, distributed.comm.core.CommClosedError)
@@ -88,8 +88,8 @@ class DaskExecutor:
         waiting: deque[Any] = deque()
         try:
             workers.check()
-            # Kept by the scheduler, so that a worker that comes later, or in place of one that was
-            # lost, gets it too. What every job needs travels once, not with each.
+            # Sent once, not with each job, and kept by the scheduler, so that workers that come
+            # later get it too.
             work = _submit(client, _same, function)
             for job in jobs:
                 waiting.append(_submit(client, _answered, work, job))
@@ -105,7 +105,7 @@ class DaskExecutor:
         except lost as error:
             raise _lost(self.address, error) from error
         finally:
-            # An error, or a caller who stops early, must not leave work behind on the cluster.
+            # After an error, or where the caller stops early, no work must stay on the cluster.
             client.cancel(list(waiting), force=True)
             client.close(timeout=5)
 
@@ -117,7 +117,7 @@ class DaskExecutor:
         except (OSError, TimeoutError) as error:
             raise RecsysError(
                 f"{self.address}: no Dask scheduler answers within {self.timeout:g} s ({error}); "
-                "look whether it runs and can be reached from here, or use 'processes'"
+                "check that it runs and can be reached from here, or use 'processes'"
             ) from error
         try:
             client.wait_for_workers(1, timeout=self.timeout)
@@ -131,7 +131,7 @@ class DaskExecutor:
 
 
 class _Workers:
-    """The workers of a cluster, each looked at once: what it has installed."""
+    """The workers of a cluster; the versions of each are checked once."""
 
     def __init__(self, client: Any, address: str) -> None:
         self._client = client
@@ -139,10 +139,7 @@ class _Workers:
         self._looked_at: set[str] = set()
 
     def check(self) -> int:
-        """Refuse workers whose numbers may differ; the number of threads there are.
-
-        A worker without this package cannot even be told its job, and would wait for ever.
-        """
+        """Number of threads; refuses workers whose versions, and so numbers, may differ."""
         try:
             threads: dict[str, int] = self._client.nthreads()
             is_new = not self._looked_at >= set(threads)
@@ -169,7 +166,7 @@ class _Workers:
         return max(1, sum(threads.values()))
 
     def answer(self, future: Any) -> Any:
-        """Wait for a job, and have an eye on workers that come meanwhile."""
+        """Wait for a job, and check workers that join meanwhile."""
         while not future.done():
             with suppress(TimeoutError):
                 future.exception(timeout=_POLL)
@@ -179,8 +176,8 @@ class _Workers:
 
 def _lost(address: str, error: BaseException) -> RecsysError:
     return RecsysError(
-        f"{address}: the scheduler was lost before the work had ended ({error}); start again once "
-        "it is back"
+        f"{address}: the scheduler was lost before the work was done ({error}); run again once it "
+        "is back"
     )
 
 
@@ -192,7 +189,7 @@ def _installed(said: dict[str, Any]) -> dict[str, str | None]:
 
 def _submit(client: Any, function: Callable[..., Any], *arguments: Any) -> Any:
     with warnings.catch_warnings():
-        # A fold holds its training data, which Dask would have on shared storage.
+        # Dask warns about large jobs; a fold contains its training data.
         warnings.filterwarnings("ignore", message="Sending large graph")
         return client.submit(function, *arguments, pure=False)
 

@@ -1,7 +1,7 @@
-"""Typed errors. Each says where, what was got, what was wanted, and the way out.
+"""Typed errors. Each message says where, what was got, what was wanted, and what to do.
 
-Every error derives from :class:`RecsysError` plus the builtin a caller would catch anyway, and
-carries the exit code that the command line answers with (DESIGN §6).
+Every error derives from :class:`RecsysError` and from a builtin error that fits, and carries the
+exit code of the command line.
 """
 
 from collections.abc import Iterable
@@ -21,13 +21,13 @@ class RecsysError(Exception):
 
 
 class UsageError(RecsysError, ValueError):
-    """An argument or option that cannot be meant."""
+    """An invalid argument or option."""
 
     exit_code: ClassVar[int] = EXIT_USAGE
 
 
 class DataError(RecsysError, ValueError):
-    """Input data that cannot be read or does not fit together."""
+    """Input data that cannot be read or is inconsistent."""
 
 
 class ProbeSetError(DataError):
@@ -35,7 +35,7 @@ class ProbeSetError(DataError):
 
 
 class UnknownIdError(RecsysError, LookupError):
-    """An id that neither the history nor the catalog knows."""
+    """An id that is neither in the history nor in the catalog."""
 
 
 class NotFittedError(RecsysError, RuntimeError):
@@ -43,29 +43,29 @@ class NotFittedError(RecsysError, RuntimeError):
 
 
 class ArtifactError(RecsysError, ValueError):
-    """A saved ranker that lacks a part, was altered, or has a format this version cannot read."""
+    """A saved ranker that is incomplete, altered, or of a format that this version cannot read."""
 
 
 class NotSavableError(RecsysError, NotImplementedError):
-    """A ranker that can be trained and judged, and does not say how it is saved."""
+    """A ranker that can be trained and judged, but does not declare how it is saved."""
 
     exit_code: ClassVar[int] = EXIT_REFUSED
 
 
 class PluginError(RecsysError, ImportError):
-    """An installed package adds something that cannot be used."""
+    """A plugin of an installed package cannot be used."""
 
 
 class PluginWarning(UserWarning):
-    """An installed package adds something that is left out; everything else works."""
+    """A plugin of an installed package is left out; everything else works."""
 
 
 class StorageError(RecsysError, OSError):
-    """The disk said no: read-only, full, or not ours."""
+    """A file cannot be written: read-only, full, or without permission."""
 
 
 class RefusedError(RecsysError, RuntimeError):
-    """The request was understood and is not carried out, to protect what is there."""
+    """The request is valid but was refused, to protect existing data."""
 
     exit_code: ClassVar[int] = EXIT_REFUSED
 
@@ -81,7 +81,7 @@ class MissingExtraError(RecsysError, ImportError):
 
 
 def kind_of(value: object) -> str:
-    """A value that was given in place of another, as messages say it: cut short, with its type."""
+    """A wrong value as messages quote it: shortened, with its type."""
     return f"{' '.join(repr(value).split()):.60} of type {type(value).__name__}"
 
 

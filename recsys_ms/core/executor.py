@@ -1,27 +1,28 @@
-"""Where independent jobs run: in this process, in several, or on a cluster.
+"""Executors: independent jobs run in this process, in several, or on a cluster.
 
 Standard library only, so that a fresh worker process can set its thread counts before NumPy loads.
 """
 
 import os
 import pickle
-import pickletools
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from io import BytesIO
 from multiprocessing import get_context
 from multiprocessing.reduction import ForkingPickler
-from typing import Protocol, TypeVar
+from types import FunctionType
+from typing import Any, Protocol, TypeVar
 
 from recsys_ms.core.errors import RecsysError, UsageError
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
-#: Spellings that :func:`make_executor` reads, in words.
+#: What :func:`make_executor` reads, for messages.
 EXECUTORS = "serial, processes, processes:N or dask://host:port"
 
 _THREAD_VARIABLES = (
@@ -51,12 +52,11 @@ class SerialExecutor:
 class ProcessExecutor:
     """Jobs in ``n_workers`` fresh processes (``spawn``), answers in the order of the jobs.
 
-    Functions and jobs travel to the workers, so they must be importable by name there: no lambdas,
-    no functions defined inside functions. A script that uses it needs the usual
+    Functions and jobs are pickled, so they must be importable by name: no lambdas, no functions
+    defined inside functions. A script that uses it needs the usual
     ``if __name__ == "__main__":``. Jobs are drawn as workers become free, at most two per worker
-    ahead, so a long stream of large jobs is never in memory at once. Each worker computes with
-    one thread per numeric library: the parallelism is the processes. They end with the answers, or
-    with the block of :func:`kept_open`.
+    ahead, so that not all jobs are in memory at once. Each worker uses one thread per numeric
+    library. The processes end with the answers, or with the block of :func:`kept_open`.
 
     Parameters
     ----------
@@ -77,9 +77,9 @@ class ProcessExecutor:
         Raises
         ------
         UsageError
-            The function cannot travel to another process.
+            The function cannot be sent to another process.
         RecsysError
-            A worker process was killed, most often for want of memory.
+            A worker process was killed, most often because memory ran out.
         """
         if reason := why_not_sent(function):
             raise UsageError(
@@ -103,7 +103,7 @@ class ProcessExecutor:
                 "use fewer workers, or the serial executor"
             ) from error
         finally:
-            # An error, or a caller who stops early, must not wait for what nobody will read.
+            # After an error, or where the caller stops early, the other answers are not needed.
             if pool is self._kept:
                 for future in waiting:
                     future.cancel()
@@ -118,7 +118,7 @@ class ProcessExecutor:
             yield
         finally:
             pool, self._kept, self._is_kept = self._kept, None, False
-            # None were started where nothing was asked.
+            # Without a call of map no process was started.
             if pool is not None:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -128,57 +128,38 @@ class ProcessExecutor:
         )
 
 
-def why_not_sent(value: object) -> str | None:
-    """Why a value cannot travel to a fresh process; ``None`` where it can.
+class _Sent(ForkingPickler):
+    """Pickles for another process; refuses what was typed into a notebook or at a prompt."""
 
-    Functions and classes travel by the name of their module. What was typed into a notebook or a
-    prompt has none that another process could import.
+    def reducer_override(self, value: object) -> Any:
+        """Refuse a class or function of a ``__main__`` that is not a file; all else as usual."""
+        if isinstance(value, type | FunctionType) and value.__module__ == "__main__":
+            main = sys.modules["__main__"]
+            spec = getattr(main, "__spec__", None)
+            if getattr(spec, "name", None) is None and not hasattr(main, "__file__"):
+                raise pickle.PicklingError(
+                    f"{value.__qualname__} was defined in a notebook or at a prompt, in no module"
+                )
+        return NotImplemented
+
+
+def why_not_sent(value: object) -> str | None:
+    """Why a value cannot be sent to a fresh process; ``None`` where it can.
+
+    Functions and classes are sent by the name of their module, which the process imports.
     """
     try:
-        sent = bytes(ForkingPickler.dumps(value))
+        _Sent(BytesIO()).dump(value)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         return str(error)
-    if _main_is_a_file():
-        return None
-    for module, name in _named(sent):
-        if module == "__main__":
-            return f"{name} was defined in a notebook or at a prompt, in no module"
     return None
-
-
-def _named(sent: bytes) -> Iterator[tuple[str, str]]:
-    """Module and name of everything that a pickle imports; texts that are data do not count."""
-    # The last two things put on the stack, and what was remembered, where they are texts.
-    recent: list[str | None] = [None, None]
-    memo: list[str | None] = []
-    for code, argument, _ in pickletools.genops(sent):
-        if code.name == "GLOBAL":
-            module, _, name = str(argument).partition(" ")
-            yield module, name
-        elif code.name == "STACK_GLOBAL":
-            yield recent[-2] or "", recent[-1] or "it"
-            recent = [recent[-1], None]
-        elif code.name == "MEMOIZE":
-            memo.append(recent[-1])
-        elif code.name in ("BINGET", "LONG_BINGET"):
-            recent = [recent[-1], memo[int(argument or 0)]]
-        elif code.stack_after:
-            recent = [recent[-1], argument if isinstance(argument, str) else None]
-
-
-def _main_is_a_file() -> bool:
-    """Whether a spawned process can import what this one calls ``__main__``."""
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    return getattr(spec, "name", None) is not None or hasattr(main, "__file__")
 
 
 @contextmanager
 def kept_open(executor: Executor) -> Iterator[Executor]:
-    """Use an executor several times without its processes starting anew each time.
+    """Keep an executor's processes for the whole block: a fresh one takes seconds to import.
 
-    A fresh process takes seconds to import what a fold needs. Executors without processes of their
-    own are handed through.
+    Executors without processes of their own are returned as they are.
     """
     if isinstance(executor, ProcessExecutor):
         with executor.kept():

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: write beside, fsync, rename."""
+"""Atomic writing of files: write beside, fsync, rename."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""One writer at a time, guarded by a lock that the kernel drops when its holder dies."""
+"""A file lock, which the kernel releases when its holder ends."""
 
 import contextlib
 import fcntl

@@ -1,4 +1,4 @@
-"""Which values a metric can take, by its name: no accuracy is above 1."""
+"""Range and scale of a metric, by its name: an accuracy is at most 1."""
 
 import re
 from typing import Final, Literal, TypeAlias
@@ -12,7 +12,7 @@ _CORRELATION: Final[Range] = (-1.0, 1.0)
 _AT_LEAST_0: Final[Range] = (0.0, float("inf"))
 _AT_MOST_1: Final[Range] = (-float("inf"), 1.0)
 
-#: Words of a name, in the order in which they decide.
+#: Ranges by words of the name; the first match decides.
 _WORDS: Final[tuple[tuple[Range, str], ...]] = (
     (
         _AT_LEAST_0,
@@ -30,7 +30,7 @@ _WORDS: Final[tuple[tuple[Range, str], ...]] = (
         "map50 ap ap50 iou miou dice jaccard sensitivity specificity rouge rougel ndcg mrr",
     ),
 )
-#: Where outcomes of a task are compared: as they are, or by their logarithm.
+#: Scale on which outcomes of a task are compared: as they are, or by their logarithm.
 Link: TypeAlias = Literal["identity", "log"]
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
 
@@ -38,8 +38,7 @@ _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
 def natural_range(metric: str, lowest: float, highest: float) -> Range:
     """Values that a metric can take.
 
-    A bound that logged values break is none: the metric is a percentage, or another than its name
-    says.
+    Violated bounds are ignored: the metric is then a percentage, or its name misleads.
 
     Parameters
     ----------
@@ -76,7 +75,7 @@ def link_of(metric: str, lowest: float, highest: float) -> Link:
     """Scale on which outcomes in a metric are compared.
 
     A metric that is positive and has no upper bound (a loss, an RMSE, a perplexity) is compared by
-    ratios: one model that diverged would otherwise be all that a task says.
+    ratios; otherwise one diverged model would determine the scale of its task.
 
     Examples
     --------
@@ -84,7 +83,7 @@ def link_of(metric: str, lowest: float, highest: float) -> Link:
     ('log', 'identity', 'identity')
     """
     low, high = natural_range(metric, lowest, highest)
-    # A percentage has no upper bound here either, and is no ratio.
+    # A percentage has no upper bound here either, but is not compared by ratios.
     named = not set(_SEPARATORS.split(metric.lower())).isdisjoint(_WORDS[0][1].split())
     positive = low == 0.0 and lowest > 0.0 and high == float("inf")
     return "log" if named and positive else "identity"

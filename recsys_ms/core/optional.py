@@ -1,4 +1,4 @@
-"""Optional dependencies: imported where they are used, named when they are absent."""
+"""Import of optional dependencies, with a message that names the extra to install."""
 
 import importlib
 from types import ModuleType
@@ -7,7 +7,7 @@ from recsys_ms.core.errors import MissingExtraError
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import ``module`` or say which extra brings it.
+    """Import ``module``, or raise an error that names the extra to install.
 
     Parameters
     ----------

@@ -1,12 +1,12 @@
-"""Things by name: our own, imported when first asked for, and those of installed packages.
+"""Rankers, scores and readers by name: our own, and those of installed packages (plugins).
 
-A package adds a ranker, a score or a reader by an entry point in the group that its table reads::
+A package adds one by an entry point in the group of its table::
 
     [project.entry-points."recsys_ms.rankers"]
     nearest = "my_package.nearest:NearestRanker"
 
-Nothing of it is imported before somebody asks for it. One that is broken, or that takes a name
-which is taken, is told of by the package's name and stops nothing else.
+It is imported when it is first used. A plugin that is broken, or whose name is taken, is reported
+with the name of its package; everything else works.
 """
 
 import re
@@ -20,14 +20,14 @@ from typing import Final, Generic, TypeVar
 
 from recsys_ms.core.errors import PluginError, PluginWarning
 
-Thing = TypeVar("Thing")
+Entry = TypeVar("Entry")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class _Added:
-    """What packages say of one name; more than one of them is a clash."""
+    """Entry points of one name; more than one is a clash."""
 
     points: tuple[EntryPoint, ...]
 
@@ -36,11 +36,11 @@ class _Added:
         return " and ".join(sorted({package_of(point) for point in self.points}))
 
 
-class PluginTable(Mapping[str, Thing], Generic[Thing]):
-    """Our own things and those of installed packages, by name; ours come first.
+class PluginTable(Mapping[str, Entry], Generic[Entry]):
+    """Our own entries and those of installed packages, by name; ours come first.
 
-    A name that is not known is a ``KeyError``, a package that cannot be used a
-    :class:`recsys_ms.core.errors.PluginError`. :meth:`usable` passes over the latter.
+    An unknown name raises ``KeyError``, a plugin that cannot be used
+    :class:`recsys_ms.core.errors.PluginError`. :meth:`usable` leaves the latter out.
 
     Parameters
     ----------
@@ -48,20 +48,20 @@ class PluginTable(Mapping[str, Thing], Generic[Thing]):
         Group of the entry points.
     own : mapping of name to "module:attribute"
         What we have ourselves; or what is there, where nothing is gained by importing it late.
-    check : callable of (name, thing) to thing
-        Raises ``TypeError`` with the reason where something is not what the table holds.
+    check : callable of (name, object) to entry
+        Raises ``TypeError`` with the reason where the object does not belong into the table.
     """
 
     def __init__(
-        self, group: str, own: Mapping[str, str | Thing], check: Callable[[str, object], Thing]
+        self, group: str, own: Mapping[str, str | Entry], check: Callable[[str, object], Entry]
     ) -> None:
         self.group = group
         self.own: Final = tuple(own)
         self._homes = dict(own)
         self._check = check
-        self._loaded: dict[str, Thing] = {}
+        self._loaded: dict[str, Entry] = {}
 
-    def __getitem__(self, name: str) -> Thing:
+    def __getitem__(self, name: str) -> Entry:
         found = self._loaded.get(name)
         if found is not None:
             return found
@@ -86,8 +86,8 @@ class PluginTable(Mapping[str, Thing], Generic[Thing]):
     def __contains__(self, name: object) -> bool:
         return name in self._homes or name in self._added
 
-    def usable(self) -> Iterator[tuple[str, Thing]]:
-        """Names and things; of a package that cannot be used there is a warning instead."""
+    def usable(self) -> Iterator[tuple[str, Entry]]:
+        """Names and entries; a plugin that cannot be used gives a warning instead."""
         for name in self:
             try:
                 found = self[name]
@@ -97,7 +97,7 @@ class PluginTable(Mapping[str, Thing], Generic[Thing]):
             yield name, found
 
     def refresh(self) -> None:
-        """Look again which packages are installed."""
+        """Read the entry points of the installed packages again."""
         self.__dict__.pop("_added", None)
         self._loaded.clear()
 
@@ -105,7 +105,7 @@ class PluginTable(Mapping[str, Thing], Generic[Thing]):
     def _added(self) -> dict[str, _Added]:
         found: dict[str, dict[tuple[str, str], EntryPoint]] = {}
         for point in entry_points(group=self.group):
-            # The same package may stand twice in the search path.
+            # The same package may be twice in the search path.
             found.setdefault(point.name, {}).setdefault((package_of(point), point.value), point)
         kept = {}
         for name, points in sorted(found.items()):
@@ -113,7 +113,7 @@ class PluginTable(Mapping[str, Thing], Generic[Thing]):
             if name in self._homes:
                 self._leave_out(added, f"{name!r}, which recsys-ms has itself")
             elif not _NAME.fullmatch(name):
-                self._leave_out(added, f"{name!r}, which is no name of letters, digits, . _ and -")
+                self._leave_out(added, f"{name!r}, but a name has letters, digits, . _ and - only")
             else:
                 kept[name] = added
         return kept
@@ -122,12 +122,12 @@ class PluginTable(Mapping[str, Thing], Generic[Thing]):
         warnings.warn(
             PluginWarning(
                 f"{self.group}: the package {added.packages} adds {reason}; it is left out, "
-                "it needs another name"
+                "give it another name"
             ),
             stacklevel=4,
         )
 
-    def _of_package(self, name: str, added: _Added) -> Thing:
+    def _of_package(self, name: str, added: _Added) -> Entry:
         if len(added.points) > 1:
             raise PluginError(
                 f"{self.group}: {name!r} is added by {added.packages}; uninstall all but one"
@@ -135,7 +135,7 @@ class PluginTable(Mapping[str, Thing], Generic[Thing]):
         [point] = added.points
         try:
             return self._check(name, point.load())
-        # Whatever a stranger's module does when it is imported.
+        # The import runs code of another package, which may raise anything.
         except Exception as error:
             raise PluginError(
                 f"{self.group}: {name!r} of the package {added.packages} cannot be used "
@@ -144,5 +144,5 @@ class PluginTable(Mapping[str, Thing], Generic[Thing]):
 
 
 def package_of(point: EntryPoint) -> str:
-    """Name of the package that an entry point is of."""
+    """Name of the package of an entry point."""
     return point.dist.name if point.dist is not None else "(unknown)"

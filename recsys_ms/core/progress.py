@@ -7,7 +7,7 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """What a long loop reports to. The command line shows it; the library never prints."""
+    """Reporter of a long loop. The command line shows it; the library never prints."""
 
     def track(self, items: Iterable[T], *, total: int | None, description: str) -> Iterator[T]:
         """Yield ``items``, reporting as they go."""

@@ -1,4 +1,4 @@
-"""Ranking metrics of one task: predicted order or value against the outcomes that were reached.
+"""Ranking metrics of one task: predicted order or values against observed outcomes.
 
 Every function takes one task: two vectors of shape (n_models,), higher is better in both, and
 answers NaN where the metric is not defined (fewer than two models, or a constant vector). Ties in a
@@ -13,7 +13,7 @@ _MIN_MODELS = 2
 
 
 def pearson(predicted: FloatArray, outcome: FloatArray) -> float:
-    """Linear correlation of predicted and reached outcomes, in [-1, 1]."""
+    """Linear correlation of predicted and observed outcomes, in [-1, 1]."""
     if predicted.size < _MIN_MODELS:
         return float("nan")
     a = predicted - predicted.mean()

@@ -1,10 +1,10 @@
 """State of a fitted object as plain data, so that nothing is ever pickled.
 
-A class says once, where it annotates its attributes, what it learned::
+A class declares what it learned where it annotates its attributes::
 
     class Mean(Stateful):
         mean_: Learned[float]
-        shifted_: Derived[float]          # not stored: worked out again by _derive
+        shifted_: Derived[float]          # not stored: computed again by _derive
 
         def fit(self, values: FloatArray) -> Self:
             self.mean_ = float(values.mean())
@@ -14,12 +14,11 @@ A class says once, where it annotates its attributes, what it learned::
         def _derive(self) -> None:
             self.shifted_ = self.mean_ + 1.0
 
-and has :meth:`Stateful.state` and :meth:`Stateful.from_state`. Of a dataclass every field counts as
-learned, and nothing needs to be said. What is stored describes itself, so that tuples, dicts (in
-their order) and arrays (with their type) come back as what they were; an array is stored in single
-precision, or in integers of half the width, where that keeps every value. An object comes back as
-one of the classes that the annotation names, or a subclass of theirs that is loaded: a file names
-classes and imports none.
+and has :meth:`Stateful.state` and :meth:`Stateful.from_state`. Every field of a dataclass is
+learned. Tuples, dicts (in their order) and arrays (with their type) are restored as they were; an
+array is stored in single precision, or in integers of half the width, where that keeps every value.
+An object is restored as one of the classes that the annotation names, or a loaded subclass of
+theirs: a file names classes, and never imports one.
 """
 
 import math
@@ -39,7 +38,7 @@ from recsys_ms.core.types import JsonDict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What a fitted object needs to answer again: JSON values, arrays, and texts.
+    """State of a fitted object: JSON values, arrays, and texts.
 
     Attributes
     ----------
@@ -68,7 +67,7 @@ _T = TypeVar("_T")
 
 #: Annotates an attribute that is stored.
 Learned: TypeAlias = Annotated[_T, _Mark.LEARNED]
-#: Annotates one that is not: it is worked out again by ``_derive``, or given from outside.
+#: Annotates an attribute that is not stored: ``_derive`` computes it again, or a caller sets it.
 Derived: TypeAlias = Annotated[_T, _Mark.DERIVED]
 
 
@@ -87,7 +86,7 @@ class AsText:
 
 
 class Stateful:
-    """A fitted object that is stored and restored by what its annotations say (see the module)."""
+    """A fitted object that is stored and restored by its annotations (see the module)."""
 
     __slots__ = ()
 
@@ -99,7 +98,7 @@ class Stateful:
         NotFittedError
             Before ``fit``.
         NotSavableError
-            It holds something that was not declared, or that is no plain data.
+            An attribute is not declared, or is not plain data.
         """
         self._require_fitted()
         return learned_state(self)
@@ -111,7 +110,7 @@ class Stateful:
         Raises
         ------
         ArtifactError
-            The state is not one of this class.
+            The state is of another class.
         """
         if hasattr(cls, "__dataclass_fields__"):
             return cls(**_learned_values(cls, state, None))
@@ -120,7 +119,7 @@ class Stateful:
         return made
 
     def _derive(self) -> None:
-        """Work out what is not stored; called when everything else is back."""
+        """Compute what is not stored; called when everything else is restored."""
 
     def _require_fitted(self) -> None:
         if not all(hasattr(self, name) for name in _plan(type(self)).learned):
@@ -128,11 +127,11 @@ class Stateful:
 
 
 def declares(cls: type) -> bool:
-    """Whether a class says of any attribute that it is learned, or derived from what is."""
+    """Whether a class declares any learned attribute."""
     return bool(_plan(cls).learned)
 
 
-def learned_state(thing: Any) -> State:
+def learned_state(fitted: Any) -> State:
     """The learned attributes of an object.
 
     Raises
@@ -141,34 +140,34 @@ def learned_state(thing: Any) -> State:
         An attribute that is not declared, or a value that is neither plain data, an array, a
         dataclass nor an object with ``state`` and ``from_state`` of the declared type.
     """
-    owner, plan = type(thing), _plan(type(thing))
+    owner, plan = type(fitted), _plan(type(fitted))
     told = {*plan.learned, *plan.derived}
-    for name in getattr(thing, "__dict__", ()):
-        # What the class has a value for itself is there again without being stored.
+    for name in getattr(fitted, "__dict__", ()):
+        # An attribute with a value in the class need not be stored.
         if name not in told and not hasattr(owner, name):
             raise NotSavableError(
-                f"{owner.__name__} cannot be saved: nothing says what {name} is. Annotate it in "
-                "the class, as Learned[...] to store it, or as Derived[...] if it can be made again"
+                f"{owner.__name__} cannot be saved: {name} is not declared. Annotate it in the "
+                "class, as Learned[...] to store it, or as Derived[...] if it can be computed again"
             )
     writer = _Writer(owner)
     values = {
-        name: writer.attribute(name, place, getattr(thing, name))
+        name: writer.attribute(name, place, getattr(fitted, name))
         for name, place in plan.learned.items()
     }
     return State(values=values, arrays=writer.arrays, texts=writer.texts, children=writer.children)
 
 
-def restore_learned(thing: Any, state: State) -> None:
-    """Set the learned attributes of an object, and have it derive the others.
+def restore_learned(fitted: Any, state: State) -> None:
+    """Set the learned attributes of an object, and let it derive the others.
 
     Raises
     ------
     ArtifactError
-        The state is not one of the object's class.
+        The state is of another class.
     """
-    for name, value in _learned_values(type(thing), state, thing).items():
-        setattr(thing, name, value)
-    derive = getattr(thing, "_derive", None)
+    for name, value in _learned_values(type(fitted), state, fitted).items():
+        setattr(fitted, name, value)
+    derive = getattr(fitted, "_derive", None)
     if derive is not None:
         derive()
 
@@ -177,7 +176,7 @@ def _learned_values(cls: type, state: State, owner: object) -> dict[str, Any]:
     plan = _plan(cls)
     if set(state.values) != set(plan.learned):
         raise ArtifactError(
-            f"what is stored of {cls.__name__} is {', '.join(sorted(state.values)) or 'nothing'}, "
+            f"stored state of {cls.__name__} is {', '.join(sorted(state.values)) or 'nothing'}, "
             f"wanted {', '.join(sorted(plan.learned)) or 'nothing'}; it was stored by another "
             "version, train again"
         )
@@ -189,7 +188,7 @@ def _learned_values(cls: type, state: State, owner: object) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What may stand in an attribute besides plain data."""
+    """Classes and text format that an attribute may have besides plain data."""
 
     types: tuple[type, ...]
     text: AsText | None = None
@@ -202,7 +201,7 @@ class _Plan:
 
 
 def _read_plan(cls: type) -> _Plan:
-    """What a class declares, its bases included."""
+    """What a class and its bases declare."""
     try:
         hints = type_hints(cls, include_extras=True)
     except (NameError, TypeError) as error:
@@ -211,7 +210,6 @@ def _read_plan(cls: type) -> _Plan:
             "what they name in the module itself"
         ) from error
     marked: dict[_Mark, dict[str, _Place]] = {each: {} for each in _Mark}
-    # Of a dataclass every field is learned.
     own = {each.name for each in fields(cls) if each.init} if is_dataclass(cls) else set()
     for name, hint in hints.items():
         notes = hint.__metadata__ if get_origin(hint) is Annotated else ()
@@ -226,8 +224,7 @@ def _read_plan(cls: type) -> _Plan:
 
 _plan: Final[Callable[[type], _Plan]] = cache(_read_plan)
 
-
-#: Classes of these say nothing of what an object may be.
+#: Classes of these modules need no declaration.
 _PLAIN_MODULES: Final = ("builtins", "typing", "numpy")
 
 
@@ -246,7 +243,7 @@ def _name_of(cls: type) -> str:
 
 
 def _known(types: tuple[type, ...]) -> dict[str, type]:
-    """Declared classes and their loaded subclasses; of one that was defined again, the newest."""
+    """Declared classes and their loaded subclasses by name; the newest of a redefined class."""
     found: dict[str, type] = {}
     for each in types:
         found[_name_of(each)] = each
@@ -255,11 +252,11 @@ def _known(types: tuple[type, ...]) -> dict[str, type]:
 
 
 def _is_sparse(cls: type) -> bool:
-    # Known by its parts: core imports no scipy.
+    # By its attributes, since core does not import scipy.
     return all(hasattr(cls, name) for name in ("tocsr", "nnz", "has_canonical_format"))
 
 
-#: What is stored in place of a type where it keeps every value.
+#: The narrower type that is stored where it keeps every value.
 _NARROWER: Final[Mapping[str, type[np.generic]]] = {"float64": np.float32, "int64": np.int32}
 
 
@@ -337,12 +334,12 @@ class _Writer:
         raise NotSavableError(
             f"{self._owner.__name__} cannot be saved: {at} is {got}. Plain data, arrays of "
             "numbers, dataclasses and Stateful objects can be stored; declare the class, or mark "
-            "as Derived[...] what can be made again"
+            "the attribute as Derived[...] if it can be computed again"
         )
 
 
 class _Reader:
-    """What :class:`_Writer` wrote, as objects again."""
+    """Restores what :class:`_Writer` wrote."""
 
     def __init__(self, state: State, cls: type, owner: object) -> None:
         self._state, self._cls, self._owner = state, cls, owner
@@ -375,14 +372,14 @@ class _Reader:
         if found is None:
             told = ", ".join(each.__name__ for each in types) or "no class"
             raise ArtifactError(
-                f"{self._cls.__name__}: what is stored holds a {name}, wanted {told} or a subclass "
-                "that is loaded; import its package first, or train again"
+                f"{self._cls.__name__}: the stored state has a {name}, wanted {told} or a loaded "
+                "subclass; import its package first, or train again"
             )
         return found
 
     def _object(self, node: JsonDict, cls: type[Any]) -> Any:
         if "state" in node:
-            # A part may need what its owner was given, such as the catalog.
+            # A part may need an attribute of its owner, such as the catalog.
             given = [getattr(self._owner, each) for each in getattr(cls, "restored_with", ())]
             return cls.from_state(self._state.children[node["state"]], *given)
         if "fields" in node:

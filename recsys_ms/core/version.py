@@ -3,14 +3,14 @@
 from functools import cache
 from typing import Final
 
-#: What is said where the package is on the path and was never installed.
+#: Version where the package is on the path but was never installed.
 NOT_INSTALLED: Final = "0+unknown"
 
 
 @cache
 def package_version() -> str:
     """Version of the installed ``recsys-ms``, or :data:`NOT_INSTALLED`."""
-    # Takes 40 ms to import, which a training job that logs one run does not have to spend.
+    # Takes 40 ms to import, which a training job that logs one run should not pay.
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -168,7 +168,7 @@ class Careless(Stateful):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"kept": 1, "forgot": 2}, "Careless cannot be saved: nothing says what forgot is"),
+        ({"kept": 1, "forgot": 2}, "Careless cannot be saved: forgot is not declared"),
         ({"kept": object()}, "Careless cannot be saved: kept is a object"),
         ({"kept": [1, {2}]}, r"Careless cannot be saved: kept\.1 is a set"),
         ({"kept": Part().fit(1.0)}, "kept is a Part, and is declared as plain data"),
@@ -188,7 +188,7 @@ def test_a_file_names_no_class_that_was_not_declared():
         changed = State(
             values=values, arrays=state.arrays, texts=state.texts, children=state.children
         )
-        with pytest.raises(ArtifactError, match="wanted Scale or a subclass"):
+        with pytest.raises(ArtifactError, match="wanted Scale or a loaded subclass"):
             Whole.from_state(changed)
 
 

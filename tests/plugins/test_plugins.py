@@ -152,7 +152,7 @@ with warnings.catch_warnings(record=True) as caught:
     names = list(RANKERS)
 told = sorted(str(each.message) for each in caught if each.category is PluginWarning)
 assert len(told) == 2 and all("the package thief adds" in each for each in told), told
-assert "'a:b', which is no name" in told[0] and "'nmf', which recsys-ms has itself" in told[1]
+assert "'a:b', but a name has letters" in told[0] and "'nmf', which recsys-ms has itself" in told[1]
 assert type(make_ranker("nmf")).__module__ == "recsys_ms.rankers.transfer"
 try:
     make_ranker("twin")

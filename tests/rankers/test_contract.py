@@ -80,7 +80,7 @@ class TestBareRanker(RankerContract):
 
 def test_a_ranker_that_says_not_how_it_is_saved(blocks: Interactions) -> None:
     ranker = _Bare().fit(blocks)
-    with pytest.raises(NotSavableError, match=r"_Bare cannot be saved: nothing says what _ids is"):
+    with pytest.raises(NotSavableError, match=r"_Bare cannot be saved: _ids is not declared"):
         ranker.state()
     with pytest.raises(NotSavableError, match=r"_Bare cannot be saved: it does not say"):
         ranker.require_savable()
