@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from history.readers.frameworks.reading import fuzz, read_log_of, series_of
 from history.readers.frameworks.recorded import WAYS, framework_log
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_ms.history.history import History
 from recsys_ms.history.readers.formats.hf_trainer_state import HfTrainer
-from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LogFiles, LoggedRun
+from recsys_ms.history.readers.logged import BadLog, Candidate, LoggedRun
 from recsys_ms.history.readers.logs import read_log
 from recsys_ms.history.readers.mapping import FieldMapping
 
@@ -41,15 +42,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def read(folder: Path) -> tuple[list[LoggedRun], list[BadLog]]:
-    items: list[LoggedRun | BadLog] = []
-    try:
-        items.extend(FORMAT.read(folder, LogFiles()))
-    except BadLogError as error:
-        items.append(error.bad)
-    return (
-        [item for item in items if isinstance(item, LoggedRun)],
-        [item for item in items if isinstance(item, BadLog)],
-    )
+    return read_log_of(FORMAT, folder)
 
 
 def run_of(folder: Path) -> LoggedRun:
@@ -67,7 +60,7 @@ def write(folder: Path, document: object, name: str = "trainer_state.json") -> P
 def test_a_plain_training(trained: Path) -> None:
     run = run_of(trained / "plain")
     state = json.loads((trained / "plain" / "trainer_state.json").read_text())
-    series = {each.name: each for each in run.series}
+    series = series_of(run)
     logged = [row["eval_loss"] for row in state["log_history"] if "eval_loss" in row]
     assert list(series["eval_loss"].values)[:4] == logged[:4]
     assert (series["eval_accuracy"].metric, series["eval_accuracy"].split) == ("accuracy", "eval")
@@ -114,7 +107,7 @@ def test_a_real_early_stop_is_an_end(trained: Path) -> None:
 
 def test_a_real_training_that_diverged(trained: Path) -> None:
     run = run_of(trained / "diverged")
-    series = {each.name: each for each in run.series}
+    series = series_of(run)
     assert any(math.isnan(value) for value in series["eval_loss"].values)
     # Saved under a name of the caller's own; NaN is as good a value there.
     assert "test_loss" not in (trained / "diverged" / "trainer_state.json").read_text()
@@ -289,11 +282,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@fuzz(40)
 @given(VALUES, st.binary(max_size=60))
 def test_any_content_ends_as_run_or_quarantine(tmp_path: Path, value: Any, data: bytes) -> None:
     write(tmp_path, OLD | {"log_history": [value], "trial_params": value})

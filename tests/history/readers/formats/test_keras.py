@@ -2,18 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from history.readers.frameworks.reading import always_told, fuzz, read_log_of, series_of
 from history.readers.frameworks.recorded import WAYS, framework_log
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_ms.history.history import History
 from recsys_ms.history.readers.formats.keras_log import Keras
-from recsys_ms.history.readers.found_logs import find_logs
-from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LogFiles, LoggedRun
-from recsys_ms.history.readers.logs import LogReader, read_log
+from recsys_ms.history.readers.logged import BadLog, Candidate, LoggedRun
+from recsys_ms.history.readers.logs import read_log
 from recsys_ms.history.readers.mapping import FieldMapping
 
 FORMAT = Keras()
@@ -30,24 +29,12 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def read(path: Path) -> tuple[list[LoggedRun], list[BadLog]]:
     assert FORMAT.place_of(Candidate(path)) == path
-    items: list[LoggedRun | BadLog] = []
-    try:
-        items.extend(FORMAT.read(path, LogFiles()))
-    except BadLogError as error:
-        items.append(error.bad)
-    return (
-        [item for item in items if isinstance(item, LoggedRun)],
-        [item for item in items if isinstance(item, BadLog)],
-    )
+    return read_log_of(FORMAT, path)
 
 
 def written(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
-
-
-def series_of(run: LoggedRun) -> dict[str, Any]:
-    return {each.name: each for each in run.series}
 
 
 @pytest.mark.parametrize("name", ["training.csv", "semicolon.log"])
@@ -158,16 +145,10 @@ def test_other_files_are_not_claimed(tmp_path: Path, text: str) -> None:
     assert FORMAT.place_of(Candidate(written(tmp_path / "log.csv", text))) is None
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@fuzz(150)
 @given(st.binary(max_size=200), st.integers(0, len(HEADER + ROWS)))
 def test_no_bytes_stop_the_reader(tmp_path: Path, noise: bytes, at: int) -> None:
     whole = (HEADER + ROWS).encode()
     path = tmp_path / "log.csv"
     path.write_bytes(whole[:at] + noise + whole[at:])
-    reader = LogReader(find_logs(path, "keras"), FieldMapping(), tmp_path)
-    for mapped in reader.read("keras", [path]):
-        assert mapped.batch.runs.num_rows + len(mapped.batch.rejects) > 0
+    always_told("keras", path, tmp_path)

@@ -3,18 +3,17 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from history.readers.frameworks.reading import always_told, fuzz, read_log_of, series_of
 from history.readers.frameworks.recorded import WAYS, framework_log
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_ms.history.history import History
 from recsys_ms.history.readers.formats.lightning_log import Lightning
-from recsys_ms.history.readers.found_logs import find_logs
-from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LogFiles, LoggedRun
-from recsys_ms.history.readers.logs import LogReader, read_log
+from recsys_ms.history.readers.logged import BadLog, Candidate, LoggedRun
+from recsys_ms.history.readers.logs import read_log
 from recsys_ms.history.readers.mapping import FieldMapping
 
 FORMAT = Lightning()
@@ -33,16 +32,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def read(folder: Path) -> tuple[list[LoggedRun], list[BadLog]]:
-    assert FORMAT.place_of(Candidate(folder / "metrics.csv")) == folder
-    items: list[LoggedRun | BadLog] = []
-    try:
-        items.extend(FORMAT.read(folder, LogFiles()))
-    except BadLogError as error:
-        items.append(error.bad)
-    return (
-        [item for item in items if isinstance(item, LoggedRun)],
-        [item for item in items if isinstance(item, BadLog)],
-    )
+    return read_log_of(FORMAT, folder, "metrics.csv")
 
 
 def folder_of(place: Path, metrics: str, hparams: str | None = None) -> Path:
@@ -51,10 +41,6 @@ def folder_of(place: Path, metrics: str, hparams: str | None = None) -> Path:
     if hparams is not None:
         (place / "hparams.yaml").write_text(hparams)
     return place
-
-
-def series_of(run: LoggedRun) -> dict[str, Any]:
-    return {each.name: each for each in run.series}
 
 
 def column(folder: Path, name: str) -> list[float]:
@@ -197,16 +183,10 @@ def test_other_files_are_not_claimed(tmp_path: Path) -> None:
         assert FORMAT.place_of(Candidate(tmp_path / name)) is None
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@fuzz(150)
 @given(st.binary(max_size=200), st.integers(0, len(HEADER + ROWS)), st.binary(max_size=60))
 def test_no_bytes_stop_the_reader(tmp_path: Path, noise: bytes, at: int, hparams: bytes) -> None:
     whole = (HEADER + ROWS).encode()
     (tmp_path / "metrics.csv").write_bytes(whole[:at] + noise + whole[at:])
     (tmp_path / "hparams.yaml").write_bytes(hparams)
-    reader = LogReader(find_logs(tmp_path, "lightning"), FieldMapping(), tmp_path)
-    for mapped in reader.read("lightning", [tmp_path]):
-        assert mapped.batch.runs.num_rows + len(mapped.batch.rejects) > 0
+    always_told("lightning", tmp_path, tmp_path)

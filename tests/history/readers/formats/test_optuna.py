@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from history.readers.frameworks import reading
+from history.readers.frameworks.reading import series_of
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_ms.core.errors import StorageError
@@ -32,11 +34,7 @@ STATUS = {
     "RUNNING": "running",
     "WAITING": "running",
 }
-FUZZ = settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+FUZZ = reading.fuzz(60)
 
 
 @pytest.fixture(scope="module")
@@ -61,22 +59,12 @@ def runs_of(path):
 
 
 def tolerant(path):
-    """What a damaged file gives; the error that ends it as the last item."""
-    items = []
-    try:
-        for item in FORMAT.read(path, LogFiles()):
-            items.append(item)
-    except BadLogError as error:
-        items.append(error.bad)
-    return items
+    """Items of a damaged file; the error that ends it is the last one."""
+    return reading.items_of(FORMAT, path)
 
 
 def told(folder):
     return json.loads((folder / "expected.json").read_text())
-
-
-def series_of(run):
-    return {each.name: each for each in run.series}
 
 
 class TestStudyFile:

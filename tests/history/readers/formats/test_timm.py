@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import yaml
+from history.readers.frameworks.reading import always_told, fuzz, read_log_of
 from history.readers.frameworks.recorded import WAYS, framework_log
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_ms.history.readers.formats.timm import Timm
 from recsys_ms.history.readers.found_logs import find_logs
-from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LogFiles, LoggedRun
+from recsys_ms.history.readers.logged import BadLog, Candidate, LoggedRun
 from recsys_ms.history.readers.logs import LogReader
 from recsys_ms.history.readers.mapping import FieldMapping
 
@@ -28,18 +29,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def read(folder: Path) -> tuple[list[LoggedRun], list[BadLog]]:
-    place = FORMAT.place_of(Candidate(folder / "summary.csv"))
-    assert place == folder
-    items = []
-    try:
-        for item in FORMAT.read(place, LogFiles()):
-            items.append(item)
-    except BadLogError as error:
-        items.append(error.bad)
-    return (
-        [item for item in items if isinstance(item, LoggedRun)],
-        [item for item in items if isinstance(item, BadLog)],
-    )
+    return read_log_of(FORMAT, folder, "summary.csv")
 
 
 def row_of(folder: Path, **said: str) -> dict[str, Any]:
@@ -200,11 +190,7 @@ def test_only_timm_s_summaries_are_claimed(tmp_path: Path) -> None:
         assert FORMAT.place_of(Candidate(tmp_path / name)) is None
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@fuzz(150)
 @given(
     st.binary(max_size=200),
     st.integers(0, len(HEADER + ROWS)),
@@ -214,6 +200,4 @@ def test_no_bytes_stop_the_reader(tmp_path: Path, noise: bytes, at: int, args: b
     whole = (HEADER + ROWS).encode()
     (tmp_path / "summary.csv").write_bytes(whole[:at] + noise + whole[at:])
     (tmp_path / "args.yaml").write_bytes(args)
-    reader = LogReader(find_logs(tmp_path, "timm"), FieldMapping(), tmp_path)
-    for mapped in reader.read("timm", [tmp_path]):
-        assert mapped.batch.runs.num_rows + len(mapped.batch.rejects) > 0
+    always_told("timm", tmp_path, tmp_path)

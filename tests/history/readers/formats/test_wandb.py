@@ -9,23 +9,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from history.readers.frameworks import reading
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_ms.history.readers.formats.optuna import Optuna
 from recsys_ms.history.readers.formats.plain_values import parse_cell
 from recsys_ms.history.readers.formats.wandb import Wandb
 from recsys_ms.history.readers.found_logs import find_logs
-from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LogFiles, LoggedRun
+from recsys_ms.history.readers.logged import BadLog, Candidate, LogFiles, LoggedRun
 from recsys_ms.history.readers.logs import LogReader
 from recsys_ms.history.readers.mapping import FieldMapping
 
 FORMAT = Wandb()
-FUZZ = settings(
-    max_examples=80,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+FUZZ = reading.fuzz(80)
 SUMMARIES = [
     {
         "val/acc": 0.91,
@@ -76,13 +73,8 @@ def runs_of(path):
 
 
 def tolerant(place):
-    items = []
-    try:
-        for item in FORMAT.read(place, LogFiles()):
-            items.append(item)
-    except BadLogError as error:
-        items.append(error.bad)
-    return items
+    """Items of a damaged file; the error that ends it is the last one."""
+    return reading.items_of(FORMAT, place)
 
 
 def values_of(run):
