@@ -2,9 +2,9 @@
 
 A command that a user calls is a process of its own: with its own folder, environment, streams,
 exit code and signals. Most of what such a process costs are imports of other people's packages. So
-one process imports those once, and is forked for every command; the package itself is imported
-anew by each. How a command starts from nothing is tested by ``tests/cli/test_start_up.py``, and by
-those tests that use the installed script.
+one process imports those and the package once, and is forked for every command. How a command
+starts from nothing is tested by ``tests/cli/test_start_up.py``, and by those tests that use the
+installed script.
 
 ``python -m warm SOCKET PACKAGE …`` (in ``tests/``) is that process; ``Warm`` starts it, and runs
 commands.
@@ -15,6 +15,7 @@ import atexit
 import importlib
 import json
 import os
+import pkgutil
 import select
 import socket
 import subprocess
@@ -31,6 +32,12 @@ PACKAGES = (
     "sklearn.linear_model", "sklearn.decomposition", "duckdb", "deltalake", "lightgbm",
     "implicit.als", "networkx", "numba", "typer", "rich.progress", "rich.logging", "yaml",
     "safetensors.numpy",
+)  # fmt: skip
+#: Rooms of the package that are imported, too: not the command line, whose streams and widths are
+#: those of the process, nor what needs a training framework.
+ROOMS = (
+    "core", "history", "history.readers", "catalog", "learners", "learners.gaussian", "cold_start",
+    "rankers", "planning", "evaluation", "report", "serving", "nightly",
 )  # fmt: skip
 #: A client that starts in milliseconds: hands over its streams, and exits as the command does.
 CLIENT = """#!{python} -SE
@@ -103,7 +110,15 @@ def warm() -> Warm:
 def _serve(address: str, packages: Sequence[str]) -> None:
     for name in packages:
         importlib.import_module(name)
-    assert not {name for name in sys.modules if name.startswith("recsys_ms")}
+    for room in ROOMS:
+        package = importlib.import_module(f"recsys_ms.{room}")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    # What numba sets up before its first kernel, a second in each process otherwise.
+    from numba.core.registry import cpu_target
+
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(address)
         door.listen(16)

@@ -49,7 +49,7 @@ from recsys_ms.evaluation.result import (
     no_predictions,
 )
 from recsys_ms.history.forms import HistoryLike
-from recsys_ms.rankers.base import BaseRanker, Prediction
+from recsys_ms.rankers.base import BaseRanker, Prediction, TaskQuery
 from recsys_ms.rankers.calibration import calibrate
 from recsys_ms.rankers.intervals import IntervalCalibration
 
@@ -249,7 +249,13 @@ def _run_ranker(
             if name in work.keep:
                 catalog = work.catalog if work.catalog is not None else Catalog.empty()
                 calibration = calibrate(
-                    ranker, make, fold.train, catalog, coverage=work.coverage, seed=work.seed
+                    ranker,
+                    make,
+                    fold.train,
+                    catalog,
+                    coverage=work.coverage,
+                    seed=work.seed,
+                    most_observed=max(len(_known(fold, each).observed) for each in fold.held_out),
                 )
     except RankerFailedError as failed:
         _log.warning(
@@ -279,6 +285,16 @@ def _run_ranker(
     return cells, kept
 
 
+def _known(fold: Fold, held_out: HeldOut) -> TaskQuery:
+    """The question with all that is observed, for a hot task with its training outcomes."""
+    query = held_out.query
+    if query.task_id not in fold.train.task_ids:
+        return query
+    columns, outcomes = fold.train.of_task(query.task_id)
+    ids = [fold.train.model_ids[int(i)] for i in columns]
+    return replace(query, observed={**dict(zip(ids, outcomes, strict=True)), **query.observed})
+
+
 def _kept(
     ranker: BaseRanker,
     name: str,
@@ -287,19 +303,12 @@ def _kept(
     calibration: IntervalCalibration,
 ) -> pd.DataFrame:
     """Predictions of one task with their intervals, in the task's own metric."""
-    query = held_out.query
-    n_known = len(query.observed)
-    if query.task_id in fold.train.task_ids:
-        # A hot task: what training knows of it stands beside what the query tells.
-        columns, outcomes = fold.train.of_task(query.task_id)
-        ids = [fold.train.model_ids[int(i)] for i in columns]
-        query = replace(query, observed={**dict(zip(ids, outcomes, strict=True)), **query.observed})
-        n_known = len(query.observed)
+    query = _known(fold, held_out)
     metric = ranker.metric_of(query)
     if ranker.scale_prior.can_place(metric, np.array(list(query.observed.values()))):
         belief = ranker.believe(query, held_out.model_ids)
         predicted = belief.predicted
-        low, high = belief.interval(calibration.at(n_known))
+        low, high = belief.interval(calibration.at(len(query.observed)))
     else:
         # No other task is measured in it: an order is all that can be predicted.
         predicted = low = high = np.full(len(held_out.model_ids), np.nan)
@@ -312,7 +321,7 @@ def _kept(
             "task_id": query.task_id,
             "model_id": list(held_out.model_ids),
             "warmth": held_out.warmth,
-            "n_observed": n_known,
+            "n_observed": len(query.observed),
             "outcome": sign * held_out.outcomes,
             "predicted": sign * predicted,
             "low": sign * low,

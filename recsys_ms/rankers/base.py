@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Self, final
+from typing import ClassVar, Final, Self, final
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from recsys_ms.rankers.contributions import Contributions
 from recsys_ms.rankers.outcome_shape import OutcomeShape
 from recsys_ms.rankers.posterior import TaskPosterior, TaskPrior, condition
 from recsys_ms.rankers.task_scale import ScalePrior, TaskScale, to_link
+
+#: Outcomes of a ranker that says nothing of their shape.
+_STRAIGHT: Final = OutcomeShape.normal()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +263,7 @@ class BaseRanker(Configured, ABC):
             TaskPrior.independent(expected, self._noise(len(ids))),
             outcomes,
             self._scale_prior.of_metric(metric, outcomes),
-            OutcomeShape.normal(),
+            _STRAIGHT,
         )
 
     def _comparable(self, query: TaskQuery) -> tuple[tuple[str, ...], FloatArray]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -30,6 +31,7 @@ def calibrate(
     *,
     coverage: float,
     seed: int,
+    most_observed: int = N_OBSERVED[-1],
     progress: Progress = NO_PROGRESS,
 ) -> IntervalCalibration:
     """Measure how far a ranker is off on training tasks that it did not see.
@@ -47,10 +49,14 @@ def calibrate(
         Share of outcomes that an interval is to hold, in (0, 1).
     seed : int
         Of the folds, and of the outcomes that play observed ones.
+    most_observed : int, optional
+        Largest number of observed runs that intervals are needed for. Default: any.
     """
     strayed = base.strayed()
     if strayed is None:
-        strayed = {n: [] for n in N_OBSERVED}
+        # Intervals for a number are between those of the measured numbers next to it.
+        enough = next((n for n in N_OBSERVED if n >= most_observed), N_OBSERVED[-1])
+        strayed = {n: [] for n in N_OBSERVED if n <= enough}
         folds = held_out_tasks(interactions, _N_FOLDS, seed)
         for number, tasks in enumerate(
             progress.track(folds, total=len(folds), description="intervals")
@@ -61,8 +67,8 @@ def calibrate(
             rng = named_stream(seed, "intervals", str(number))
             ranker = make().fit(interactions.select(~inside), catalog, rng=rng)
             for task in tasks:
-                for n, error in _strayed(ranker, interactions, int(task), seed):
-                    strayed[n].append(error)
+                for n, errors in strayed.items():
+                    errors.extend(_strayed(ranker, interactions, int(task), n, seed))
     return IntervalCalibration.fit(strayed, coverage=coverage)
 
 
@@ -73,25 +79,30 @@ def shown_and_rest(
     if n_models < n_observed + 2:
         return
     for draw in range(_N_DRAWS if n_observed else 1):
-        order = named_stream(seed, "interval", task_id, str(draw)).permutation(n_models)
+        order = _order(n_models, task_id, seed, draw)
         yield order[:n_observed], np.sort(order[n_observed:])
 
 
+@lru_cache(maxsize=_N_DRAWS)
+def _order(n_models: int, task_id: str, seed: int, draw: int) -> IntArray:
+    """The same for every number of observed outcomes: drawn once a task."""
+    return named_stream(seed, "interval", task_id, str(draw)).permutation(n_models)
+
+
 def _strayed(
-    ranker: BaseRanker, interactions: Interactions, task: int, seed: int
-) -> Iterator[tuple[int, FloatArray]]:
+    ranker: BaseRanker, interactions: Interactions, task: int, n_observed: int, seed: int
+) -> list[FloatArray]:
+    """Errors on a task of which some outcomes are observed; none where it has too few."""
     task_id, metric = interactions.task_ids[task], interactions.metrics[task]
     # A task without a comparable one cannot be put on its metric's scale from the others.
     if metric not in ranker.scale_prior.metrics:
-        return
+        return []
     columns, outcomes = interactions.of_task(task_id)
     ids = np.array([interactions.model_ids[int(j)] for j in columns], dtype=object)
     query = TaskQuery(task_id=task_id, metric=metric)
-    for n in N_OBSERVED:
-        errors = []
-        for seen, rest in shown_and_rest(outcomes.size, n, task_id, seed):
-            shown = dict(zip(ids[seen].tolist(), outcomes[seen].tolist(), strict=True))
-            belief = ranker.believe(replace(query, observed=shown), ids[rest].tolist())
-            errors.append(belief.strayed(outcomes[rest]))
-        if errors:
-            yield n, np.concatenate(errors)
+    errors = []
+    for seen, rest in shown_and_rest(outcomes.size, n_observed, task_id, seed):
+        shown = dict(zip(ids[seen].tolist(), outcomes[seen].tolist(), strict=True))
+        belief = ranker.believe(replace(query, observed=shown), ids[rest].tolist())
+        errors.append(belief.strayed(outcomes[rest]))
+    return [np.concatenate(errors)] if errors else []
