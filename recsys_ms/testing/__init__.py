@@ -1,7 +1,7 @@
-"""Tests that every ranker, score and reader passes, ours and those of other packages.
+"""Contracts: tests that every ranker, score and reader must pass, ours and those of plugins.
 
-A contract is a class of tests. Subclass it in a test file of yours, say what is to be tested, and
-run pytest::
+A contract is a class of tests. Subclass it in a test file, return what is to be tested, and run
+pytest::
 
     from recsys_ms.testing import RankerContract
 
@@ -9,7 +9,7 @@ run pytest::
         def make_ranker(self):
             return NearestRanker(n_neighbours=3)
 
-Nothing here needs pytest to be imported; it is asked only to skip a test.
+pytest is imported only to skip a test.
 """
 
 from recsys_ms.testing.rankers import RankerContract

@@ -1,4 +1,4 @@
-"""What the contracts share: checks that say what is wrong, without ``assert``."""
+"""Checks that the contracts share: they raise with a message, without ``assert``."""
 
 from collections.abc import Callable
 
@@ -6,13 +6,13 @@ from recsys_ms.core.errors import UsageError
 
 
 def require(condition: bool, message: str) -> None:
-    """Fail a test with a message unless something holds."""
+    """Fail a test with a message unless a condition holds."""
     if not condition:
         raise AssertionError(message)
 
 
 def require_raises(error: type[Exception], call: Callable[[], object], what: str) -> Exception:
-    """Fail a test unless a call raises an error of a type; the error."""
+    """Fail a test unless a call raises an error of a type; return the error."""
     try:
         call()
     except error as found:
@@ -23,12 +23,12 @@ def require_raises(error: type[Exception], call: Callable[[], object], what: str
 
 
 def skip(reason: str) -> None:
-    """End a test that does not apply."""
+    """Skip a test that does not apply."""
     import pytest
 
     pytest.skip(reason)
 
 
 def to_fill_in(contract: object, method: str) -> UsageError:
-    """The error of a method that a subclass of a contract has to have."""
+    """The error of a method that a subclass of a contract must define."""
     return UsageError(f"{type(contract).__name__}: define {method}()")

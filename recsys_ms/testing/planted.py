@@ -1,4 +1,4 @@
-"""A small planted history and its catalog, for the contract of rankers."""
+"""A small history with known structure, and its catalog, for the contract of rankers."""
 
 from functools import cache
 
@@ -15,7 +15,7 @@ _N_TASKS, _N_MODELS, _N_BLOCKS = 12, 18, 3
 
 @cache
 def planted_history() -> Interactions:
-    """Twelve tasks and eighteen models: those of one block go together, all else is noise."""
+    """Twelve tasks, eighteen models, three blocks: a model is better on tasks of its block."""
     rng = np.random.default_rng(0)
     pairs = [(task, model) for task in range(_N_TASKS) for model in range(_N_MODELS)]
     values = [
@@ -35,7 +35,7 @@ def planted_history() -> Interactions:
 
 @cache
 def planted_catalog() -> Catalog:
-    """Cards that tell the blocks, a model that nobody has run, and every score we have."""
+    """Cards that identify the blocks, a model without runs, and every score of the package."""
     from recsys_ms.scores.methods import METHODS
 
     history = planted_history()

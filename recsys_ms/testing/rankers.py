@@ -1,8 +1,7 @@
-"""What every ranker does."""
+"""The contract of rankers."""
 
 import copy
 import tempfile
-from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any, Final
@@ -29,9 +28,9 @@ class RankerContract:
     Attributes
     ----------
     model_ids : tuple of str
-        Models that are asked about: with runs, with a card only, and unknown.
+        Models to predict: with runs, with a card only, and unknown.
     queries : tuple of TaskQuery
-        Tasks that are asked about: of the history, unknown, and unknown with outcomes.
+        Tasks to predict: of the history, unknown, and unknown with outcomes.
     """
 
     model_ids: tuple[str, ...] = ("m03", "m00", "new-model", "never seen", "m17")
@@ -70,12 +69,12 @@ class RankerContract:
                 )
 
     def test_no_model_no_answer(self) -> None:
-        """Nothing asked, nothing answered."""
+        """Without models the answer is empty."""
         answer = self._fitted().predict(self.queries[0], [])
-        require(answer.value.shape == (0,), "no model was asked about, and there are answers")
+        require(answer.value.shape == (0,), "without models the answer must be empty")
 
     def test_works_without_a_catalog(self) -> None:
-        """A history alone is enough, unless the ranker says what it lacks."""
+        """A history alone is enough, unless the ranker names what it needs of a catalog."""
         try:
             ranker = self.make_ranker().fit(self.interactions(), rng=_SEED)
         except ValueError as error:
@@ -91,7 +90,7 @@ class RankerContract:
         self._same(self._fitted(), ranker.fit(history, self.catalog(), rng=_SEED))
 
     def test_order_of_models_is_irrelevant(self) -> None:
-        """A model's answer depends on no other model that is asked about."""
+        """A model's answer does not depend on the other models of the question."""
         ranker = self._fitted()
         turned = tuple(reversed(self.model_ids))
         for query in self.queries:
@@ -111,7 +110,7 @@ class RankerContract:
             _equal(a, b)
 
     def test_inputs_are_not_written_to(self) -> None:
-        """Arrays of the history are as they were."""
+        """Arrays of the history are not changed."""
         history = self.interactions()
         arrays = {
             each.name: getattr(history, each.name)
@@ -132,16 +131,16 @@ class RankerContract:
             lambda: self.make_ranker().predict(self.queries[1], ["m00"]),
             "predict before fit",
         )
-        if not self._says_how_it_is_saved():
+        if not self._is_savable():
             return
         require_raises(NotFittedError, lambda: self.make_ranker().state(), "state before fit")
 
     def test_save_and_load(self) -> None:
-        """What was saved and loaded answers alike, bit for bit."""
+        """A loaded ranker answers exactly as the saved one."""
         ranker = self._fitted()
-        if not self._says_how_it_is_saved():
+        if not self._is_savable():
             require_raises(NotSavableError, ranker.state, "saving what cannot be saved")
-            skip("it says not how it is saved")
+            skip("it does not declare how it is saved")
         with tempfile.TemporaryDirectory() as folder:
             save_artifact(ranker.state(), Path(folder, "saved"), manifest={})
             state, _ = load_artifact(Path(folder, "saved"))
@@ -150,7 +149,7 @@ class RankerContract:
         self._same(ranker, loaded)
 
     def test_config_round_trip(self) -> None:
-        """Settings make the same ranker again: as they are, as JSON has them, and as texts."""
+        """Settings make the same ranker again: as they are, and as JSON has them."""
         ranker = self.make_ranker()
         made: type[Any] = type(ranker)
         params = ranker.get_params()
@@ -170,7 +169,7 @@ class RankerContract:
                 f"setting {name} of the config",
             )
 
-    def _says_how_it_is_saved(self) -> bool:
+    def _is_savable(self) -> bool:
         try:
             self.make_ranker().require_savable()
         except NotSavableError:
@@ -178,7 +177,7 @@ class RankerContract:
         return True
 
     def _fitted(self) -> BaseRanker:
-        """The ranker, fitted once: tests only ask it."""
+        """The ranker, fitted once for all tests that only read it."""
         ranker = self.make_ranker()
         key = (type(self), repr(ranker))
         if key not in _FITTED:
@@ -187,11 +186,7 @@ class RankerContract:
 
     def _same(self, left: BaseRanker, right: BaseRanker) -> None:
         for query in self.queries:
-            _equal(_asked(left, query, self.model_ids), _asked(right, query, self.model_ids))
-
-
-def _asked(ranker: BaseRanker, query: TaskQuery, ids: Sequence[str]) -> Prediction:
-    return ranker.predict(query, ids)
+            _equal(left.predict(query, self.model_ids), right.predict(query, self.model_ids))
 
 
 def _equal(left: Prediction, right: Prediction) -> None:

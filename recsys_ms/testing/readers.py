@@ -1,4 +1,4 @@
-"""What every reader of logs does."""
+"""The contract of readers of logs."""
 
 import hashlib
 import tempfile
@@ -14,7 +14,7 @@ from recsys_ms.history.readers.logged import (
 )
 from recsys_ms.testing.assertions import require, to_fill_in
 
-#: Files of nobody: no format may claim one of them.
+#: Files of no log format: no reader may claim one of them.
 _OTHERS = {
     "notes.txt": b"nothing but text\n",
     "empty": b"",
@@ -35,19 +35,19 @@ class ReaderContract:
         """Write a whole log with at least one run into an empty folder, as the framework does."""
         raise to_fill_in(self, "write_log")
 
-    def test_it_says_what_it_is(self) -> None:
+    def test_it_is_described(self) -> None:
         """Name and what its log looks like are there."""
         reader = self.reader()
-        require(bool(reader.name) and bool(reader.wanted), "the format says no name or no wanted")
+        require(bool(reader.name) and bool(reader.wanted), "the format has no name or no wanted")
 
     def test_it_finds_its_log(self) -> None:
-        """At least one file of the log is claimed, and all lead to a place that exists."""
+        """At least one file of the log is claimed, and every place that is returned exists."""
         with tempfile.TemporaryDirectory() as folder:
             for place in self._places(Path(folder)):
                 require(place.exists(), f"{place} does not exist")
 
     def test_it_leaves_other_files_alone(self) -> None:
-        """Texts, pictures and tables of somebody else are not claimed."""
+        """Other texts, pictures and tables are not claimed."""
         with tempfile.TemporaryDirectory() as folder:
             for name, content in _OTHERS.items():
                 path = Path(folder, name)
@@ -56,7 +56,7 @@ class ReaderContract:
                 require(place is None, f"{name} is claimed, as {place}")
 
     def test_it_reads_runs(self) -> None:
-        """Runs come out, each with a name of its own, and no part of a whole log is bad."""
+        """Runs are read, each with an identity of its own, and no part of a whole log is bad."""
         with tempfile.TemporaryDirectory() as folder:
             runs = self._read(Path(folder))
             require(bool(runs), "no run was read")
@@ -67,7 +67,7 @@ class ReaderContract:
                 require(bool(kind and colon and rest), f"identity {name!r}, wanted KIND:ID")
 
     def test_runs_are_data(self) -> None:
-        """A run is the same after it was kept as JSON."""
+        """A run survives a round trip through JSON."""
         with tempfile.TemporaryDirectory() as folder:
             for run in self._read(Path(folder)):
                 again = LoggedRun.from_json(run.to_json())
@@ -88,7 +88,7 @@ class ReaderContract:
             require(first == again, "the second reading differs from the first")
             require(before == _digests(folder), "reading changed the files")
 
-    def test_damage_is_told_of(self) -> None:
+    def test_damage_is_reported(self) -> None:
         """Any file of a log cut in the middle gives runs, bad logs or a typed error."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -103,7 +103,7 @@ class ReaderContract:
     def _damaged(self, place: Path) -> None:
         try:
             for item in self.reader().read(place, LogFiles()):
-                require(isinstance(item, LoggedRun | BadLog), f"{item!r} came of a damaged log")
+                require(isinstance(item, LoggedRun | BadLog), f"a damaged log gave {item!r}")
         except BadLogError:
             pass
 

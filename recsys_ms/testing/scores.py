@@ -1,4 +1,4 @@
-"""What every transferability score does."""
+"""The contract of transferability scores."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class ScoreContract:
     Attributes
     ----------
     rtol, atol : float
-        How far two values may lie apart that should be one. Default: 1e-6 both.
+        Tolerance of values that should be equal. Default: 1e-6 both.
     """
 
     rtol: float = 1e-6
@@ -28,21 +28,21 @@ class ScoreContract:
         """The score."""
         raise to_fill_in(self, "method")
 
-    def test_it_says_what_it_is(self) -> None:
+    def test_it_is_described(self) -> None:
         """Name, title and unit are there."""
         method = self.method()
         for field in ("name", "title", "unit", "kinds"):
-            require(bool(getattr(method, field)), f"the score says no {field}")
+            require(bool(getattr(method, field)), f"the score has no {field}")
 
     def test_one_finite_number(self) -> None:
-        """Of labels of every kind it is for."""
+        """Labels of each supported kind give one finite number."""
         for kind in self.method().kinds:
             score = self._score(self._probe(kind))
             require(score.status == "ok", f"{kind}: {score.status}, {score.reason}")
             require(bool(np.isfinite(score.value)), f"{kind}: {score.value}")
 
     def test_same_seed_same_value(self) -> None:
-        """Twice the same, bit for bit."""
+        """The same call gives exactly the same value."""
         first, again = (self._score(self._probe(self.method().kinds[0])) for _ in range(2))
         require(first.value == again.value, f"{first.value} and then {again.value}")
 
@@ -54,13 +54,13 @@ class ScoreContract:
         np.testing.assert_allclose(a.value, b.value, rtol=self.rtol, atol=self.atol)
 
     def test_inputs_are_not_written_to(self) -> None:
-        """Arrays that cannot be written to are no hindrance."""
+        """Read-only arrays are accepted."""
         probe = self._probe(self.method().kinds[0], read_only=True)
         score = self._score(probe)
         require(score.status == "ok", f"read-only arrays: {score.reason}")
 
-    def test_bad_features_are_told_of(self) -> None:
-        """NaN among the features gives a reason, or a score that does not need them a number."""
+    def test_bad_features_are_reported(self) -> None:
+        """NaN in the features gives a reason, or a number where the score does not use them."""
         kind = self.method().kinds[0]
         score = self._score(self._probe(kind, bad=True))
         told = score.status == "failed" and bool(score.reason) and np.isnan(score.value)
@@ -69,8 +69,8 @@ class ScoreContract:
             f"NaN among the features: {score.status} {score.value} {score.reason!r}",
         )
 
-    def test_what_it_needs_is_told_of(self) -> None:
-        """Without what it needs it does not apply, and says so."""
+    def test_missing_inputs_are_reported(self) -> None:
+        """Without its inputs it is not applicable, with a reason."""
         if self.method().needs:
             score = self._score(self._probe(self.method().kinds[0], bare=True))
             require(score.status == "not_applicable", f"{score.status} without what it needs")

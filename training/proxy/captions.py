@@ -52,7 +52,7 @@ _ALSO: Final[Mapping[ClassId, tuple[ClassId, ...]]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """Ways of saying one thing.
+    """Ways of saying the same.
 
     Attributes
     ----------

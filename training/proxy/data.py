@@ -26,12 +26,12 @@ def source_images(design: Design, source: str, part: Part) -> ImageSet:
     Raises
     ------
     UsageError
-        It is no source of the study, so that no target is ever read.
+        It is not a source of the study; targets are never read.
     """
     if source not in design.study.sources:
         raise UsageError(
-            f"proxy {design.name!r}: {source!r} is no source of the study; the proxy sees no other "
-            "images"
+            f"proxy {design.name!r}: {source!r} is not a source of the study; the proxy is "
+            "trained on no other images"
         )
     task = design.study.book.get(source)
     size, seed = int(design.model["vision_cfg"]["image_size"]), design.study.seed

@@ -149,7 +149,7 @@ def read_design(path: str | Path, images: str | Path | None = None) -> Design:
     Raises
     ------
     UsageError
-        No such file, not TOML, a key missing or unknown, or a value that cannot be meant.
+        No such file, not TOML, a key missing or unknown, or an invalid value.
     """
     document = read_toml(path, "design")
     try:

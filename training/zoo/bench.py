@@ -163,7 +163,7 @@ class Bench:
             epoch=float(run.recipe.epochs),
             seed=run.seed,
             hyperparameters=_hyperparameters(run),
-            # CPU seconds are no GPU seconds: without a GPU they stand in the tags only.
+            # CPU seconds are not GPU seconds: without a GPU only the tags have them.
             cost_gpu_seconds=watch.wall_seconds if self.device == "cuda" else None,
             started_at=started,
             finished_at=datetime.now(UTC),

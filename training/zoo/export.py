@@ -25,7 +25,7 @@ from training.zoo.scoring import read_scores
 from training.zoo.study import Study
 from training.zoo.vectors import TaskVectors
 
-#: Rows of ``score_seconds`` that are no scores: what all scores of a pair share.
+#: Rows of ``score_seconds`` that are not scores: the time that all scores of a pair share.
 FEATURES: Final = "features"
 DECOMPOSITION: Final = "decomposition"
 #: One row a score of a pair, and two for what its scores share.
@@ -66,7 +66,7 @@ class ExportReport:
     n_missing : int
         Runs of the study that are not recorded yet.
     missing : tuple of str
-        A sentence for all that the export lacks; empty where it is complete.
+        A sentence for each missing part of the export; empty where it is complete.
     n_bytes : int
         Of all files.
     """
@@ -186,7 +186,7 @@ def _label_vectors(study: Study, encoders: Sequence[LabelEncoder]) -> Iterator[d
 def _missing(
     study: Study, catalog: Catalog, n_missing: int, found: Sequence[dict[str, Any]], n_labels: int
 ) -> Iterator[str]:
-    """Say what the export lacks, and how to get it."""
+    """Say what is missing from the export, and how to get it."""
     if n_missing:
         yield f"{n_missing} runs of the study are not recorded yet; run it"
     n_pairs = len(study.models()) * len(study.targets)

@@ -22,7 +22,7 @@ PIXEL_MEAN = 0.5
 PIXEL_SPREAD = 0.25
 
 
-#: Is told of an epoch, from 1, and of its mean loss.
+#: Called with the number of an epoch, from 1, and its mean loss.
 AfterEpoch: TypeAlias = Callable[[int, float], None]
 
 

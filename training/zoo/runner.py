@@ -86,7 +86,7 @@ def run_study(
     retry_failed : bool
         Do failed pre-trainings and runs again; the new result replaces the old one.
     progress : Progress
-        Is told of every finished piece.
+        Advances with every finished piece.
 
     Raises
     ------

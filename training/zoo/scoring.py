@@ -101,7 +101,7 @@ def score_study(
 ) -> ScoringReport:
     """Score every pair of a model that has its weights and a target, unless that is done.
 
-    Needs the checkpoints alone and writes what nobody else does, so it may run beside
+    Needs only the checkpoints and writes its own files, so it may run beside
     :func:`training.zoo.runner.run_study`; models that are not pre-trained yet are left for the
     next call. Pairs that were scored with other encoders, weights or images are scored again.
 
@@ -113,7 +113,7 @@ def score_study(
     n_jobs : int
         Processes, one torch thread each.
     progress : Progress
-        Is told of every pair.
+        Advances with every pair.
 
     Raises
     ------

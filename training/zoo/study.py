@@ -278,7 +278,7 @@ def read_study(path: str | Path, images: str | Path | None = None) -> Study:
     Raises
     ------
     UsageError
-        No such file, not TOML, a key missing or unknown, or a value that cannot be meant.
+        No such file, not TOML, a key missing or unknown, or an invalid value.
     """
     document = read_toml(path, "study")
     try:

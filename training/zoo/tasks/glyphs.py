@@ -4,7 +4,7 @@ A glyph is drawn large, turned, sheared and scaled onto the canvas by one affine
 a colour that stands out. The source task ``capitals`` and the targets share no character.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Final
 
@@ -69,36 +69,28 @@ def _mapped(
     return halved
 
 
-def _on_backdrop(alpha: FloatArray, rng: np.random.Generator, size: int) -> FloatArray:
+def _draw_character(
+    characters: str,
+    scale: tuple[float, float],
+    most: tuple[float, float, float, float],
+    label: int,
+    rng: np.random.Generator,
+    size: int,
+) -> FloatArray:
+    """A character in a range of scales; ``most`` limits angle, shear, stretch and shift."""
+    angle, shear, stretch, shift = most
+    alpha = _mapped(
+        _glyph(characters[label], 0),
+        size,
+        scale=rng.uniform(*scale),
+        angle=rng.uniform(-angle, angle),
+        shear=rng.uniform(-shear, shear),
+        stretch=rng.uniform(1.0 - stretch, 1.0 + stretch),
+        shift=(rng.uniform(-shift, shift), rng.uniform(-shift, shift)),
+    )
     image, base = canvas.backdrop(rng, size)
     image = canvas.paint(image, canvas.contrasting(rng, base), alpha)
     return canvas.with_noise(image, rng, NOISE)
-
-
-def _draw_capital(label: int, rng: np.random.Generator, size: int) -> FloatArray:
-    alpha = _mapped(
-        _glyph(ascii_uppercase[label], 0),
-        size,
-        scale=rng.uniform(0.9, 1.35),
-        angle=rng.uniform(-0.35, 0.35),
-        shear=rng.uniform(-0.25, 0.25),
-        stretch=rng.uniform(0.8, 1.2),
-        shift=(rng.uniform(-0.2, 0.2), rng.uniform(-0.2, 0.2)),
-    )
-    return _on_backdrop(alpha, rng, size)
-
-
-def _draw_letter(label: int, rng: np.random.Generator, size: int) -> FloatArray:
-    alpha = _mapped(
-        _glyph(ascii_lowercase[label], 0),
-        size,
-        scale=rng.uniform(1.1, 1.5),
-        angle=rng.uniform(-0.25, 0.25),
-        shear=rng.uniform(-0.2, 0.2),
-        stretch=rng.uniform(0.85, 1.15),
-        shift=(rng.uniform(-0.12, 0.12), rng.uniform(-0.12, 0.12)),
-    )
-    return _on_backdrop(alpha, rng, size)
 
 
 def _draw_numeral(label: int, rng: np.random.Generator, size: int) -> FloatArray:
@@ -156,14 +148,14 @@ CAPITALS: Final = RenderedTask(
     domain="glyphs",
     class_names=tuple(ascii_uppercase),
     description="Source: capital letters A to Z, turned, sheared, moved, in any colours.",
-    render=_draw_capital,
+    render=partial(_draw_character, ascii_uppercase, (0.9, 1.35), (0.35, 0.25, 0.2, 0.2)),
 )
 LETTERS: Final = RenderedTask(
     task_id="letters",
     domain="glyphs",
     class_names=tuple(ascii_lowercase),
     description="Small letters a to z, turned and sheared a little.",
-    render=_draw_letter,
+    render=partial(_draw_character, ascii_lowercase, (1.1, 1.5), (0.25, 0.2, 0.15, 0.12)),
 )
 NUMERALS: Final = RenderedTask(
     task_id="numerals",

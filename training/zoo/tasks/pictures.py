@@ -190,9 +190,9 @@ def _of_parquet(path: Path) -> Pool:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({error})") from error
-    lacking = [name for name in ("image", "label") if name not in table.column_names]
-    if lacking:
-        raise DataError(f"{path}: no column {lacking[0]!r}; it has {table.column_names}")
+    missing = [name for name in ("image", "label") if name not in table.column_names]
+    if missing:
+        raise DataError(f"{path}: no column {missing[0]!r}; it has {table.column_names}")
     column = table["image"].combine_chunks()
     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
         column = column.field("bytes")

@@ -28,19 +28,35 @@ def _pick(rng: np.random.Generator, shapes: tuple[canvas.Shape, ...]) -> canvas.
     return shapes[int(rng.integers(len(shapes)))]
 
 
+def _with_sprite(
+    image: FloatArray,
+    base: FloatArray,
+    rng: np.random.Generator,
+    shape: canvas.Shape,
+    *,
+    centre: tuple[float, float],
+    scale: float,
+    angle: float,
+) -> FloatArray:
+    """The image with a sprite in a colour that contrasts with its backdrop."""
+    distance = canvas.placed(shape, len(image), centre=centre, scale=scale, angle=angle)
+    return canvas.paint(image, canvas.contrasting(rng, base), canvas.coverage(distance))
+
+
 def _draw_scene(label: int, rng: np.random.Generator, size: int) -> FloatArray:
     kind, quadrant = divmod(label, len(_QUADRANTS))
     image, base = canvas.backdrop(rng, size)
     x = rng.uniform(0.2, 0.65) * (1.0 if quadrant % 2 else -1.0)
     y = rng.uniform(0.2, 0.65) * (1.0 if quadrant >= 2 else -1.0)
-    distance = canvas.placed(
+    image = _with_sprite(
+        image,
+        base,
+        rng,
         list(canvas.SOURCE_SHAPES.values())[kind],
-        size,
         centre=(x, y),
         scale=rng.uniform(0.22, 0.42),
         angle=rng.uniform(0.0, 2.0 * np.pi),
     )
-    image = canvas.paint(image, canvas.contrasting(rng, base), canvas.coverage(distance))
     return canvas.with_noise(image, rng, NOISE)
 
 
@@ -48,42 +64,45 @@ def _draw_position(label: int, rng: np.random.Generator, size: int) -> FloatArra
     image, base = canvas.backdrop(rng, size)
     width = 1.5 / _N_POSITIONS
     x = -0.75 + (label + rng.uniform(0.1, 0.9)) * width
-    distance = canvas.placed(
+    image = _with_sprite(
+        image,
+        base,
+        rng,
         _pick(rng, canvas.TARGET_SHAPES),
-        size,
         centre=(x, rng.uniform(-0.75, 0.75)),
         scale=rng.uniform(0.15, 0.3),
         angle=rng.uniform(0.0, 2.0 * np.pi),
     )
-    image = canvas.paint(image, canvas.contrasting(rng, base), canvas.coverage(distance))
     return canvas.with_noise(image, rng, NOISE)
 
 
 def _draw_orientation(label: int, rng: np.random.Generator, size: int) -> FloatArray:
     image, base = canvas.backdrop(rng, size)
     width = np.pi / _N_ORIENTATIONS
-    distance = canvas.placed(
+    image = _with_sprite(
+        image,
+        base,
+        rng,
         _pick(rng, canvas.LONG_SHAPES),
-        size,
         centre=(rng.uniform(-0.4, 0.4), rng.uniform(-0.4, 0.4)),
         scale=rng.uniform(0.35, 0.6),
         angle=(label + rng.uniform(0.1, 0.9)) * width,
     )
-    image = canvas.paint(image, canvas.contrasting(rng, base), canvas.coverage(distance))
     return canvas.with_noise(image, rng, NOISE)
 
 
 def _draw_scale(label: int, rng: np.random.Generator, size: int) -> FloatArray:
     image, base = canvas.backdrop(rng, size)
     low, high = np.log(_SCALES[label]), np.log(_SCALES[label + 1])
-    distance = canvas.placed(
+    image = _with_sprite(
+        image,
+        base,
+        rng,
         _pick(rng, canvas.TARGET_SHAPES),
-        size,
         centre=(rng.uniform(-0.35, 0.35), rng.uniform(-0.35, 0.35)),
         scale=float(np.exp(low + (high - low) * rng.uniform(0.1, 0.9))),
         angle=rng.uniform(0.0, 2.0 * np.pi),
     )
-    image = canvas.paint(image, canvas.contrasting(rng, base), canvas.coverage(distance))
     return canvas.with_noise(image, rng, NOISE)
 
 
@@ -96,14 +115,15 @@ def _draw_counting(label: int, rng: np.random.Generator, size: int) -> FloatArra
         if all(np.hypot(x - a, y - b) >= 0.5 for a, b in centres):
             centres.append((float(x), float(y)))
     for centre in centres:
-        distance = canvas.placed(
+        image = _with_sprite(
+            image,
+            base,
+            rng,
             _pick(rng, canvas.TARGET_SHAPES),
-            size,
             centre=centre,
             scale=rng.uniform(0.13, 0.22),
             angle=rng.uniform(0.0, 2.0 * np.pi),
         )
-        image = canvas.paint(image, canvas.contrasting(rng, base), canvas.coverage(distance))
     return canvas.with_noise(image, rng, NOISE)
 
 
