@@ -1,4 +1,4 @@
-"""What the pair process sees of models: labels and vectors of their cards."""
+"""Labels and vectors of model cards, for the Gaussian process over (task, model) pairs."""
 
 from collections.abc import Callable, Sequence
 from typing import Final, Self
@@ -8,7 +8,7 @@ import numpy as np
 from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.names import parse_model_id
 from recsys_ms.core.state import Learned, Stateful
-from recsys_ms.learners.gaussian.pair_process import ITSELF, Things
+from recsys_ms.learners.gaussian.pairs import ITSELF, Entities
 from recsys_ms.learners.gaussian.vectors import (
     commonest_length,
     known_rows,
@@ -30,7 +30,7 @@ _VECTORS: Final[dict[str, Callable[[ModelCard], Sequence[float] | None]]] = {
 }
 
 
-class ModelThings(Stateful):
+class ModelEntities(Stateful):
     """Turns model cards into labels and vectors that tell the training models apart."""
 
     _labels: Learned[tuple[str, ...]]
@@ -63,9 +63,9 @@ class ModelThings(Stateful):
                 self._units[name] = median_distance(table)
         return self
 
-    def __call__(self, cards: Sequence[ModelCard]) -> Things:
+    def __call__(self, cards: Sequence[ModelCard]) -> Entities:
         """Labels and vectors of some models."""
-        return Things(
+        return Entities(
             ids=tuple(card.model_id for card in cards),
             labels={name: tuple(_LABELS[name](card) for card in cards) for name in self._labels},
             vectors={

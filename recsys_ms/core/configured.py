@@ -4,6 +4,8 @@ A value may be the text of a spec (``"8"``, ``"parc+logme"``), or what TOML and 
 for a tuple, a whole number for a float). It is converted to the type of the field.
 """
 
+import math
+import operator
 from collections.abc import Mapping
 from dataclasses import Field, fields, replace
 from numbers import Integral, Real
@@ -74,6 +76,43 @@ class Configured:
         """Class and the settings that are not the default: ``NMFRanker(n_factors=8)``."""
         told = differing(self.config, self.default_config)
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in told.items())})"
+
+
+def check_range(
+    settings: Settings,
+    *names: str,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+) -> None:
+    """Refuse numbers outside a range.
+
+    Parameters
+    ----------
+    settings : dataclass instance
+    *names : str
+        Fields that hold a number.
+    least, above, most : float, optional
+        Smallest value, a value that must be exceeded, and largest value. Default: any.
+
+    Raises
+    ------
+    UsageError
+        A field is not finite, or outside the range.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        bounds = (
+            (least, "at least", operator.ge),
+            (above, "above", operator.gt),
+            (most, "at most", operator.le),
+        )
+        given = [(bound, word, holds) for bound, word, holds in bounds if bound is not None]
+        if not (math.isfinite(value) and all(holds(value, bound) for bound, _, holds in given)):
+            wanted = " and ".join(f"{word} {bound}" for bound, word, _ in given)
+            raise UsageError(
+                f"{type(settings).__name__}: {name} is {value}, expected a finite number {wanted}"
+            )
 
 
 def values_of(settings: Settings) -> dict[str, object]:

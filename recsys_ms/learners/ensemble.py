@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final, Self, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 import numpy as np
 
+from recsys_ms.core.configured import check_range
 from recsys_ms.core.errors import UsageError
-from recsys_ms.core.rng import as_generator
 from recsys_ms.core.state import Derived, Learned
-from recsys_ms.core.types import FloatArray, IntArray, RngLike
-from recsys_ms.learners.design import Design, check_fit_input, group_folds, n_rows_of, take_rows
+from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.learners.design import Design, group_folds, n_rows_of, take_rows
 from recsys_ms.learners.gaussian.kernel_head import KernelConfig, KernelHead
 from recsys_ms.learners.head import Head
 from recsys_ms.learners.head_contributions import HeadContributions
@@ -42,8 +42,7 @@ class EnsembleConfig:
     n_folds: int = 5
 
     def __post_init__(self) -> None:
-        if self.n_folds < 2:
-            raise UsageError(f"EnsembleConfig.n_folds is {self.n_folds}; at least 2")
+        check_range(self, "n_folds", least=2)
 
 
 class EnsembleHead(Head):
@@ -52,7 +51,8 @@ class EnsembleHead(Head):
     Every head predicts each fold after learning from the others. The weights, at least 0 with sum
     1, minimise the squared error of these predictions with a slight pull towards equal weights;
     then every head learns from all rows. With groups the folds are of whole groups, so that the
-    weights are those for rows of a group that training did not have.
+    weights are those for rows of a group that training did not have. Contributions are the weighted
+    sum of those in every head, each by that head's rule.
 
     Parameters
     ----------
@@ -93,26 +93,12 @@ class EnsembleHead(Head):
         if heads is not None and not heads:
             raise UsageError("EnsembleHead: no heads to blend; give at least one")
 
-    def fit(
-        self,
-        design: Design,
-        target: FloatArray,
-        *,
-        groups: IntArray | None = None,
-        rng: RngLike = None,
-    ) -> Self:
-        """Learn weights on left-out folds, then every head on all rows.
-
-        Raises
-        ------
-        DataError
-            No rows, lengths that differ, or a target that is not finite.
-        """
-        check_fit_input(design, target, groups)
-        generator = as_generator(rng)
+    def _fit(
+        self, design: Design, target: FloatArray, groups: IntArray | None, rng: np.random.Generator
+    ) -> None:
         factories = self._factories or default_heads(n_rows_of(design))
         names = list(factories)
-        fold_stream, *streams = generator.spawn(1 + len(names))
+        fold_stream, *streams = rng.spawn(1 + len(names))
         folds = self._folds(target.size, groups, fold_stream)
         weights = np.full(len(names), 1.0 / len(names))
         self.fold_errors_ = {}
@@ -133,27 +119,14 @@ class EnsembleHead(Head):
         self.weights_ = {
             name: float(weight) for name, weight in zip(names, weights, strict=True) if weight > 0
         }
-        return self
 
-    def predict(self, design: Design) -> FloatArray:
-        """Predicted target of each row, shape (n_rows,).
-
-        Raises
-        ------
-        NotFittedError
-            Before ``fit``.
-        DataError
-            Another number of columns than in ``fit``.
-        """
+    def _predict(self, design: Design) -> FloatArray:
         total = np.zeros(n_rows_of(design))
-        self._require_fitted()
         for name, head in self._heads.items():
             total += self.weights_[name] * head.predict(design)
         return total
 
-    def contributions(self, design: Design) -> HeadContributions:
-        """Weighted sum of the contributions in every head, each by that head's rule."""
-        self._require_fitted()
+    def _contributions(self, design: Design) -> HeadContributions:
         return HeadContributions.sum_of(
             [
                 head.contributions(design).weighted(self.weights_[name])

@@ -3,7 +3,7 @@
 ``ŷ(x) = w₀ + Σ_j w_j x_j + Σ_{i<j} <v_i, v_j> x_i x_j`` (Eq. 1), computed in one pass of
 O(n_factors · nonzeros) by ``½ Σ_f [(Σ_j v_jf x_j)² − Σ_j v_jf² x_j²]`` (Eq. 5).
 
-The linear part is solved exactly (a ridge regression on what the interactions leave over), each
+The linear part is solved exactly (a ridge regression on the residual of the interactions), each
 ``v_jf`` by its closed form given the rest, so the objective never rises and there is no learning
 rate. How strongly the interactions are held back is measured on the data: see
 :class:`FactorizationMachineConfig`.
@@ -12,16 +12,16 @@ rate. How strongly the interactions are held back is measured on the data: see
 import itertools
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 
+from recsys_ms.core.configured import check_range
 from recsys_ms.core.errors import DataError, UsageError
-from recsys_ms.core.rng import as_generator
 from recsys_ms.core.state import Learned
-from recsys_ms.core.types import FloatArray, IntArray, RngLike
+from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.learners.design import Design, linear_form
 from recsys_ms.learners.fm_solver import Problem, Solution, interaction_part
 from recsys_ms.learners.head import Head
@@ -69,33 +69,17 @@ class FactorizationMachineConfig:
     tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("n_factors", 0),
-            ("max_sweeps", 1),
-            ("n_folds", 2),
-            ("max_validation_entries", 0),
-        ):
-            if getattr(self, name) < least:
-                raise UsageError(
-                    f"FactorizationMachineConfig: {name} is {getattr(self, name)}, wanted at least "
-                    f"{least}; leave it out for the default"
-                )
-        if not (math.isfinite(self.l2_linear) and self.l2_linear > 0.0):
-            raise UsageError(
-                f"FactorizationMachineConfig: l2_linear is {self.l2_linear}, wanted a finite "
-                "number above 0"
-            )
-        for name, value in (("l2_factors", self.l2_factors), ("tolerance", self.tolerance)):
-            if value is not None and not (math.isfinite(value) and value >= 0.0):
-                raise UsageError(
-                    f"FactorizationMachineConfig: {name} is {value}, wanted a finite number of at "
-                    "least 0"
-                )
+        check_range(self, "n_factors", "max_validation_entries", "tolerance", least=0)
+        check_range(self, "max_sweeps", least=1)
+        check_range(self, "n_folds", least=2)
+        check_range(self, "l2_linear", above=0)
+        if self.l2_factors is not None:
+            check_range(self, "l2_factors", least=0)
         margins = self.noise_margins
         falling = all(a > b for a, b in itertools.pairwise(margins))
         if not margins or not falling or not all(0.0 < m < math.inf for m in margins):
             raise UsageError(
-                f"FactorizationMachineConfig: noise_margins is {margins}, wanted at least one "
+                f"FactorizationMachineConfig: noise_margins is {margins}, expected at least one "
                 "number, all finite and above 0, each smaller than the one before"
             )
 
@@ -103,7 +87,13 @@ class FactorizationMachineConfig:
 class FactorizationMachineHead(Head):
     """Factorization machine regressor of a standardised outcome.
 
-    Columns should be of comparable size: one-hot columns as 0 and 1, dense ones standardised.
+    Columns should be of comparable size: one-hot columns as 0 and 1, dense ones standardised; NaN
+    and infinite entries raise a ``DataError``. The ``groups`` given to ``fit`` are held out whole
+    while the penalty is chosen: give them to predict new tasks, leave them out to fill in cells of
+    known ones.
+
+    Column j of a row contributes ``w_j x_j + ½ x_j <v_j, Σ_i v_i x_i − v_j x_j>``: an interaction
+    is divided evenly between its two columns, which is its Shapley value. The base is w₀.
 
     Parameters
     ----------
@@ -137,62 +127,25 @@ class FactorizationMachineHead(Head):
     objective_: Learned[tuple[float, ...]]
     converged_: Learned[bool]
 
-    def fit(
-        self,
-        design: Design,
-        target: FloatArray,
-        *,
-        groups: IntArray | None = None,
-        rng: RngLike = None,
-    ) -> Self:
-        """Learn from ``design`` (n_rows, n_columns) and ``target`` (n_rows,).
-
-        ``groups`` (n_rows,), when given, are held out whole while the penalty is chosen: give them
-        to predict new tasks, leave them out to fill in cells of known ones.
-
-        Raises
-        ------
-        DataError
-            Non-finite numbers, no row, or another number of targets than rows.
-        """
-        rows = _checked_design(design)
-        y = np.asarray(target, dtype=np.float64)
-        if groups is not None and np.shape(groups) != y.shape:
-            raise DataError(f"fm: groups of shape {np.shape(groups)} for {y.size} targets")
-        if y.shape != (rows.shape[0],) or y.size == 0 or not np.isfinite(y).all():
-            raise DataError(
-                f"fm: target of shape {y.shape} for {rows.shape[0]} rows, or with a NaN or "
-                "infinite entry; wanted one finite number per row, at least one row"
-            )
+    def _fit(
+        self, design: Design, target: FloatArray, groups: IntArray | None, rng: np.random.Generator
+    ) -> None:
+        rows = _finite_rows(design)
         # One BLAS thread: the order of its sums is then the same on every machine size.
-        generator = as_generator(rng)
         with threadpool_limits(limits=1, user_api="blas"):
-            problem = Problem(rows, y, self.config.l2_linear)
-            penalty = self._penalty(problem, groups, generator)
-            self._accept(self._solve(problem, penalty, generator))
-        return self
+            problem = Problem(rows, target, self.config.l2_linear)
+            found = self._solve(problem, self._penalty(problem, groups, rng), rng)
+        self.intercept_, self.coefficients_ = found.intercept, found.coefficients
+        self.factors_, self.l2_factors_ = found.factors, found.penalty
+        self.objective_, self.converged_ = found.objective, found.converged
 
-    def predict(self, design: Design) -> FloatArray:
-        """Predicted target of each row, shape (n_rows,).
-
-        Raises
-        ------
-        NotFittedError
-            Before ``fit``.
-        DataError
-            Another number of columns than in ``fit``, or non-finite numbers.
-        """
-        rows = self._known_columns(design)
+    def _predict(self, design: Design) -> FloatArray:
+        rows = _finite_rows(design)
         linear = self.intercept_ + rows @ self.coefficients_
         return np.asarray(linear + interaction_part(rows, self.factors_))
 
-    def contributions(self, design: Design) -> HeadContributions:
-        """Linear terms and half of every interaction a column is in, summed by card field.
-
-        Column j of a row adds ``w_j x_j + ½ x_j <v_j, Σ_i v_i x_i − v_j x_j>``: an interaction is
-        shared alike by its two columns, which is its Shapley value. The base is w₀.
-        """
-        rows = self._known_columns(design)
+    def _contributions(self, design: Design) -> HeadContributions:
+        rows = _finite_rows(design)
         factors = self.factors_[:, rows.indices]
         row_of = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
         sums = (rows @ self.factors_.T)[row_of].T
@@ -200,11 +153,6 @@ class FactorizationMachineHead(Head):
         each = rows.data * (self.coefficients_[rows.indices] + 0.5 * beside)
         columns = sp.csr_array((each, rows.indices, rows.indptr), shape=rows.shape)
         return HeadContributions.of_columns(self.intercept_, columns, linear_fields(design))
-
-    def _accept(self, solution: Solution) -> None:
-        self.intercept_, self.coefficients_ = solution.intercept, solution.coefficients
-        self.factors_, self.l2_factors_ = solution.factors, solution.penalty
-        self.objective_, self.converged_ = solution.objective, solution.converged
 
     def _solve(self, problem: Problem, penalty: float, rng: np.random.Generator) -> Solution:
         return problem.solve(
@@ -251,28 +199,12 @@ class FactorizationMachineHead(Head):
             for fold, part in enumerate(parts):
                 test = folds == fold
                 solution = self._solve(part, margin * noise, rng)
-                predicted = _predict(problem.rows[test], solution)
-                errors[test] = np.square(problem.target[test] - predicted)
-            tried.append(errors)
+                errors[test] = problem.target[test] - solution.predict(problem.rows[test])
+            tried.append(np.square(errors))
             # Once more freedom does plain harm, still more will not help, and costs the most.
             if _excess(np.stack(tried), groups)[-1] > 0.0:
                 break
         return margins[int(np.flatnonzero(_excess(np.stack(tried), groups) <= 0.0)[0])]
-
-    def _known_columns(self, design: Design) -> sp.csr_array:
-        self._require_fitted()
-        rows = _checked_design(design)
-        if rows.shape[1] != self.coefficients_.size:
-            raise DataError(
-                f"fm: a design of {rows.shape[1]} columns for a head fitted on "
-                f"{self.coefficients_.size}; encode it with the encoder used in training"
-            )
-        return rows
-
-
-def _predict(rows: sp.csr_array, solution: Solution) -> FloatArray:
-    interactions = interaction_part(rows, solution.factors)
-    return np.asarray(solution.intercept + rows @ solution.coefficients + interactions)
 
 
 def _folds(
@@ -300,12 +232,12 @@ def _excess(errors: FloatArray, groups: IntArray | None) -> FloatArray:
     return np.asarray(excess.mean(axis=1) - standard_error)
 
 
-def _checked_design(design: Design) -> sp.csr_array:
+def _finite_rows(design: Design) -> sp.csr_array:
     rows = linear_form(design).astype(np.float64, copy=False)
-    if rows.ndim != 2 or not np.isfinite(rows.data).all():
+    if not np.isfinite(rows.data).all():
         raise DataError(
-            f"fm: a design of shape {rows.shape}, or with a NaN or infinite entry; "
-            "wanted finite rows × columns, unknown values encoded as columns of their own"
+            f"FactorizationMachineHead: the design of shape {rows.shape} has NaN or infinite "
+            "entries; encode unknown values as columns of their own"
         )
     if not rows.has_canonical_format:
         # Summing repeated entries works in place, and the caller's matrix is not ours.

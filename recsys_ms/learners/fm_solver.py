@@ -14,6 +14,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from recsys_ms.core.compiled import Compiled
 from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.learners.linear import NormalEquations
 
 #: Conjugate gradients stop at this residual, relative to the right-hand side.
 _EXACT = 1e-12
@@ -50,6 +51,11 @@ class Solution:
     objective: tuple[float, ...]
     converged: bool
 
+    def predict(self, rows: sp.csr_array) -> FloatArray:
+        """Predicted target of each row of a design, shape (n_rows,)."""
+        linear = self.intercept + rows @ self.coefficients
+        return np.asarray(linear + interaction_part(rows, self.factors))
+
 
 class Problem:
     """One design and target, with what every solution of it shares.
@@ -70,19 +76,32 @@ class Problem:
         self.l2_linear = l2_linear
         self.columns = rows.tocsc()
         self.sizes = column_sizes(rows)
-        no_start = np.zeros(rows.shape[1])
-        self.ridge = _solve_linear(rows, self.columns, target, no_start, l2_linear, _EXACT)
-        self.left_over = target - self.ridge[0] - rows @ self.ridge[1]
+        self.equations = NormalEquations(rows)
+        self.ridge = self.equations.solve(target, l2_linear, tolerance=_EXACT)
+        self.residual = target - self.ridge[0] - rows @ self.ridge[1]
         self.interactions = InteractionMatrix(rows, self.sizes)
         self._spectrum: tuple[FloatArray, FloatArray] | None = None
-        # Without anything left over, or without columns that meet, no interaction can be learned.
+        # Without a residual, or without columns that meet, no interaction can be learned.
         self.can_interact = bool(
-            self.sizes.max(initial=0.0) > 0.0 and np.abs(self.left_over).max() > 0.0
+            self.sizes.max(initial=0.0) > 0.0 and np.abs(self.residual).max() > 0.0
         )
 
-    def noise_level(self, rng: np.random.Generator) -> float:
-        """See :func:`noise_level`; 0 when no interaction can be learned."""
-        return noise_level(self.interactions, self.left_over, rng=rng) if self.can_interact else 0.0
+    def noise_level(self, rng: np.random.Generator, *, n_draws: int = 3) -> float:
+        """The penalty below which a factorization machine would fit pure noise of this design.
+
+        Flipping the signs of the residuals of the linear part keeps the size of the noise and the
+        shape of the design, and destroys every interaction; the largest eigenvalue is then what
+        noise reaches: parallel analysis (Horn 1965), for interactions. At least 0, in units of the
+        target; a mean over ``n_draws`` flips, and 0 when no interaction can be learned.
+        """
+        if not self.can_interact:
+            return 0.0
+        levels = np.zeros(n_draws)
+        for draw in range(n_draws):
+            flipped = self.residual * rng.choice((-1.0, 1.0), self.residual.size)
+            values, _ = self.interactions.top(flipped, 1, rng)
+            levels[draw] = max(0.0, float(values[0])) if values.size else 0.0
+        return float(levels.mean())
 
     def solve(
         self,
@@ -100,40 +119,30 @@ class Problem:
         if n_factors and self.can_interact:
             if self._spectrum is None or self._spectrum[0].size < min(n_factors, w.size):
                 # Of the ridge's error, which the solutions under all penalties share.
-                self._spectrum = self.interactions.top(self.left_over, n_factors, rng)
+                self._spectrum = self.interactions.top(self.residual, n_factors, rng)
             v = self.interactions.start(self._spectrum, n_factors, penalty)
-        if not v.any():
-            # Zero factors are stationary, and here they are the start: ridge is the solution.
-            ridge = float(np.square(self.left_over).sum()) + self.l2_linear * float(
-                np.square(w).sum()
-            )
-            return Solution(
-                intercept=w0,
-                coefficients=w,
-                factors=v,
-                penalty=penalty,
-                objective=(ridge,),
-                converged=True,
-            )
         starts, indices = columns.indptr.astype(np.int64), columns.indices.astype(np.int64)
         penalties = penalty * self.sizes
         # The linear part need not be more exact than the sweep that it is a part of.
         precision = max(_EXACT, 1e-2 * tolerance)
         interaction, work = interaction_part(rows, v), np.empty(y.size)
-        objective: list[float] = []
-        converged = False
+
+        def penalised(error: FloatArray) -> float:
+            linear, quadratic = np.square(w).sum(), (penalties * np.square(v)).sum()
+            return float(np.square(error).sum() + self.l2_linear * linear + quadratic)
+
+        # Zero factors are stationary: where they are the start, ridge is the solution.
+        converged = not v.any()
+        objective = [penalised(self.residual)] if converged else []
         while not converged and len(objective) < max_sweeps:
-            w0, w = _solve_linear(rows, columns, y - interaction, w, self.l2_linear, precision)
+            w0, w = self.equations.solve(
+                y - interaction, self.l2_linear, tolerance=precision, start=w
+            )
             error = y - w0 - rows @ w - interaction
             _sweep_factors(starts, indices, columns.data, penalties, v, error, work)
             # Afresh from v, so that the rounding of a million updates cannot pile up.
             interaction = interaction_part(rows, v)
-            error = y - w0 - rows @ w - interaction
-            objective.append(
-                float(np.square(error).sum())
-                + self.l2_linear * float(np.square(w).sum())
-                + float((penalties * np.square(v)).sum())
-            )
+            objective.append(penalised(y - w0 - rows @ w - interaction))
             if len(objective) > 1:
                 converged = objective[-2] - objective[-1] <= tolerance * objective[-2]
         return Solution(
@@ -253,82 +262,6 @@ class InteractionMatrix:
             if values[f] > penalty and strength > 0.0:
                 factors[f] = direction[0] * math.sqrt(2.0 * (values[f] - penalty) / strength)
         return factors
-
-
-def noise_level(
-    interactions: InteractionMatrix,
-    error: FloatArray,
-    *,
-    rng: np.random.Generator,
-    n_draws: int = 3,
-) -> float:
-    """The penalty below which a factorization machine would fit pure noise of this design.
-
-    Flipping the signs of what the linear part left over keeps the size of the noise and the shape
-    of the design, and destroys every interaction; the largest eigenvalue is then what noise
-    reaches: parallel analysis (Horn 1965), for interactions.
-
-    Parameters
-    ----------
-    interactions : InteractionMatrix
-        The design.
-    error : ndarray of shape (n_rows,)
-        What the linear part leaves over.
-    rng : Generator
-        Source of the signs.
-    n_draws : int
-        Number of flips whose eigenvalues are averaged.
-
-    Returns
-    -------
-    float
-        At least 0, in units of the target.
-    """
-    levels = np.zeros(n_draws)
-    for draw in range(n_draws):
-        flipped = error * rng.choice((-1.0, 1.0), error.size)
-        values, _ = interactions.top(flipped, 1, rng)
-        levels[draw] = max(0.0, float(values[0])) if values.size else 0.0
-    return float(levels.mean())
-
-
-def _solve_linear(
-    rows: sp.csr_array,
-    columns: sp.csc_array,
-    target: FloatArray,
-    w: FloatArray,
-    l2: float,
-    precision: float,
-) -> tuple[float, FloatArray]:
-    """Ridge regression with a free intercept: conjugate gradients from ``w``, diagonal scaling."""
-    n_rows = target.size
-    transposed = columns.T
-
-    def product(direction: FloatArray) -> FloatArray:
-        image = rows @ direction
-        return np.asarray(transposed @ (image - image.mean()) + l2 * direction)
-
-    means = np.asarray(columns.sum(axis=0)) / n_rows
-    squares = np.bincount(rows.indices, rows.data**2, minlength=w.size)
-    scale = 1.0 / (np.maximum(squares - n_rows * means**2, 0.0) + l2)
-    goal = transposed @ (target - target.mean())
-    solution = w.copy()
-    residual = goal - product(solution)
-    stop = precision * math.sqrt(float(goal @ (scale * goal)))
-    direction = np.zeros_like(w)
-    previous = math.inf
-    for _ in range(10 * w.size):
-        scaled = scale * residual
-        size = float(residual @ scaled)
-        if math.sqrt(size) <= stop:
-            break
-        direction = scaled + (size / previous) * direction
-        image = product(direction)
-        step = size / float(direction @ image)
-        solution += step * direction
-        residual -= step * image
-        previous = size
-    return float(target.mean() - means @ solution), solution
 
 
 def interaction_part(rows: sp.csr_array, factors: FloatArray) -> FloatArray:

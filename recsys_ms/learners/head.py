@@ -1,21 +1,26 @@
-"""What every learner on features has in common."""
+"""The base of every learner on features: checks, fit, prediction and what each field adds to it."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Self
+from typing import ClassVar, Self, final
+
+import numpy as np
 
 from recsys_ms.core.configured import Configured
-from recsys_ms.core.state import Stateful
+from recsys_ms.core.rng import as_generator
+from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
-from recsys_ms.learners.design import Design as Design
-from recsys_ms.learners.head_contributions import HeadContributions as HeadContributions
+from recsys_ms.learners.design import Design, check_columns, check_fit_input, n_columns_of
+from recsys_ms.learners.head_contributions import HeadContributions
 
 
 class Head(Configured, Stateful, ABC):
     """A regressor from a design matrix to a standardised outcome.
 
-    A second ``fit`` forgets the first. Inputs are never written to. Predictions for a row do not
-    depend on the other rows of the call. What is learned is declared
-    (:mod:`recsys_ms.core.state`): restored, a head predicts the same bit for bit.
+    ``fit``, ``predict`` and ``contributions`` are finished here; a subclass gives ``_fit``,
+    ``_predict`` and ``_contributions``, which may rely on the checks. A second ``fit`` forgets the
+    first. Inputs are never written to. Predictions for a row do not depend on the other rows of the
+    call. What is learned is declared (:mod:`recsys_ms.core.state`): restored, a head predicts the
+    same bit for bit.
 
     Parameters
     ----------
@@ -27,7 +32,9 @@ class Head(Configured, Stateful, ABC):
 
     kind: ClassVar[str]
 
-    @abstractmethod
+    _n_columns: Learned[int]
+
+    @final
     def fit(
         self,
         design: Design,
@@ -38,11 +45,20 @@ class Head(Configured, Stateful, ABC):
     ) -> Self:
         """Learn from ``design`` (n_rows, n_columns) and ``target`` (n_rows,), higher is better.
 
-        ``groups`` (n_rows,) says which task a row belongs to; a head that ranks within tasks needs
-        it, the others ignore it.
-        """
+        ``groups`` (n_rows,) says which task a row belongs to. Heads that rank within tasks, or hold
+        out rows to choose a setting, need it for new tasks; the others ignore it.
 
-    @abstractmethod
+        Raises
+        ------
+        DataError
+            No rows, lengths that differ, or a target that is not finite.
+        """
+        check_fit_input(design, target, groups)
+        self._n_columns = n_columns_of(design)
+        self._fit(design, np.asarray(target, dtype=np.float64), groups, as_generator(rng))
+        return self
+
+    @final
     def predict(self, design: Design) -> FloatArray:
         """Predicted target of each row, shape (n_rows,).
 
@@ -53,13 +69,15 @@ class Head(Configured, Stateful, ABC):
         DataError
             Another number of columns than in ``fit``.
         """
+        self._check(design)
+        return self._predict(design)
 
-    @abstractmethod
+    @final
     def contributions(self, design: Design) -> HeadContributions:
         """What each card field adds to each prediction, in the unit of the target.
 
-        ``base`` plus a row's contributions is its prediction, up to rounding; each head says by
-        which rule it shares out what fields do together.
+        ``base`` plus a row's contributions is its prediction, up to rounding; the class of a head
+        says by which rule it divides what fields do together.
 
         Raises
         ------
@@ -68,3 +86,24 @@ class Head(Configured, Stateful, ABC):
         DataError
             Another number of columns than in ``fit``.
         """
+        self._check(design)
+        return self._contributions(design)
+
+    def _check(self, design: Design) -> None:
+        self._require_fitted()
+        check_columns(n_columns_of(design), self._n_columns)
+
+    @abstractmethod
+    def _fit(
+        self,
+        design: Design,
+        target: FloatArray,
+        groups: IntArray | None,
+        rng: np.random.Generator,
+    ) -> None: ...
+
+    @abstractmethod
+    def _predict(self, design: Design) -> FloatArray: ...
+
+    @abstractmethod
+    def _contributions(self, design: Design) -> HeadContributions: ...

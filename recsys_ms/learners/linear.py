@@ -2,20 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
-from recsys_ms.core.errors import UsageError
+from recsys_ms.core.configured import check_range
 from recsys_ms.core.state import Learned
-from recsys_ms.core.types import BoolArray, FloatArray, IntArray, RngLike
+from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.learners.design import (
     Design,
     FeatureDesign,
-    check_columns,
-    check_fit_input,
     group_folds,
     linear_form,
     n_columns_of,
@@ -52,11 +50,8 @@ class LinearConfig:
     penalty: float | None = None
 
     def __post_init__(self) -> None:
-        if self.penalty is not None and not (np.isfinite(self.penalty) and self.penalty > 0):
-            raise UsageError(
-                f"LinearConfig.penalty is {self.penalty}; it must be a positive number, or None to "
-                "choose it by cross-validation"
-            )
+        if self.penalty is not None:
+            check_range(self, "penalty", above=0)
 
 
 class LinearHead(Head):
@@ -69,6 +64,8 @@ class LinearHead(Head):
     and fold F, as every linear smoother with a fixed penalty has it. Larger problems are solved by
     conjugate gradients with a diagonal preconditioner, and the penalty is chosen on one fifth of
     the groups.
+
+    Contributions are weight times value, summed over the columns of each card field; the base is b.
 
     Parameters
     ----------
@@ -93,59 +90,30 @@ class LinearHead(Head):
     intercept_: Learned[float]
     penalty_: Learned[float]
 
-    def fit(
-        self,
-        design: Design,
-        target: FloatArray,
-        *,
-        groups: IntArray | None = None,
-        rng: RngLike = None,
-    ) -> Self:
-        """Learn the weights; ``rng`` is not used, there is no choice left to chance.
-
-        Raises
-        ------
-        DataError
-            No rows, lengths that differ, or a target that is not finite.
-        """
-        check_fit_input(design, target, groups)
+    def _fit(
+        self, design: Design, target: FloatArray, groups: IntArray | None, rng: np.random.Generator
+    ) -> None:
         n_rows, n_columns = n_rows_of(design), n_columns_of(design)
         several = groups is not None and np.unique(groups).size > 1
         folds = group_folds(groups, _N_FOLDS) if groups is not None and several else None
-        if min(n_rows, n_columns) == 0 or np.ptp(target) == 0.0:
-            self.coef_, self.penalty_ = np.zeros(n_columns), self.config.penalty or 1.0
-            self.intercept_ = float(target.mean())
-        elif min(n_rows, n_columns) <= _MAX_RANK and n_rows * n_columns <= _MAX_CELLS:
+        self.coef_, self.penalty_ = np.zeros(n_columns), self.config.penalty or 1.0
+        self.intercept_ = float(target.mean())
+        if n_columns == 0 or np.ptp(target) == 0.0:
+            return
+        if min(n_rows, n_columns) <= _MAX_RANK and n_rows * n_columns <= _MAX_CELLS:
             self._fit_exact(linear_form(design), target, folds)
         else:
             self._fit_iterative(design, target, groups)
-        return self
 
-    def predict(self, design: Design) -> FloatArray:
-        """Predicted target of each row, shape (n_rows,).
-
-        Raises
-        ------
-        NotFittedError
-            Before ``fit``.
-        DataError
-            Another number of columns than in ``fit``.
-        """
-        self._require_fitted()
-        coef = self.coef_
-        check_columns(n_columns_of(design), coef.size)
+    def _predict(self, design: Design) -> FloatArray:
         if isinstance(design, FeatureDesign):
-            return self.intercept_ + design.dot(coef)
+            return self.intercept_ + design.dot(self.coef_)
         # Sparse products add up row by row, so a row's answer does not depend on the others.
-        predicted: FloatArray = self.intercept_ + sp.csr_array(design) @ coef
+        predicted: FloatArray = self.intercept_ + sp.csr_array(design) @ self.coef_
         return predicted
 
-    def contributions(self, design: Design) -> HeadContributions:
-        """Weight times value, summed over the columns of each card field; the base is b."""
-        self._require_fitted()
-        coef = self.coef_
-        check_columns(n_columns_of(design), coef.size)
-        columns = sp.csr_array(linear_form(design).multiply(coef[None, :]))
+    def _contributions(self, design: Design) -> HeadContributions:
+        columns = sp.csr_array(linear_form(design).multiply(self.coef_[None, :]))
         return HeadContributions.of_columns(self.intercept_, columns, linear_fields(design))
 
     def _fit_exact(self, matrix: sp.csr_array, target: FloatArray, folds: IntArray | None) -> None:
@@ -154,8 +122,6 @@ class LinearHead(Head):
         residual = target - target.mean()
         left, values, right = _thin_svd(dense)
         if values.size == 0:
-            self.coef_, self.penalty_ = np.zeros(dense.shape[1]), self.config.penalty or 1.0
-            self.intercept_ = float(target.mean())
             return
         projected = left.T @ residual
         if self.config.penalty is None:
@@ -166,8 +132,6 @@ class LinearHead(Head):
                 else _left_out_errors(left, values, projected, residual, grid, folds)
             )
             self.penalty_ = float(grid[int(np.argmin(scores))])
-        else:
-            self.penalty_ = self.config.penalty
         shrunk = projected * np.sqrt(values) / (values + self.penalty_)
         self.coef_ = right @ shrunk
         self.intercept_ = float(target.mean() - center @ self.coef_)
@@ -176,15 +140,14 @@ class LinearHead(Head):
         penalty = self.config.penalty
         if penalty is None:
             # Without groups any fifth will do; rows may be sorted, so it is every fifth one.
-            grouping = np.arange(target.size) if groups is None else groups
-            several = np.unique(grouping).size > 1
-            names = grouping if several else np.arange(target.size)
+            several = groups is not None and np.unique(groups).size > 1
+            names = groups if groups is not None and several else np.arange(target.size)
             folds = group_folds(names, _ITERATIVE_FOLDS)
             penalty = _chosen_penalty(design, target, np.flatnonzero(folds == 0))
-        solver = _NormalEquations(design, target)
         self.penalty_ = penalty
-        self.coef_ = solver.solve(penalty, tolerance=1e-10)
-        self.intercept_ = solver.intercept(self.coef_)
+        self.intercept_, self.coef_ = NormalEquations(design).solve(
+            target, penalty, tolerance=1e-10
+        )
 
 
 def _thin_svd(dense: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -276,10 +239,16 @@ def _errors_by_hat(
     return found
 
 
-class _NormalEquations:
-    """(XᵀX − n·m·mᵀ + penalty·I) w = Xᵀ(y − ȳ), never made explicit."""
+class NormalEquations:
+    """Ridge with a free intercept: (XᵀX − n·m·mᵀ + penalty·I) w = Xᵀ(y − ȳ), never made explicit.
 
-    def __init__(self, design: Design, target: FloatArray) -> None:
+    Parameters
+    ----------
+    design : Design
+        X, whose column means are m.
+    """
+
+    def __init__(self, design: Design) -> None:
         self._dot: Callable[[FloatArray], FloatArray]
         self._transposed: Callable[[FloatArray], FloatArray]
         n_rows = n_rows_of(design)
@@ -288,61 +257,60 @@ class _NormalEquations:
             squares = design.transposed_dot(np.ones(n_rows), squared=True)
         else:
             matrix = sp.csr_array(design)
-            transposed = sp.csr_array(matrix.T)
-            self._dot, self._transposed = matrix.dot, transposed.dot
+            self._dot, self._transposed = matrix.dot, sp.csr_array(matrix.T).dot
             squares = np.asarray(matrix.power(2).sum(axis=0)).ravel()
-        self._n_rows = n_rows
         self._center = self._transposed(np.ones(n_rows)) / n_rows
-        self._mean = float(target.mean())
-        self._right = self._transposed(target - self._mean)
+        #: Diagonal of the centred Gram matrix.
         self.diagonal = np.maximum(squares - n_rows * self._center**2, 0.0)
 
     def solve(
-        self, penalty: float, *, tolerance: float, start: FloatArray | None = None
-    ) -> FloatArray:
-        """Weights, by conjugate gradients to a relative residual of ``tolerance``."""
+        self,
+        target: FloatArray,
+        penalty: float,
+        *,
+        tolerance: float,
+        start: FloatArray | None = None,
+    ) -> tuple[float, FloatArray]:
+        """Intercept and weights, by conjugate gradients to a relative residual of ``tolerance``."""
+        right = self._transposed(target - target.mean())
         precondition = 1.0 / (self.diagonal + penalty)
-        weights = np.zeros_like(self._right) if start is None else start.copy()
-        residual = self._right - self._apply(weights, penalty)
+        weights = np.zeros_like(right) if start is None else start.copy()
+        residual = right - self._apply(weights, penalty)
         step = precondition * residual
         direction = step
         product = float(residual @ step)
-        enough = tolerance**2 * float(self._right @ (precondition * self._right))
-        for _ in range(_MAX_ITERATIONS):
+        enough = tolerance**2 * float(right @ (precondition * right))
+        for _ in range(max(_MAX_ITERATIONS, weights.size)):
             if product <= enough:
                 break
             image = self._apply(direction, penalty)
             length = product / float(direction @ image)
-            weights = weights + length * direction
-            residual = residual - length * image
+            weights += length * direction
+            residual -= length * image
             step = precondition * residual
             previous, product = product, float(residual @ step)
             direction = step + (product / previous) * direction
-        return weights
-
-    def intercept(self, weights: FloatArray) -> float:
-        """Intercept that goes with ``weights``."""
-        return self._mean - float(self._center @ weights)
+        return float(target.mean() - self._center @ weights), weights
 
     def _apply(self, weights: FloatArray, penalty: float) -> FloatArray:
-        image = self._dot(weights) - float(self._center @ weights)
-        # Centring twice would change nothing: Xᵀ and the centred residual agree up to its mean.
-        image -= image.mean()
-        return self._transposed(image) + penalty * weights
+        image = self._dot(weights)
+        return self._transposed(image - image.mean()) + penalty * weights
 
 
 def _chosen_penalty(design: Design, target: FloatArray, held_out: IntArray) -> float:
     kept = np.setdiff1d(np.arange(target.size), held_out)
-    solver = _NormalEquations(take_rows(design, kept), target[kept])
+    equations = NormalEquations(take_rows(design, kept))
     test = take_rows(design, held_out)
     dot = test.dot if isinstance(test, FeatureDesign) else sp.csr_array(test).dot
-    grid = _ITERATIVE_GRID * float(solver.diagonal.mean())
+    grid = _ITERATIVE_GRID * float(equations.diagonal.mean())
     weights: FloatArray | None = None
     errors = []
     for penalty in grid:
         # From strong to weak, each starting where the last one ended.
-        weights = solver.solve(float(penalty), tolerance=1e-4, start=weights)
-        left_out = target[held_out] - dot(weights) - solver.intercept(weights)
+        intercept, weights = equations.solve(
+            target[kept], float(penalty), tolerance=1e-4, start=weights
+        )
+        left_out = target[held_out] - intercept - dot(weights)
         errors.append(float(left_out @ left_out))
     # The whole has more rows than the kept part; the penalty grows with them.
     return float(grid[int(np.argmin(errors))]) * target.size / kept.size

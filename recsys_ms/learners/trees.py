@@ -1,17 +1,18 @@
 """Gradient-boosted trees: LightGBM for regression, or for ranking within tasks (LambdaRank)."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import scipy.sparse as sp
 
+from recsys_ms.core.configured import check_range
 from recsys_ms.core.errors import UsageError
-from recsys_ms.core.rng import as_generator, seed_from
+from recsys_ms.core.rng import seed_from
 from recsys_ms.core.state import AsText, Learned
-from recsys_ms.core.types import FloatArray, IntArray, RngLike
+from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.learners.booster import Trees, load_trees
-from recsys_ms.learners.design import Design, FeatureDesign, check_columns, check_fit_input
+from recsys_ms.learners.design import Design, FeatureDesign
 from recsys_ms.learners.head import Head
 from recsys_ms.learners.head_contributions import HeadContributions, tree_fields
 
@@ -68,24 +69,12 @@ class LightGBMConfig:
                 f"LightGBMConfig.objective is {self.objective!r}; "
                 f"choose one of {', '.join(get_args(Objective))}"
             )
-        for name, least in (
-            ("n_trees", 1),
-            ("n_leaves", 2),
-            ("min_rank_rows", 0),
-            ("min_rank_groups", 1),
-            ("n_threads", 1),
-        ):
-            if getattr(self, name) < least:
-                raise UsageError(
-                    f"LightGBMConfig.{name} is {getattr(self, name)}; at least {least}"
-                )
-        for name in ("learning_rate", "feature_fraction", "row_fraction"):
-            if not 0.0 < getattr(self, name) <= 1.0:
-                raise UsageError(f"LightGBMConfig.{name} is {getattr(self, name)}; in (0, 1]")
-        if self.min_rows_in_leaf is not None and self.min_rows_in_leaf < 1:
-            raise UsageError(
-                f"LightGBMConfig.min_rows_in_leaf is {self.min_rows_in_leaf}; at least 1, or None"
-            )
+        check_range(self, "n_trees", "min_rank_groups", "n_threads", least=1)
+        check_range(self, "n_leaves", least=2)
+        check_range(self, "min_rank_rows", least=0)
+        check_range(self, "learning_rate", "feature_fraction", "row_fraction", above=0, most=1)
+        if self.min_rows_in_leaf is not None:
+            check_range(self, "min_rows_in_leaf", least=1)
 
 
 def _text_of_trees(trees: Trees) -> str:
@@ -98,6 +87,11 @@ class LightGBMHead(Head):
     LambdaRank learns the order within groups: each group's targets become integer labels, its
     quantiles from 0 (worst) to 31, with the explicit gains of :func:`label_gains`. Its raw score
     has no unit, so a least-squares line over the training rows brings it to the target's scale.
+
+    Contributions are Shapley values of the columns, summed over those of each card field: TreeSHAP,
+    the exact algorithm of Lundberg et al. (2020, Algorithm 2), as LightGBM has it. What is not
+    known of a row follows both branches of a split in proportion to the training rows there
+    (path-dependent). The base is the mean over the training rows.
 
     Parameters
     ----------
@@ -118,33 +112,18 @@ class LightGBMHead(Head):
     #: Stored as LightGBM's own text.
     _booster: Learned[Annotated[Trees | None, AsText(_text_of_trees, load_trees)]]
     _constant: Learned[float | None]
-    _n_columns: Learned[int]
     _line: Learned[tuple[float, float]]
 
-    def fit(
-        self,
-        design: Design,
-        target: FloatArray,
-        *,
-        groups: IntArray | None = None,
-        rng: RngLike = None,
-    ) -> Self:
-        """Grow the trees. Groups need not be contiguous.
-
-        Raises
-        ------
-        DataError
-            No rows, lengths that differ, or a target that is not finite.
-        """
-        check_fit_input(design, target, groups)
+    def _fit(
+        self, design: Design, target: FloatArray, groups: IntArray | None, rng: np.random.Generator
+    ) -> None:
         matrix, categorical = _tree_form(design)
-        seed = seed_from(as_generator(rng))
-        self._n_columns = int(matrix.shape[1])
+        seed = seed_from(rng)
         self._booster, self._constant, self._line = None, None, (0.0, 1.0)
         self.objective_ = self._fitting_objective(target, groups)
-        if self._n_columns == 0 or np.ptp(target) == 0.0:
+        if matrix.shape[1] == 0 or np.ptp(target) == 0.0:
             self._constant = float(target.mean())
-            return self
+            return
         import lightgbm as lgb
 
         if self.objective_ == "lambdarank" and groups is not None:
@@ -162,32 +141,16 @@ class LightGBMHead(Head):
         self._booster = lgb.train(parameters, data, num_boost_round=self.config.n_trees)
         if self.objective_ == "lambdarank":
             self._line = _least_squares_line(self._raw(matrix), target)
-        return self
 
-    def predict(self, design: Design) -> FloatArray:
-        """Predicted target of each row, shape (n_rows,).
-
-        Raises
-        ------
-        NotFittedError
-            Before ``fit``.
-        DataError
-            Another number of columns than in ``fit``.
-        """
-        matrix = self._checked(design)
+    def _predict(self, design: Design) -> FloatArray:
+        matrix, _ = _tree_form(design)
         if self._constant is not None:
             return np.full(matrix.shape[0], self._constant)
         offset, slope = self._line
         return offset + slope * self._raw(matrix)
 
-    def contributions(self, design: Design) -> HeadContributions:
-        """Shapley values of the columns (TreeSHAP), summed over those of each card field.
-
-        The exact algorithm of Lundberg et al. (2020, Algorithm 2), as LightGBM has it: what is not
-        known of a row goes down both branches of a split in proportion to the training rows there
-        (path-dependent). The base is the mean over the training rows.
-        """
-        matrix = self._checked(design)
+    def _contributions(self, design: Design) -> HeadContributions:
+        matrix, _ = _tree_form(design)
         fields = tree_fields(design)
         if self._booster is None or matrix.shape[0] == 0:
             base = self._line[0] if self._constant is None else self._constant
@@ -234,12 +197,6 @@ class LightGBMHead(Head):
             parameters["label_gain"] = list(label_gains())
             parameters["lambdarank_truncation_level"] = N_LABELS
         return parameters
-
-    def _checked(self, design: Design) -> FloatArray | sp.csr_array:
-        self._require_fitted()
-        matrix, _ = _tree_form(design)
-        check_columns(int(matrix.shape[1]), self._n_columns)
-        return matrix
 
     def _raw(self, matrix: FloatArray | sp.csr_array) -> FloatArray:
         if self._booster is None or matrix.shape[0] == 0:

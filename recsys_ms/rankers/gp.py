@@ -8,19 +8,22 @@ import numpy as np
 
 from recsys_ms.catalog.cards import ModelCard, TaskCard
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.cold_start.model_entities import ModelThings
+from recsys_ms.cold_start.model_entities import ModelEntities
 from recsys_ms.cold_start.views import TaskVectors
 from recsys_ms.core.state import Derived, Learned
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
-from recsys_ms.learners.gaussian.pair_process import (
-    PairKernel,
-    PairProcess,
+from recsys_ms.learners.gaussian.kernels import Kernel
+from recsys_ms.learners.gaussian.pairs import (
+    BOUNDS,
+    MAX_ITERATIONS,
+    Entities,
     Pairs,
-    Things,
-    tuned,
+    pair_evidence,
+    pair_kernel,
 )
+from recsys_ms.learners.gaussian.process import Process, fit
 from recsys_ms.learners.gaussian.vectors import median_distance
 from recsys_ms.rankers.base import BaseRanker, Prediction, TaskView
 from recsys_ms.rankers.contributions import POPULARITY, Contributions, Source
@@ -43,9 +46,9 @@ class PairProcessConfig(HeadRankerConfig):
 class PairProcessRanker(BaseRanker):
     """A Gaussian process whose kernel knows tasks by their views and models by their cards.
 
-    See :mod:`recsys_ms.learners.gaussian.pair_process`. Cold tasks, cold models and tasks with a
+    See :mod:`recsys_ms.learners.gaussian.pairs`. Cold tasks, cold models and tasks with a
     few outcomes are all answered by conditioning. Of a history with more than 3,000 pairs a random
-    sample of so many is conditioned on, as what the mean over a model's other tasks leaves over,
+    sample of that size is conditioned on, as residuals from the mean over a model's other tasks,
     and that mean, of the whole history, is added again.
 
     Parameters
@@ -64,14 +67,14 @@ class PairProcessRanker(BaseRanker):
     _score_names: Learned[tuple[str, ...]]
     _vectors: Learned[TaskVectors]
     _units: Learned[dict[str, float]]
-    _models: Learned[ModelThings]
+    _models: Learned[ModelEntities]
     _row_task: Learned[IntArray]
     _row_model: Learned[IntArray]
     _target: Learned[FloatArray]
     _offsets: Learned[FloatArray]
-    _log: Learned[FloatArray]
-    _process: Derived[PairProcess]
-    _known_models: Derived[Things | None] = None
+    _logs: Learned[dict[str, float]]
+    _process: Derived[Process]
+    _known_models: Derived[Entities | None] = None
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         score = standardize(interactions, "zscore").scores
@@ -86,7 +89,7 @@ class PairProcessRanker(BaseRanker):
         table = self._vectors(task_cards)
         self._units = {view: median_distance(table[view]) for view in self._vectors.views}
         model_cards = self._model_cards(self._model_ids)
-        self._models = ModelThings().fit(model_cards)
+        self._models = ModelEntities().fit(model_cards)
         chosen = np.arange(score.size)
         self._offsets = np.zeros(len(self._model_ids))
         if score.size > _MAX_ROWS:
@@ -98,52 +101,44 @@ class PairProcessRanker(BaseRanker):
         self._target = score[chosen]
         rows = self._training_pairs()
         part = rng.permutation(chosen.size)[:_TUNING_ROWS]
-        kernel = self._kernel()
-        self._log = tuned(kernel, rows.take(part), self._target[part])
-        self._process = PairProcess.condition(kernel, self._log, rows, self._target)
+        evidence = pair_evidence(self._kernel(), rows.take(part), self._target[part])
+        self._logs = fit(evidence, BOUNDS, MAX_ITERATIONS)
+        self._derive(rows)
 
-    def _derive(self) -> None:
-        rows = self._training_pairs()
-        self._process = PairProcess.condition(self._kernel(), self._log, rows, self._target)
+    def _derive(self, rows: Pairs | None = None) -> None:
+        prior = Process(self._kernel(), self._logs)
+        self._process = prior.condition(rows or self._training_pairs(), self._target)
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
-        asked_ids = list(model_ids)
-        value = np.empty(len(asked_ids))
-        for start in range(0, len(asked_ids), _CHUNK):
-            part = asked_ids[start : start + _CHUNK]
-            value[start : start + len(part)] = self._ask(task, part)
-        value += self._offset(asked_ids)
+        process, _ = self._given(task)
+        value = self._offset(model_ids)
+        for start in range(0, len(model_ids), _CHUNK):
+            part = list(model_ids[start : start + _CHUNK])
+            value[start : start + len(part)] += process.mean(self._pairs_of(task, part))
         return Prediction(value=value, order=value)
-
-    def _ask(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
-        asked = self._pairs_of(task, model_ids)
-        seen, outcome = self._seen(task)
-        if seen is None:
-            return self._process.mean(asked)
-        return self._process.updated(asked, seen, outcome)
 
     def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
         """What the outcome of each known run adds, and each observed one.
 
         The expected outcome is linear in the known ones: a run adds its standardised outcome times
-        its share (:meth:`PairProcess.shares`), which is by how much the prediction would change
-        had the run come out as the mean of its task.
+        its share (:meth:`Process.shares`), which is by how much the prediction would change had the
+        run come out as the mean of its task.
         """
-        seen, outcome = self._seen(task)
-        training, observed = self._process.shares(self._pairs_of(task, model_ids), seen)
+        process, outcome = self._given(task)
+        shares = process.shares(self._pairs_of(task, model_ids))
         runs = zip(self._row_task.tolist(), self._row_model.tolist(), strict=True)
         sources = [Source.run(self._task_ids[t], self._model_ids[m]) for t, m in runs]
-        if seen is not None:
-            sources += [Source.observed(model_id) for model_id in task.observed_ids]
-        amounts = [training * self._target, observed * outcome, self._offset(model_ids)[:, None]]
-        return (Contributions(self.name, (*sources, POPULARITY), np.hstack(amounts)),)
+        sources += [Source.observed(model_id) for model_id in task.observed_ids[: outcome.size]]
+        amounts = shares * np.concatenate([self._target, outcome])
+        offset = self._offset(model_ids)[:, None]
+        return (Contributions(self.name, (*sources, POPULARITY), np.hstack([amounts, offset])),)
 
-    def _seen(self, task: TaskView) -> tuple[Pairs | None, FloatArray]:
-        """Pairs to condition on besides the training's, and what they left over."""
+    def _given(self, task: TaskView) -> tuple[Process, FloatArray]:
+        """The process given what was observed of a new task, and those outcomes' residuals."""
         if not task.observed_ids or task.task_id in self._task_ids:
-            return None, np.empty(0)
-        offset = self._offset(task.observed_ids)
-        return self._pairs_of(task, task.observed_ids), task.observed_scores - offset
+            return self._process, np.empty(0)
+        outcome = task.observed_scores - self._offset(task.observed_ids)
+        return self._process.condition(self._pairs_of(task, task.observed_ids), outcome), outcome
 
     def _offset(self, model_ids: Sequence[str]) -> FloatArray:
         """Mean over a model's tasks that is taken off its outcomes, 0 where none is."""
@@ -161,7 +156,7 @@ class PairProcessRanker(BaseRanker):
             else self._models(self._model_cards(model_ids))
         )
         return Pairs(
-            tasks=self._task_things([card], [task.task_id]),
+            tasks=self._task_entities([card], [task.task_id]),
             models=models,
             task=np.zeros(n, dtype=np.int64),
             model=np.arange(n, dtype=np.int64),
@@ -171,7 +166,7 @@ class PairProcessRanker(BaseRanker):
     def _training_pairs(self) -> Pairs:
         cards = [self._task_card(task_id) for task_id in self._task_ids]
         return Pairs(
-            tasks=self._task_things(cards, self._task_ids),
+            tasks=self._task_entities(cards, self._task_ids),
             models=self._models_with_runs(),
             task=self._row_task,
             model=self._row_model,
@@ -181,7 +176,7 @@ class PairProcessRanker(BaseRanker):
             ),
         )
 
-    def _models_with_runs(self) -> Things:
+    def _models_with_runs(self) -> Entities:
         """The models with runs, looked up once: most queries ask for no other."""
         if self._known_models is None:
             self._known_models = self._models(self._model_cards(self._model_ids))
@@ -192,17 +187,17 @@ class PairProcessRanker(BaseRanker):
         super().use_catalog(catalog)
         self._known_models = None
 
-    def _task_things(self, cards: Sequence[TaskCard], ids: Sequence[str]) -> Things:
+    def _task_entities(self, cards: Sequence[TaskCard], ids: Sequence[str]) -> Entities:
         table = self._vectors(cards)
         vectors = {view: table[view] / unit for view, unit in self._units.items()}
-        return Things(ids=tuple(ids), labels={}, vectors=vectors)
+        return Entities(ids=tuple(ids), labels={}, vectors=vectors)
 
     def _pair_scores(self, task_ids: Sequence[str], model_ids: Sequence[str]) -> FloatArray:
         values = self._catalog.scores.relative(self._score_names, task_ids, model_ids)
         return np.nan_to_num(values)
 
-    def _kernel(self) -> PairKernel:
-        return PairKernel(tuple(self._units), self._models.components, len(self._score_names))
+    def _kernel(self) -> Kernel:
+        return pair_kernel(tuple(self._units), self._models.components, len(self._score_names))
 
     def _task_card(self, task_id: str) -> TaskCard:
         return self._catalog.find_task_card(task_id) or TaskCard(task_id=task_id)

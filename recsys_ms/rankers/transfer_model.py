@@ -197,9 +197,10 @@ class TransferModel(Stateful):
         """Which known tasks place a task, and how alike they are; ``None`` where no card does."""
         if self._task_process is None or card is None:
             return None
+        views = self._task_vectors([card])
         known = self._task_process.features(self._task_views)
-        own = self._task_process.features(self._task_vectors([card]))[0]
-        weight = self._task_process.weights(own[None], known)[0]
+        own = self._task_process.features(views)[0]
+        weight = self._task_process.weights(views, self._task_views)[0]
         length = np.sqrt((known**2).sum(axis=1) * (own @ own))
         alike = (known @ own) / np.maximum(length, 1e-12)
         if not own.any():

@@ -6,6 +6,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from recsys_ms.learners.gaussian.card_process import N_LANDMARKS, CardProcess
+from recsys_ms.learners.gaussian.process import Evidence, Process
 from recsys_ms.learners.gaussian.vectors import median_distance
 
 
@@ -66,23 +67,48 @@ def test_leave_one_out_is_a_fit_without_the_row() -> None:
 def test_a_view_that_says_nothing_gets_no_weight_and_an_unknown_one_is_the_mean() -> None:
     x, y = planted(80)
     noise = np.random.default_rng(5).normal(size=(80, 3))
-    process = CardProcess.fit({"told": x, "noise": noise}, y)
+    process = CardProcess.fit({"told": x, "silent": noise}, y)
     shares = process.variances
-    assert shares["told"] > 5 * sum(v for name, v in shares.items() if name == "noise" and v < 0.2)
-    unknown = {"told": np.full((1, 2), np.nan), "noise": np.full((1, 3), np.nan)}
+    assert shares["told"] > 50 * shares["silent"]
+    unknown = {"told": np.full((1, 2), np.nan), "silent": np.full((1, 3), np.nan)}
     mean, variance = process.predict(unknown)
     np.testing.assert_allclose(mean, 0.0, atol=1e-12)
-    known = process.predict({"told": x[:1], "noise": noise[:1]})[1]
+    known = process.predict({"told": x[:1], "silent": noise[:1]})[1]
     assert variance[0] > known[0]
 
 
 def test_weights_times_targets_are_the_mean() -> None:
     x, y = planted()
     process = CardProcess.fit({"view": x}, y)
-    features = process.features({"view": x})
-    asked = process.features({"view": x[:4] + 0.1})
-    mean, _ = process.predict({"view": x[:4] + 0.1})
-    np.testing.assert_allclose(process.weights(asked, features) @ y, mean, atol=1e-8)
+    asked = {"view": x[:4] + 0.1}
+    mean, _ = process.predict(asked)
+    np.testing.assert_allclose(process.weights(asked, {"view": x}) @ y, mean, atol=1e-8)
+
+
+def test_reduced_rows_tell_as_much_as_all() -> None:
+    x, y = planted(200)
+    process = CardProcess.fit({"view": x}, y)
+    assert len(process._target) < 200
+    kernel, logs = process._kernel(), process._logs
+    full = process._seen({"view": x})
+    likelihoods = [
+        Evidence(
+            kernel=kernel,
+            compared=rows.compare(rows),
+            target=target,
+            start={"": 0.0},
+            n_silent=200 - len(target),
+        )(np.array(list(logs.values())))
+        for rows, target in ((process._rows, process._target), (full, y))
+    ]
+    assert likelihoods[0][0] == pytest.approx(likelihoods[1][0], rel=1e-9)
+    np.testing.assert_allclose(likelihoods[0][1], likelihoods[1][1], rtol=1e-7, atol=1e-7)
+    direct = Process(kernel, logs).condition(full, y)
+    asked = process._seen({"view": x[:9] + 0.1})
+    np.testing.assert_allclose(process._process.mean(asked), direct.mean(asked), atol=1e-9)
+    np.testing.assert_allclose(
+        process._process.covariance(asked, full), direct.covariance(asked, full), atol=1e-9
+    )
 
 
 def test_many_rows_are_seen_through_landmarks() -> None:

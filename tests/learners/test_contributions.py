@@ -198,10 +198,10 @@ def test_the_kernel_shares_by_field_what_its_formula_says():
     numbers, words = kinds == 0, kinds == 2
     fields, sizes = np.unique(columns[numbers], return_counts=True)
     order = list(dict.fromkeys(columns[numbers]))
-    log = head._parameters
-    scales = {name: np.exp(log[i]) / dict(zip(fields, sizes, strict=True))[name] for i, name in
-              enumerate(order)}  # fmt: skip
-    v1, v2, v3, v4 = np.exp(log[-5:-1])
+    setting = {name: np.exp(log) for name, log in head._logs.items()}
+    scales = {name: setting[f"rate {i}"] / dict(zip(fields, sizes, strict=True))[name] for i, name
+              in enumerate(order)}  # fmt: skip
+    v1, v2, v3, v4 = (setting[name] for name in ("smooth", "words", "joint", "products"))
     per_row = (matrix[:, words] ** 2).sum() / matrix.shape[0]
     weights, (center, scale) = head._weights, head._target
 

@@ -18,7 +18,7 @@ from recsys_ms.core.errors import DataError, NotFittedError, UsageError
 from recsys_ms.core.ranking_metrics import pearson
 from recsys_ms.core.rng import as_generator
 from recsys_ms.learners.fm import FactorizationMachineConfig, FactorizationMachineHead
-from recsys_ms.learners.fm_solver import InteractionMatrix, Problem, column_sizes, noise_level
+from recsys_ms.learners.fm_solver import InteractionMatrix, Problem, column_sizes
 
 Config = FactorizationMachineConfig
 Head = FactorizationMachineHead
@@ -155,7 +155,7 @@ def test_noise_level_is_about_the_same_for_every_size_of_history():
     for n_tasks, n_models in ((7, 32), (20, 200)):
         design, target, *_ = planted(0, n_tasks=n_tasks, n_models=n_models, strength=0.0, noise=1.0)
         problem = Problem(design, target, 1.0)
-        levels.append(noise_level(problem.interactions, problem.left_over, rng=as_generator(0)))
+        levels.append(problem.noise_level(as_generator(0)))
     # Balanced columns bring the largest eigenvalue of noise near 2 standard deviations.
     assert 1.2 < min(levels) <= max(levels) < 3.0
 
@@ -276,7 +276,7 @@ def test_bad_input_is_refused():
         head.fit(np.ones((2, 1)), np.ones(1))
     with pytest.raises(DataError, match="target"):
         head.fit(np.ones((1, 1)), np.array([np.inf]))
-    with pytest.raises(DataError, match="target"):
+    with pytest.raises(DataError, match="no rows"):
         head.fit(np.ones((0, 1)), np.ones(0))
     with pytest.raises(DataError, match="groups"):
         head.fit(np.ones((2, 1)), np.ones(2), groups=np.zeros(1, dtype=np.int64))

@@ -11,6 +11,7 @@ from recsys_ms.core.errors import DataError, NotFittedError, UsageError
 from recsys_ms.learners.design import linear_form, row_design
 from recsys_ms.learners.gaussian import kernel_head as kernel
 from recsys_ms.learners.gaussian.kernel_head import KernelConfig, KernelHead
+from recsys_ms.learners.gaussian.process import Evidence
 from recsys_ms.learners.linear import LinearHead
 
 
@@ -45,8 +46,9 @@ def test_the_mean_equals_scikit_learn_for_the_same_kernel(monkeypatch):
     rng = np.random.default_rng(0)
     design, target = rng.normal(size=(50, 1)), rng.normal(size=50)
     # Only the smooth part, with variance 2, scale 1.5 (length 1/√1.5) and noise 0.1.
-    parameters = np.array([np.log(1.5), np.log(2.0), -40.0, -40.0, -40.0, np.log(0.1)])
-    monkeypatch.setattr(KernelHead, "_tuned", lambda *_: parameters)
+    logs = {"rate 0": np.log(1.5), "smooth": np.log(2.0), "noise": np.log(0.1)}
+    logs |= dict.fromkeys(("words", "joint", "products"), -40.0)
+    monkeypatch.setattr(kernel, "fit", lambda *_: logs)
     head = KernelHead().fit(design, target)
     reference = GaussianProcessRegressor(
         ConstantKernel(2.0) * RBF(1 / np.sqrt(1.5)) + WhiteKernel(0.1),
@@ -61,16 +63,19 @@ def test_the_gradient_of_the_evidence():
     design, target = problem(40)
     columns = kernel._Columns.of(design)
     rows = columns.split(linear_form(design))
-    parts = kernel._parts(rows, rows)
+    evidence = Evidence(
+        kernel=columns.kernel(),
+        compared=rows.compare(rows),
+        # Two targets share the kernel; some rows are known to be 0.
+        target=np.column_stack([target, target**2]),
+        start={"": 0.0},
+        n_silent=7,
+    )
     rng = np.random.default_rng(1)
     for _ in range(3):
-        at = rng.normal(size=len(parts.distances) + 5) - 1.0
-        difference = check_grad(
-            lambda p: kernel._negative_evidence(p, parts, target)[0],
-            lambda p: kernel._negative_evidence(p, parts, target)[1],
-            at,
-        )
-        assert difference < 1e-3 * np.linalg.norm(kernel._negative_evidence(at, parts, target)[1])
+        at = rng.normal(size=len(evidence.names)) - 1.0
+        difference = check_grad(lambda p: evidence(p)[0], lambda p: evidence(p)[1], at)
+        assert difference < 1e-3 * np.linalg.norm(evidence(at)[1])
 
 
 def test_columns_of_a_feature_design_are_told_apart_by_kind():

@@ -1,10 +1,10 @@
-"""A Gaussian process from what cards say to factors: tasks, and models, that look alike.
+"""From what cards say to factors: a Gaussian process over the views of tasks, or of models.
 
 Each view of a card (a task's images, its class names, what else its card says; a model's
 architecture, its card) has a kernel, and what the views explain of the factors is learned by
-marginal likelihood (Rasmussen & Williams 2006, Eq. 5.8), so that a view that says nothing gets no
-weight. Views of many cards are seen through at most :data:`N_LANDMARKS` of them (Williams & Seeger
-2001), which keeps the cost linear in their number.
+marginal likelihood, so that a view that says nothing gets no weight. Views of many cards are seen
+through at most :data:`N_LANDMARKS` of them (Williams & Seeger 2001), and the training rows are
+reduced to as many as there are features, which keeps the cost linear in the number of cards.
 """
 
 from collections.abc import Mapping
@@ -14,19 +14,20 @@ from typing import Final, Self
 import numpy as np
 
 from recsys_ms.core.rng import named_stream
-from recsys_ms.core.state import Learned, Stateful
+from recsys_ms.core.state import Derived, Learned, Stateful
 from recsys_ms.core.types import FloatArray
+from recsys_ms.learners.gaussian.kernels import Compared, Given, Kernel, Scaled
+from recsys_ms.learners.gaussian.process import NOISE, Evidence, Process, fit
 from recsys_ms.learners.gaussian.vectors import known_rows, median_distance
 
 #: Cards that a view is seen through; with at most so many the kernel is exact.
 N_LANDMARKS: Final = 160
-_TINY: Final = 1e-9
 #: Log-normal prior of each variance: around .3 of the factors' variance, a factor of 20 either way.
 _PRIOR_LOG_MEAN: Final = float(np.log(0.3))
 _PRIOR_LOG_SD: Final = 3.0
 #: Bounds of the log variances; the noise has the narrower one.
-_BOUNDS: Final = (-7.0, 2.0)
-_NOISE_BOUNDS: Final = (-4.0, 1.0)
+_BOUNDS: Final = {"view": (-7.0, 2.0), NOISE: (-4.0, 1.0)}
+_MAX_ITERATIONS: Final = 25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,8 +55,7 @@ class ViewKernel:
             known = known[np.sort(drawn)]
         landmarks = np.unique(known, axis=0)
         length = median_distance(landmarks)
-        kernel = _gaussian(landmarks, landmarks, length)
-        values, axes = np.linalg.eigh(kernel)
+        values, axes = np.linalg.eigh(_gaussian(landmarks, landmarks, length))
         kept = values > 1e-6 * values.max(initial=1.0)
         whitening = np.ascontiguousarray(axes[:, kept] / np.sqrt(values[kept]))
         return cls(landmarks, length, whitening)
@@ -76,6 +76,16 @@ def _gaussian(rows: FloatArray, columns: FloatArray, length: float) -> FloatArra
     return found
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Features of each view, (n_rows, n_features)."""
+
+    features: dict[str, FloatArray]
+
+    def compare(self, other: "_Rows") -> Compared:
+        return {name: own @ other.features[name].T for name, own in self.features.items()}
+
+
 class CardProcess(Stateful):
     """Predicts factors, each with mean 0 and variance 1 over the training rows, from views.
 
@@ -84,22 +94,11 @@ class CardProcess(Stateful):
     """
 
     _kernels: Learned[dict[str, ViewKernel]]
-    _variance: Learned[FloatArray]
-    _noise: Learned[float]
-    _coefficients: Learned[FloatArray]
-    _precision: Learned[FloatArray]
-
-    def __init__(
-        self,
-        kernels: Mapping[str, ViewKernel],
-        variance: FloatArray,
-        noise: float,
-        coefficients: FloatArray,
-        precision: FloatArray,
-    ) -> None:
-        self._kernels = dict(kernels)
-        self._variance, self._noise = variance, noise
-        self._coefficients, self._precision = coefficients, precision
+    _logs: Learned[dict[str, float]]
+    #: The training rows, or fewer rows that tell as much, and their targets.
+    _rows: Learned[_Rows]
+    _target: Learned[FloatArray]
+    _process: Derived[Process]
 
     @classmethod
     def fit(cls, views: Mapping[str, FloatArray], targets: FloatArray) -> Self:
@@ -107,93 +106,93 @@ class CardProcess(Stateful):
 
         Parameters
         ----------
-        views : mapping of str to ndarray of shape (n_rows, n_dimensions)
+        views : mapping of str to ndarray of shape (n_rows, n_dimensions), at least one
             NaN throughout where a row's view is unknown.
         targets : ndarray of shape (n_rows, n_factors)
             Mean 0; factors that vary less than others count less for the variances.
         """
-        kernels = {name: ViewKernel.fit(vectors) for name, vectors in views.items()}
-        features = [kernel(views[name]) for name, kernel in kernels.items()]
-        variance, noise = _most_likely(features, targets)
-        scaled = _scaled(features, variance, len(targets))
-        precision = np.linalg.inv(np.eye(scaled.shape[1]) + scaled.T @ scaled / noise)
-        coefficients = np.ascontiguousarray(precision @ (scaled.T @ targets) / noise)
-        return cls(kernels, variance, noise, coefficients, np.ascontiguousarray(precision))
+        found = cls()
+        found._kernels = {name: ViewKernel.fit(vectors) for name, vectors in views.items()}
+        found._rows, found._target = _reduced(found._seen(views), targets)
+        share = float(np.log(0.3 / len(views)))
+        evidence = Evidence(
+            kernel=found._kernel(),
+            compared=found._rows.compare(found._rows),
+            target=found._target,
+            start={"view": share, NOISE: float(np.log(0.6))},
+            mean=_PRIOR_LOG_MEAN,
+            sd=_PRIOR_LOG_SD,
+            n_silent=len(targets) - len(found._target),
+        )
+        found._logs = fit(evidence, _BOUNDS, _MAX_ITERATIONS)
+        found._derive()
+        return found
 
     @property
     def variances(self) -> dict[str, float]:
         """Variance of the factors that each view explains, and ``noise``."""
-        found = dict(zip(self._kernels, map(float, self._variance), strict=True))
-        return {**found, "noise": self._noise}
+        found = {name: float(np.exp(self._logs[f"view {name}"])) for name in self._kernels}
+        return {**found, NOISE: self._noise}
 
     def features(self, views: Mapping[str, FloatArray]) -> FloatArray:
         """Features of rows, scaled by what each view explains, (n_rows, n_features)."""
-        n_rows = len(next(iter(views.values())))
-        found = [kernel(views[name]) for name, kernel in self._kernels.items()]
-        return _scaled(found, self._variance, n_rows)
+        seen = self._seen(views).features.items()
+        return np.hstack([np.exp(0.5 * self._logs[f"view {name}"]) * each for name, each in seen])
 
     def predict(self, views: Mapping[str, FloatArray]) -> tuple[FloatArray, FloatArray]:
         """Mean (n_rows, n_factors) and variance (n_rows,) of the factors of new rows."""
-        features = self.features(views)
-        spread = np.einsum("ij,jk,ik->i", features, self._precision, features)
-        # A row of which nothing is known may be anywhere; so may the part that a view misses.
-        missing = self._variance.sum() - (features**2).sum(axis=1)
-        return features @ self._coefficients, spread + np.maximum(missing, 0.0) + self._noise
+        mean, variance, missing = self._posterior(views)
+        return mean, variance + missing + self._noise
 
-    def weights(self, features: FloatArray, training: FloatArray) -> FloatArray:
+    def weights(
+        self, views: Mapping[str, FloatArray], training: Mapping[str, FloatArray]
+    ) -> FloatArray:
         """What each training row adds to the mean of some rows: (n_rows, n_training).
 
-        The mean is these weights times the training targets; both arguments are :meth:`features`.
+        The mean is these weights times the training targets.
         """
-        found: FloatArray = features @ self._precision @ training.T / self._noise
-        return found
+        shared = self._process.covariance(self._seen(views), self._seen(training))
+        return shared / self._noise
 
     def predict_left_out(
         self, views: Mapping[str, FloatArray], targets: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """The same for training rows, each as if its own factors were unknown (leave one out)."""
-        features = self.features(views)
-        leverage = np.einsum("ij,jk,ik->i", features, self._precision, features) / self._noise
-        left = np.maximum(1.0 - leverage, 1e-3)
-        error = (targets - features @ self._coefficients) / left[:, None]
-        missing = self._variance.sum() - (features**2).sum(axis=1)
-        return targets - error, self._noise / left + np.maximum(missing, 0.0)
+        mean, variance, missing = self._posterior(views)
+        left = np.maximum(1.0 - variance / self._noise, 1e-3)
+        return targets - (targets - mean) / left[:, None], self._noise / left + missing
+
+    def _posterior(
+        self, views: Mapping[str, FloatArray]
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Mean, variance of what the features tell, and prior variance of what they miss."""
+        rows, total = self._seen(views), sum(self.variances.values()) - self._noise
+        prior = (self.features(views) ** 2).sum(axis=1)
+        # A row of which nothing is known may be anywhere; so may the part that a view misses.
+        missing = np.maximum(total - prior, 0.0)
+        return self._process.mean(rows), prior - self._process.explained(rows), missing
+
+    @property
+    def _noise(self) -> float:
+        return float(np.exp(self._logs[NOISE]))
+
+    def _seen(self, views: Mapping[str, FloatArray]) -> _Rows:
+        return _Rows({name: kernel(views[name]) for name, kernel in self._kernels.items()})
+
+    def _kernel(self) -> Kernel:
+        first, *others = (Scaled(f"view {name}", Given(name)) for name in self._kernels)
+        return sum(others, start=first)
+
+    def _derive(self) -> None:
+        self._process = Process(self._kernel(), self._logs).condition(self._rows, self._target)
 
 
-def _scaled(features: list[FloatArray], variance: FloatArray, n_rows: int) -> FloatArray:
-    if not features:
-        return np.zeros((n_rows, 0))
-    found: FloatArray = np.hstack(
-        [np.sqrt(share) * each for share, each in zip(variance, features, strict=True)]
-    )
-    return found
-
-
-def _most_likely(features: list[FloatArray], targets: FloatArray) -> tuple[FloatArray, float]:
-    """Variances of the views and of the noise with the largest posterior density."""
-    from scipy.optimize import minimize
-
-    n_rows, n_factors = targets.shape
-    sizes = [each.shape[1] for each in features]
-    joined = np.hstack(features) if features else np.zeros((n_rows, 0))
-    gram, told = joined.T @ joined, joined.T @ targets
-    total = float((targets**2).sum())
-
-    def loss(log: FloatArray) -> float:
-        noise = np.exp(log[-1])
-        root = np.repeat(np.exp(0.5 * log[:-1]), sizes)
-        inner = np.eye(root.size) + root[:, None] * gram * root / noise
-        lower = np.linalg.cholesky(inner)
-        seen = np.linalg.solve(lower, root[:, None] * told) / noise
-        fit = total / noise - float((seen**2).sum())
-        size = n_rows * log[-1] + 2.0 * np.log(np.diag(lower)).sum()
-        prior = float((((log - _PRIOR_LOG_MEAN) / _PRIOR_LOG_SD) ** 2).sum())
-        return float(0.5 * (fit + n_factors * size + prior))
-
-    n_views = len(features)
-    start = np.log(np.append(np.full(n_views, 0.3 / max(n_views, 1)), 0.6))
-    bounds = [_BOUNDS] * n_views + [_NOISE_BOUNDS]
-    found = minimize(
-        loss, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 25, "ftol": 1e-5}
-    )
-    return np.exp(found.x[:-1]), float(np.exp(found.x[-1]))
+def _reduced(rows: _Rows, targets: FloatArray) -> tuple[_Rows, FloatArray]:
+    """Fewer rows with the same inner products of features and targets; the others are 0."""
+    joined = np.hstack([*rows.features.values(), targets])
+    if len(joined) <= joined.shape[1]:
+        return rows, targets
+    triangle = np.linalg.qr(joined, mode="r")
+    ends = np.cumsum([each.shape[1] for each in rows.features.values()])
+    *parts, target = (np.ascontiguousarray(part) for part in np.split(triangle, ends, axis=1))
+    return _Rows(dict(zip(rows.features, parts, strict=True))), target
