@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
@@ -180,6 +180,11 @@ def _csv_columns(path: Path, lines: Lines, delimiter: str) -> tuple[str, ...]:
                 f"{header[0]!r}; it looks separated by {other!r}: pass delimiter={other!r} "
                 f"(--delimiter {other!r})"
             )
+    return tuple(unique_names(header))
+
+
+def unique_names(header: Sequence[str]) -> list[str]:
+    """Names of the columns of a header: ``column_N`` if blank, ``name#2`` if repeated."""
     names: list[str] = []
     for position, cell in enumerate(header, start=1):
         base = cell.strip() or f"column_{position}"
@@ -187,7 +192,7 @@ def _csv_columns(path: Path, lines: Lines, delimiter: str) -> tuple[str, ...]:
         while name in names:
             name, copy = f"{base}#{copy}", copy + 1
         names.append(name)
-    return tuple(names)
+    return names
 
 
 def _csv_batches(

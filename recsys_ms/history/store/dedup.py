@@ -68,16 +68,15 @@ class DigestSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """What became of the runs of one table.
+    """Decisions on the runs of one table.
 
     Attributes
     ----------
     rows : pyarrow.Table
         Rows to write, with :data:`STORED_SCHEMA`.
-    conflicts : ndarray of shape (n_conflicts,)
-        Positions of the runs that contradict a settled run of the same id.
-    outdated : ndarray of shape (n_outdated,)
-        Positions of the duplicates whose log was read further before.
+    conflicts, outdated : ndarray of shape (n,)
+        Positions of the runs that contradict a settled run of the same id, and of the duplicates
+        that are older than the known state.
     n_new, n_updated, n_duplicate, n_failed : int
         Counts; failed runs are counted among the new and updated ones.
     """

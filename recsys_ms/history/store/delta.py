@@ -80,23 +80,10 @@ class DeltaStore:
     def write(
         self, table: DeltaTable, tables: Iterable[pa.Table], *, predicate: str | None = None
     ) -> int:
-        """Write rows in one durable commit, streaming; without rows, no commit.
+        """Write rows of :attr:`schema` in one durable commit, streaming; without rows, no commit.
 
-        The caller holds the lock.
-
-        Parameters
-        ----------
-        table : DeltaTable
-            The table.
-        tables : iterable of pyarrow.Table
-            Rows of :attr:`schema`.
-        predicate : str, optional
-            Replace the rows that fulfil it; by default the new rows are appended.
-
-        Returns
-        -------
-        int
-            The latest version.
+        The rows are appended, or replace those that fulfil ``predicate``. The caller holds the
+        lock. Gives the latest version.
 
         Raises
         ------
@@ -136,12 +123,8 @@ class DeltaStore:
     def merge_files(self, table: DeltaTable, *, least_files: int) -> bool:
         """Merge the small files of a table, if there are many; the rows stay as they are.
 
-        The old files stay on the disk, since earlier versions consist of them.
-
-        Returns
-        -------
-        bool
-            Whether there is a new version.
+        The old files stay on the disk, since earlier versions consist of them. Gives whether there
+        is a new version.
 
         Raises
         ------

@@ -4,10 +4,11 @@ import csv
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,8 @@ from recsys_ms.history.readers.sources import open_source
 
 _PARQUET_MAGIC: Final = b"PAR1"
 _BATCH_ROWS: Final = 5_000
+
+_Renamed: TypeAlias = Callable[[Sequence[str], Sequence[str]], Sequence[str] | None]
 
 #: Errors that damaged Parquet files were seen to raise, besides the errors of this package.
 BROKEN: Final = (pa.ArrowException, OSError, ValueError, ArithmeticError)
@@ -78,7 +81,7 @@ def has_columns(
 def table_rows(
     place: Path,
     files: LogFiles,
-    renamed: Callable[[Sequence[str], Sequence[str]], Sequence[str] | None] | None = None,
+    renamed: _Renamed | None = None,
 ) -> Iterator[TableRow | BadLog]:
     """Read an exported table, CSV or Parquet, in the order of the file.
 
@@ -90,20 +93,16 @@ def table_rows(
     BadLogError
         The head cannot be read, or the file is cut off.
     """
-    if not files.given(place):
-        yield from _rows(place, place, files, renamed)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "text.csv")
-        copy.write_text(files.text(place), "utf-8", errors="backslashreplace", newline="")
-        yield from _rows(copy, place, files, renamed)
+    with ExitStack() as stack:
+        path = place
+        if files.given(place):
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "text.csv")
+            path.write_text(files.text(place), "utf-8", errors="backslashreplace", newline="")
+        yield from _rows(path, place, files, renamed or (lambda names, first: None))
 
 
 def _rows(
-    path: Path,
-    place: Path,
-    files: LogFiles,
-    renamed: Callable[[Sequence[str], Sequence[str]], Sequence[str] | None] | None,
+    path: Path, place: Path, files: LogFiles, renamed: _Renamed
 ) -> Iterator[TableRow | BadLog]:
     parquet = is_parquet(Candidate(path))
     try:
@@ -122,7 +121,7 @@ def _rows(
                     continue
                 row = [column[item] for column in cells]
                 n_rows += 1
-                if n_rows == 1 and renamed is not None and not parquet:
+                if n_rows == 1 and not parquet:
                     second = renamed(names, ["" if cell is None else str(cell) for cell in row])
                     if second is not None:
                         names, header = second, _csv_line(second)

@@ -17,6 +17,7 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
+from recsys_ms.history.readers.sources import unique_names
 from recsys_ms.history.readers.templates import to_number
 from recsys_ms.history.store.curves import Series
 
@@ -131,7 +132,7 @@ def read_metrics(
             refuse(number, line, header, f"not CSV: {error}")
             continue
         if not header or _is_header(cells, header):
-            header = _unique(cells)
+            header = unique_names(cells)
             headers.append(header)
             columns |= dict.fromkeys(header)
             continue
@@ -208,14 +209,3 @@ def largest(rows: Sequence[MetricRow], column: str) -> int | None:
 
 def _is_header(cells: list[str], header: list[str]) -> bool:
     return cells[0] == header[0] and not any(to_number(cell) is not None for cell in cells)
-
-
-def _unique(names: list[str]) -> list[str]:
-    found: list[str] = []
-    for position, name in enumerate(names, start=1):
-        base = name or f"column_{position}"
-        unique, copy = base, 2
-        while unique in found:
-            unique, copy = f"{base}#{copy}", copy + 1
-        found.append(unique)
-    return found

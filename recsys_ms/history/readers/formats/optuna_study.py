@@ -42,6 +42,18 @@ _DAMAGED_MARKS: Final = (b"CREATE TABLE studies", b"CREATE TABLE trial_params")
 _BROKEN: Final = (sqlite3.Error, UnicodeDecodeError)
 _DIRECTIONS: Final[Mapping[object, Direction]] = {"MINIMIZE": "min", "MAXIMIZE": "max"}
 _METRIC_NAMES: Final = "study:metric_names"
+#: Names of distributions, in old and new versions, by the kind of their values.
+_DISTRIBUTIONS: Final = {
+    "categorical": ("CategoricalDistribution", "categorical"),
+    "int": ("IntDistribution", "IntUniformDistribution", "IntLogUniformDistribution", "int"),
+    "float": (
+        "FloatDistribution",
+        "UniformDistribution",
+        "LogUniformDistribution",
+        "DiscreteUniformDistribution",
+        "float",
+    ),
+}
 #: Few, since one trial may have reported thousands of values.
 _TRIALS_PER_CHUNK: Final = 250
 #: Type of a value that a table without types holds.
@@ -238,18 +250,16 @@ class _StudyFile:
         if missing:
             raise _unknown_schema(self._place, f"there is no table {min(missing)}")
 
-        def kind(table: str, column: str) -> str:
-            return column if column in self._columns(table) else f"'{_UNTYPED}'"
-
         values, steps = "trial_values", "trial_intermediate_values"
+        untyped = f"'{_UNTYPED}'"
         if self._one_objective:
-            untyped = f"value, '{_UNTYPED}'"
-            self._value_columns = ("trials", f"0, {untyped}", "AND value IS NOT NULL")
-            self._step_columns = (values, f"step, {untyped}", "")
+            self._value_columns = ("trials", f"0, value, {untyped}", "AND value IS NOT NULL")
+            self._step_columns = (values, f"step, value, {untyped}", "")
         else:
-            value_kind = kind(values, "value_type")
-            step_kind = kind(steps, "intermediate_value_type")
-            self._value_columns = (values, f"objective, value, {value_kind}", "")
+            kinds = ("value_type", "intermediate_value_type")
+            known = self._columns(values) | self._columns(steps)
+            kind, step_kind = (name if name in known else untyped for name in kinds)
+            self._value_columns = (values, f"objective, value, {kind}", "")
             self._step_columns = (steps, f"step, intermediate_value, {step_kind}", "")
 
     def _study(self, study_id: object, study_name: object) -> _Study:
@@ -259,16 +269,10 @@ class _StudyFile:
             query = "SELECT direction FROM study_directions WHERE study_id = ? ORDER BY objective"
         directions = [row[0] for row in self._rows(query, study_id)]
         # A broken attribute of a study belongs to no trial: it is skipped.
-        user, system = (
-            _attrs(
-                self._rows(
-                    f"SELECT key, value_json FROM study_{kind}_attributes WHERE study_id = ?",  # noqa: S608
-                    study_id,
-                ),
-                [],
-            )
-            for kind in ("user", "system")
-        )
+        query = "SELECT key, value_json FROM study_{}_attributes WHERE study_id = ?"
+        # A broken attribute of a study belongs to no trial: it is skipped.
+        user = _attrs(self._rows(query.format("user"), study_id), [])
+        system = _attrs(self._rows(query.format("system"), study_id), [])
         names = system.get(_METRIC_NAMES)
         if not isinstance(names, list) or len(names) != len(directions):
             names = [""] * len(directions)
@@ -317,22 +321,15 @@ def _distribution(text: Any) -> tuple[str, tuple[Any, ...]]:
     """
     form = json.loads(text)
     name = str(form["name"] if "name" in form else form["type"])
-    if name in ("CategoricalDistribution", "categorical"):
-        choices = form["attributes"]["choices"] if "name" in form else form["choices"]
-        if not isinstance(choices, list):
-            raise ValueError("its choices are not a list")
-        return "categorical", tuple(plain(choice) for choice in choices)
-    if name in ("IntDistribution", "IntUniformDistribution", "IntLogUniformDistribution", "int"):
-        return "int", ()
-    if name in (
-        "FloatDistribution",
-        "UniformDistribution",
-        "LogUniformDistribution",
-        "DiscreteUniformDistribution",
-        "float",
-    ):
-        return "float", ()
-    raise ValueError("the distribution is not known")
+    kind = next((kind for kind, names in _DISTRIBUTIONS.items() if name in names), None)
+    if kind is None:
+        raise ValueError("the distribution is not known")
+    if kind != "categorical":
+        return kind, ()
+    choices = form["attributes"]["choices"] if "name" in form else form["choices"]
+    if not isinstance(choices, list):
+        raise ValueError("its choices are not a list")
+    return kind, tuple(plain(choice) for choice in choices)
 
 
 def _attrs(rows: Sequence[tuple[Any, ...]], problems: list[str]) -> dict[str, Any]:

@@ -1,21 +1,92 @@
 """Weights & Biases: exported tables of runs, and full histories as Parquet."""
 
-from collections.abc import Iterator
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
-from recsys_ms.history.readers.formats.exported import has_columns, is_parquet
+from recsys_ms.core import columns as c
+from recsys_ms.core.errors import DataError
+from recsys_ms.history.readers.formats.exported import (
+    TableRow,
+    has_columns,
+    is_parquet,
+    table_rows,
+)
+from recsys_ms.history.readers.formats.plain_values import (
+    number,
+    parse_cell,
+    plain,
+    split_of,
+    typed,
+    whole_number,
+)
 from recsys_ms.history.readers.formats.wandb_history import (
+    EPOCHS,
+    SPELT_FLOATS,
+    SPLIT,
+    TIMES,
     history_place,
     is_history,
+    progress_of,
     read_history,
 )
-from recsys_ms.history.readers.formats.wandb_runs import (
-    is_api_export,
-    is_runs_table,
-    read_exported,
+from recsys_ms.history.readers.logged import (
+    BadLog,
+    BadLogError,
+    Candidate,
+    LogFiles,
+    LogFormat,
+    LoggedRun,
 )
-from recsys_ms.history.readers.logged import BadLog, Candidate, LogFiles, LogFormat, LoggedRun
+from recsys_ms.history.readers.templates import to_number
+from recsys_ms.history.run import check_field
+from recsys_ms.history.store.curves import Series
+
+#: Status of a run by W&B's state; a preempted run may resume under the same id.
+_STATUS_OF: Final = {
+    "finished": "finished",
+    "crashed": "failed",
+    "failed": "failed",
+    "killed": "failed",
+    "preempted": "failed",
+    "running": "running",
+    "pending": "running",
+    "preempting": "running",
+}
+_DICTS: Final = ("summary", "config")
+_NAMED_BY: Final = ("name", "id", "run_id")
+_ALWAYS: Final = {"Name", "State"}
+_SHOWN: Final = {"Notes", "User", "Tags", "Created", "Runtime", "Sweep"}
+_N_SHOWN: Final = 3
+#: Columns of the runs table that W&B fills in, and that are not metrics.
+_SYSTEM: Final = {
+    *_ALWAYS,
+    *_SHOWN,
+    "ID",
+    "Agent",
+    "Group",
+    "Job Type",
+    "Host",
+    "Hostname",
+    "Updated",
+    "End Time",
+    "Duration",
+    "Description",
+    "Commit",
+    "GPU Count",
+    "CPU Count",
+    "epoch",
+}
+_INDEX: Final = re.compile(r"column_\d+|Unnamed: .*|__index_level_\d+__")
+#: Fields of a run that a column of the same name gives; other such columns are in ``export``.
+_MEANT: Final = {c.MODEL_ID, c.MODEL_REVISION, c.TASK_ID, c.SEED, c.DATASET_FINGERPRINT}
+_N_DIGITS: Final = 16
+_MAX_DEPTH: Final = 4
 
 
 class Wandb(LogFormat):
@@ -55,9 +126,9 @@ class Wandb(LogFormat):
         """The exported table itself, or the folder of a history in parts."""
         if is_history(candidate):
             return history_place(candidate.path)
-        mine = has_columns(candidate, is_api_export, "summary", "config")
+        mine = has_columns(candidate, _is_api_export, "summary", "config")
         if not mine and not is_parquet(candidate):
-            mine = has_columns(candidate, is_runs_table, "Name", "State")
+            mine = has_columns(candidate, _is_runs_table, "Name", "State")
         return candidate.path if mine else None
 
     def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
@@ -71,4 +142,194 @@ class Wandb(LogFormat):
         if not files.given(place) and (place.is_dir() or is_history(Candidate(place))):
             yield from read_history(place)
         else:
-            yield from read_exported(place, files)
+            yield from _read_exported(place, files)
+
+
+def _is_api_export(names: Sequence[str], first: Sequence[str] = ()) -> bool:
+    """Whether columns (and cells of the first row) are ``summary``, ``config`` and ``name``."""
+    if not set(_DICTS) <= set(names) or not set(_NAMED_BY) & set(names):
+        return False
+    cells = dict(zip(names, first, strict=False))
+    return all(cells.get(name, "{")[:1] in ("{", "") for name in _DICTS)
+
+
+def _is_runs_table(names: Sequence[str], first: Sequence[str] = ()) -> bool:
+    """Whether columns are those of the runs table that the web page exports."""
+    return set(names) >= _ALWAYS and len(_SHOWN & set(names)) >= _N_SHOWN
+
+
+def _read_exported(place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
+    """Read the runs of an export; an invalid row is bad, the others are kept.
+
+    Raises
+    ------
+    BadLogError
+        Not such an export, or one that is cut off.
+    """
+    file = str(place.resolve())
+    seen: Counter[str] = Counter()
+    for row in table_rows(place, files):
+        if isinstance(row, BadLog):
+            yield row
+            continue
+        if _is_runs_table(row.names):
+            read = _table_run
+        elif _is_api_export(row.names):
+            read = _api_run
+        else:
+            reason = (
+                "the header is neither that of the public API's export (summary, config, name) nor "
+                "that of the runs table (Name, State, Notes, User, Tags, Created, Runtime, Sweep)"
+            )
+            raise BadLogError(BadLog(file=place, reason=reason, raw=row.raw, line=row.line))
+        try:
+            yield read(file, row, seen)
+        except ValueError as error:
+            yield BadLog(file=place, reason=str(error), raw=row.raw, line=row.line)
+
+
+def _api_run(file: str, row: TableRow, seen: Counter[str]) -> LoggedRun:
+    summary, config = (_dict_of(name, row.cells.get(name)) for name in _DICTS)
+    config = _unwrapped(config)
+    rest = {name: cell for name, cell in _typed_cells(row).items() if name not in _DICTS}
+    created = rest.get("created_at", rest.get("createdAt"))
+    fields = _fields(rest.get("state"), created)
+    fields[c.HYPERPARAMETERS] = plain(config, finite=True)
+    seed = whole_number(config.get(c.SEED))
+    if seed is not None:
+        fields[c.SEED] = seed
+    if created is None:
+        created = json.dumps(config, sort_keys=True, ensure_ascii=True)
+    return LoggedRun(
+        file=file,
+        identity=_identity(
+            file, seen, rest.get("id", rest.get("run_id")), rest.get("name"), str(created)
+        ),
+        line=row.line,
+        columns={**_columns(rest), "config": config, "summary": summary},
+        fields=fields,
+        series=[_last_value(*each) for each in dict(_summary_numbers(summary)).items()],
+        progress=progress_of(
+            *(_number(summary.get(name)) for name in TIMES),
+            ended=fields.get(c.STATUS) != "running",
+        ),
+    )
+
+
+def _table_run(file: str, row: TableRow, seen: Counter[str]) -> LoggedRun:
+    cells = _typed_cells(row)
+    fields = _fields(cells.get("State"), cells.get("Created"))
+    numbers = (
+        (name, to_number(cell))
+        for name, cell in row.cells.items()
+        if name in cells and name not in _SYSTEM and not name.startswith("_")
+    )
+    return LoggedRun(
+        file=file,
+        identity=_identity(
+            file, seen, cells.get("ID"), cells.get("Name"), str(cells.get("Created", ""))
+        ),
+        line=row.line,
+        columns=_columns(cells),
+        fields=fields,
+        series=[_last_value(name, value) for name, value in numbers if value is not None],
+        progress=progress_of(
+            *(to_number(cells.get(name)) for name in ("_timestamp", "_step", "Runtime")),
+            ended=fields.get(c.STATUS) != "running",
+        ),
+    )
+
+
+def _typed_cells(row: TableRow) -> dict[str, Any]:
+    return {name: typed(cell) for name, cell in row.cells.items() if not _INDEX.fullmatch(name)}
+
+
+def _dict_of(name: str, cell: Any) -> dict[str, Any]:
+    if cell is None:
+        return {}
+    try:
+        found = parse_cell(cell) if isinstance(cell, str) else plain(cell)
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: the cell does not hold a dict ({error}); export {name} as a plain dict"
+        ) from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{name}: the cell holds a {type(found).__name__}, expected a dict")
+    if isinstance(cell, Mapping):
+        # A struct of Parquet has every key of every run.
+        return {key: value for key, value in found.items() if value is not None}
+    return found
+
+
+def _unwrapped(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a config, without W&B's own; ``{"value": 3, "desc": null}`` is 3."""
+    return {
+        name: value["value"]
+        if isinstance(value, dict) and "value" in value and value.keys() <= {"value", "desc"}
+        else value
+        for name, value in config.items()
+        if not name.startswith("_") and name != "wandb_version"
+    }
+
+
+def _number(value: object) -> float | None:
+    """Number of a summary's value; ``None`` for truth values, texts and media."""
+    return SPELT_FLOATS.get(value) if isinstance(value, str) else number(value)
+
+
+def _summary_numbers(
+    summary: Mapping[str, Any], prefix: str = "", depth: int = 0
+) -> Iterator[tuple[str, float]]:
+    """Metrics of a summary, nested ones by ``name.min``, without W&B's own entries."""
+    for key, value in summary.items():
+        if not prefix and (key.startswith("_") or key in EPOCHS):
+            continue
+        if isinstance(value, dict):
+            if "_type" not in value and depth < _MAX_DEPTH:
+                yield from _summary_numbers(value, f"{prefix}{key}.", depth + 1)
+            continue
+        found = _number(value)
+        if found is not None:
+            yield f"{prefix}{key}", found
+
+
+def _last_value(name: str, value: float) -> Series:
+    """Series of a single value; a summary does not say when it was logged."""
+    split, metric = split_of(name, SPLIT)
+    return Series.of(name, metric, split, [(None, None, value)])
+
+
+def _columns(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of an export; those with the name of a field, but another meaning, in ``export``."""
+    other = {n: cell for n, cell in cells.items() if n in c.RUN_COLUMNS and n not in _MEANT}
+    found = {name: cell for name, cell in cells.items() if name not in other}
+    return {**found, "export": other} if other else found
+
+
+def _fields(state: object, created: object) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if state is not None:
+        known = str(state).lower()
+        if known not in _STATUS_OF:
+            raise ValueError(f"state: {state!r} is not one of {', '.join(_STATUS_OF)}")
+        fields[c.STATUS] = _STATUS_OF[known]
+        if fields[c.STATUS] == "failed":
+            fields[c.TAGS] = {"reason": known}
+    # A time without a zone is not guessed at.
+    if isinstance(created, str) and created.strip():
+        with suppress(DataError):
+            fields[c.STARTED_AT] = check_field(c.STARTED_AT, created)
+    return fields
+
+
+def _identity(file: str, seen: Counter[str], run_id: object, name: object, constant: str) -> str:
+    """Identity by W&B's id, else by the name and what else stays constant while a run grows."""
+    if run_id is not None:
+        identity = f"wandb:{run_id}"
+        if seen[identity]:
+            raise ValueError(f"id: {run_id!r} is already the id of another run of the same export")
+    else:
+        digest = hashlib.sha256(constant.encode()).hexdigest()[:_N_DIGITS]
+        identity = f"wandb:{file}#{name}#{digest}"
+    seen[identity] += 1
+    return identity if seen[identity] == 1 else f"{identity}#{seen[identity]}"
