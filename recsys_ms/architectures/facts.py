@@ -7,7 +7,7 @@ import networkx as nx
 from recsys_ms.architectures.archi2vec import Archi2Vec
 from recsys_ms.architectures.graph import architecture_graph
 from recsys_ms.catalog.cards import ModelCard
-from recsys_ms.core.types import FloatArray
+from recsys_ms.core.types import FloatArray, JsonDict
 
 #: Operators with weights that make a network deep, as papers count layers.
 _LAYERS = frozenset({"conv", "linear"})
@@ -25,6 +25,15 @@ def graph_depth(graph: "nx.DiGraph[Any]") -> int:
         before = max((depth[source] for source in graph.predecessors(node)), default=0)
         depth[node] = before + (graph.nodes[node]["op"] in _LAYERS)
     return max(depth.values(), default=0)
+
+
+def graph_facts(graph: "nx.DiGraph[Any]", module: Any) -> JsonDict:
+    """Fields of a card that a module and its operator graph determine."""
+    return {
+        "n_parameters": sum(int(weight.numel()) for weight in module.parameters()) or None,
+        "gmacs": graph_macs(graph) / 1e9 or None,
+        "n_layers": graph_depth(graph) or None,
+    }
 
 
 def cluster_name(cluster: int) -> str | None:
@@ -64,12 +73,9 @@ def architecture_card(
     graph = architecture_graph(module, example_input)
     embedder = archi2vec or Archi2Vec.embedded()
     vectors = embedder.transform([graph])
-    macs, n_parameters = graph_macs(graph), sum(p.numel() for p in module.parameters())
     return ModelCard(
         model_id=model_id,
-        n_parameters=int(n_parameters) or None,
-        gmacs=macs / 1e9 if macs else None,
-        n_layers=graph_depth(graph) or None,
+        **graph_facts(graph, module),
         embedding=card_vector(vectors[0]),
         cluster=cluster_name(int(embedder.clusters(vectors)[0])),
     )

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -144,8 +144,10 @@ def embed_timm(
     clusters = embedder.clusters(vectors)
     embedded = time.perf_counter()
     cards: list[ModelCard] = []
-    for each, vector, cluster in zip(made, vectors, clusters, strict=True):
-        cards += _cards(each, card_vector(vector), cluster_name(int(cluster)))
+    for each, vector, number in zip(made, vectors, clusters, strict=True):
+        embedding, cluster = card_vector(vector), cluster_name(int(number))
+        described_cards = (each.card, *each.weights)
+        cards += [replace(card, embedding=embedding, cluster=cluster) for card in described_cards]
     # Read now: others may have written cards meanwhile.
     Catalog.read(folder, missing_ok=True).with_models(cards).write(folder)
     embedder.save(folder)
@@ -157,41 +159,3 @@ def embed_timm(
         seconds_traced=traced - start,
         seconds_embedded=embedded - traced,
     )
-
-
-def _cards(
-    made: TimmArchitecture, vector: tuple[float, ...] | None, cluster: str | None
-) -> list[ModelCard]:
-    shared: dict[str, Any] = {
-        "architecture": made.name,
-        "family": made.family,
-        "hidden_width": made.hidden_width,
-        "n_layers": made.n_layers or None,
-        "embedding": vector,
-        "cluster": cluster,
-    }
-    gmacs = made.macs / 1e9 or None
-    whole = ModelCard(
-        model_id=made.name,
-        n_parameters=made.n_parameters or None,
-        gmacs=gmacs,
-        input_size=made.input_size,
-        **shared,
-    )
-    return [
-        whole,
-        *(
-            ModelCard(
-                model_id=f"{made.name}.{each.tag}",
-                n_parameters=each.n_parameters or None,
-                # Counted at the architecture's own size; at another it is unknown.
-                gmacs=gmacs if each.input_size == made.input_size else None,
-                input_size=each.input_size,
-                pretrained_tag=each.tag,
-                n_source_classes=each.n_source_classes,
-                licence=each.licence,
-                **shared,
-            )
-            for each in made.tags
-        ),
-    ]

@@ -4,16 +4,18 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from recsys_ms.architectures.facts import graph_depth, graph_macs
+from recsys_ms.architectures.facts import graph_facts
 from recsys_ms.architectures.graph import architecture_graph
 from recsys_ms.architectures.subtrees import VIEWS, Words, graph_words
+from recsys_ms.catalog.card_files import MODELS
+from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.names import timm_family
 from recsys_ms.core.array_files import read_arrays, write_arrays
 from recsys_ms.core.errors import DataError
@@ -21,7 +23,7 @@ from recsys_ms.core.optional import require
 
 _PURPOSE: Final = "build the architectures of timm"
 #: Increased when the description changes; files of other versions are made anew.
-_RECORD_VERSION: Final = 1
+_RECORD_VERSION: Final = 2
 #: Writing initial values into weights that hold none.
 _FILLING: Final = frozenset(
     {
@@ -31,64 +33,24 @@ _FILLING: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimmTag:
-    """Weights of an architecture, as timm's registry lists them.
-
-    Attributes
-    ----------
-    tag : str
-        Name of the weights.
-    n_source_classes : int or None
-        Classes of their head; ``None`` without one.
-    n_parameters : int
-        With a head of that many classes.
-    input_size : int
-        Pixels, the larger side.
-    licence : str or None
-        As timm states it.
-    """
-
-    tag: str
-    n_source_classes: int | None
-    n_parameters: int
-    input_size: int
-    licence: str | None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TimmArchitecture:
     """Description of an architecture.
 
     Attributes
     ----------
-    name : str
-        As timm has it, without a tag.
-    family : str
-        timm's module that defines it.
-    n_parameters, macs, n_layers, n_operators : int
-        Of the model as timm builds it, for one input of its own size.
-    hidden_width : int or None
-        Features that its head sees.
-    input_size : int
-        Pixels, the larger side.
-    tags : tuple of TimmTag
-        Weights that exist for it.
+    card : ModelCard
+        Of the model as timm builds it, for one input of its own size; without an embedding.
+    weights : tuple of ModelCard
+        One for each of the weights that exist for it. GMACs are unknown at another input size.
     words : ndarray of uint64
         Of its graph.
     seconds : float
         Building and tracing.
     """
 
-    name: str
-    family: str
-    n_parameters: int
-    macs: int
-    n_layers: int
-    n_operators: int
-    hidden_width: int | None
-    input_size: int
-    tags: tuple[TimmTag, ...]
+    card: ModelCard
+    weights: tuple[ModelCard, ...]
     words: Words
     seconds: float
 
@@ -121,16 +83,17 @@ def describe(name: str) -> TimmArchitecture:
         raise DataError(f"{name}: timm cannot build it: {type(error).__name__}: {told}") from error
     graph = architecture_graph(model, image)
     width = getattr(model, "num_features", None)
-    return TimmArchitecture(
-        name=name,
+    card = ModelCard(
+        model_id=name,
+        architecture=name,
         family=timm_family(name),
-        n_parameters=sum(weight.numel() for weight in model.parameters()),
-        macs=graph_macs(graph),
-        n_layers=graph_depth(graph),
-        n_operators=graph.number_of_nodes(),
-        hidden_width=width if isinstance(width, int) and width > 0 else None,
         input_size=max(image.shape[2:]),
-        tags=tuple(_tags(timm, name, model)),
+        hidden_width=width if isinstance(width, int) and width > 0 else None,
+        **graph_facts(graph, model),
+    )
+    return TimmArchitecture(
+        card=card,
+        weights=tuple(_weights(timm, card, model)),
         words=graph_words(graph),
         seconds=time.perf_counter() - start,
     )
@@ -188,7 +151,7 @@ def _not_filling() -> Any:
     return NotFilling
 
 
-def _tags(timm: Any, name: str, model: Any) -> Iterator[TimmTag]:
+def _weights(timm: Any, card: ModelCard, model: Any) -> Iterator[ModelCard]:
     n_classes = int(getattr(model, "num_classes", 0) or 0)
     heads = model.pretrained_cfg.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
@@ -198,17 +161,22 @@ def _tags(timm: Any, name: str, model: Any) -> Iterator[TimmTag]:
         if any(key.startswith(f"{head}.") for head in heads)
     )
     n_body = sum(weight.numel() for weight in model.parameters()) - n_head
-    for key, config in sorted(timm.models.get_arch_pretrained_cfgs(name).items()):
+    for key, config in sorted(timm.models.get_arch_pretrained_cfgs(card.model_id).items()):
         # Configurations without weights stand for training from scratch.
         if not config.has_weights or "." not in key:
             continue
         classes = int(config.num_classes or 0)
         per_class = n_head // n_classes if n_classes else 0
-        yield TimmTag(
-            tag=key.partition(".")[2],
+        size = max(config.input_size[1:])
+        tag = key.partition(".")[2]
+        yield replace(
+            card,
+            model_id=f"{card.model_id}.{tag}",
+            n_parameters=n_body + per_class * classes or None,
+            gmacs=card.gmacs if size == card.input_size else None,
+            input_size=size,
+            pretrained_tag=tag,
             n_source_classes=classes or None,
-            n_parameters=n_body + per_class * classes,
-            input_size=max(config.input_size[1:]),
             licence=config.license or None,
         )
 
@@ -221,10 +189,10 @@ def _made_by() -> str:
 
 
 def _write(path: Path, made: TimmArchitecture) -> None:
-    about = {**asdict(made), "made_by": _made_by()}
-    del about["words"]
+    cards = [asdict(card) for card in (made.card, *made.weights)]
+    about = json.dumps({"cards": cards, "seconds": made.seconds, "made_by": _made_by()})
     way_out = "check that the folder is writable and has free space"
-    write_arrays(path, way_out=way_out, about=json.dumps(about), words=made.words)
+    write_arrays(path, way_out=way_out, about=about, words=made.words)
 
 
 def _read(path: Path) -> TimmArchitecture | None:
@@ -234,9 +202,11 @@ def _read(path: Path) -> TimmArchitecture | None:
         return None
     try:
         about, words = json.loads(str(arrays["about"])), arrays["words"]
-        if about.pop("made_by") != _made_by():
+        if about["made_by"] != _made_by():
             return None
-        about["tags"] = tuple(TimmTag(**tag) for tag in about["tags"])
-        return TimmArchitecture(**about, words=words)
+        card, *weights = MODELS.from_rows(about["cards"])
     except (ValueError, KeyError, TypeError):
         return None
+    return TimmArchitecture(
+        card=card, weights=tuple(weights), words=words, seconds=about["seconds"]
+    )

@@ -61,13 +61,13 @@ def test_every_architecture_and_every_weights_has_a_card(embedded: Path) -> None
 
 def test_parameters_count_the_head_of_the_weights() -> None:
     found = describe("convnext_tiny")
-    by_tag = {each.tag: each for each in found.tags}
+    by_tag = {each.pretrained_tag: each for each in found.weights}
     with torch.device("meta"):
         model = timm.create_model("convnext_tiny", num_classes=21_841)
     assert by_tag["fb_in22k"].n_source_classes == 21_841
     assert by_tag["fb_in22k"].n_parameters == sum(w.numel() for w in model.parameters())
-    assert by_tag["fb_in1k"].n_parameters == found.n_parameters
-    assert {224, 384} <= {each.input_size for each in found.tags}
+    assert by_tag["fb_in1k"].n_parameters == found.card.n_parameters
+    assert {224, 384} <= {each.input_size for each in found.weights}
 
 
 def test_gmacs_are_unknown_at_another_size(tmp_path: Path, embedded: Path) -> None:

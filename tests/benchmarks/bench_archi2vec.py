@@ -80,7 +80,7 @@ def interval(values, seed=0):
 
 def neighbours(made):
     """Print the share of neighbours of the same family for each encoder and three seeds."""
-    families = [each.family for each in made.values()]
+    families = [each.card.family for each in made.values()]
     for encoder in ENCODERS:
         for seed in range(3):
             start = time.perf_counter()
