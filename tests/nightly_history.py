@@ -1,5 +1,8 @@
 """A small logged history for the tests of nightly and of the command line."""
 
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +13,16 @@ from recsys_ms.history.run import Run
 
 def logged_history(path: Path, *, n_tasks: int = 6, n_models: int = 8, seed: int = 0) -> History:
     """A history in which model 7 is best everywhere, up to noise."""
+    shutil.copytree(Path(_made(n_tasks, n_models, seed).name, "h"), path, dirs_exist_ok=True)
+    return History.open(path)
+
+
+@cache
+def _made(n_tasks: int, n_models: int, seed: int) -> tempfile.TemporaryDirectory[str]:
+    """Folder with the history, written once in each process."""
+    folder = tempfile.TemporaryDirectory(prefix="logged-history")
     rng = np.random.default_rng(seed)
-    history = History.open(path)
-    history.append(
+    History.open(Path(folder.name, "h")).append(
         Run(
             model_id=f"m{j}",
             task_id=f"t{i}",
@@ -24,4 +34,4 @@ def logged_history(path: Path, *, n_tasks: int = 6, n_models: int = 8, seed: int
         for i in range(n_tasks)
         for j in range(n_models)
     )
-    return history
+    return folder

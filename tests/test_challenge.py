@@ -29,7 +29,7 @@ def night(root: Path, ranker: str = "nmf", *, seed: int = 0) -> NightlySummary:
             history=root / "h",
             registry=root / "r",
             ranker=RankerConfig(ranker=ranker, seed=seed, on_two_metrics="most-runs"),
-            report=ReportSettings(html=False),
+            report=ReportSettings(html=False, intervals=False),
         )
     )
 

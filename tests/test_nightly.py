@@ -1,7 +1,6 @@
 """The nightly job: publish or keep, twice at once, and killed anywhere."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 from nightly_history import logged_history
+from warm import warm
 
 from recsys_ms.core.errors import DataError, LockedError, StorageError, UsageError
 from recsys_ms.core.lock import FileLock
@@ -37,8 +37,8 @@ def config(
         registry=tmp_path / "r",
         ranker=RankerConfig(ranker=ranker, on_two_metrics="most-runs"),
         publish=PublishSettings(**publish),  # type: ignore[arg-type]
-        # Most tests here are of other things than the report.
-        report=report or ReportSettings(html=False),
+        # Most tests here are not about the report, nor about the intervals that it shows.
+        report=report or ReportSettings(html=False, intervals=False),
     )
 
 
@@ -266,8 +266,8 @@ def test_killed_at_any_point_the_next_run_finishes(tmp_path: Path, point: str) -
     assert first.version == 1
     log_one(tmp_path, 0.99)
     code = _CHILD.format(tests=str(Path(__file__).parent), tmp=str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", code, point], capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    done = warm().python(code, point)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     # Whatever happened, readers have a whole ranker.
     Ranker.load(Registry.open(tmp_path / "r").require_current())
     summary = nightly(tmp_path, keep_versions=1)
@@ -284,35 +284,35 @@ _READER = """
 import sys, time
 from pathlib import Path
 import recsys_ms as rms
-root, stop = Path(sys.argv[1]), Path(sys.argv[2])
-loads = 0
+root, reading, stop = map(Path, sys.argv[1:])
 while not stop.exists():
     rms.Registry.open(root).load_current().recommend("x", top=1)
-    loads += 1
-print(loads)
+    reading.touch()
 """
 
 
 def test_a_reader_never_fails_while_versions_come_and_go(tmp_path: Path) -> None:
     logged_history(tmp_path / "h")
     nightly(tmp_path, "popularity", keep_versions=1)
-    stop = tmp_path / "stop"
+    reading, stop = tmp_path / "reading", tmp_path / "stop"
     reader = subprocess.Popen(
-        [sys.executable, "-c", _READER, str(tmp_path / "r"), str(stop)],
-        stdout=subprocess.PIPE,
+        [str(warm().folder / "python"), "-c", _READER, *map(str, (tmp_path / "r", reading, stop))],
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        for night in range(6):
+        while not reading.exists() and reader.poll() is None:
+            time.sleep(0.01)
+        for night in range(5):
             log_one(tmp_path, 0.9, model=f"extra{night}")
             nightly(tmp_path, "popularity", keep_versions=1)
-            time.sleep(0.5)
+        reading.unlink()
+        while not reading.exists() and reader.poll() is None:
+            time.sleep(0.01)
     finally:
         stop.touch()
-        out, err = reader.communicate(timeout=60)
-    assert reader.returncode == 0, err
-    assert int(out) > 0
+        _, told = reader.communicate(timeout=60)
+    assert reader.returncode == 0, told
 
 
 def test_a_full_disk_leaves_the_published_version(tmp_path: Path) -> None:
@@ -336,13 +336,7 @@ def test_a_full_disk_leaves_the_published_version(tmp_path: Path) -> None:
         "except StorageError as error:\n"
         "    print('refused:', error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
+    done = warm().python(code, tmp_path, Path(__file__).parent)
     assert "cannot be written" in done.stdout, done.stderr
     assert "free space" in done.stdout
     registry = Registry.open(tmp_path / "r")
@@ -476,7 +470,7 @@ def test_a_real_second_job_is_refused(tmp_path: Path) -> None:
 
 def test_curves_of_many_nights_are_compacted(tmp_path: Path) -> None:
     history = logged_history(tmp_path / "h")
-    for night in range(40):
+    for night in range(33):
         with recording(
             tmp_path / "h", model_id="m9", task_id="t0", metric="accuracy", direction="max"
         ) as run:
@@ -484,7 +478,7 @@ def test_curves_of_many_nights_are_compacted(tmp_path: Path) -> None:
             run.log(0.6 + night / 1000, epoch=1)
         history.ingest_inbox()
     before = history.curves()
-    assert len(DeltaTable(tmp_path / "h" / "curves").file_uris()) == 40
+    assert len(DeltaTable(tmp_path / "h" / "curves").file_uris()) == 33
     summary = nightly(tmp_path, "popularity")
     assert summary.outcome == "published"
     assert "compact" in summary.seconds
@@ -556,7 +550,7 @@ def test_what_was_refused_is_reported_too(tmp_path: Path) -> None:
 
 def test_the_candidates_predictions_are_kept_unless_refused(tmp_path: Path) -> None:
     logged_history(tmp_path / "h")
-    first = nightly(tmp_path, "popularity")
+    first = nightly(tmp_path, "popularity", report=ReportSettings(html=False))
     assert first.backtest is not None
     assert set(first.backtest["predictions"]["ranker"]) == {"candidate"}
     assert len(first.backtest["predictions"]["ranker"]) == 48

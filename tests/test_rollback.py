@@ -24,7 +24,7 @@ def night(root: Path) -> NightlySummary:
             history=root / "h",
             registry=root / "r",
             ranker=RankerConfig(ranker="popularity"),
-            report=ReportSettings(html=False),
+            report=ReportSettings(html=False, intervals=False),
         )
     )
 

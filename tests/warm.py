@@ -39,7 +39,7 @@ ROOMS = (
     "core", "history", "history.readers", "catalog", "learners", "learners.gaussian", "cold_start",
     "rankers", "planning", "evaluation", "report", "serving", "nightly",
 )  # fmt: skip
-#: A client that starts in milliseconds: hands over its streams, and exits as the command does.
+#: A client that starts in milliseconds: hands over its streams, and ends as the command does.
 CLIENT = """#!{python} -SE
 import array, json, os, socket, sys
 if {others} and sys.argv[1:2] != ["-c"]:
@@ -50,7 +50,10 @@ with socket.socket(socket.AF_UNIX) as link:
     link.sendmsg([b"!"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
     link.sendall(json.dumps(asked).encode() + b"\\n")
     answer = link.makefile().readline()
-sys.exit(int(answer or 70))
+code = int(answer or 70)
+if code < 0:
+    os.kill(os.getpid(), -code)
+sys.exit(code)
 """
 
 
@@ -92,6 +95,11 @@ class Warm:
         return subprocess.run(
             command, cwd=cwd, capture_output=True, text=True, check=False, env=environment
         )
+
+    def python(self, code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run Python code with arguments."""
+        command = [str(self.folder / "python"), "-c", code, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def close(self) -> None:
         """End the process."""
