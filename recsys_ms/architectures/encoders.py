@@ -184,13 +184,7 @@ class HashedSvd(Encoder):
     components: Learned[NDArray[np.float32]]
 
     def fit(self, documents: Sequence[Any], n_dims: int, seed: int) -> Self:
-        """Decompose the graphs' buckets.
-
-        Raises
-        ------
-        DataError
-            Fewer graphs than dimensions.
-        """
+        """Decompose the buckets of graphs; ``DataError`` for fewer graphs than dimensions."""
         if len(documents) <= n_dims:
             raise DataError(
                 f"{n_dims} dimensions need more than {n_dims} graphs, got {len(documents)}; "

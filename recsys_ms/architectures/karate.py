@@ -33,14 +33,9 @@ class KarateVectors(ParagraphVectors):
     trained_: Derived[FloatArray]
 
     def prepare(self, architecture: Any, views: Sequence[View]) -> Any:
-        """Graph as karateclub wants it: undirected, nodes numbered from 0, texts as ``feature``.
+        """Undirected graph, nodes numbered from 0, texts as ``feature``, whatever the views.
 
-        Its words are of one level of detail, whatever the views.
-
-        Raises
-        ------
-        UsageError
-            Given words instead of a graph.
+        ``UsageError`` for words instead of a graph.
         """
         if not isinstance(architecture, nx.DiGraph):
             raise UsageError("encoder 'karateclub' makes its own words: give graphs, not words")

@@ -85,20 +85,9 @@ _OTHERS: Final = by_name({"resize": "Resize Upsample", "linalg_vector_norm": "Re
 class Call:
     """One call of an operator.
 
-    Attributes
-    ----------
-    kind : str
-        Its ``op_type``.
-    inputs : tuple of (tuple of int or None)
-        Shapes, ``None`` where they are not known.
-    is_data : tuple of bool
-        Which inputs hold data; the others are weights.
-    output : tuple of int or None
-        Shape of the first output.
-    sources : tuple of int
-        Nodes that the data comes from.
-    options : mapping
-        Its attributes.
+    ``kind`` is its ``op_type``. ``inputs`` and ``output`` (the first) are shapes, ``None`` where
+    they are not known; ``is_data`` says which inputs hold data, the others being weights.
+    ``sources`` are the nodes that the data comes from, ``options`` its attributes.
     """
 
     kind: str

@@ -66,27 +66,11 @@ _OUT_OF: Final = np.uint64(0x94D049BB133111EB)
 
 
 def graph_words(graph: "nx.DiGraph[Any]", views: Sequence[View] = VIEWS) -> Words:
-    """Words that occur in a graph, sorted, each once.
+    """Words that occur in a graph, sorted, each once, uint64.
 
-    How often a word occurs is left out: it tells how deep a model is, which its card says, and
-    neighbours of one family were found less often with it.
-
-    Parameters
-    ----------
-    graph : networkx.DiGraph
-        Of :func:`~recsys_ms.architectures.graph.architecture_graph`, or any with ``op`` on its
-        nodes.
-    views : sequence of View
-        Levels of detail.
-
-    Returns
-    -------
-    ndarray of shape (n_words,), uint64
-
-    Raises
-    ------
-    DataError
-        The graph has no node, or a node has no ``op``.
+    The graph is one of :func:`~recsys_ms.architectures.graph.architecture_graph`, or any with
+    ``op`` on its nodes; ``DataError`` otherwise. Counts of words are left out: they tell how deep a
+    model is, which its card says, and neighbours of one family were found less often with them.
     """
     if graph.number_of_nodes() == 0:
         raise DataError("graph: has no node; make it with architecture_graph")
@@ -139,13 +123,7 @@ def _chains(labels: Words, source: IntArray, target: IntArray, longest: int) -> 
 
 
 def mix(codes: Words) -> Words:
-    """Spread 64-bit integers evenly: the finaliser of splitmix64, a bijection.
-
-    Parameters
-    ----------
-    codes : ndarray of uint64
-        Anything.
-    """
+    """Spread 64-bit integers evenly: the finaliser of splitmix64, a bijection."""
     x = codes ^ (codes >> np.uint64(30))
     x = x * _INTO
     x = x ^ (x >> np.uint64(27))

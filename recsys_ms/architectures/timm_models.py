@@ -56,12 +56,7 @@ class TimmArchitecture:
 
 
 def describe(name: str) -> TimmArchitecture:
-    """Build an architecture without weights, trace it and count.
-
-    Parameters
-    ----------
-    name : str
-        One of ``timm.list_models()``.
+    """Build an architecture of ``timm.list_models()`` without weights, trace it and count.
 
     Raises
     ------
@@ -102,14 +97,7 @@ def describe(name: str) -> TimmArchitecture:
 def described(name: str, folder: Path) -> TimmArchitecture | str:
     """Description of an architecture, from its file in ``folder`` where that is up to date.
 
-    Returns
-    -------
-    TimmArchitecture, or the reason why it cannot be described
-
-    Raises
-    ------
-    StorageError
-        The folder cannot be written.
+    Where it cannot be described, the reason. ``StorageError`` if the folder cannot be written.
     """
     found = _read(folder / f"{name}.npz")
     if found is not None:

@@ -72,19 +72,16 @@ class Recording:
 def record(module: Any, example_input: Any) -> Recording:
     """Run a module on the ``meta`` device and record it.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        It is left as it is: its weights stay where they are, and are not read.
-    example_input : tensor, sequence of arguments, or dict of keyword arguments
-        On any device; only shapes and types count, and the values of whole numbers (masks, ids).
+    The module is left as it is: its weights stay where they are, and are not read. The example
+    input may be on any device; only shapes and types count, and the values of whole numbers (masks,
+    ids).
 
     Raises
     ------
     MissingExtraError
         torch is not installed.
     DataError
-        The module raises, looks at values, or gives out nothing that depends on its input.
+        The module raises, reads values of its data, or has no output that depends on its input.
     """
     torch: Any = require("torch", extra=EXTRA, purpose=_PURPOSE)
     tree: Any = require("torch.utils._pytree", extra=EXTRA, purpose=_PURPOSE)

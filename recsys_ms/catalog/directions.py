@@ -16,12 +16,7 @@ _NOISE: Final = 1e-9
 class Directions:
     """Principal components of standardised columns (Jolliffe 2002, §2.3).
 
-    Attributes
-    ----------
-    names : tuple of str, shape (n_columns,)
-        The columns.
-    basis : ndarray of shape (n_directions, n_columns)
-        Orthonormal rows, the direction of most variance first.
+    ``basis`` of shape (n_directions, n_columns) has orthonormal rows, that of most variance first.
     """
 
     names: tuple[str, ...]

@@ -48,9 +48,9 @@ class RawColumns:
     categorical : mapping of column name to sequence of str or None
         None where unknown.
     tokens : mapping of column name to sequence of tuple of str, or None
-        Sets of words; None where the text is unknown, an empty tuple where it says nothing.
+        Sets of words; None where the text is unknown.
     fields : mapping of column name to str
-        The card field a column comes from; a column that is absent here is its own field.
+        The card field a column comes from, where that has another name.
     """
 
     n_rows: int
@@ -183,13 +183,7 @@ class ColumnEncoder(Stateful):
         self.config = config or EncodingConfig()
 
     def fit(self, raw: RawColumns) -> Self:
-        """Learn means, scales and vocabularies; a second call forgets the first.
-
-        Raises
-        ------
-        DataError
-            No rows.
-        """
+        """Learn means, scales and vocabularies; a second call forgets the first."""
         if raw.n_rows == 0:
             raise DataError(
                 "features need at least one row to fit; give the ids of the training data"
@@ -228,13 +222,7 @@ class ColumnEncoder(Stateful):
         return self
 
     def transform(self, raw: RawColumns) -> EncodedFeatures:
-        """Encode rows with what ``fit`` learned; a row does not depend on the others.
-
-        Raises
-        ------
-        NotFittedError
-            Before ``fit``.
-        """
+        """Encode rows with what ``fit`` learned; a row does not depend on the others."""
         self._require_fitted()
         linear, trees = ColumnStack(), ColumnStack()
         self._add_numeric(raw, linear, trees)

@@ -167,33 +167,11 @@ class TaskFeatureEncoder(_CardEncoder):
     """
 
     def fit_cards(self, cards: Sequence[TaskCard] | CardColumns) -> Self:
-        """Learn from cards that need not stand in a catalog; a second call forgets the first.
-
-        Parameters
-        ----------
-        cards : sequence of TaskCard, or mapping of str to ndarray
-            The cards, or rows of what :func:`card_columns` made of them.
-
-        Raises
-        ------
-        DataError
-            No cards.
-        """
+        """Learn from cards outside a catalog, or from rows of :func:`card_columns`."""
         return self._fit_rows(_rows_of(cards))
 
     def transform_cards(self, cards: Sequence[TaskCard] | CardColumns) -> EncodedFeatures:
-        """Features of tasks that only their cards describe, one row a card.
-
-        Parameters
-        ----------
-        cards : sequence of TaskCard, or mapping of str to ndarray
-            As in :meth:`fit_cards`.
-
-        Raises
-        ------
-        NotFittedError
-            Before ``fit``.
-        """
+        """Features of tasks that only their cards describe, one row a card."""
         return self._transform_rows(_rows_of(cards))
 
     @staticmethod
@@ -212,15 +190,7 @@ class TaskFeatureEncoder(_CardEncoder):
 
 
 def card_columns(cards: Sequence[TaskCard], *, hidden: Collection[str] = ()) -> CardColumns:
-    """Cards as columns that :class:`TaskFeatureEncoder` reads, for several encoders at once.
-
-    Parameters
-    ----------
-    cards : sequence of TaskCard
-        Cards.
-    hidden : collection of str
-        Fields that are treated as unknown.
-    """
+    """Cards as columns for several :class:`TaskFeatureEncoder`; ``hidden`` fields are unknown."""
     columns: dict[str, NDArray[Any]] = {}
     for name, kind in TASK_FIELDS.items():
         column = np.empty(len(cards), dtype=np.float64 if kind in NUMERIC_KINDS else object)

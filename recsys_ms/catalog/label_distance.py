@@ -17,19 +17,10 @@ _TINY: Final = 1e-12
 
 
 def label_distances(tasks: Sequence[Vector], models: Sequence[Vector]) -> FloatArray:
-    """One minus the cosine of the mean label vectors, shape (n_tasks, n_models), in [0, 2].
+    """One minus the cosine of mean label vectors, of shape (n_tasks, n_models), in [0, 2].
 
-    Parameters
-    ----------
-    tasks : sequence of tuple of float, or None
-        ``label_embedding`` of task cards.
-    models : sequence of tuple of float, or None
-        ``source_label_embedding`` of model cards.
-
-    Returns
-    -------
-    ndarray
-        NaN where one of the two is unknown, zero, or of another length (another encoder made it).
+    The vectors are the ``label_embedding`` of task cards and the ``source_label_embedding`` of
+    model cards. NaN where one is unknown, zero, or of another length (another encoder made it).
     """
     distances = np.full((len(tasks), len(models)), np.nan)
     lengths = {len(vector) for vector in models if vector}

@@ -138,13 +138,7 @@ def timm_families(architectures: Iterable[str]) -> dict[str, str]:
 
 
 def timm_family(architecture: str) -> str:
-    """Family of an architecture that timm knows, as for :func:`timm_families`.
-
-    Raises
-    ------
-    MissingExtraError
-        timm is not installed.
-    """
+    """Family of an architecture that timm knows, as for :func:`timm_families`."""
     timm = require("timm", extra="embed", purpose=_FAMILIES)
     return str(timm.model_entrypoint(architecture).__module__).rpartition(".")[2]
 

@@ -55,19 +55,8 @@ class Classes:
 def check_features(features: ArrayLike, *, name: str = "features", min_rows: int = 2) -> Features:
     """Features as a finite matrix of float32 or float64; not copied if they already are one.
 
-    Parameters
-    ----------
-    features : array-like of shape (n_probe, n_features)
-        Model outputs on the probe set. Half precision becomes float32, integers float64.
-    name : str
-        What they are called in errors.
-    min_rows : int
-        Examples that are needed.
-
-    Raises
-    ------
-    ProbeSetError
-        Not a matrix of numbers, too few examples, no column, NaN or infinity.
+    Half precision becomes float32, integers float64. ``ProbeSetError`` (under ``name``) for another
+    shape, other entries than numbers, fewer than ``min_rows`` examples, NaN or infinity.
     """
     matrix: Any = np.asarray(features)
     if matrix.ndim != 2:
@@ -100,11 +89,8 @@ def check_features(features: ArrayLike, *, name: str = "features", min_rows: int
 def check_classes(labels: ArrayLike, n_probe: int, *, min_classes: int = 2) -> Classes:
     """Class labels (integers, truth values or texts) as dense codes.
 
-    Raises
-    ------
-    ProbeSetError
-        Another length than the features, labels that are not classes (fractions, NaN), or too few
-        classes.
+    ``ProbeSetError`` for another length than the features, labels that are not classes (fractions,
+    NaN), or too few classes.
     """
     given: Any = np.asarray(labels)
     if given.shape != (n_probe,):
@@ -130,17 +116,9 @@ def check_classes(labels: ArrayLike, n_probe: int, *, min_classes: int = 2) -> C
 
 
 def check_targets(targets: ArrayLike, n_probe: int, *, name: str = "labels") -> FloatArray:
-    """Targets of a regression, or label sets as zeros and ones, as a finite matrix.
+    """Numbers, or label sets as zeros and ones, as a finite matrix of shape (n_probe, n_targets).
 
-    Returns
-    -------
-    ndarray of shape (n_probe, n_targets)
-        One column where one-dimensional targets were given.
-
-    Raises
-    ------
-    ProbeSetError
-        Another length, or entries that are not finite numbers.
+    ``ProbeSetError`` (under ``name``) for another length, or entries that are not finite numbers.
     """
     given: Any = np.asarray(targets)
     if given.dtype.kind not in "fiub" or given.ndim not in (1, 2) or given.shape[0] != n_probe:
@@ -155,17 +133,10 @@ def check_targets(targets: ArrayLike, n_probe: int, *, name: str = "labels") -> 
 
 
 def check_probabilities(source_probs: ArrayLike, n_probe: int) -> FloatArray:
-    """Outputs of a source classifier: rows that sum to 1.
+    """Probabilities of a source classifier in float64, of shape (n_probe, n_source_classes).
 
-    Returns
-    -------
-    ndarray of shape (n_probe, n_source_classes)
-        Normalised exactly, in float64.
-
-    Raises
-    ------
-    ProbeSetError
-        Another shape, negative entries, or rows that do not sum to 1 within 1e-4 (logits?).
+    Rows are normalised to sum to 1; ``ProbeSetError`` where they do not within 1e-4 (logits?), for
+    another shape, or negative entries.
     """
     probs = check_features(source_probs, name="source_probs").astype(np.float64)
     if probs.shape[0] != n_probe:

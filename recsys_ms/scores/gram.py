@@ -35,15 +35,7 @@ class Algebra:
 
 
 class TorchAlgebra(Algebra):
-    """The same on a device of torch, such as ``cuda:1``.
-
-    Raises
-    ------
-    MissingExtraError
-        torch is not installed.
-    UsageError
-        There is no such device.
-    """
+    """The same on a device of torch, such as ``cuda:1``; ``UsageError`` if there is none."""
 
     def __init__(self, device: str) -> None:
         self._torch: Any = require("torch", extra="embed", purpose=f"compute scores on {device}")

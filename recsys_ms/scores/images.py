@@ -16,17 +16,7 @@ _SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
-    """Images and their classes.
-
-    Attributes
-    ----------
-    paths : tuple of Path
-        Files, sorted by class and name.
-    labels : ndarray of shape (n_images,)
-        Class of each image: a place in ``names``.
-    names : tuple of str
-        Names of the classes, sorted.
-    """
+    """Image files, sorted by class and name; their classes (places in ``names``); class names."""
 
     paths: tuple[Path, ...]
     labels: IntArray

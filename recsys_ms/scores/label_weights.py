@@ -47,23 +47,12 @@ _VOCABULARIES: Final = frozenset({"tokenizer.json", "vocab.json", "vocab.txt"})
 
 
 def model_folder(source: str | Path) -> Path:
-    """Folder that holds a model: itself, or where the hub's cache keeps it.
+    """Folder that holds a model: itself, or the place in the Hugging Face hub's cache.
 
-    A name of the hub that is in the cache is taken from there without asking the hub, so that an
-    embedding does not change because a repository did; ``HF_HUB_OFFLINE=1`` forbids the rest.
-
-    Parameters
-    ----------
-    source : str or Path
-        A folder, or ``owner/name`` or ``name`` on the Hugging Face hub. A ``Path``, or a text that
-        starts with ``/``, ``.`` or ``~``, is never looked up there.
-
-    Raises
-    ------
-    UsageError
-        No such folder, or weights that are not in the cache and cannot be downloaded.
-    MissingExtraError
-        huggingface_hub is not installed.
+    A name in the cache is not looked up in the hub again, so that an embedding does not change
+    because a repository did; ``HF_HUB_OFFLINE=1`` forbids downloads. A ``Path``, or a text that
+    starts with ``/``, ``.`` or ``~``, is never looked up there. ``UsageError`` where there is no
+    such folder, or weights are neither in the cache nor downloadable.
     """
     path = Path(source).expanduser()
     if path.is_dir():

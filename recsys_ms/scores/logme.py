@@ -116,7 +116,8 @@ def largest_evidence(
 ) -> Evidence:
     """Maximise the log evidence of targets over both precisions.
 
-    With ``s`` the nonzero eigenvalues of ``XX'``, ``a`` the squared coordinates ``(U'y)²`` and
+    With ``s`` the nonzero eigenvalues of ``XX'`` (``eigenvalues``, ascending), ``a`` the squared
+    coordinates ``(U'y)²`` (``energies``, of shape (rank, n_targets)), ``y'y`` (``squares``) and
     ``l = alpha / beta``, the evidence at the best ``beta = n / E(l)`` is
 
         ``n/2 log(n / (2 pi E(l))) - n/2 + 1/2 sum_j log(l / (l + s_j))``,
@@ -125,24 +126,8 @@ def largest_evidence(
     a function of one number. Directions that the features do not span drop out: the published
     code, which sums over them with ``s = 0`` and without ``log alpha``, errs by
     ``(n_features - rank)/2 log alpha``. The maximum is bracketed on a grid and found by Newton's
-    method on ``log l``.
-
-    Parameters
-    ----------
-    eigenvalues : ndarray of shape (rank,)
-        ``s``.
-    energies : ndarray of shape (rank, n_targets)
-        ``a``.
-    squares : ndarray of shape (n_targets,)
-        ``y'y``.
-    n_probe : int
-        Number of examples.
-
-    Returns
-    -------
-    Evidence
-        Where the features fit a target without any error, ``l`` and ``E`` end at the precision of
-        float64, so that the evidence is large and finite.
+    method on ``log l``. Where the features fit a target without any error, ``l`` and ``E`` end at
+    the precision of float64, so that the evidence is large and finite.
     """
     scale = float(eigenvalues[-1])
     relative = eigenvalues / scale

@@ -36,16 +36,8 @@ _DIRICHLET_GAIN: Final = 1e-10
 class LogisticOptimum:
     """Optimum of a ridge-penalised multinomial logistic regression on centred features.
 
-    Attributes
-    ----------
-    weights : ndarray of shape (n_features, n_classes)
-        Penalised weights W.
-    intercepts : ndarray of shape (n_classes,)
-        Unpenalised intercepts, for features centred to mean 0.
-    cross_entropy : float
-        Mean cross-entropy of the examples, nats.
-    trace : float
-        Trace of the Hessian of the mean cross-entropy with respect to W.
+    Penalised ``weights`` (n_features, n_classes), free ``intercepts`` (n_classes,), the mean
+    ``cross_entropy`` in nats, and the ``trace`` of its Hessian with respect to the weights.
     """
 
     weights: FloatArray
@@ -142,11 +134,7 @@ def logistic_optimum(
 
     Solved in the principal axes of the features, which span every optimal W, each axis in units in
     which the objective's curvature is at most 1 (Böhning's bound of the softmax Hessian).
-
-    Raises
-    ------
-    ProbeSetError
-        Features above 1e100, or no convergence.
+    ``ProbeSetError`` for features above 1e100, or without convergence.
     """
     peak = float(np.abs(features).max())
     if peak > _LARGEST:
@@ -264,14 +252,8 @@ def _principal_axes(features: Features) -> tuple[FloatArray, FloatArray, FloatAr
 class _LogisticObjective:
     """Mean cross-entropy plus ridge penalty, of scaled weights over a row of scaled intercepts.
 
-    Parameters
-    ----------
-    axes : ndarray of shape (n_probe, rank)
-        Features in scaled principal axes.
-    classes : Classes
-        Labels.
-    decays : ndarray of shape (rank,)
-        Weight decay of each axis, in its units.
+    ``axes`` are the features in scaled principal axes (n_probe, rank), ``decays`` the weight decay
+    of each axis in its units.
     """
 
     #: What stands for 1 in the intercepts' units: its square is the reciprocal of their curvature.

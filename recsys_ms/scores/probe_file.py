@@ -18,18 +18,10 @@ _KNOWN: Final = ("features", "labels", "source_probs", "class_names")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeFile:
-    """A probe set, not checked yet.
+    """Arrays of a probe file, not checked yet, as :func:`~.score_all.score_all` takes them.
 
-    Attributes
-    ----------
-    features, labels : array
-        As :func:`recsys_ms.scores.score_all.score_all` takes them.
-    source_probs : array or None
-        Probabilities of the model's own head.
-    class_names : tuple of str or None
-        Name of class ``i`` at position ``i``.
-    label_embeddings : tuple of LabelEmbedding
-        From the arrays ``label_embedding_NAME``.
+    ``class_names`` holds the name of class ``i`` at position ``i``, ``label_embeddings`` those of
+    the arrays ``label_embedding_NAME``.
     """
 
     features: Any
