@@ -4,7 +4,6 @@ Every function returns ``None`` or an empty tuple where a name does not say.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -122,23 +121,8 @@ def pretraining_images(*texts: str | None) -> float | None:
     return max(found, default=None)
 
 
-def timm_families(architectures: Iterable[str]) -> dict[str, str]:
-    """Family of each architecture that timm knows: the name of the timm module that defines it.
-
-    Needs timm, no network and no weights. Architectures that timm does not know are left out.
-
-    Raises
-    ------
-    MissingExtraError
-        timm is not installed.
-    """
-    timm = require("timm", extra="embed", purpose=_FAMILIES)
-    known = set(timm.list_models())
-    return {name: timm_family(name) for name in sorted(set(architectures) & known)}
-
-
 def timm_family(architecture: str) -> str:
-    """Family of an architecture that timm knows, as for :func:`timm_families`."""
+    """Family of an architecture that timm knows, the name of the timm module that defines it."""
     timm = require("timm", extra="embed", purpose=_FAMILIES)
     return str(timm.model_entrypoint(architecture).__module__).rpartition(".")[2]
 
@@ -160,9 +144,9 @@ def with_timm_families(catalog: Catalog) -> Catalog:
         str(model_id): str(card) if card else parse_model_id(str(model_id)).architecture
         for model_id, card in zip(missing.index, missing["architecture"], strict=True)
     }
-    family = timm_families(architecture.values())
+    known = set(require("timm", extra="embed", purpose=_FAMILIES).list_models())
     return catalog.with_models(
-        ModelCard(model_id=model_id, family=family[name])
+        ModelCard(model_id=model_id, family=timm_family(name))
         for model_id, name in architecture.items()
-        if name in family
+        if name in known
     )

@@ -1,7 +1,6 @@
 """Table of transferability scores by task and model: the **S** of Guided Recommendation."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,14 +114,13 @@ class ScoreTable:
     ) -> FloatArray:
         """Scores of pairs, in standard deviations from the mean of the task's scored models.
 
-        A score's level says how hard a task is, not which model suits it, and no outcome is looked
-        at: a task without any run has relative scores, too.
+        A score's level says how hard a task is, not which model suits it.
 
         Parameters
         ----------
-        names : sequence of str, n_scores of them
+        names : sequence of str
             Scores.
-        task_ids, model_ids : sequence of str, n_pairs of them
+        task_ids, model_ids : sequence of str
             The pairs.
 
         Returns
@@ -166,12 +164,8 @@ class ScoreTable:
 
     def to_json(self) -> str:
         """The table as text, read back by :meth:`from_json`."""
-        rows = [
-            [*key, *(None if math.isnan(value) else value for value in row)]
-            for key, row in zip(
-                self.frame.index.tolist(), self.frame.to_numpy(dtype=float).tolist(), strict=True
-            )
-        ]
+        table = self.frame.reset_index().astype(object)
+        rows = table.where(table.notna(), None).to_numpy().tolist()
         return json.dumps({"scores": self.names, "rows": rows}, ensure_ascii=False)
 
     @classmethod

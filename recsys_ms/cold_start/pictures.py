@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from recsys_ms.cold_start.defaults import MAX_IMAGES
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.optional import require
+from recsys_ms.scores.images import SUFFIXES
 
-#: What files of images end in.
-SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
 IMAGE_COLUMN: Final = "image"
 _TABLES: Final = (".parquet", ".pq")
 _EXTRA: Final = "embed"

@@ -75,8 +75,9 @@ def ledoit_wolf(statistics: ProbeStatistics) -> tuple[float, float]:
     squares = _squared_lengths(statistics)
     mean_variance = float(squares.sum()) / (n_probe * n_features)
     # Squared norm of the covariance from the eigenvalues of X'X, less the part of the mean.
-    mean = statistics.axes(statistics.mean[:, None])[:, 0]
     values = statistics.eigenvalues
+    ones = statistics.coordinates(np.ones((n_probe, 1)))[:, 0]
+    mean = np.sqrt(values) * ones / n_probe
     inner = float(mean @ mean)
     norm = float(values @ values) - 2.0 * n_probe * float(values @ mean**2)
     norm = (norm + n_probe**2 * inner**2) / n_probe**2

@@ -11,7 +11,8 @@ import numpy as np
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import IntArray
 
-_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
+#: Suffixes of image files.
+SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def find_images(folder: str | Path, *, most: int | None = None) -> LabelledImage
                 found[place.name] = images
     if len(found) < 2:
         raise DataError(
-            f"{root}: {len(found)} sub-folders hold images ({', '.join(_SUFFIXES)}), wanted at "
+            f"{root}: {len(found)} sub-folders hold images ({', '.join(SUFFIXES)}), wanted at "
             "least 2, one a class"
         )
     if most is not None:
@@ -73,7 +74,7 @@ def find_images(folder: str | Path, *, most: int | None = None) -> LabelledImage
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _shares(found: dict[str, list[Path]], most: int) -> list[tuple[str, int]]:

@@ -22,8 +22,8 @@ def leep(source_probs: ArrayLike, labels: ArrayLike) -> float:
     Parameters
     ----------
     source_probs : array-like of shape (n_probe, n_source_classes)
-        θ(x)_z in the paper: what the source classifier says of each example. Rows sum to 1 within
-        1e-4 and are normalised.
+        θ(x)_z in the paper: probabilities of the source classifier. Rows sum to 1 within 1e-4 and
+        are normalised.
     labels : array-like of shape (n_probe,)
         Target classes, of any names; a class without an example does not exist.
 
@@ -57,11 +57,8 @@ def nce(source_probs: ArrayLike, labels: ArrayLike) -> float:
 
     Parameters
     ----------
-    source_probs : array-like of shape (n_probe, n_source_classes)
-        What the source classifier says of each example; rows sum to 1 within 1e-4. Of equally
-        probable source classes the first counts.
-    labels : array-like of shape (n_probe,)
-        Target classes, of any names.
+    source_probs, labels
+        As for :func:`leep`. Of equally probable source classes the first counts.
 
     Returns
     -------
@@ -71,7 +68,7 @@ def nce(source_probs: ArrayLike, labels: ArrayLike) -> float:
     Raises
     ------
     ProbeSetError
-        Wrong shapes, NaN, rows that do not sum to 1, or labels of fewer than two classes.
+        As for :func:`leep`.
 
     Notes
     -----

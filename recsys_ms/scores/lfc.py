@@ -27,7 +27,7 @@ def lfc(features: GeometryLike, labels: ArrayLike | None = None) -> float:
     Raises
     ------
     ProbeSetError
-        Bad features or labels, or features that are the same for every example.
+        As for :func:`~recsys_ms.scores.h_score.h_score`.
     """
     geometry = geometry_of(features, labels)
     statistics, counts = geometry.statistics, geometry.classes.counts

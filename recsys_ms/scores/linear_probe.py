@@ -34,7 +34,7 @@ def linear_probe(features: GeometryLike, labels: ArrayLike | None = None) -> flo
     Raises
     ------
     ProbeSetError
-        Bad features or labels, or features that are the same for every example.
+        As for :func:`~recsys_ms.scores.h_score.h_score`.
     """
     geometry = geometry_of(features, labels)
     statistics, classes = geometry.statistics, geometry.classes

@@ -1,7 +1,6 @@
 """LogME: the evidence of a Bayesian linear model of the labels."""
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,16 +19,10 @@ _N_NEWTON: Final = 40
 _TOLERANCE: Final = 1e-7
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Largest log evidence of each target, and where it is.
+class Evidence(NamedTuple):
+    """Largest log evidence of each target in nats, of all examples together, and where it is.
 
-    Attributes
-    ----------
-    value : ndarray of shape (n_targets,)
-        Nats, of all examples together.
-    alpha, beta : ndarray of shape (n_targets,)
-        Precision of the weights' prior, and of the noise.
+    ``alpha`` and ``beta`` are the precisions of the weights' prior and of the noise.
     """
 
     value: FloatArray
@@ -74,8 +67,8 @@ def logme_regression(features: ArrayLike | ProbeStatistics, targets: ArrayLike) 
     features : array-like of shape (n_probe, n_features) or ProbeStatistics
         As for :func:`logme`.
     targets : array-like of shape (n_probe,) or (n_probe, n_targets)
-        Numbers, or zeros and ones for label sets. As they are: scaling a target by ``s`` lowers the
-        score by ``log s``, so compare models on the same targets only.
+        Numbers, or zeros and ones for label sets. Scaling a target by ``s`` lowers the score by
+        ``log s``: compare models on the same targets only.
 
     Returns
     -------
@@ -85,13 +78,13 @@ def logme_regression(features: ArrayLike | ProbeStatistics, targets: ArrayLike) 
     Raises
     ------
     ProbeSetError
-        Bad features or targets, or features that are the same for every example.
+        As for :func:`logme`, or a target that is zero throughout.
     """
     statistics = statistics_of(features)
     matrix = check_targets(targets, statistics.n_probe)
     squares = np.square(matrix).sum(axis=0)
     if not squares.all():
-        raise ProbeSetError("labels: a column is zero throughout, and has no largest evidence")
+        raise ProbeSetError("labels: a column is zero throughout, so its evidence is unbounded")
     return _mean_evidence(statistics, statistics.coordinates(matrix), squares)
 
 

@@ -172,10 +172,8 @@ def pactran_dirichlet(source_probs: ArrayLike, labels: ArrayLike, *, alpha: floa
 
     Parameters
     ----------
-    source_probs : array-like of shape (n_probe, n_source_classes)
-        θ(x)_z: what the source classifier says of each example. Rows sum to 1 within 1e-4.
-    labels : array-like of shape (n_probe,)
-        Target classes, of any names.
+    source_probs, labels
+        As for :func:`~recsys_ms.scores.leep.leep`.
     alpha : float
         Weight of the prior, in examples per source class, from 1e-9 to 1e6.
 
@@ -187,7 +185,7 @@ def pactran_dirichlet(source_probs: ArrayLike, labels: ArrayLike, *, alpha: floa
     Raises
     ------
     ProbeSetError
-        Wrong shapes, NaN, rows that do not sum to 1, or labels of fewer than two classes.
+        As for :func:`~recsys_ms.scores.leep.leep`.
     UsageError
         ``alpha`` is out of range.
 

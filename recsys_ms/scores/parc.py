@@ -15,7 +15,7 @@ from recsys_ms.scores import checks
 from recsys_ms.scores.checks import Classes, Features, LabelKind
 from recsys_ms.scores.parc_ranks import rank_and_swap, rank_sum_and_ties, sort_keys
 
-#: Distances of some examples, given as a slice, to all from the first of them on.
+#: Distances of a slice of examples to all from the first of them on.
 _Distances: TypeAlias = Callable[[slice], FloatArray]
 
 #: Examples whose pairs are compared at a time.
@@ -26,12 +26,12 @@ _GRAM_BLOCK: Final = 1024
 _MAX_PROBE: Final = 46_340
 #: Gram matrices above this size are cheaper to iterate on than to decompose.
 _LANCZOS_SIZE: Final = 600
-#: Share of the largest variance, in units of rounding, below which a component is nothing.
+#: Share of the largest variance, in units of rounding, below which a component is dropped.
 _NEGLIGIBLE: Final = 64
 #: Share of the variance above which one component leaves to the others what float32 loses.
 _DOMINANT: Final = 0.9
-#: What is added to distances before they are rounded to float32, which makes those ties that
-#: differ by less than a 10⁷th of it: by rounding in float64, or in a float32 decomposition.
+#: Added to distances before they are rounded to float32, which makes ties of those that differ by
+#: less than a 10⁷th of it: by rounding in float64, or in a float32 decomposition.
 _SHIFT_FLOAT64: Final = 2.0**-10
 _SHIFT_FLOAT32: Final = 4.0
 
@@ -272,9 +272,16 @@ def _bits(distances: FloatArray, shift: float) -> NDArray[np.uint32]:
     return (distances + shift).astype(np.float32).view(np.uint32)
 
 
-def _of_pairs(block: Any) -> Any:
-    """What is right of the diagonal, each pair once."""
-    return block[np.arange(block.shape[1]) > np.arange(block.shape[0])[:, None]]
+def _of_pairs(rows: Callable[[slice], Any], n_probe: int, dtype: Any) -> Any:
+    """Entries right of the diagonal, each pair once, of a matrix that is made block by block."""
+    entries = np.empty(n_probe * (n_probe - 1) // 2, dtype=dtype)
+    at = 0
+    for part in _blocks(n_probe, _BLOCK):
+        block = rows(part)
+        pairs = block[np.arange(block.shape[1]) > np.arange(block.shape[0])[:, None]]
+        entries[at : at + pairs.size] = pairs
+        at += pairs.size
+    return entries
 
 
 def _correlation_with_classes(unit: FloatArray, shift: float, classes: Classes) -> float:
@@ -291,14 +298,11 @@ def _correlation_with_classes(unit: FloatArray, shift: float, classes: Classes) 
             "labels: no two examples share a class; for numbers pass kind='regression'"
         )
     distances, codes = _pearson_distances(unit), classes.codes
-    keys = np.empty(n_pairs, dtype=np.uint32)
-    at = 0
-    for part in _blocks(n_probe, _BLOCK):
-        bits = _bits(distances(part), shift) << 1
-        bits |= codes[part, None] == codes[part.start :]
-        pairs = _of_pairs(bits)
-        keys[at : at + pairs.size] = pairs
-        at += pairs.size
+
+    def bits(part: slice) -> Any:
+        return _bits(distances(part), shift) << 1 | (codes[part, None] == codes[part.start :])
+
+    keys = _of_pairs(bits, n_probe, np.uint32)
     ordered = np.empty_like(keys)
     sort_keys(keys, ordered)
     if ordered[0] >> 1 == ordered[-1] >> 1:
@@ -317,16 +321,14 @@ def _correlation(
 
     A key is one integer: the distance to sort by, and what is to be carried along.
     """
-    n_pairs = n_probe * (n_probe - 1) // 2
-    keys = np.empty(n_pairs, dtype=np.int64)
     distances = _pearson_distances(unit)
-    at = 0
-    for part in _blocks(n_probe, _BLOCK):
-        bits = _bits(distances(part), shift).astype(np.int64) << 32
-        bits |= _bits(label_distances(part), _SHIFT_FLOAT64)
-        pairs = _of_pairs(bits)
-        keys[at : at + pairs.size] = pairs
-        at += pairs.size
+
+    def bits(part: slice) -> Any:
+        high = _bits(distances(part), shift).astype(np.int64) << 32
+        return high | _bits(label_distances(part), _SHIFT_FLOAT64)
+
+    keys = _of_pairs(bits, n_probe, np.int64)
+    n_pairs = keys.size
     variation = 1.0
     # After both rounds the halves of a key are twice the ranks of its two distances.
     for name in ("features", "labels"):

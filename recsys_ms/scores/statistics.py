@@ -173,16 +173,6 @@ class ProbeStatistics:
         """Sum of the features of each class, of shape (n_classes, n_features)."""
         return sums_by_class(self.features, classes)
 
-    def axes(self, vectors: FloatArray) -> FloatArray:
-        """``V'Z`` of vectors (n_features, n_vectors) in the span of the examples."""
-        if self.is_tall:
-            coordinates: FloatArray = self._vectors.T @ vectors
-            return coordinates
-        products = np.zeros((self.n_probe, vectors.shape[1]))
-        for rows, block in self.blocks():
-            products[rows] = block @ vectors
-        return self._vectors.T @ products / np.sqrt(self.eigenvalues)[:, None]
-
     def apply(self, weights: FloatArray) -> FloatArray:
         """``X V W`` of weights (rank, n_functions) in the features' own axes."""
         if not self.is_tall:
