@@ -87,7 +87,7 @@ def import_cards(
     Raises
     ------
     UsageError
-        Before any row is read: an unknown field, a template that names no column, no id.
+        Before any row is read: an unknown field, a template without a column, no id.
     DataError
         No such file, an empty one, or the wrong delimiter.
     """

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from scipy.special import softmax
 
 from recsys_ms.core.array_files import read_arrays, write_arrays
 from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.files import sha256_file
 from recsys_ms.core.optional import require
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import FloatArray
@@ -25,6 +26,8 @@ _LOG = logging.getLogger(__name__)
 _EXTRA: Final = "embed"
 _PURPOSE: Final = "extract features of images"
 _LOADERS: Final = 4
+#: Features and logits of an image.
+_Row: TypeAlias = tuple[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,52 +141,52 @@ class TimmExtractor:
             The cache cannot be written.
         """
         folder = None if cache is None else Path(cache).expanduser() / self.fingerprint[:32]
-        store = _FeatureFiles(folder)
-        rows: list[tuple[Any, Any] | None] = []
+        rows: list[_Row | None] = []
         n_computed = 0
         batches = range(0, len(images.paths), self._batch_size)
         description = f"features of {self.name}"
         with ThreadPoolExecutor(_LOADERS) as pool:
             for start in progress.track(batches, total=len(batches), description=description):
-                found, computed = self._batch(
-                    images.paths[start : start + self._batch_size], store, pool
-                )
+                paths = images.paths[start : start + self._batch_size]
+                found, computed = self._batch(paths, folder, pool)
                 rows += found
                 n_computed += computed
-        kept = [row for row, found in enumerate(rows) if found is not None]
-        left_out = tuple(images.paths[row] for row, found in enumerate(rows) if found is None)
+        kept = {at: row for at, row in enumerate(rows) if row is not None}
+        left_out = tuple(path for at, path in enumerate(images.paths) if at not in kept)
         if not kept:
             raise DataError(f"{images.paths[0].parent}: none of {len(rows)} images can be read")
         for path in left_out:
             _LOG.warning("%s: left out, it cannot be read as an image", path)
-        pairs = [found for found in rows if found is not None]
+        features, logits = (np.stack(arrays) for arrays in zip(*kept.values(), strict=True))
         return ExtractedFeatures(
-            images=images.take(kept),
-            features=np.stack([features for features, _ in pairs]),
-            source_probs=_probabilities(pairs) if self.has_head else None,
+            images=images.take(list(kept)),
+            features=features,
+            source_probs=softmax(logits.astype(np.float64), axis=1) if self.has_head else None,
             left_out=left_out,
             n_computed=n_computed,
         )
 
     def _batch(
-        self, paths: Sequence[Path], store: "_FeatureFiles", pool: ThreadPoolExecutor
-    ) -> tuple[list[tuple[Any, Any] | None], int]:
+        self, paths: Sequence[Path], folder: Path | None, pool: ThreadPoolExecutor
+    ) -> tuple[list[_Row | None], int]:
         """Features and logits of some images, ``None`` for one that cannot be read."""
-        contents = list(pool.map(_content, paths))
-        keys = [None if data is None else hashlib.sha256(data).hexdigest() for data in contents]
-        rows = [None if key is None else store.read(key) for key in keys]
+        keys = list(pool.map(_digest, paths))
+        files = [None if folder is None or key is None else _file(folder, key) for key in keys]
+        rows = [None if file is None else _kept_row(file) for file in files]
         missing = [at for at, row in enumerate(rows) if row is None and keys[at] is not None]
-        tensors = dict(
-            zip(missing, pool.map(self._prepared, [paths[at] for at in missing]), strict=True)
-        )
-        wanted = [at for at in missing if tensors[at] is not None]
+        tensors = pool.map(self._prepared, [paths[at] for at in missing])
+        wanted = {at: one for at, one in zip(missing, tensors, strict=True) if one is not None}
         if wanted:
-            for at, row in zip(wanted, self._run([tensors[at] for at in wanted]), strict=True):
+            for at, row in zip(wanted, self._run(list(wanted.values())), strict=True):
                 rows[at] = row
-                store.write(str(keys[at]), row)
+                file = files[at]
+                if file is not None:
+                    features, logits = row
+                    way_out = "name another cache"
+                    write_arrays(file, way_out=way_out, features=features, logits=logits)
         return rows, len(wanted)
 
-    def _run(self, tensors: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    def _run(self, tensors: Sequence[Any]) -> Iterator[_Row]:
         with self._torch.inference_mode():
             batch = self._torch.stack(list(tensors)).to(self._device)
             maps = self._model.forward_features(batch)
@@ -238,41 +241,19 @@ class TimmExtractor:
         return model
 
 
-class _FeatureFiles:
-    """Features and logits of images, a file each, by the digest of the image."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-
-    def read(self, key: str) -> tuple[Any, Any] | None:
-        if self._folder is None:
-            return None
-        # A damaged file is computed anew and replaced.
-        arrays = read_arrays(self._path(key)) or {}
-        if not {"features", "logits"} <= set(arrays):
-            return None
-        found = arrays["features"], arrays["logits"]
-        return found if found[0].ndim == found[1].ndim == 1 else None
-
-    def write(self, key: str, row: tuple[Any, Any]) -> None:
-        if self._folder is None:
-            return
-        path = self._path(key)
-        write_arrays(path, way_out="name another cache", features=row[0], logits=row[1])
-
-    def _path(self, key: str) -> Path:
-        return Path(str(self._folder)) / key[:2] / f"{key}.npz"
+def _file(folder: Path, key: str) -> Path:
+    return folder / key[:2] / f"{key}.npz"
 
 
-def _content(path: Path) -> bytes | None:
+def _kept_row(file: Path) -> _Row | None:
+    """Features and logits in a file of the cache; a damaged file is computed anew and replaced."""
+    arrays = read_arrays(file) or {}
+    row = arrays.get("features"), arrays.get("logits")
+    return row if all(array is not None and array.ndim == 1 for array in row) else None
+
+
+def _digest(path: Path) -> str | None:
     try:
-        return path.read_bytes()
+        return sha256_file(path)
     except OSError:
         return None
-
-
-def _probabilities(pairs: Sequence[tuple[Any, Any]]) -> FloatArray:
-    probs: FloatArray = softmax(
-        np.stack([logits for _, logits in pairs]).astype(np.float64), axis=1
-    )
-    return probs

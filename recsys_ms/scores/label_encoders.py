@@ -106,23 +106,23 @@ class TransformersEncoder(TorchEncoder):
     def _library(self) -> Any:
         return require("transformers", extra=EXTRA, purpose=f"embed labels with {self.name}")
 
+    def _read(self, kind: str, **options: Any) -> Any:
+        with reading(str(self.source)):
+            reader = getattr(self._library, kind)
+            return reader.from_pretrained(self._folder, local_files_only=True, **options)
+
     @cached_property
     def _config(self) -> Any:
-        with reading(str(self.source)):
-            return self._library.AutoConfig.from_pretrained(self._folder, local_files_only=True)
+        return self._read("AutoConfig")
 
     @cached_property
     def _tokenizer(self) -> Any:
         check_vocabulary(self._folder)
-        with reading(str(self.source)):
-            return self._library.AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
+        return self._read("AutoTokenizer")
 
     @cached_property
     def _model(self) -> Any:
-        with reading(str(self.source)):
-            model, info = self._library.AutoModel.from_pretrained(
-                self._folder, local_files_only=True, output_loading_info=True
-            )
+        model, info = self._read("AutoModel", output_loading_info=True)
         # transformers draws missing weights at random and goes on. Poolers are not used here, and
         # many checkpoints have none.
         missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
@@ -255,13 +255,12 @@ class OpenClipEncoder(TorchEncoder):
     @cached_property
     def fingerprint(self) -> str:
         """Digest of architecture and weights; computed without loading the model."""
+        kind = type(self).__name__
         if self._in_folder:
-            architecture, weights = None, folder_digest(self._folder)
-        else:
-            architecture, weights = self._model_name, sha256_file(self._checkpoint)
-        return fingerprint(
-            type(self).__name__, self.name, architecture=architecture, weights=weights
-        )
+            weights = folder_digest(self._folder)
+            return fingerprint(kind, self.name, architecture=None, weights=weights)
+        weights = sha256_file(self._checkpoint)
+        return fingerprint(kind, self.name, architecture=self._model_name, weights=weights)
 
     @cached_property
     def _library(self) -> Any:
@@ -269,11 +268,10 @@ class OpenClipEncoder(TorchEncoder):
 
     @cached_property
     def _folder(self) -> Path:
-        if isinstance(self.model, Path):
-            return model_folder(self.model)
-        if self.model.startswith(HUB):
-            return model_folder(self.model.removeprefix(HUB))
-        return model_folder(Path(self.model.removeprefix(FOLDER)))
+        source = str(self.model)
+        if source.startswith(HUB):
+            return model_folder(source.removeprefix(HUB))
+        return model_folder(Path(source.removeprefix(FOLDER)))
 
     @cached_property
     def _settings(self) -> JsonDict:
@@ -332,7 +330,7 @@ class OpenClipEncoder(TorchEncoder):
     @cached_property
     def _model(self) -> Any:
         model = self._created()
-        # Not needed, and half of the memory or more.
+        # The image tower is not needed, and half of the memory or more.
         model.visual = None
         return model.eval()
 

@@ -34,14 +34,13 @@ class Score:
     value : float
         Higher is better; NaN unless ``status`` is ``ok``.
     status : {"ok", "failed", "not_applicable"}
-        Whether it was computed; ``not_applicable`` where something it needs was not given or it is
-        of other labels.
+        ``not_applicable`` where an input it needs was not given, or it takes other labels.
     reason : str
         Why it was not computed; else empty.
     unit : str
-        What the value counts.
+        Unit of the value.
     seconds : float
-        Wall clock, without what scores share.
+        Wall clock, without the shared decomposition.
     """
 
     value: float
@@ -53,7 +52,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreReport:
-    """What :func:`score_all` found.
+    """Scores of one model on one probe set, and facts about the probe set.
 
     Attributes
     ----------
@@ -68,7 +67,7 @@ class ScoreReport:
     dead_fraction : float
         Fraction of features that are the same for every example.
     flags : tuple of str
-        What to know before the scores are believed.
+        Warnings about the probe set.
     seconds_shared : float
         Wall clock of checks and of the decomposition that scores share.
     """
@@ -116,7 +115,7 @@ def score_all(
     """Compute every transferability score that applies; higher is better for each.
 
     The features are decomposed once for all linear scores. A score that cannot be computed is NaN
-    with the reason, and stops no other.
+    with the reason.
 
     Parameters
     ----------
@@ -144,10 +143,10 @@ def score_all(
     Raises
     ------
     UsageError
-        A score, or kind of labels, that is not known.
+        An unknown score, or kind of labels.
     PluginError
-        A score that is asked for by name, of an installed package that cannot be used. Where none
-        is asked for there is a warning, and the others are computed.
+        A score named in ``scores`` of an installed package that cannot be used. Without ``scores``
+        there is a warning, and the others are computed.
     """
     if kind not in get_args(LabelKind):
         raise UsageError(f"kind: got {kind!r}, wanted one of {', '.join(get_args(LabelKind))}")
@@ -179,7 +178,7 @@ def _chosen(names: Iterable[str] | None) -> list[Method]:
 
 
 def _share(probe: Probe, methods: Sequence[Method]) -> None:
-    """Compute what several of the scores need; what fails is told by each of them."""
+    """Compute parts that several scores need; each of them reports what failed."""
     try:
         if any(method.is_linear and probe.kind in method.kinds for method in methods):
             _ = probe.geometry if probe.kind == "classes" else probe.statistics
@@ -188,7 +187,7 @@ def _share(probe: Probe, methods: Sequence[Method]) -> None:
 
 
 def score_one(method: Method, probe: Probe) -> Score:
-    """Compute one score of a probe set; whatever stops it is told in the reason."""
+    """Compute one score of a probe set; a failure is reported as its reason."""
     why_not = method.why_not(probe)
     if why_not:
         return Score(value=float("nan"), status="not_applicable", reason=why_not, unit=method.unit)
@@ -198,7 +197,7 @@ def score_one(method: Method, probe: Probe) -> Score:
         value = float(method.compute(probe))
     except ProbeSetError as error:
         reason = str(error)
-    # One score must not cost the others, whatever stops it.
+    # A failing score must not stop the others.
     except Exception as error:
         if method.name in METHODS.own and not isinstance(error, _EXPECTED):
             raise
