@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 HistoryOption = Annotated[
     Path,
-    typer.Option("--history", "-H", help="Folder of the history.", show_default=True),
+    typer.Option("--history", "-H", help="Folder of the history."),
 ]
 RegistryOption = Annotated[
-    Path, typer.Option("--registry", "-R", help="Folder of published rankers.", show_default=True)
+    Path, typer.Option("--registry", "-R", help="Folder of published rankers.")
 ]
 CatalogOption = Annotated[
     Path | None,

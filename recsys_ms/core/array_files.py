@@ -23,24 +23,15 @@ def read_arrays(path: Path) -> dict[str, Any] | None:
 
 
 def write_arrays(path: Path, *, way_out: str, **arrays: Any) -> None:
-    """Write arrays so that a reader sees the old file, or the new one, never a part.
+    """Write arrays into an ``.npz`` file; a reader sees the old file or the new one, never a part.
 
     Unlike :func:`~recsys_ms.core.files.write_atomic` it does not wait for the disk. Folders are
-    made; several processes may write one file, and the last one wins.
-
-    Parameters
-    ----------
-    path : Path
-        Ends in ``.npz``.
-    way_out : str
-        What to do, as the end of the error's message.
-    **arrays : array_like
-        No objects.
+    made; where several processes write one file, the last one wins.
 
     Raises
     ------
     StorageError
-        The folder cannot be written.
+        The folder cannot be written; the message ends with ``way_out``.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp.npz")
     try:

@@ -68,7 +68,6 @@ class ProcessExecutor:
         if n_workers is not None and n_workers < 1:
             raise UsageError(f"n_workers must be 1 or more, got {n_workers}")
         self.n_workers = n_workers or os.cpu_count() or 1
-        self._is_kept = False
         self._kept: ProcessPoolExecutor | None = None
 
     def map(self, function: Callable[[Job], Answer], jobs: Iterable[Job]) -> Iterator[Answer]:
@@ -87,8 +86,6 @@ class ProcessExecutor:
                 "registered names or module-level classes, or use the serial executor"
             )
         pool = self._kept or self._pool()
-        if self._is_kept:
-            self._kept = pool
         waiting: deque[Future[Answer]] = deque()
         try:
             for job in jobs:
@@ -113,14 +110,13 @@ class ProcessExecutor:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Within the block, every :meth:`map` runs in the same processes."""
-        self._is_kept = True
+        # Its processes start with the first job.
+        pool = self._kept = self._pool()
         try:
             yield
         finally:
-            pool, self._kept, self._is_kept = self._kept, None, False
-            # Without a call of map no process was started.
-            if pool is not None:
-                pool.shutdown(wait=True, cancel_futures=True)
+            self._kept = None
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _pool(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(

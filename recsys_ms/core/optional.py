@@ -9,14 +9,7 @@ from recsys_ms.core.errors import MissingExtraError
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     """Import ``module``, or raise an error that names the extra to install.
 
-    Parameters
-    ----------
-    module : str
-        Dotted name, for example ``"torch"``.
-    extra : str
-        The extra of ``recsys-ms`` that installs it.
-    purpose : str
-        What it is needed for, as the end of "needed to …".
+    ``purpose`` is what it is needed for, as the end of "needed to …".
 
     Raises
     ------

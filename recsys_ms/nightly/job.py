@@ -62,14 +62,8 @@ class Night:
 
     Attributes
     ----------
-    config, registry, executor, progress
-        What the job was given.
-    summary : NightlySummary
-        What the night did; each step adds to it.
-    previous : dict
-        Summary of the night before.
-    history : History
-    catalog : Catalog
+    summary, previous
+        Summaries of this night, to which each step adds, and of the one before.
     outcomes : callable
         Returns the interactions, which the first call reads: a night without news needs none.
     digest : str

@@ -48,27 +48,11 @@ def measure_growth(
     executor: Executor | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> JsonDict | None:
-    """Learning curve, as the summary keeps it; the previous one where nothing has changed.
+    """Learning curve, as the summary keeps it: ``digest``, ``settings``, and ``rows`` by column.
 
-    Parameters
-    ----------
-    settings : ReportSettings
-    interactions : Interactions
-    catalog : Catalog
-    seed : int
-    digest : str
-        Identifies everything the candidate is learned from.
-    previous : object
-        The ``learning_curve`` of the summary before; ignored unless it is a mapping.
-    executor : Executor, optional
-        Where its folds run; default here, one after the other.
-    progress : Progress
-
-    Returns
-    -------
-    dict or None
-        ``digest``, ``settings`` and ``rows``, column by column; ``None`` where the settings name no
-        ranker.
+    ``previous`` is the ``learning_curve`` of the last summary. It is returned where the settings
+    and ``digest`` (of everything the candidate is learned from) are the same. ``None`` where the
+    settings name no ranker.
     """
     if not settings.learning_curve:
         return None
@@ -100,20 +84,10 @@ def collect(
     interactions: Interactions | None = None,
     result: BacktestResult | None = None,
 ) -> ReportData:
-    """Put together what a report shows.
+    """Collect what a report shows: of a nightly summary (may be empty), or of ``result``.
 
-    Parameters
-    ----------
-    summary : mapping
-        Of a nightly run, as ``summary.json`` has it; empty where there was none.
-    registry : Registry or None
-        Its ranker in service says which runs to make next, and how to read the outcomes.
-    history : History or None
-    catalog : Catalog or None
-    interactions : Interactions, optional
-        The outcomes, where they have been read already.
-    result : BacktestResult, optional
-        A back-test to show instead of the summary's.
+    The ranker in service of ``registry`` says which runs to make next, and how to read the outcomes
+    of ``history`` unless they are given as ``interactions``.
 
     Raises
     ------

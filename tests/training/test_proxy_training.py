@@ -144,7 +144,7 @@ def test_nothing_of_a_target_is_read(shipped: Design) -> None:
     assert set(shipped.sources) == set(shipped.study.sources)
     assert not set(shipped.sources) & set(shipped.study.targets)
     for target in shipped.study.targets:
-        with pytest.raises(UsageError, match="is no source"):
+        with pytest.raises(UsageError, match="is not a source"):
             source_images(shipped, target, "train")
     with pytest.raises(UsageError, match=r"\['letters'\]; it learns from sources"):
         replace(shipped, batch={"capitals": 3, "letters": 3})
