@@ -88,7 +88,7 @@ class Mlflow(LogFormat):
                     for run, points in store.with_histories(runs):
                         name = experiments.get(run.info.experiment_id, run.info.experiment_id)
                         yield _logged_run(place, name, run, points)
-                yield from store.damaged()
+                yield from store.bad
         except StoreProblem as problem:
             raise BadLogError(BadLog(file=place, reason=str(problem))) from problem
 

@@ -18,8 +18,7 @@ from recsys_ms.history.readers.logged import BadLog
 _PURPOSE: Final = "read an MLflow tracking store"
 #: Recent versions refuse folder stores, which are deprecated, unless this variable is set.
 _ALLOW_FOLDERS: Final = "MLFLOW_ALLOW_FILE_STORE"
-#: Runs a page, by whether the store is a folder: of those the client reads all runs for each page.
-_PAGE: Final = {True: 50_000, False: 2_000}
+_PAGE: Final = 50_000
 _RUNS_PER_QUERY: Final = 400
 _POINTS_PER_QUERY: Final = 1_000_000
 _META: Final = "meta.yaml"
@@ -50,12 +49,15 @@ class TrackingStore:
         self._client = client
         self._folder = folder
         self._failures = failures
-        self._seen: set[str] = set()
-        self._bad: list[BadLog] = []
+        #: Parts of a folder store that could not be read so far.
+        self.bad: list[BadLog] = []
         self._all = importlib.import_module("mlflow.entities").ViewType.ALL
 
     def pages(self) -> Iterator[tuple[dict[str, str], list[Any]]]:
         """Yield names of experiments by id, and a page of runs: all, deleted ones too.
+
+        The runs of a folder are read one by one: a search reads the whole folder for each page, and
+        fails with the first damaged run.
 
         Raises
         ------
@@ -63,42 +65,29 @@ class TrackingStore:
             The store cannot be read.
         """
         try:
-            names = {str(e.experiment_id): str(e.name) for e in self._experiments()}
-            for ids in [[each] for each in names] if self._folder else [list(names)]:
-                for runs in self._pages_of(ids):
-                    self._seen.update(run.info.run_id for run in runs)
-                    yield names, runs
+            pages = _all_pages(self._client.search_experiments, view_type=self._all)
+            names = {str(e.experiment_id): str(e.name) for page in pages for e in page}
+            for runs in self._pages_of(list(names)) if self._folder is None else self._of_folders():
+                yield names, runs
         except self._failures as error:
             raise StoreProblem(_told(error)) from error
 
-    def _experiments(self) -> Iterator[Any]:
-        for page in _all_pages(self._client.search_experiments, view_type=self._all):
-            yield from page
-
-    def _pages_of(self, experiments: Sequence[str]) -> Iterator[list[Any]]:
-        if not experiments:
-            return
-        try:
+    def _pages_of(self, experiments: list[str]) -> Iterator[list[Any]]:
+        if experiments:
             yield from _all_pages(
                 self._client.search_runs,
-                list(experiments),
+                experiments,
                 run_view_type=self._all,
-                max_results=_PAGE[self._folder is not None],
+                max_results=_PAGE,
                 order_by=["attributes.run_id"],
             )
-        except self._failures:
-            if self._folder is None:
-                raise
-            # One damaged run stops a whole page of a folder: its runs are read one by one.
-            yield list(self._one_by_one(experiments))
 
-    def _one_by_one(self, experiments: Sequence[str]) -> Iterator[Any]:
+    def _of_folders(self) -> Iterator[list[Any]]:
         for folder in self._run_folders():
-            if folder.parent.name in experiments and folder.name not in self._seen:
-                try:
-                    yield self._client.get_run(folder.name)
-                except self._failures as error:
-                    self._note(folder, error)
+            try:
+                yield [self._client.get_run(folder.name)]
+            except self._failures as error:
+                self._note(folder, error)
 
     def _run_folders(self) -> list[Path]:
         """Folders of all runs of a folder store, of deleted experiments too."""
@@ -179,21 +168,13 @@ class TrackingStore:
             return []
         return [MetricPoint(p.step, p.timestamp, p.value) for p in points]
 
-    def damaged(self) -> Iterator[BadLog]:
-        """Yield the parts of a folder store that could not be read, after all pages."""
-        for folder in self._run_folders():
-            noted = any(bad.file.is_relative_to(folder) for bad in self._bad)
-            if folder.name not in self._seen and not noted:
-                try:
-                    self._client.get_run(folder.name)
-                    reason = "the store does not list this run; check its meta.yaml"
-                    self._bad.append(_bad(folder / _META, reason))
-                except self._failures as error:
-                    self._note(folder, error)
-        yield from self._bad
-
     def _note(self, path: Path, error: Exception) -> None:
-        self._bad.append(_bad(path / _META if path.is_dir() else path, _told(error)))
+        file = path / _META if path.is_dir() else path
+        try:
+            raw = file.read_bytes().decode(errors="backslashreplace")
+        except OSError:
+            raw = ""
+        self.bad.append(BadLog(file=file, reason=_told(error), raw=raw))
 
 
 def _all_pages(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[list[Any]]:
@@ -267,11 +248,3 @@ def _told(error: Exception) -> str:
             "upgrade MLflow here"
         )
     return f"MLflow cannot read it ({type(error).__name__}: {said}); restore it from a backup"
-
-
-def _bad(path: Path, reason: str) -> BadLog:
-    try:
-        raw = path.read_bytes().decode(errors="backslashreplace")
-    except OSError:
-        raw = ""
-    return BadLog(file=path, reason=reason, raw=raw)
