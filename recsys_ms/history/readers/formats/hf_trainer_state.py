@@ -15,11 +15,11 @@ from recsys_ms.history.readers.formats.plain_values import (
     number,
     plain,
     read_settings,
+    settings_of,
     stated,
     step_of,
     text_if_any,
     whole_number,
-    yaml_settings,
 )
 from recsys_ms.history.readers.logged import (
     BadLog,
@@ -40,18 +40,8 @@ _CHECKPOINT: Final = re.compile(r"checkpoint-\d+")
 _RESULT_TEXT: Final = re.compile(rb'"(train_runtime|eval_\w+|test_\w+|predict_\w+)"\s*:')
 #: Settings that the state itself holds.
 _SETTINGS: Final = ("train_batch_size", "num_train_epochs", "max_steps")
-_SHOWN: Final = (
-    "best_metric",
-    "best_global_step",
-    "best_model_checkpoint",
-    "global_step",
-    "max_steps",
-    "num_train_epochs",
-    "train_batch_size",
-    "total_flos",
-    "trial_name",
-    "trial_params",
-)
+#: Parts of a state that are not settings or results.
+_NOT_SHOWN: Final = ("log_history", "stateful_callbacks")
 _FRONT: Final = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 #: The line before the settings in a card of ``Trainer.create_model_card``.
 _CARD_SETTINGS: Final = "The following hyperparameters were used during training:"
@@ -204,7 +194,7 @@ def _run(
         c.SEED: whole_number(card.settings.get("seed")),
         c.SOURCE_VERSION: f"transformers {card.version}" if card.version else None,
     }
-    shown = {name: state.document[name] for name in _SHOWN if name in state.document}
+    shown = {name: each for name, each in state.document.items() if name not in _NOT_SHOWN}
     return LoggedRun(
         file=str(folder),
         identity=f"hf-trainer:{folder}",
@@ -250,7 +240,7 @@ def _read_card(path: Path, files: LogFiles, bad: list[BadLog]) -> _Card:
     found = _FRONT.match(text)
     front: JsonDict = {}
     try:
-        front = yaml_settings(found[1]) if found else {}
+        front = settings_of(found[1]) if found else {}
     except ValueError as error:
         bad.append(BadLog(file=path, reason=f"front matter: {error}", raw=text))
     settings: JsonDict = {}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import yaml
 
@@ -142,8 +142,8 @@ def typed(cell: Any) -> Any:
     return scalar(cell)
 
 
-def yaml_settings(text: str) -> JsonDict:
-    """Settings of a YAML text, by safe load.
+def settings_of(text: str, kind: Literal["JSON", "YAML"] = "YAML") -> JsonDict:
+    """Settings of a text in YAML (by safe load) or JSON, where NaN and Infinity are allowed.
 
     Raises
     ------
@@ -151,38 +151,13 @@ def yaml_settings(text: str) -> JsonDict:
         The text is not a mapping of plain data.
     """
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        found = json.loads(text) if kind == "JSON" else yaml.safe_load(text)
+    except (ValueError, RecursionError, OverflowError, yaml.YAMLError) as error:
         problem = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"not YAML of plain data ({problem}); correct it, or remove tags like !!"
-        ) from error
-    except (ValueError, RecursionError, OverflowError) as error:
-        raise ValueError(f"not YAML of plain data ({error}); correct it") from error
-    return _settings(found)
-
-
-def json_settings(text: str) -> JsonDict:
-    """Settings of a JSON text; bare NaN and Infinity are allowed.
-
-    Raises
-    ------
-    ValueError
-        The text is not a JSON object.
-    """
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON ({error}); copy the file again") from error
-    return _settings(found)
-
-
-def _settings(found: Any) -> JsonDict:
-    if found is None:
-        return {}
-    if not isinstance(found, Mapping):
+        raise ValueError(f"not plain data in {kind} ({problem}); correct the file") from error
+    if found is not None and not isinstance(found, Mapping):
         raise ValueError(f"got a {type(found).__name__}, expected settings by name")
-    settings: JsonDict = plain(found, finite=True)
+    settings: JsonDict = plain(found or {}, finite=True)
     return settings
 
 
@@ -195,7 +170,7 @@ def read_settings(path: Path, files: LogFiles, bad: list[BadLog]) -> JsonDict:
     if text is None:
         return {}
     try:
-        return json_settings(text) if path.suffix == ".json" else yaml_settings(text)
+        return settings_of(text, "JSON" if path.suffix == ".json" else "YAML")
     except ValueError as error:
         bad.append(BadLog(file=path, reason=str(error), raw=text))
         return {}
