@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from nightly_history import logged_history
 from warm import warm
 
 from recsys_ms.core.errors import DataError, LockedError, StorageError, UsageError
-from recsys_ms.core.lock import FileLock
+from recsys_ms.core.lock import file_lock
 from recsys_ms.evaluation.named_protocols import make_protocol
 from recsys_ms.history.history import History
 from recsys_ms.history.inbox.inbox import record_run
@@ -60,8 +61,8 @@ def log_one(tmp_path: Path, value: float, *, task: str = "t0", model: str = "m9"
     )
 
 
-def night_lock(tmp_path: Path) -> FileLock:
-    return FileLock(tmp_path / "r" / job.NIGHT_LOCK)
+def night_lock(tmp_path: Path) -> AbstractContextManager[None]:
+    return file_lock(tmp_path / "r" / job.NIGHT_LOCK)
 
 
 def leftovers(root: Path) -> list[Path]:

@@ -12,7 +12,6 @@ with the name of its package; everything else works.
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -23,17 +22,6 @@ from recsys_ms.core.errors import PluginError, PluginWarning
 Entry = TypeVar("Entry")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class _Added:
-    """Entry points of one name; more than one is a clash."""
-
-    points: tuple[EntryPoint, ...]
-
-    @property
-    def packages(self) -> str:
-        return " and ".join(sorted({package_of(point) for point in self.points}))
 
 
 class PluginTable(Mapping[str, Entry], Generic[Entry]):
@@ -102,14 +90,14 @@ class PluginTable(Mapping[str, Entry], Generic[Entry]):
         self._loaded.clear()
 
     @cached_property
-    def _added(self) -> dict[str, _Added]:
+    def _added(self) -> dict[str, tuple[EntryPoint, ...]]:
         found: dict[str, dict[tuple[str, str], EntryPoint]] = {}
         for point in entry_points(group=self.group):
             # The same package may be twice in the search path.
             found.setdefault(point.name, {}).setdefault((package_of(point), point.value), point)
         kept = {}
         for name, points in sorted(found.items()):
-            added = _Added(tuple(points.values()))
+            added = tuple(points.values())
             if name in self._homes:
                 self._leave_out(added, f"{name!r}, which recsys-ms has itself")
             elif not _NAME.fullmatch(name):
@@ -118,29 +106,33 @@ class PluginTable(Mapping[str, Entry], Generic[Entry]):
                 kept[name] = added
         return kept
 
-    def _leave_out(self, added: _Added, reason: str) -> None:
+    def _leave_out(self, added: tuple[EntryPoint, ...], reason: str) -> None:
         warnings.warn(
             PluginWarning(
-                f"{self.group}: the package {added.packages} adds {reason}; it is left out, "
+                f"{self.group}: the package {_packages(added)} adds {reason}; it is left out, "
                 "give it another name"
             ),
             stacklevel=4,
         )
 
-    def _of_package(self, name: str, added: _Added) -> Entry:
-        if len(added.points) > 1:
+    def _of_package(self, name: str, added: tuple[EntryPoint, ...]) -> Entry:
+        if len(added) > 1:
             raise PluginError(
-                f"{self.group}: {name!r} is added by {added.packages}; uninstall all but one"
+                f"{self.group}: {name!r} is added by {_packages(added)}; uninstall all but one"
             )
-        [point] = added.points
+        [point] = added
         try:
             return self._check(name, point.load())
         # The import runs code of another package, which may raise anything.
         except Exception as error:
             raise PluginError(
-                f"{self.group}: {name!r} of the package {added.packages} cannot be used "
+                f"{self.group}: {name!r} of the package {_packages(added)} cannot be used "
                 f"({type(error).__name__}: {error}); upgrade or uninstall it"
             ) from error
+
+
+def _packages(points: tuple[EntryPoint, ...]) -> str:
+    return " and ".join(sorted({package_of(point) for point in points}))
 
 
 def package_of(point: EntryPoint) -> str:

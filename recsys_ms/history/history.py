@@ -1,6 +1,7 @@
 """The history: every fine-tuning run that was ever logged, kept for ever in one folder."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys_ms.core.errors import DataError, RefusedError, StorageError, UnknownIdError, UsageError
-from recsys_ms.core.lock import FileLock
+from recsys_ms.core.lock import file_lock
 from recsys_ms.history.inbox.inbox import INBOX_FOLDER, MARKER_FILE
 from recsys_ms.history.inbox.inbox_files import (
     JSON_READERS,
@@ -107,7 +108,7 @@ class History:
         return history
 
     def _create(self) -> None:
-        with FileLock(self.path / LOCK_FILE, timeout_seconds=self._lock_seconds):
+        with file_lock(self.path / LOCK_FILE, timeout_seconds=self._lock_seconds):
             for name in (INBOX_FOLDER, ARCHIVE_FOLDER, QUARANTINE_FOLDER):
                 try:
                     (self.path / name).mkdir(exist_ok=True)
@@ -376,13 +377,13 @@ class History:
         CurveSpool.sweep(self.path)
         return Ingest(self._store, self.quarantine, self._curves if curves else None)
 
-    def _writing(self) -> FileLock:
+    def _writing(self) -> AbstractContextManager[None]:
         if self._pinned is not None:
             raise RefusedError(
                 f"{self.path}: version {self._pinned} is the past and read-only; "
                 "write to the history itself, History.open(path)"
             )
-        return FileLock(self.path / LOCK_FILE, timeout_seconds=self._lock_seconds)
+        return file_lock(self.path / LOCK_FILE, timeout_seconds=self._lock_seconds)
 
     def _finished(self, report: IngestReport) -> IngestReport:
         if report.n_new or report.n_updated:

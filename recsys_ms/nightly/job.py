@@ -22,7 +22,7 @@ from typing import Final
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import ArtifactError, DataError, RecsysError, StorageError
 from recsys_ms.core.executor import Executor, kept_open, make_executor
-from recsys_ms.core.lock import FileLock
+from recsys_ms.core.lock import file_lock
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import JsonDict
 from recsys_ms.core.version import package_version
@@ -138,7 +138,7 @@ def run_nightly(
     registry = Registry.open(config.registry, create=True)
     # The same processes judge the candidate and measure the learning curve.
     with (
-        FileLock(registry.root / NIGHT_LOCK),
+        file_lock(registry.root / NIGHT_LOCK),
         kept_open(make_executor(config.backtest.executor)) as executor,
     ):
         history = ingest(config, summary)

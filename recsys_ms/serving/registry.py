@@ -14,14 +14,14 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from recsys_ms.core.errors import ArtifactError, DataError, StorageError
 from recsys_ms.core.files import fsync_directory, write_atomic
-from recsys_ms.core.lock import FileLock
+from recsys_ms.core.lock import file_lock
 from recsys_ms.core.types import JsonDict
 from recsys_ms.serving.artifact import load_artifact, read_manifest
 
@@ -90,9 +90,9 @@ class Registry:
             )
         return cls(root)
 
-    def lock(self, *, timeout_seconds: float = 0.0) -> FileLock:
+    def lock(self, *, timeout_seconds: float = 0.0) -> AbstractContextManager[None]:
         """Lock that a writer holds; readers need none."""
-        return FileLock(self.root / ".lock", timeout_seconds=timeout_seconds)
+        return file_lock(self.root / ".lock", timeout_seconds=timeout_seconds)
 
     def current_folder(self) -> Path | None:
         """Folder of the published ranker, ``None`` before the first."""

@@ -24,7 +24,7 @@ from recsys_ms.core.errors import (
     UnknownIdError,
     UsageError,
 )
-from recsys_ms.core.lock import FileLock
+from recsys_ms.core.lock import file_lock
 from recsys_ms.history.history import History
 from recsys_ms.history.inbox.inbox import record_run
 from recsys_ms.history.interactions import Interactions
@@ -427,7 +427,7 @@ def test_thousands_of_rejects_are_replayed_in_one_commit(history: History) -> No
 
 
 def test_a_second_writer_is_told_to_wait(history: History) -> None:
-    with FileLock(history.path / ".lock"):
+    with file_lock(history.path / ".lock"):
         for write in (lambda: history.append([make("a")]), history.ingest_inbox, history.replay):
             with pytest.raises(LockedError, match="held by another process"):
                 write()

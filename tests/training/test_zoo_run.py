@@ -15,7 +15,7 @@ import pytest
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, LockedError
-from recsys_ms.core.lock import FileLock
+from recsys_ms.core.lock import file_lock
 from recsys_ms.history.history import History
 from recsys_ms.history.store.schema import RUN_SCHEMA
 
@@ -207,7 +207,7 @@ def test_an_altered_checkpoint_is_noticed(study, bench):
 
 
 def test_two_studies_do_not_share_a_work_folder(study, bench):
-    with FileLock(bench.work / "study.lock"), pytest.raises(LockedError):
+    with file_lock(bench.work / "study.lock"), pytest.raises(LockedError):
         run_study(study, bench)
 
 

@@ -15,7 +15,7 @@ from recsys_ms.architectures.facts import architecture_card
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cold_start.proxy import Proxy, mean_and_spread
 from recsys_ms.core.errors import LockedError, UsageError
-from recsys_ms.core.lock import FileLock
+from recsys_ms.core.lock import file_lock
 from recsys_ms.history.history import History
 from recsys_ms.scores.label_embeddings import LabelEmbedding
 from recsys_ms.scores.label_encoders import OpenClipEncoder
@@ -212,9 +212,9 @@ def test_what_failed_otherwise_is_tried_again(study, bench):
 
 
 def test_scoring_may_run_beside_the_study_and_once(study, bench):
-    with FileLock(bench.work / "study.lock"):
+    with file_lock(bench.work / "study.lock"):
         assert score_study(study, bench).n_already == 4
-    with FileLock(bench.work / "scores" / "scores.lock"), pytest.raises(LockedError):
+    with file_lock(bench.work / "scores" / "scores.lock"), pytest.raises(LockedError):
         score_study(study, bench)
 
 

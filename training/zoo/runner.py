@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 
 from recsys_ms.core import columns as c
-from recsys_ms.core.lock import FileLock
+from recsys_ms.core.lock import file_lock
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.history.history import History
 from training.zoo.bench import Bench
@@ -96,7 +96,7 @@ def run_study(
         A checkpoint or a run cannot be written; call again once it can.
     """
     bench.work.mkdir(parents=True, exist_ok=True)
-    with FileLock(bench.work / "study.lock"):
+    with file_lock(bench.work / "study.lock"):
         recorded = recorded_runs(bench.history)
         models = [m for m in study.models() if _to_pretrain(bench.outcome(m), m, retry_failed)]
         runs = [

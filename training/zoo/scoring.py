@@ -16,7 +16,7 @@ from torch import nn
 
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.files import write_atomic
-from recsys_ms.core.lock import FileLock
+from recsys_ms.core.lock import file_lock
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import FloatArray
 from recsys_ms.scores.label_embeddings import Float32Array, LabelEmbedding
@@ -126,7 +126,7 @@ def score_study(
     """
     if study.n_probe < 1:
         raise UsageError(f"study {study.name!r}: n_probe is {study.n_probe}; scores need images")
-    with FileLock(bench.work / bench.scores / "scores.lock"):
+    with file_lock(bench.work / bench.scores / "scores.lock"):
         outcomes = {model.model_id: bench.outcome(model) for model in study.models()}
         at_hand = [m for m in study.models() if m.source is None or outcomes[m.model_id]]
         names, pairs = _pairs(study, bench, at_hand)
