@@ -95,12 +95,8 @@ class Archi2Vec:
     def fit(self, architectures: Iterable[Architecture]) -> Self:
         """Learn words and clusters; a second call forgets the first.
 
-        Raises
-        ------
-        DataError
-            Fewer than two architectures, or none that share anything.
-        MissingExtraError
-            The encoder's library is not installed.
+        ``DataError`` for fewer than two architectures, or if none share any word;
+        ``MissingExtraError`` if the encoder's library is not installed.
         """
         self.fit_transform(architectures)
         return self
@@ -120,32 +116,16 @@ class Archi2Vec:
         return vectors
 
     def transform(self, architectures: Iterable[Architecture]) -> FloatArray:
-        """Vectors of architectures, whether or not ``fit`` saw them.
+        """Vectors of architectures, of shape (n_architectures, n_dims) and length 1.
 
-        A row depends on its architecture alone, bit for bit.
-
-        Returns
-        -------
-        ndarray of shape (n_architectures, n_dims), float64
-            Of length 1; NaN where nothing of an architecture is known.
-
-        Raises
-        ------
-        NotFittedError
-            Before ``fit``.
+        A row depends on its architecture alone, bit for bit; NaN where nothing of it is known.
         """
         encoder = self._fitted()
         rows = [self._vector(encoder.prepare(each, self.config.views)) for each in architectures]
         return np.array(rows).reshape(-1, self.config.n_dims)
 
     def clusters(self, vectors: FloatArray) -> IntArray:
-        """Cluster of each vector, numbered from 0; -1 where the vector is NaN.
-
-        Parameters
-        ----------
-        vectors : ndarray of shape (n_architectures, n_dims)
-            From :meth:`transform`.
-        """
+        """Cluster of each vector of :meth:`transform`, numbered from 0; -1 where it is NaN."""
         self._fitted()
         # One vector at a time, so that none depends on the others.
         return np.array([self._cluster(vector) for vector in vectors], dtype=np.int64)
@@ -153,10 +133,7 @@ class Archi2Vec:
     def save(self, folder: str | Path) -> None:
         """Write ``archi2vec.safetensors`` into a folder: arrays and JSON, no pickle.
 
-        Raises
-        ------
-        StorageError
-            The folder cannot be written.
+        ``StorageError`` if the folder cannot be written.
         """
         encoder = self._fitted()
         state = encoder.state()
@@ -175,10 +152,7 @@ class Archi2Vec:
     def load(cls, folder: str | Path) -> Self:
         """Read what :meth:`save` wrote; vectors come out the same, bit for bit.
 
-        Raises
-        ------
-        ArtifactError
-            Absent, truncated, or of another or a newer format.
+        ``ArtifactError`` for a file that is absent, truncated, or of another or a newer format.
         """
         path = _file(folder)
         try:
@@ -214,13 +188,7 @@ class Archi2Vec:
 
     @classmethod
     def embedded(cls) -> Self:
-        """The one that ships with the package, trained on every architecture of timm.
-
-        Raises
-        ------
-        DataError
-            The package was installed without its data.
-        """
+        """The one that ships with the package, trained on every architecture of timm."""
         return cls.load(embedded_folder("timm"))
 
     def _vector(self, document: Any) -> FloatArray:

@@ -77,15 +77,7 @@ class ParagraphVectors(Encoder):
         self.epochs, self.n_negative = epochs, n_negative
 
     def fit(self, documents: Sequence[Any], n_dims: int, seed: int) -> Self:
-        """Train word vectors with gensim.
-
-        Raises
-        ------
-        MissingExtraError
-            gensim is not installed.
-        DataError
-            No two graphs share a word.
-        """
+        """Train word vectors with gensim; ``DataError`` if no two graphs share a word."""
         doc2vec: Any = require(
             "gensim.models.doc2vec", extra="embed", purpose="train vectors of architectures"
         )

@@ -48,13 +48,7 @@ class KarateVectors(ParagraphVectors):
         return plain
 
     def fit(self, documents: Sequence[Any], n_dims: int, seed: int) -> Self:
-        """Train ``karateclub.Graph2Vec``, on one thread so that a seed gives one result.
-
-        Raises
-        ------
-        MissingExtraError
-            karateclub is not installed.
-        """
+        """Train ``karateclub.Graph2Vec``, on one thread so that a seed gives one result."""
         graph2vec = _karateclub("karateclub").Graph2Vec(
             wl_iterations=_ROUNDS, attributed=True, dimensions=n_dims, workers=1, seed=seed
         )

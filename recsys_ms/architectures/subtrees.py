@@ -24,14 +24,14 @@ Words: TypeAlias = NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How closely operators are looked at, and how far around them.
+    """How closely operators are described, and how far around them.
 
     Attributes
     ----------
     traits : tuple of str
-        Node attributes that tell operators apart besides their kind; ``()``: the kind alone.
+        Node attributes that distinguish operators besides their kind.
     depth : int, default 1
-        Rounds of relabelling: a word of round ``d`` tells all that is within ``d`` steps.
+        Rounds of relabelling: a word of round ``d`` covers ``d`` steps around a node.
     chain : int, default 1
         Longest chains of operators that are words too: 1, 2 or 3 operators.
     """

@@ -49,19 +49,9 @@ class RegistryReport:
 
 
 def timm_architectures(pattern: str = "*") -> list[str]:
-    """Names of timm's architectures, without tags, sorted.
+    """Names of timm's architectures without tags, sorted, that match a pattern such as ``resnet*``.
 
-    Parameters
-    ----------
-    pattern : str
-        With wildcards, such as ``resnet*``.
-
-    Raises
-    ------
-    MissingExtraError
-        timm is not installed.
-    UsageError
-        None matches.
+    ``UsageError`` if none matches.
     """
     timm: Any = require("timm", extra="embed", purpose="list the architectures of timm")
     names = sorted(timm.list_models(pattern))

@@ -121,13 +121,7 @@ class Catalog:
 
     @classmethod
     def from_jsonl(cls, models: str, tasks: str) -> Self:
-        """Make the catalog that :meth:`to_jsonl` wrote.
-
-        Raises
-        ------
-        DataError
-            A line that could not be parsed as a card.
-        """
+        """Read what :meth:`to_jsonl` wrote; ``DataError`` for a line that is not a card."""
         try:
             return cls.from_cards(models=MODELS.from_jsonl(models), tasks=TASKS.from_jsonl(tasks))
         except (ValueError, TypeError) as error:
@@ -162,23 +156,11 @@ class Catalog:
         return self.merged(Catalog.from_cards(tasks=cards))
 
     def model_card(self, model_id: str) -> ModelCard:
-        """Look up the card of ``model_id``.
-
-        Raises
-        ------
-        UnknownIdError
-            The catalog has no card of that model; the message names close ids.
-        """
+        """Card of ``model_id``; ``UnknownIdError`` with close ids where there is none."""
         return self.find_model_card(model_id) or _unknown(self.models, model_id, "model")
 
     def task_card(self, task_id: str) -> TaskCard:
-        """Look up the card of ``task_id``.
-
-        Raises
-        ------
-        UnknownIdError
-            The catalog has no card of that task; the message names close ids.
-        """
+        """Card of ``task_id``; ``UnknownIdError`` with close ids where there is none."""
         return self.find_task_card(task_id) or _unknown(self.tasks, task_id, "task")
 
     def model_cards(self) -> list[ModelCard]:
@@ -213,11 +195,11 @@ class Catalog:
         ).with_scores(ScoreTable.empty() if scores else self.scores)
 
     def find_model_card(self, model_id: str) -> ModelCard | None:
-        """Look up the card of ``model_id``, or ``None`` where there is none."""
+        """Card of ``model_id``, or ``None`` where there is none."""
         return _find(MODELS, self.models, self._known_models, model_id)
 
     def find_task_card(self, task_id: str) -> TaskCard | None:
-        """Look up the card of ``task_id``, or ``None`` where there is none."""
+        """Card of ``task_id``, or ``None`` where there is none."""
         return _find(TASKS, self.tasks, self._known_tasks, task_id)
 
 

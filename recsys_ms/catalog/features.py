@@ -73,22 +73,12 @@ class _CardEncoder(Stateful, ABC):
         """Learn vocabularies, means and scales from the cards of ``ids``, and of no other id.
 
         Ids without a card count as known by name only. A second call forgets the first.
-
-        Raises
-        ------
-        DataError
-            ``ids`` is empty.
+        ``DataError`` if ``ids`` is empty.
         """
         return self._fit_rows(self._rows(catalog, ids))
 
     def transform(self, catalog: Catalog, ids: Sequence[str]) -> EncodedFeatures:
-        """Features of ``ids`` in that order, one row an id, whether or not it has a card.
-
-        Raises
-        ------
-        NotFittedError
-            Before ``fit``.
-        """
+        """Features of ``ids`` in that order, one row an id, with or without a card."""
         return self._transform_rows(self._rows(catalog, ids))
 
     def _fit_rows(self, rows: CardColumns) -> Self:

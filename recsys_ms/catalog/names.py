@@ -55,17 +55,7 @@ _LETTERS_AND_NUMBERS: Final = re.compile(r"[a-z]+|[0-9]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelName:
-    """Parts of a model id.
-
-    Attributes
-    ----------
-    owner : str or None
-        What stands before the last slash (Hub names).
-    architecture : str
-        Name without owner and tag.
-    tag : str or None
-        Name of the weights: what stands after the first ``.`` (timm) or ``@``.
-    """
+    """Parts of a model id: ``owner/architecture.tag`` (timm) or ``owner/architecture@tag``."""
 
     owner: str | None
     architecture: str
@@ -131,12 +121,7 @@ def with_timm_families(catalog: Catalog) -> Catalog:
     """Fill in the family of models whose card does not say it, from timm's own modules.
 
     The architecture is the card's, or the one in the model id. A catalog is completed once, when
-    cards are made: a ranker never asks timm, so its answers do not depend on what is installed.
-
-    Raises
-    ------
-    MissingExtraError
-        timm is not installed.
+    cards are made: answers of a ranker do not depend on the installed timm.
     """
     frame = catalog.models
     missing = frame[frame["family"].isna()]

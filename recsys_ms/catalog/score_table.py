@@ -75,10 +75,7 @@ class ScoreTable:
     def write(self, folder: str | Path) -> None:
         """Write ``scores.parquet``, whole or not at all; the folder is created when absent.
 
-        Raises
-        ------
-        StorageError
-            The folder cannot be written.
+        ``StorageError`` if the folder cannot be written.
         """
         root = Path(folder)
         try:
@@ -170,13 +167,7 @@ class ScoreTable:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what :meth:`to_json` wrote; an empty text is an empty table.
-
-        Raises
-        ------
-        DataError
-            Not such a text.
-        """
+        """Read what :meth:`to_json` wrote (``DataError`` if it did not); "" is an empty table."""
         if not text:
             return cls.empty()
         try:

@@ -124,21 +124,9 @@ class TimmExtractor:
     ) -> ExtractedFeatures:
         """Compute the features of images, or take them from the cache.
 
-        Parameters
-        ----------
-        images : LabelledImages
-            Files and classes.
-        cache : str or Path, optional
-            Folder that keeps features by the contents of the image and by :attr:`fingerprint`.
-        progress : Progress, optional
-            Shows batches.
-
-        Raises
-        ------
-        DataError
-            No image can be read.
-        StorageError
-            The cache cannot be written.
+        ``cache`` is a folder that keeps features by the contents of the image and by
+        :attr:`fingerprint`. ``DataError`` if no image can be read, ``StorageError`` if the cache
+        cannot be written.
         """
         folder = None if cache is None else Path(cache).expanduser() / self.fingerprint[:32]
         rows: list[_Row | None] = []

@@ -31,21 +31,11 @@ class LabelledImages:
 
 
 def find_images(folder: str | Path, *, most: int | None = None) -> LabelledImages:
-    """Find the images of a folder with one sub-folder a class.
+    """Find the images of a folder with one sub-folder a class, at any depth within it.
 
-    Parameters
-    ----------
-    folder : str or Path
-        Images of a class may lie in folders within the class's.
-    most : int, optional
-        Take at most so many, evenly from the classes; which ones depends on their paths alone.
-
-    Raises
-    ------
-    DataError
-        No such folder, or no two classes with images.
-    UsageError
-        ``most`` is smaller than the number of classes.
+    ``most`` takes at most that number, evenly from the classes; the choice depends on their paths
+    alone. ``DataError`` without such a folder, or two classes with images; ``UsageError`` if
+    ``most`` is smaller than the number of classes.
     """
     root = Path(folder)
     if not root.is_dir():

@@ -65,14 +65,8 @@ class CachedEncoder(LabelEncoder):
     def encode(self, texts: Iterable[str]) -> Float32Array:
         """Embeddings of shape (n_texts, width), from the cache or the encoder.
 
-        Raises
-        ------
-        ProbeSetError
-            No texts, or blank ones.
-        StorageError
-            The cache cannot be written.
-        DataError
-            The encoder did not return unit rows of its width; they are not kept.
+        ``StorageError`` if the cache cannot be written, ``DataError`` if the encoder did not return
+        unit rows of its width (they are not kept).
         """
         given = check_texts(texts)
         key_of = {text: self._key(text) for text in given}

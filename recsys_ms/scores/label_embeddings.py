@@ -42,17 +42,9 @@ class LabelEncoder(ABC):
 
     @abstractmethod
     def encode(self, texts: Iterable[str]) -> Float32Array:
-        """Embeddings of ``texts``, each independent of the others.
+        """Embeddings of ``texts``, each independent of the others, of shape (n_texts, width).
 
-        Returns
-        -------
-        ndarray of shape (n_texts, width)
-            Float32, rows of length 1.
-
-        Raises
-        ------
-        ProbeSetError
-            No texts, or blank ones.
+        Float32, rows of length 1. ``ProbeSetError`` for no texts, or blank ones.
         """
 
 

@@ -107,15 +107,10 @@ def multilabel_texts(
 
 
 def caption_texts(captions: Iterable[str | Sequence[str]], *, joiner: str = " ") -> tuple[str, ...]:
-    """One text an example from its caption or captions.
+    """One text an example from its caption or captions, which are joined in their order.
 
-    Several captions of one example are joined in their order. A text encoder reads as many tokens
-    as it has positions (77 in CLIP) and nothing of what comes later.
-
-    Raises
-    ------
-    ProbeSetError
-        An example without a caption, a blank caption, or something else than text.
+    A text encoder reads as many tokens as it has positions (77 in CLIP) and cuts the rest.
+    ``ProbeSetError`` for an example without a caption, or with a blank one.
     """
     return tuple(
         joiner.join(clean_several(given, f"captions: row {row}"))
@@ -299,15 +294,7 @@ def number_texts(
 
 
 def distinct(texts: Iterable[str]) -> tuple[tuple[str, ...], IntArray]:
-    """Distinct texts, and which of them each example has, so that each is embedded once.
-
-    Returns
-    -------
-    unique : tuple of str, n_distinct of them
-        In order of first appearance.
-    codes : ndarray of shape (n_probe,)
-        ``unique[codes[i]]`` is the text of example ``i``.
-    """
+    """Distinct texts in order of first appearance, and the codes of shape (n_probe,) into them."""
     position: dict[str, int] = {}
     codes = [position.setdefault(text, len(position)) for text in check_texts(texts)]
     return tuple(position), np.asarray(codes, dtype=np.int64)

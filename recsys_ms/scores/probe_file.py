@@ -34,16 +34,11 @@ class ProbeFile:
 def read_probe_file(path: str | Path) -> ProbeFile:
     """Read a ``.npz`` file.
 
-    The arrays ``features`` and ``labels`` are needed, ``source_probs`` and ``class_names`` may be
-    there. ``label_embedding_NAME`` has one row a class, in sorted order of the labels, or one row
-    an example; rows are scaled to length 1.
-
-    Raises
-    ------
-    DataError
-        No such file, not a ``.npz`` of plain arrays, or a missing or unknown array.
-    ProbeSetError
-        Label embeddings of another number of rows.
+    The arrays ``features`` and ``labels`` are needed, ``source_probs`` and ``class_names``
+    optional. ``label_embedding_NAME`` has one row a class, in sorted order of the labels, or one
+    row an example; rows are scaled to length 1. ``DataError`` for a missing file, one that is not a
+    ``.npz`` of plain arrays, and a missing or unknown array; ``ProbeSetError`` for another number
+    of embeddings.
     """
     source = Path(path)
     try:
