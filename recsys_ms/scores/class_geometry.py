@@ -63,6 +63,13 @@ class ClassGeometry:
         mean: FloatArray = self.shares @ self.scaled_means / np.sqrt(self.statistics.n_probe)
         return mean
 
+    @property
+    def centred_sums(self) -> FloatArray:
+        """Sums of the centred examples of each class, of shape (n_classes, rank)."""
+        counts = self.classes.counts
+        sums: FloatArray = self.scaled_means * self._roots[:, None] - np.outer(counts, self.mean)
+        return sums
+
     def kernel(self, ridge: float) -> FloatArray:
         """``M D^-1 M'``, of shape (n_classes, n_classes)."""
         values = self.statistics.eigenvalues
@@ -84,18 +91,8 @@ class ClassGeometry:
 
     def within_spread(self) -> float:
         """Largest eigenvalue of the covariance within classes."""
-        values, means = self.statistics.eigenvalues, self.scaled_means
-        if values.size <= _SMALL:
-            scatter = np.diag(values) - means.T @ means
-            return float(max(np.linalg.eigvalsh(scatter)[-1], 0.0) / self.statistics.n_probe)
-        operator = LinearOperator(
-            (values.size, values.size),
-            matvec=lambda v: values * v - means.T @ (means @ v),
-            dtype=np.float64,
-        )
-        start = np.ones(values.size)
-        largest = eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False, tol=1e-6)
-        return float(max(largest[0], 0.0) / self.statistics.n_probe)
+        [largest], _ = leading(self.statistics.eigenvalues, self.scaled_means, 1, tolerance=1e-6)
+        return float(max(largest, 0.0) / self.statistics.n_probe)
 
     def discriminant(self, shrinkage: float) -> tuple[FloatArray, FloatArray]:
         """Linear discriminant under the covariance ``(1 - shrinkage) S_w / n + shrinkage I``.
@@ -114,6 +111,22 @@ class ClassGeometry:
         plain = means / self._roots[:, None]
         offsets = -0.5 * np.einsum("cr,rc->c", plain, weights)
         return weights, offsets + np.log(self.classes.counts / n_probe)
+
+
+def leading(
+    values: FloatArray, removed: FloatArray, n_kept: int, *, tolerance: float = 0.0
+) -> tuple[FloatArray, FloatArray]:
+    """Largest eigenvalues of ``diag(values) - removed' removed``, and their vectors in columns."""
+    size = values.size
+    if size <= _SMALL or n_kept * 4 > size:
+        spread, axes = np.linalg.eigh(np.diag(values) - removed.T @ removed)
+        return spread[-n_kept:], axes[:, -n_kept:]
+    # ``removed`` has few rows: a product is cheap.
+    operator = LinearOperator(
+        (size, size), matvec=lambda v: values * v - removed.T @ (removed @ v), dtype=np.float64
+    )
+    spread, axes = eigsh(operator, k=n_kept, which="LA", v0=np.ones(size), tol=tolerance)
+    return spread, axes
 
 
 def geometry_of(features: "GeometryLike", labels: ArrayLike | None) -> ClassGeometry:

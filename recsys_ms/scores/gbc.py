@@ -4,18 +4,16 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.sparse.linalg import LinearOperator, eigsh
 
 from recsys_ms.core.errors import ProbeSetError
 from recsys_ms.core.types import FloatArray
 from recsys_ms.scores.checks import Classes
-from recsys_ms.scores.class_geometry import ClassGeometry, GeometryLike, geometry_of
+from recsys_ms.scores.class_geometry import ClassGeometry, GeometryLike, geometry_of, leading
 
 _N_COMPONENTS: Final = 64
 #: Least variance of a class, against the mean variance of the components.
 _LEAST_VARIANCE: Final = 1e-6
 _NO_SPREAD: Final = 1e-10
-_SMALL: Final = 192
 
 
 def gbc(
@@ -78,20 +76,10 @@ def _moments(projected: FloatArray, classes: Classes) -> tuple[FloatArray, Float
 def principal_components(geometry: ClassGeometry, n_components: int) -> FloatArray:
     """Examples on the first principal components, centred, of shape (n_probe, n_kept)."""
     statistics, mean = geometry.statistics, geometry.mean
-    values, n_probe = statistics.eigenvalues, statistics.n_probe
-    n_kept = min(n_components, values.size)
-    if values.size <= _SMALL or n_kept * 4 > values.size:
-        scatter = np.diag(values) - n_probe * np.outer(mean, mean)
-        spread, axes = np.linalg.eigh(scatter)
-        spread, axes = spread[-n_kept:], axes[:, -n_kept:]
-    else:
-        # In its own axes X'X is diagonal and the mean is one direction: a product is cheap.
-        operator = LinearOperator(
-            (values.size, values.size),
-            matvec=lambda v: values * v - n_probe * mean * (mean @ v),
-            dtype=np.float64,
-        )
-        spread, axes = eigsh(operator, k=n_kept, which="LA", v0=np.ones(values.size))
+    values = statistics.eigenvalues
+    # In their own axes X'X is diagonal and the mean is one direction.
+    removed = np.sqrt(statistics.n_probe) * mean[None, :]
+    spread, axes = leading(values, removed, min(n_components, values.size))
     # The mean's own direction may be left without any spread.
     axes = axes[:, spread > spread.max() * _NO_SPREAD]
     projected: FloatArray = statistics.apply(axes)

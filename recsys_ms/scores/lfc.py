@@ -33,9 +33,7 @@ def lfc(features: GeometryLike, labels: ArrayLike | None = None) -> float:
     statistics, counts = geometry.statistics, geometry.classes.counts
     n_probe = statistics.n_probe
     values, mean = statistics.eigenvalues, geometry.mean
-    # Centred sums of the classes, in the features' own axes.
-    sums = geometry.scaled_means * np.sqrt(counts)[:, None] - np.outer(counts, mean)
-    product = float(np.square(sums).sum())
+    product = float(np.square(geometry.centred_sums).sum())
     inner = float(mean @ mean)
     of_features = float(values @ values) - 2.0 * n_probe * float(values @ mean**2)
     of_features += (n_probe * inner) ** 2

@@ -73,9 +73,7 @@ def _centred_weights(
     geometry: ClassGeometry, inverse: FloatArray, direction: FloatArray, left: float
 ) -> FloatArray:
     """Ridge weights on centred features and indicators, of shape (rank, n_classes)."""
-    counts = geometry.classes.counts
-    n_probe = geometry.statistics.n_probe
-    sums = geometry.scaled_means * np.sqrt(counts)[:, None] - np.outer(counts, geometry.mean)
+    sums = geometry.centred_sums
     weights: FloatArray = inverse[:, None] * sums.T
-    weights += n_probe / left * np.outer(direction, sums @ direction)
+    weights += geometry.statistics.n_probe / left * np.outer(direction, sums @ direction)
     return weights
