@@ -176,8 +176,15 @@ class _Tracker:
                 found = (*found, *by) if n else by
         return tuple(dict.fromkeys(found))
 
-    def ran(self, name: str, inputs: Sequence[Any], results: Sequence[Any], **more: Any) -> None:
-        """Note an operator: its tensors, results, ``options`` and the tensors it ``wrote`` into."""
+    def ran(
+        self,
+        name: str,
+        args: Sequence[Any],
+        inputs: Sequence[Any],
+        results: Sequence[Any],
+        wrote: Sequence[Any] = (),
+    ) -> None:
+        """Note an operator: its arguments, tensors, results and the tensors it wrote into."""
         # Overwritten data is gone.
         taken = () if name in ALLOCATING else inputs[name in OVERWRITING :]
         found = [self.sources_of(tensor) for tensor in taken]
@@ -185,10 +192,11 @@ class _Tracker:
         if sources and name not in ARRANGING and results:
             shapes = tuple(tuple(tensor.shape) for tensor in inputs)
             shape, is_data = tuple(results[0].shape), tuple(map(bool, found))
-            made = Operation(name, sources, shapes, shape, more["options"], is_data)
+            options = tuple(None if isinstance(a, self._torch.Tensor) else a for a in args)
+            made = Operation(name, sources, shapes, shape, options, is_data)
             sources = (self._add(made),)
         self._note(results, sources)
-        for tensor in more["wrote"]:
+        for tensor in wrote:
             self._note([tensor], sources)
             if tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes():
                 self._written[self._storage(tensor)] = [(self._clock, sources)]
@@ -248,18 +256,24 @@ def _modes() -> tuple[Any, Any]:
                 found += [one for one in value if isinstance(one, kind)]
         return found
 
+    def written_by(args: Sequence[Any], writes: Sequence[int]) -> list[Any]:
+        return [args[n] for n in writes if n < len(args) and isinstance(args[n], kind)]
+
     @cache
     def about(operator: Any) -> tuple[bool, str, tuple[int, ...], Any]:
-        """Whether it is a way to write others, its name, which arguments it writes, a shortcut."""
+        """Whether it is composed of others, its name, which arguments it writes, a shortcut."""
         schema = operator._schema
         name = schema.name.split("::")[-1]
+        plain = name[:-1] if name.endswith("_") and not name.endswith("__") else name
         writes = tuple(
             n
             for n, argument in enumerate(schema.arguments)
             if argument.alias_info is not None and argument.alias_info.is_write
         )
-        faster = shortcut(torch, name, operator._overloadname)
-        return _is_composite(operator), _plain(name), writes, faster
+        is_composite = torch._C._dispatch_has_kernel_for_dispatch_key(
+            operator.name(), "CompositeImplicitAutograd"
+        )
+        return is_composite, plain, writes, shortcut(torch, name, operator._overloadname)
 
     class Functions(overrides.TorchFunctionMode):  # type: ignore[misc]
         """Devices, and layers that the ``meta`` device would take apart.
@@ -300,13 +314,7 @@ def _modes() -> tuple[Any, Any]:
                     result = _run_layer(func, name, args, kwargs)
             finally:
                 self.tracker.paused -= 1
-            self.tracker.ran(
-                name,
-                tensors_of((args, kwargs)),
-                tensors_of(result),
-                options=tuple(None if isinstance(a, torch.Tensor) else a for a in args),
-                wrote=(),
-            )
+            self.tracker.ran(name, args, tensors_of((args, kwargs)), tensors_of(result))
             return result
 
     class Dispatch(python.TorchDispatchMode):  # type: ignore[misc]
@@ -331,7 +339,7 @@ def _modes() -> tuple[Any, Any]:
             if not any(off):
                 # Constants of the code.
                 return func(*args, **kwargs)
-            written = [args[n] for n in writes if n < len(args) and isinstance(args[n], kind)]
+            written = written_by(args, writes)
             # A constant of the code must not be written over for good.
             real = None
             if all(map(tracker.values.has, written)):
@@ -355,24 +363,10 @@ def _modes() -> tuple[Any, Any]:
                 if valued is not None:
                     found = flat(valued if isinstance(valued, list | tuple) else (valued,))
                     tracker.values.keep(results, found)
-                tracker.ran(
-                    name,
-                    tensors,
-                    results,
-                    options=tuple(None if isinstance(a, kind) else a for a in args),
-                    wrote=[args[n] for n in writes if n < len(args) and isinstance(args[n], kind)],
-                )
+                tracker.ran(name, args, tensors, results, written_by(args, writes))
             return result
 
     return Functions, Dispatch
-
-
-def _is_composite(operator: Any) -> bool:
-    """Whether an operator is only a way to write others."""
-    torch: Any = require("torch", extra=EXTRA, purpose=_PURPOSE)
-    return bool(
-        torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), "CompositeImplicitAutograd")
-    )
 
 
 def _run_layer(function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -386,7 +380,3 @@ def _run_layer(function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str
     shape = list(result[0].shape)
     shape[time] = n_steps
     return (result[0].new_empty(shape), *result[1:])
-
-
-def _plain(name: str) -> str:
-    return name[:-1] if name.endswith("_") and not name.endswith("__") else name
