@@ -104,21 +104,18 @@ def recording(
     """
     _check_names(fields)
     given = history_path if history_path is not None else os.environ.get(HISTORY_VARIABLE)
-    return Recorder(
-        None if given is None else Path(given),
-        {
-            c.MODEL_ID: model_id,
-            c.TASK_ID: task_id,
-            c.METRIC: metric,
-            c.DIRECTION: direction,
-            c.RUN_ID: run_id or _new_run_id(),
-            c.VALUE_KIND: value_kind,
-            **fields,
-        },
-        on_error=on_error,
-        unsent_folder=unsent_folder,
-        is_named=run_id is not None,
-    )
+    named = {c.RUN_ID: run_id} if run_id else {}
+    of_run = {
+        c.MODEL_ID: model_id,
+        c.TASK_ID: task_id,
+        c.METRIC: metric,
+        c.DIRECTION: direction,
+        c.VALUE_KIND: value_kind,
+        **named,
+        **fields,
+    }
+    history = None if given is None else Path(given)
+    return Recorder(history, of_run, on_error=on_error, unsent_folder=unsent_folder)
 
 
 class Recorder:
@@ -131,10 +128,10 @@ class Recorder:
         *,
         on_error: Literal["log", "raise"],
         unsent_folder: str | Path | None,
-        is_named: bool,
     ) -> None:
         self._history = history
-        self._recorded = Recorded(fields)
+        self._given = fields
+        self._recorded = self._new()
         self._on_error = on_error
         self._unsent_folder = unsent_folder
         self._journal: JournalWriter | None = None
@@ -143,10 +140,11 @@ class Recorder:
         self._process = os.getpid()
         self._open = False
         self._terminated = False
-        # For a restart.
-        self._given = dict(fields)
-        self._is_named = is_named
         self._ended = False
+
+    def _new(self) -> Recorded:
+        """The run as it begins, under a new ``run_id`` unless one was given."""
+        return Recorded({c.RUN_ID: f"rec-{uuid.uuid4().hex}", **self._given})
 
     @property
     def run_id(self) -> str:
@@ -179,8 +177,7 @@ class Recorder:
             Only with ``on_error="raise"``: a field is invalid, or there is no history.
         """
         if self._ended:
-            again = {} if self._is_named else {c.RUN_ID: _new_run_id()}
-            self._recorded = Recorded({**self._given, **again})
+            self._recorded = self._new()
             self._ended = self._terminated = False
         fields = self._recorded.fields
         fields.setdefault(c.STARTED_AT, datetime.now(UTC))
@@ -370,10 +367,6 @@ class Recorder:
         if self._on_error == "raise":
             raise error
         _LOG.error("%s", error)
-
-
-def _new_run_id() -> str:
-    return f"rec-{uuid.uuid4().hex}"
 
 
 def _check_names(fields: Mapping[str, object]) -> None:
