@@ -13,6 +13,7 @@ from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+from kept_script import keep_script  # noqa: E402
 
 # One set of examples for everybody, so that a change fails for what it changed and not by chance;
 # HYPOTHESIS_PROFILE=explore looks for new ones. How fast examples are made depends on who else uses
@@ -21,6 +22,8 @@ _CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_t
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=_CHECKS)
 settings.register_profile("explore", deadline=None, suppress_health_check=_CHECKS)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+keep_script()
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

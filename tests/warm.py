@@ -26,6 +26,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from kept_script import keep_script
+
 #: Imported before the fork: none of them may start a thread when it is imported.
 PACKAGES = (
     "numpy", "pandas", "pyarrow.parquet", "pyarrow.dataset", "scipy.stats", "scipy.optimize",
@@ -118,6 +120,7 @@ def warm() -> Warm:
 def _serve(address: str, packages: Sequence[str]) -> None:
     for name in packages:
         importlib.import_module(name)
+    keep_script()
     for room in ROOMS:
         package = importlib.import_module(f"recsys_ms.{room}")
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
