@@ -1,4 +1,4 @@
-"""The back-test: fit every ranker on every fold, ask about what was held out, score the answers."""
+"""The back-test: fit every ranker on every fold, predict the held-out tasks, score the answers."""
 
 import logging
 import time
@@ -21,8 +21,8 @@ from recsys_ms.evaluation.contestants import (
     RankerFailedError,
     as_prediction,
     asking,
+    check_can_be_sent,
     contestants,
-    refuse_what_stays,
 )
 from recsys_ms.evaluation.folds import Fold, HeldOut, Protocol
 from recsys_ms.evaluation.inputs import (
@@ -58,7 +58,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
-    # What every fold shares. Rankers are made where the fold runs.
+    """What every fold shares. Rankers are made where the fold runs."""
+
     rankers: tuple[tuple[str, RankerFactory], ...]
     catalog: Catalog | None
     seed: int
@@ -66,21 +67,12 @@ class _Work:
     coverage: float
     more: tuple[Metric, ...]
 
-    def scores(self, prediction: Prediction, held_out: HeldOut) -> dict[str, float]:
-        """Every metric of one answer but its seconds."""
-        outcomes = held_out.outcomes
-        own = {
-            metric.name: metric.score(prediction, outcomes, task_id=held_out.query.task_id)
-            for metric in self.more
-        }
-        return {**task_metrics(prediction, outcomes), **own}
-
 
 @dataclass(frozen=True, slots=True)
 class _FoldAnswer:
-    cells: tuple[Cell, ...]
-    left_out: tuple[LeftOut, ...]
-    predictions: tuple[pd.DataFrame, ...]
+    cells: list[Cell]
+    left_out: list[LeftOut]
+    predictions: list[pd.DataFrame]
 
 
 def backtest(
@@ -101,14 +93,14 @@ def backtest(
 ) -> BacktestResult:
     """Compare rankers on the folds of a protocol.
 
-    Rows ``popularity``, ``random`` and ``static`` (larger models first) are always there, and
-    ``oracle``, which answers the truth. The result depends on the arguments and ``seed`` only:
-    neither on the executor, nor on the order of rankers or folds (``seconds`` excepted).
+    Rows ``popularity``, ``random``, ``static`` (larger models first) and ``oracle`` (the true
+    outcomes) are always there. The result depends on the arguments and ``seed`` only: neither on
+    the executor, nor on the order of rankers or folds (``seconds`` excepted).
 
     Parameters
     ----------
     history : History, Interactions, DataFrame, Series, mapping or iterable of triplets
-        The whole history; the protocol takes it apart. A frame has the columns ``task_id``,
+        The whole history; the protocol splits it. A frame has the columns ``task_id``,
         ``model_id`` and ``value``, and may have those of runs (``metric``, ``direction``,
         ``status``, ``finished_at``); a triplet is (task, model, value), higher is better. Other
         forms are those of :func:`recsys_ms.history.forms.as_runs`.
@@ -124,39 +116,38 @@ def backtest(
         How to split: a protocol, or the name of one with its defaults, see
         :func:`recsys_ms.evaluation.named_protocols.make_protocol`.
     metrics : mapping of str to callable, or sequence of callables
-        Metrics of one's own, besides those that are always there: ``f(prediction, outcomes)`` gives
-        a number, higher is better unless it is a
+        User-defined metrics, besides those that are always there: ``f(prediction, outcomes)``
+        returns a number, higher is better unless it is a
         :class:`~recsys_ms.evaluation.metrics.Metric` that says otherwise.
     k : int or sequence of int, optional
         Adds ``ndcg@k`` and ``regret@k`` to ``ndcg@5``, ``regret@1`` and ``regret@5``.
     seed : int
         Of splits, rankers and bootstrap.
     executor : Executor or str, optional
-        Where folds run, or its spelling, such as ``processes:2``; default here, one after the
-        other.
+        Where folds run, or its text, such as ``processes:2``; default here, one after the other.
     progress : Progress
-        Told of every finished fold.
+        Updated after every fold.
     history_version : int, optional
-        Noted in the result; default that of a History.
+        Recorded in the result; default that of a History.
     n_draws : int
         Bootstrap draws behind the intervals.
     keep : collection of str
-        Rankers whose predictions are kept, pair by pair, with intervals that were calibrated on the
-        fold's training tasks.
+        Rankers whose predictions are kept, pair by pair, with intervals calibrated on the fold's
+        training tasks.
     coverage : float
         Share of outcomes that those intervals are made to hold.
 
     Returns
     -------
     BacktestResult
-        A ranker that fails on a fold, whatever it raises, scores NaN there; ``failures`` says with
-        what, on which task and fold. The log has the traceback.
+        A ranker that raises any error on a fold scores NaN there; ``failures`` has the error, task
+        and fold, the log has the traceback.
 
     Raises
     ------
     UsageError
-        An argument that cannot be meant: an unknown name, something that is no ranker or history, a
-        class that the executor's processes cannot import, or a metric of one's own that failed.
+        An invalid argument: an unknown name, an object that is not a ranker or a history, a class
+        that the executor's processes cannot import, or a user-defined metric that failed.
     DataError
         The history cannot be used or split this way, or nothing is left to test.
     """
@@ -167,8 +158,8 @@ def backtest(
     place = read_executor(executor)
     chosen = contestants(rankers, keep=keep)
     more = more_metrics(metrics, k)
-    refuse_what_stays(chosen, place, "ranker")
-    refuse_what_stays({metric.name: metric.function for metric in more}, place, "metric")
+    check_can_be_sent(chosen, place, "ranker")
+    check_can_be_sent({metric.name: metric.function for metric in more}, place, "metric")
     work = _Work(
         rankers=tuple(chosen.items()),
         catalog=catalog,
@@ -179,15 +170,10 @@ def backtest(
     )
     folds = split.folds(interactions, catalog, seed=seed)
     answers = place.map(partial(_run_fold, work), folds)
-    cells: list[Cell] = []
-    left_out: list[LeftOut] = []
-    predictions: list[pd.DataFrame] = []
-    for answer in progress.track(
-        answers, total=split.n_folds(interactions), description=f"back-test {split.name}"
-    ):
-        cells.extend(answer.cells)
-        left_out.extend(answer.left_out)
-        predictions.extend(answer.predictions)
+    total, description = split.n_folds(interactions), f"back-test {split.name}"
+    done = list(progress.track(answers, total=total, description=description))
+    cells = [cell for answer in done for cell in answer.cells]
+    predictions = [table for answer in done for table in answer.predictions]
     if not cells:
         raise DataError(
             f"{split.name} has nothing to test in {interactions.n_interactions} interactions of "
@@ -199,7 +185,7 @@ def backtest(
         protocol=split.name,
         settings=split.settings(),
         rankers=(*chosen, ORACLE),
-        left_out=left_out,
+        left_out=[entry for answer in done for entry in answer.left_out],
         task_metrics=dict(zip(interactions.task_ids, interactions.metrics, strict=True)),
         history_version=read.version if history_version is None else history_version,
         seed=seed,
@@ -211,7 +197,7 @@ def backtest(
 
 
 def _joined(predictions: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One table in an order that does not depend on who finished first."""
+    """One table in an order that does not depend on which fold finished first."""
     if not predictions:
         return no_predictions()
     keys = ["ranker", "fold", "task_id", "model_id"]
@@ -219,30 +205,26 @@ def _joined(predictions: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _run_fold(work: _Work, fold: Fold) -> _FoldAnswer:
-    left_out = tuple(LeftOut(fold=fold.name, task_id=task_id) for task_id in fold.left_out)
-    cells: list[Cell] = []
-    predictions: list[pd.DataFrame] = []
+    left_out = [LeftOut(fold=fold.name, task_id=task_id) for task_id in fold.left_out]
+    answer = _FoldAnswer([], left_out, [])
     if fold.held_out:
         for name, factory in work.rankers:
-            own, kept = _run_ranker(work, fold, name, factory)
-            cells.extend(own)
-            predictions.extend(kept)
+            _run_ranker(work, fold, name, factory, answer)
         for held_out in fold.held_out:
             truth = Prediction(held_out.outcomes, held_out.outcomes)
-            scores = work.scores(truth, held_out)
-            cells.append(_cell(ORACLE, fold, held_out, scores, seconds=0.0))
-    return _FoldAnswer(tuple(cells), left_out, tuple(predictions))
+            answer.cells.append(_cell(work, ORACLE, fold, held_out, truth, seconds=0.0))
+    return answer
 
 
 def _run_ranker(
-    work: _Work, fold: Fold, name: str, make: RankerFactory
-) -> tuple[list[Cell], list[pd.DataFrame]]:
+    work: _Work, fold: Fold, name: str, make: RankerFactory, found: _FoldAnswer
+) -> None:
     stream = named_stream(work.seed, "ranker", fold.name, name)
     calibration = None
     try:
         with asking("fit"):
             ranker = make()
-            # Making the first one of a process imports its libraries: no part of learning.
+            # Timed from here: making the first ranker of a process imports its libraries.
             started = time.perf_counter()
             ranker.fit(fold.train, work.catalog, rng=stream)
             fit_seconds = time.perf_counter() - started
@@ -258,35 +240,36 @@ def _run_ranker(
                     most_observed=max(len(_known(fold, each).observed) for each in fold.held_out),
                 )
     except RankerFailedError as failed:
-        _log.warning(
-            "ranker %s failed on fold %s: %s", name, fold.name, failed, exc_info=failed.slip
+        _log_failure(name, f"fold {fold.name}", failed)
+        found.cells.extend(
+            _cell(work, name, fold, held_out, None, failure=str(failed))
+            for held_out in fold.held_out
         )
-        return [_failed(work, name, fold, held_out, str(failed)) for held_out in fold.held_out], []
-    cells: list[Cell] = []
-    kept: list[pd.DataFrame] = []
+        return
     for held_out in fold.held_out:
         started = time.perf_counter()
         try:
             with asking("predict"):
-                # A copy: what a ranker does to its question must not reach the next one.
+                # A copy: a ranker may change its query, and the next one must not see that.
                 query = replace(held_out.query, observed=dict(held_out.query.observed))
                 said = ranker.predict(query, held_out.model_ids)
                 answer = as_prediction(said, held_out.model_ids)
                 seconds = fit_seconds + time.perf_counter() - started
                 if calibration is not None:
-                    kept.append(_kept(ranker, name, fold, held_out, calibration))
+                    found.predictions.append(_kept(ranker, name, fold, held_out, calibration))
         except RankerFailedError as failed:
-            told = name, held_out.query.task_id, fold.name, failed
-            _log.warning("ranker %s failed on %s of fold %s: %s", *told, exc_info=failed.slip)
-            cells.append(_failed(work, name, fold, held_out, str(failed)))
+            _log_failure(name, f"{held_out.query.task_id} of fold {fold.name}", failed)
+            found.cells.append(_cell(work, name, fold, held_out, None, failure=str(failed)))
             continue
-        scores = work.scores(answer, held_out)
-        cells.append(_cell(name, fold, held_out, scores, seconds=seconds))
-    return cells, kept
+        found.cells.append(_cell(work, name, fold, held_out, answer, seconds=seconds))
+
+
+def _log_failure(name: str, where: str, failed: RankerFailedError) -> None:
+    _log.warning("ranker %s failed on %s: %s", name, where, failed, exc_info=failed.slip)
 
 
 def _known(fold: Fold, held_out: HeldOut) -> TaskQuery:
-    """The question with all that is observed, for a hot task with its training outcomes."""
+    """The query with everything observed; training outcomes of a hot task count as observed."""
     query = held_out.query
     if query.task_id not in fold.train.task_ids:
         return query
@@ -310,7 +293,7 @@ def _kept(
         predicted = belief.predicted
         low, high = belief.interval(calibration.at(len(query.observed)))
     else:
-        # No other task is measured in it: an order is all that can be predicted.
+        # No training task has this metric: models are only ordered.
         predicted = low = high = np.full(len(held_out.model_ids), np.nan)
     sign = held_out.sign
     low, high = (low, high) if sign > 0 else (high, low)
@@ -330,24 +313,25 @@ def _kept(
     )
 
 
-def _failed(work: _Work, ranker: str, fold: Fold, held_out: HeldOut, reason: str) -> Cell:
-    scores = undefined_metrics(work.more)
-    return _cell(ranker, fold, held_out, scores, seconds=float("nan"), failure=reason)
-
-
 def _cell(
+    work: _Work,
     ranker: str,
     fold: Fold,
     held_out: HeldOut,
-    scores: dict[str, float],
+    prediction: Prediction | None,
     *,
-    seconds: float,
+    seconds: float = float("nan"),
     failure: str | None = None,
 ) -> Cell:
+    task_id, outcomes = held_out.query.task_id, held_out.outcomes
+    scores = undefined_metrics(work.more)
+    if prediction is not None:
+        scores |= task_metrics(prediction, outcomes)
+        scores |= {m.name: m.score(prediction, outcomes, task_id=task_id) for m in work.more}
     return Cell(
         ranker=ranker,
         fold=fold.name,
-        task_id=held_out.query.task_id,
+        task_id=task_id,
         warmth=held_out.warmth,
         n_models=len(held_out.model_ids),
         n_observed=len(held_out.query.observed),

@@ -1,4 +1,4 @@
-"""The rankers of a back-test: by name, as classes, factories or instances, ours or one's own."""
+"""The rankers of a back-test, given by name, as classes, factories or instances."""
 
 import copy
 import inspect
@@ -21,16 +21,16 @@ from recsys_ms.rankers.base import BaseRanker, Prediction, TaskQuery
 
 
 class RankerLike(Protocol):
-    """All that a back-test asks of a ranker; :class:`~recsys_ms.rankers.base.BaseRanker` is one."""
+    """The methods that a back-test calls; :class:`~recsys_ms.rankers.base.BaseRanker` has them."""
 
     def fit(
         self, interactions: Interactions, catalog: Catalog | None, *, rng: np.random.Generator
     ) -> object:
-        """Learn from training interactions; what it returns is not looked at."""
+        """Learn from training interactions; the return value is ignored."""
         ...
 
     def predict(self, query: TaskQuery, model_ids: Sequence[str]) -> Any:
-        """Answer about ``model_ids``: a Prediction, or one number each, higher is better.
+        """Predict for ``model_ids``: a Prediction, or one number each, higher is better.
 
         The numbers may be an array or a list in the order of ``model_ids``, or a mapping or Series
         by model id; they are then both value and order.
@@ -46,14 +46,9 @@ Contestants: TypeAlias = "Mapping[str, Contestant] | Iterable[Contestant]"
 #: Rows of every back-test besides the oracle's.
 ALWAYS: Final = (POPULARITY, RANDOM, STATIC)
 
-#: What making a ranker may raise that says something about what was given.
+#: Errors while making a ranker that are those of the argument.
 _MAKING_ERRORS: Final = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
+    *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
 )
 _WANTED: Final = (
     "wanted a name such as 'nmf' or 'nmf:8', an unfitted ranker, a class, or a function without "
@@ -74,22 +69,22 @@ class CopyOf:
 
 
 class RankerFailedError(RecsysError):
-    """A ranker raised something; its cause is what."""
+    """A ranker raised an error, which is the cause."""
 
     @property
     def slip(self) -> BaseException | None:
-        """What it did not raise on purpose: most often a slip, and its traceback shows where."""
+        """The cause, if it is not one of our own errors: its traceback is needed to find it."""
         return None if isinstance(self.__cause__, RecsysError) else self.__cause__
 
 
 @contextmanager
 def asking(step: str) -> Iterator[None]:
-    """Whatever a ranker raises while it is asked is a failure of its own, and ends no other.
+    """Turn any error of a ranker into a failure of this ranker, which does not end the back-test.
 
     Raises
     ------
     RankerFailedError
-        It raised something.
+        The ranker raised an error.
     """
     try:
         yield
@@ -98,7 +93,7 @@ def asking(step: str) -> Iterator[None]:
 
 
 def by_name(name: str) -> BaseRanker:
-    """The ranker of a registered name or variant, unfitted."""
+    """The unfitted ranker of a registered name or variant."""
     from recsys_ms.rankers.ranker_names import make_ranker
 
     ranker: BaseRanker = make_ranker(name)
@@ -106,37 +101,22 @@ def by_name(name: str) -> BaseRanker:
 
 
 def contestants(rankers: Contestants, *, keep: Iterable[str] = ()) -> dict[str, RankerFactory]:
-    """How to make each ranker of a back-test, by the name of its row.
+    """The factory of each ranker of a back-test, by the name of its row.
 
     Parameters
     ----------
     rankers : mapping or iterable
         Name → ranker, or rankers that have a name of their own.
     keep : iterable of str
-        Rows whose beliefs will be asked for.
+        Rows whose intervals are needed.
 
     Raises
     ------
     UsageError
-        Something is no ranker, or cannot be made, or has the name of another one.
+        Not a ranker, it cannot be made, or two rankers have the same name.
     """
     chosen: dict[str, RankerFactory] = {name: partial(by_name, name) for name in ALWAYS}
-    given: object = rankers
-    if isinstance(given, str):
-        raise UsageError(f"rankers must be a sequence of names, got the text {given!r}")
-    if isinstance(given, Mapping):
-        if ORACLE in given:
-            raise UsageError("the row 'oracle' is computed here; give that ranker another name")
-        named = list(given.items())
-    elif isinstance(given, Iterable):
-        named = [(_name_of(one), one) for one in given]
-        named = [(name, one) for name, one in named if name != ORACLE]
-        _refuse_two_of_a_name(named)
-    else:
-        raise UsageError(
-            f"rankers is {kind_of(given)}; wanted a sequence, or a mapping of name to ranker"
-        )
-    for name, one in named:
+    for name, one in _named(rankers):
         if not isinstance(name, str) or not name:
             raise UsageError(f"the name of a ranker is {name!r}; wanted a text")
         chosen[name] = _factory(name, one)
@@ -148,15 +128,51 @@ def contestants(rankers: Contestants, *, keep: Iterable[str] = ()) -> dict[str, 
             )
         if not isinstance(made[name], BaseRanker):
             raise UsageError(
-                f"keep names {name!r}, whose intervals cannot be asked for: "
-                f"{type(made[name]).__name__} has no beliefs; derive it from BaseRanker, or leave "
-                "it out of keep"
+                f"keep names {name!r}, which has no intervals: {type(made[name]).__name__} is not "
+                "a BaseRanker; derive it from BaseRanker, or leave it out of keep"
             )
     return chosen
 
 
-def refuse_what_stays(named: Mapping[str, object], executor: Executor, kind: str) -> None:
-    """Say which ranker or metric cannot travel to the processes of an executor.
+def _named(given: Any) -> list[tuple[Any, object]]:
+    if isinstance(given, Mapping):
+        if ORACLE in given:
+            raise UsageError("the row 'oracle' is computed here; give that ranker another name")
+        return list(given.items())
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UsageError(
+            f"rankers is {kind_of(given)}; wanted a sequence of names or rankers, or a mapping "
+            "of name to ranker"
+        )
+    found: dict[str, object] = {}
+    for one in given:
+        name = _name_of(one)
+        # The same text twice is the same ranker twice; two objects are two rankers.
+        if name in found and not isinstance(one, str):
+            raise UsageError(
+                f"two rankers are called {name!r}; give a mapping, {{'mine': ..., 'other': ...}}"
+            )
+        if name != ORACLE:
+            found[name] = one
+    return list(found.items())
+
+
+def _name_of(one: object) -> str:
+    if isinstance(one, str):
+        return one
+    name = getattr(one, "name", None)
+    if isinstance(name, str) and name:
+        return name
+    if not _is_ranker(one) and not callable(one):
+        raise UsageError(f"rankers holds {kind_of(one)}; {_WANTED}")
+    own: str = getattr(one, "__name__", type(one).__name__)
+    if own == "<lambda>":
+        raise UsageError("a lambda has no name; give rankers={'name': lambda: ...}")
+    return own
+
+
+def check_can_be_sent(named: Mapping[str, object], executor: Executor, kind: str) -> None:
+    """Check that rankers or metrics can be sent to the processes of an executor.
 
     Raises
     ------
@@ -175,7 +191,7 @@ def refuse_what_stays(named: Mapping[str, object], executor: Executor, kind: str
 
 
 def as_prediction(answer: object, model_ids: Sequence[str]) -> Prediction:
-    """What a ranker answered, whatever its form.
+    """The answer of a ranker, in any of its forms, as a Prediction.
 
     Raises
     ------
@@ -190,7 +206,7 @@ def as_prediction(answer: object, model_ids: Sequence[str]) -> Prediction:
 
 
 def _of_models(answer: object, model_ids: Sequence[str]) -> object:
-    """Numbers by model id, put in the order that was asked for."""
+    # Numbers by model id are put in the order of model_ids.
     if isinstance(answer, pd.Series) and not isinstance(answer.index, pd.RangeIndex):
         answer = answer.to_dict()
     if not isinstance(answer, Mapping):
@@ -198,7 +214,7 @@ def _of_models(answer: object, model_ids: Sequence[str]) -> object:
     missing = [model_id for model_id in model_ids if model_id not in answer]
     if missing:
         raise DataError(
-            f"the answer lacks {len(missing)} of {len(model_ids)} models, the first "
+            f"{len(missing)} of {len(model_ids)} models are missing from the answer, the first is "
             f"{missing[0]!r}; wanted a number for each"
         )
     return [answer[model_id] for model_id in model_ids]
@@ -223,38 +239,13 @@ def _is_ranker(one: object) -> TypeGuard[RankerLike]:
     return callable(getattr(one, "fit", None)) and callable(getattr(one, "predict", None))
 
 
-def _name_of(one: object) -> str:
-    if isinstance(one, str):
-        return one
-    name = getattr(one, "name", None)
-    if isinstance(name, str) and name:
-        return name
-    if not _is_ranker(one) and not callable(one):
-        raise UsageError(f"rankers holds {kind_of(one)}; {_WANTED}")
-    own: str = getattr(one, "__name__", type(one).__name__)
-    if own == "<lambda>":
-        raise UsageError("a lambda has no name; give rankers={'name': lambda: ...}")
-    return own
-
-
-def _refuse_two_of_a_name(named: Sequence[tuple[str, object]]) -> None:
-    seen: dict[str, object] = {}
-    for name, one in named:
-        # The same name twice is the same ranker twice; two objects are two rankers.
-        if name in seen and not isinstance(one, str):
-            raise UsageError(
-                f"two rankers are called {name!r}; give a mapping, {{'mine': ..., 'other': ...}}"
-            )
-        seen[name] = one
-
-
 def _factory(name: str, one: object) -> RankerFactory:
     if isinstance(one, str):
         return partial(by_name, one)
     if isinstance(one, type):
         own: type[Any] = one
         if not _is_ranker(one):
-            raise UsageError(f"ranker {name!r}: the class {own.__name__} lacks {_METHODS}")
+            raise UsageError(f"ranker {name!r}: the class {own.__name__} has no {_METHODS}")
         return own
     if _is_ranker(one):
         return CopyOf(one)
@@ -264,7 +255,7 @@ def _factory(name: str, one: object) -> RankerFactory:
 
 
 def _made(name: str, factory: RankerFactory) -> object:
-    """One unfitted ranker: what cannot be made ends a back-test before its first fold."""
+    # One unfitted ranker, so that errors end a back-test before its first fold.
     try:
         made: object = factory()
     except RecsysError:
@@ -276,7 +267,9 @@ def _made(name: str, factory: RankerFactory) -> object:
             f"({type(error).__name__}: {error}); {_WANTED}"
         ) from error
     if not _is_ranker(made):
-        raise UsageError(f"ranker {name!r}: what was made is {kind_of(made)} and lacks {_METHODS}")
+        raise UsageError(
+            f"ranker {name!r}: its factory made {kind_of(made)}, which has no {_METHODS}"
+        )
     if not isinstance(made, BaseRanker):
         _check_call(name, made.fit, None, None, rng=None)
         _check_call(name, made.predict, None, ())
@@ -284,7 +277,6 @@ def _made(name: str, factory: RankerFactory) -> object:
 
 
 def _check_call(name: str, method: Callable[..., object], *given: object, **named: object) -> None:
-    """Whether a method can be called as a back-test will call it."""
     try:
         inspect.signature(method).bind(*given, **named)
     except TypeError as error:

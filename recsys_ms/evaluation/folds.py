@@ -1,4 +1,4 @@
-"""What a protocol hands to the back-test: training interactions and the questions of the test."""
+"""Folds of a back-test: training interactions and the held-out tasks; the base of protocols."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -8,6 +8,7 @@ from typing import ClassVar, Final, Literal, TypeAlias
 import numpy as np
 
 from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core.configured import plain, values_of
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray, JsonDict
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.rankers.base import TaskQuery
@@ -16,7 +17,7 @@ from recsys_ms.rankers.base import TaskQuery
 TaskWarmth: TypeAlias = Literal["cold", "warm", "hot"]
 WARMTHS: Final[tuple[TaskWarmth, ...]] = ("cold", "warm", "hot")
 
-#: One model alone is neither ordered nor chosen.
+#: A single model can be neither ordered nor chosen.
 MIN_TEST_MODELS: Final = 2
 
 
@@ -27,12 +28,12 @@ class HeldOut:
     Attributes
     ----------
     query : TaskQuery
-        All that the ranker is told: the id, the metric and the revealed outcomes, never the tested
-        ones.
+        Everything the ranker is given: the id, the metric and the revealed outcomes, never the
+        tested ones.
     model_ids : tuple of str
         Tested models, sorted.
     outcomes : ndarray of shape (n_models,)
-        What they reached, in the metric's unit, higher is better.
+        Their outcomes in the metric's unit, higher is better.
     warmth : {"cold", "warm", "hot"}
         What training knows of the task.
     sign : float
@@ -48,20 +49,20 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fold:
-    """One training set and what is tested on it.
+    """One training set and its test.
 
     Attributes
     ----------
     name : str
         Unique within the protocol; seeds of the fold derive from it.
     train : Interactions
-        Built without anything that is tested.
+        Without any tested outcome.
     held_out : tuple of HeldOut
-        The test, one entry a task.
+        The test, one entry per task.
     left_out : tuple of str
-        Tasks that would be tested and have fewer than two models left to test.
+        Tasks that were not tested because fewer than two models are left to test.
     groups : tuple of str
-        Model groups (families) that the test holds, where the protocol splits by group.
+        Held-out model groups (families), where the protocol splits by group.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Fold:
     groups: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol(ABC):
     """A way to split a history into folds. Subclasses are frozen configurations."""
 
@@ -87,7 +89,7 @@ class Protocol(ABC):
         interactions : Interactions
             The whole history. It is not changed.
         catalog : Catalog or None
-            Asked for model groups only.
+            Used for model groups only.
         seed : int
             Every random choice is a stream of this seed and the fold's own name.
 
@@ -99,11 +101,24 @@ class Protocol(ABC):
 
     @abstractmethod
     def n_folds(self, interactions: Interactions) -> int:
-        """How many folds :meth:`folds` will yield."""
+        """Number of folds that :meth:`folds` yields."""
 
-    @abstractmethod
     def settings(self) -> JsonDict:
         """The configuration as JSON values, for the result."""
+        return plain(values_of(self))
+
+
+def fold_of(
+    name: str,
+    test: Interactions,
+    tested: BoolArray,
+    train: Interactions,
+    *,
+    groups: tuple[str, ...] = (),
+) -> Fold:
+    """A fold that tests the interactions of ``test`` where ``tested`` (n_interactions,) is true."""
+    held_out, left_out = hold_out_models(test, tested, train)
+    return Fold(name=name, train=train, held_out=held_out, left_out=left_out, groups=groups)
 
 
 def hold_out_models(

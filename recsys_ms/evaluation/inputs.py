@@ -1,7 +1,6 @@
-"""What a back-test works on and where, in every form that a person would try."""
+"""Reads the arguments of a back-test: history, protocol, catalog and executor in any form."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -15,22 +14,10 @@ from recsys_ms.evaluation.temporal import Temporal
 from recsys_ms.history.forms import HistoryLike, as_runs, is_run_table
 from recsys_ms.history.interactions import Interactions
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReadHistory:
-    """A history as a back-test needs it.
-
-    Attributes
-    ----------
-    interactions : Interactions
-    runs : DataFrame or None
-        The runs themselves, where there were some.
-    version : int or None
-        Of a :class:`History`.
-    """
+    """A history as a back-test needs it: interactions, and runs and version where there are any."""
 
     interactions: Interactions
     runs: pd.DataFrame | None = None
@@ -38,7 +25,7 @@ class ReadHistory:
 
 
 def read_history(history: HistoryLike) -> ReadHistory:
-    """Read a history given in any form (:mod:`recsys_ms.history.forms`), errors too.
+    """Read a history given in any form of :mod:`recsys_ms.history.forms`.
 
     Several values of one task and model count as runs: the best is taken.
     """
@@ -46,16 +33,23 @@ def read_history(history: HistoryLike) -> ReadHistory:
         return ReadHistory(interactions=history)
     runs = as_runs(history)
     version = history.version if is_run_table(history) else None
-    return ReadHistory(interactions=_reduced(runs), runs=runs, version=version)
+    try:
+        reduced = Interactions.from_runs(runs)
+    except DataError as error:
+        raise DataError(
+            f"{error} (metric and on_two_metrics are arguments of Interactions.from_runs: give "
+            "what it returns as the history)"
+        ) from error
+    return ReadHistory(interactions=reduced, runs=runs, version=version)
 
 
 def read_protocol(protocol: str | Protocol, runs: pd.DataFrame | None) -> Protocol:
-    """A protocol, or the one of that name with its default options.
+    """A protocol as it is, or the one of that name with its default options.
 
     Raises
     ------
     UsageError
-        No such name, something else, or ``temporal`` where there are no dated runs.
+        Unknown name, not a protocol, or ``temporal`` without dated runs.
     """
     given: object = protocol
     if isinstance(given, Protocol):
@@ -69,7 +63,7 @@ def read_protocol(protocol: str | Protocol, runs: pd.DataFrame | None) -> Protoc
     if given == Temporal.name and (runs is None or c.FINISHED_AT not in runs):
         raise UsageError(
             f"protocol 'temporal' needs runs with {c.FINISHED_AT}; give a History or a DataFrame "
-            "that has it, in place of interactions or triplets"
+            "that has it instead of interactions or triplets"
         )
     return make_protocol(given, runs=runs)
 
@@ -80,7 +74,7 @@ def read_catalog(catalog: Catalog | None) -> Catalog | None:
     Raises
     ------
     UsageError
-        Something else.
+        Not a catalog.
     """
     given: object = catalog
     if given is None or isinstance(given, Catalog):
@@ -92,12 +86,12 @@ def read_catalog(catalog: Catalog | None) -> Catalog | None:
 
 
 def read_executor(executor: Executor | str | None) -> Executor:
-    """An executor, or the one of that spelling; the serial one where nothing is given.
+    """An executor as it is, or the one of that text; the serial one by default.
 
     Raises
     ------
     UsageError
-        No such spelling, or something that runs no jobs.
+        Unknown text, or not an executor.
     """
     given: object = executor
     if executor is None:
@@ -107,13 +101,3 @@ def read_executor(executor: Executor | str | None) -> Executor:
     if isinstance(given, type) or not callable(getattr(given, "map", None)):
         raise UsageError(f"executor is {kind_of(given)}; wanted an Executor, or {EXECUTORS}")
     return executor
-
-
-def _reduced(runs: pd.DataFrame) -> Interactions:
-    try:
-        return Interactions.from_runs(runs)
-    except DataError as error:
-        raise DataError(
-            f"{error} (metric and on_two_metrics are arguments of Interactions.from_runs: give "
-            "what it returns as the history)"
-        ) from error

@@ -1,14 +1,13 @@
-"""The metric set of one back-tested task (DESIGN §6): which metric reads which output, and how.
+"""Metrics of one back-tested task: which part of a prediction each one scores, and how.
 
-A ranker answers two things (:class:`~recsys_ms.rankers.base.Prediction`): ``value`` is judged by
-``pearson``; ``order``, the answer's sort key, by all the others.
+A :class:`~recsys_ms.rankers.base.Prediction` has two parts: ``value`` is scored by ``pearson``;
+``order``, its sort key, by all other metrics.
 """
 
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -26,28 +25,13 @@ REGRET_AT_1: Final = "regret@1"
 REGRET_AT_5: Final = "regret@5"
 SECONDS: Final = "seconds"
 
-#: Metrics of a prediction, in the order of the tables.
-QUALITY_METRICS: Final = (PEARSON, SPEARMAN, WEIGHTED_TAU, NDCG_AT_5, REGRET_AT_1, REGRET_AT_5)
-#: Those and the time a task took.
-METRICS: Final = (*QUALITY_METRICS, SECONDS)
-#: Whether more is better. Seconds and regrets are costs.
-HIGHER_IS_BETTER: Final[Mapping[str, bool]] = {
-    PEARSON: True,
-    SPEARMAN: True,
-    WEIGHTED_TAU: True,
-    NDCG_AT_5: True,
-    REGRET_AT_1: False,
-    REGRET_AT_5: False,
-    SECONDS: False,
-}
-
-#: Scores one task: the prediction, and the reached outcomes, shape (n_models,), higher is better.
+#: Scores one task: the prediction, and the outcomes, shape (n_models,), higher is better.
 MetricFunction: TypeAlias = Callable[[Prediction, FloatArray], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric of one's own, for the argument ``metrics`` of a back-test.
+    """A metric for the argument ``metrics`` of a back-test.
 
     Attributes
     ----------
@@ -68,12 +52,12 @@ class Metric:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
             raise UsageError(
-                f"a metric needs a name, got {self.name!r}; wanted a text: metrics={{'name': ...}}"
+                f"a metric needs a name, got {self.name!r}; give metrics={{'name': function}}"
             )
         if not callable(self.function):
             raise UsageError(
                 f"metric {self.name!r} is {kind_of(self.function)}; wanted a function of "
-                "(prediction, outcomes) that gives a number"
+                "(prediction, outcomes) that returns a number"
             )
 
     def score(self, prediction: Prediction, outcomes: FloatArray, *, task_id: str) -> float:
@@ -82,7 +66,7 @@ class Metric:
         Raises
         ------
         UsageError
-            The function raised, or gave something else than a finite number or NaN.
+            The function raised, or did not return a finite number or NaN.
         """
         seen = Prediction(_read_only(prediction.value), _read_only(prediction.order))
         try:
@@ -93,7 +77,7 @@ class Metric:
                 f"{type(error).__name__}: {error}; wanted one number, NaN where it is not defined"
             ) from error
         if math.isinf(got):
-            # No mean, no interval and no JSON number could be made of it.
+            # It would have neither a mean nor an interval nor a JSON number.
             raise UsageError(
                 f"metric {self.name!r} gave {got} on task {task_id!r}; wanted a finite number, NaN "
                 "where it is not defined"
@@ -101,97 +85,9 @@ class Metric:
         return got
 
 
-#: What a person may give as own metrics.
-OwnMetrics: TypeAlias = Mapping[str, MetricFunction] | Iterable[MetricFunction | Metric]
-
-
-def more_metrics(metrics: OwnMetrics, k: int | Iterable[int] | None) -> tuple[Metric, ...]:
-    """Metrics besides :data:`METRICS`, in the order of their columns.
-
-    Parameters
-    ----------
-    metrics : mapping of str to callable, or iterable of callables and Metric
-        A function in an iterable is called by its own name.
-    k : int, iterable of int or None
-        Adds ``ndcg@k`` and ``regret@k`` where they are not there already.
-
-    Raises
-    ------
-    UsageError
-        A k below 1, a name that is taken, a function without a name, or no function.
-    """
-    found = [metric for size in _sizes(k) for metric in _at(size)]
-    own: list[object] = []
-    given: object = metrics
-    if isinstance(given, Mapping):
-        own.extend(_named(name, function) for name, function in given.items())
-    elif isinstance(given, str) or not isinstance(given, Iterable):
-        raise UsageError(
-            f"metrics is {kind_of(metrics)}; wanted a mapping of name to function, or a list of "
-            f"functions. {', '.join(METRICS)} are always there; k= adds ndcg@k and regret@k"
-        )
-    else:
-        own.extend(given)
-    for one in own:
-        metric = one if isinstance(one, Metric) else _named(getattr(one, "__name__", ""), one)
-        if metric.name == "<lambda>":
-            raise UsageError("a lambda has no name; give metrics={'name': lambda ...}")
-        if metric.name in METRICS or any(metric.name == other.name for other in found):
-            raise UsageError(f"metric {metric.name!r} is there already; give yours another name")
-        found.append(metric)
-    return tuple(found)
-
-
-def _named(name: object, function: object) -> Metric:
-    if isinstance(function, Metric):
-        return Metric(str(name), function.function, function.higher_is_better)
-    if isinstance(function, str):
-        raise UsageError(
-            f"metrics holds the text {function!r}; wanted functions. {', '.join(METRICS)} are "
-            "always there; k= adds ndcg@k and regret@k"
-        )
-    return Metric(name, function)  # type: ignore[arg-type]
-
-
-def _sizes(k: object) -> list[int]:
-    if k is None:
-        return []
-    given: list[Any] = list(k) if isinstance(k, Iterable) and not isinstance(k, str) else [k]
-    try:
-        sizes = [operator.index(size) for size in given]
-    except TypeError:
-        sizes = []
-    if not sizes or min(sizes) < 1 or any(isinstance(size, bool) for size in given):
-        raise UsageError(f"k is {k!r}; wanted a whole number of at least 1, or several")
-    return sorted(set(sizes))
-
-
-def _at(k: int) -> list[Metric]:
-    both = [
-        Metric(f"ndcg@{k}", partial(_ndcg_at, k)),
-        Metric(f"regret@{k}", partial(_regret_at, k), higher_is_better=False),
-    ]
-    return [metric for metric in both if metric.name not in METRICS]
-
-
-def _ndcg_at(k: int, prediction: Prediction, outcomes: FloatArray) -> float:
-    return ndcg_at_k(prediction.order, outcomes, k)
-
-
-def _regret_at(k: int, prediction: Prediction, outcomes: FloatArray) -> float:
-    return regret_at_k(prediction.order, outcomes, k)
-
-
-def _read_only(array: FloatArray) -> FloatArray:
-    """The same numbers, which cannot be written to through this view."""
-    view = array.view()
-    view.setflags(write=False)
-    return view
-
-
 def spearman(order: FloatArray, outcome: FloatArray) -> float:
     """Rank correlation (average ranks on ties), in [-1, 1]; NaN when one side is constant."""
-    # Takes a second to load, which a job that leaves the folds to its workers need not spend.
+    # Imported here: it takes a second, and only the processes that run folds need it.
     from scipy.stats import rankdata
 
     return pearson(rankdata(order), rankdata(outcome))
@@ -217,6 +113,49 @@ def weighted_tau(order: FloatArray, outcome: FloatArray) -> float:
     return float(np.clip(weightedtau(order, outcome).statistic, -1.0, 1.0))
 
 
+def _ndcg(k: int) -> Metric:
+    return Metric(f"ndcg@{k}", _AtK(ndcg_at_k, k))
+
+
+def _regret(k: int) -> Metric:
+    return Metric(f"regret@{k}", _AtK(regret_at_k, k), higher_is_better=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _AtK:
+    """A metric of the first k models; unlike a lambda it can be sent to other processes."""
+
+    function: Callable[[FloatArray, FloatArray, int], float]
+    k: int
+
+    def __call__(self, prediction: Prediction, outcomes: FloatArray) -> float:
+        return self.function(prediction.order, outcomes, self.k)
+
+
+_QUALITY: Final = (
+    Metric(PEARSON, lambda prediction, outcomes: pearson(prediction.value, outcomes)),
+    Metric(SPEARMAN, lambda prediction, outcomes: spearman(prediction.order, outcomes)),
+    Metric(WEIGHTED_TAU, lambda prediction, outcomes: weighted_tau(prediction.order, outcomes)),
+    _ndcg(5),
+    _regret(1),
+    _regret(5),
+)
+#: Metrics of a prediction, in the order of the tables.
+QUALITY_METRICS: Final = tuple(metric.name for metric in _QUALITY)
+#: Those and the time a task took.
+METRICS: Final = (*QUALITY_METRICS, SECONDS)
+
+
+def directions(more: Iterable[Metric] = ()) -> dict[str, bool]:
+    """Whether more is better, by metric, in the order of the tables; seconds come last."""
+    found = {metric.name: metric.higher_is_better for metric in (*_QUALITY, *more)}
+    return {**found, SECONDS: False}
+
+
+#: Whether more is better. Seconds and regrets are costs.
+HIGHER_IS_BETTER: Final[Mapping[str, bool]] = directions()
+
+
 def task_metrics(prediction: Prediction, outcomes: FloatArray) -> dict[str, float]:
     """Every metric of :data:`QUALITY_METRICS` for one task.
 
@@ -226,7 +165,7 @@ def task_metrics(prediction: Prediction, outcomes: FloatArray) -> dict[str, floa
         ``value`` and ``order`` of shape (n_models,), for the test models sorted by id: equal
         ``order`` keys are taken in that sequence.
     outcomes : ndarray of shape (n_models,)
-        Reached outcomes in the metric's unit, higher is better. Regret is counted among these
+        Outcomes in the metric's unit, higher is better. Regret is counted among these
         models only: a model whose outcome is not in the test can be neither best nor recommended.
 
     Returns
@@ -245,22 +184,77 @@ def task_metrics(prediction: Prediction, outcomes: FloatArray) -> dict[str, floa
             raise DataError(f"{name} has shape {part.shape} for {outcomes.shape} outcomes")
     if not np.isfinite(np.r_[prediction.value, prediction.order, outcomes]).all():
         raise DataError("predictions and outcomes must be finite numbers; drop missing ones first")
-    return {
-        PEARSON: pearson(prediction.value, outcomes),
-        SPEARMAN: spearman(prediction.order, outcomes),
-        WEIGHTED_TAU: weighted_tau(prediction.order, outcomes),
-        NDCG_AT_5: ndcg_at_k(prediction.order, outcomes, 5),
-        REGRET_AT_1: regret_at_k(prediction.order, outcomes, 1),
-        REGRET_AT_5: regret_at_k(prediction.order, outcomes, 5),
-    }
-
-
-def directions(more: Iterable[Metric] = ()) -> dict[str, bool]:
-    """Whether more is better, by metric, in the order of the tables; seconds come last."""
-    own = {metric.name: metric.higher_is_better for metric in more}
-    return {**{name: HIGHER_IS_BETTER[name] for name in QUALITY_METRICS}, **own, SECONDS: False}
+    return {metric.name: metric.function(prediction, outcomes) for metric in _QUALITY}
 
 
 def undefined_metrics(more: Iterable[Metric] = ()) -> dict[str, float]:
-    """What a ranker that failed on a task scores there: NaN in every metric."""
+    """The scores of a ranker that failed on a task: NaN in every metric."""
     return dict.fromkeys(directions(more), float("nan"))
+
+
+#: User-defined metrics.
+OwnMetrics: TypeAlias = Mapping[str, MetricFunction] | Iterable[MetricFunction | Metric]
+_ALWAYS: Final = f"{', '.join(METRICS)} are always there; k= adds ndcg@k and regret@k"
+
+
+def more_metrics(metrics: OwnMetrics, k: int | Iterable[int] | None) -> tuple[Metric, ...]:
+    """Metrics besides :data:`METRICS`, in the order of their columns.
+
+    Parameters
+    ----------
+    metrics : mapping of str to callable, or iterable of callables and Metric
+        A function in an iterable has its own name.
+    k : int, iterable of int or None
+        Adds ``ndcg@k`` and ``regret@k`` where they are not there already.
+
+    Raises
+    ------
+    UsageError
+        A k below 1, a name that is taken, a function without a name, or not a function.
+    """
+    at_k = (make(size) for size in _sizes(k) for make in (_ndcg, _regret))
+    found = [metric for metric in at_k if metric.name not in METRICS]
+    given: object = metrics
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UsageError(
+            f"metrics is {kind_of(metrics)}; wanted a mapping of name to function, or a list of "
+            f"functions. {_ALWAYS}"
+        )
+    if isinstance(given, Mapping):
+        own = [_named(name, function) for name, function in given.items()]
+    else:
+        own = [_named(getattr(one, "name", getattr(one, "__name__", "")), one) for one in given]
+    for metric in own:
+        if metric.name == "<lambda>":
+            raise UsageError("a lambda has no name; give metrics={'name': lambda ...}")
+        if metric.name in METRICS or any(metric.name == other.name for other in found):
+            raise UsageError(f"metric {metric.name!r} is there already; give yours another name")
+        found.append(metric)
+    return tuple(found)
+
+
+def _named(name: Any, function: Any) -> Metric:
+    if isinstance(function, Metric):
+        return Metric(name, function.function, function.higher_is_better)
+    if isinstance(function, str):
+        raise UsageError(f"metrics holds the text {function!r}; wanted functions. {_ALWAYS}")
+    return Metric(name, function)
+
+
+def _sizes(k: object) -> list[int]:
+    if k is None:
+        return []
+    given: list[Any] = list(k) if isinstance(k, Iterable) and not isinstance(k, str) else [k]
+    try:
+        sizes = [operator.index(size) for size in given]
+    except TypeError:
+        sizes = []
+    if not sizes or min(sizes) < 1 or any(isinstance(size, bool) for size in given):
+        raise UsageError(f"k is {k!r}; wanted a whole number of at least 1, or several")
+    return sorted(set(sizes))
+
+
+def _read_only(array: FloatArray) -> FloatArray:
+    view = array.view()
+    view.setflags(write=False)
+    return view

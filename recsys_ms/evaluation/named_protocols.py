@@ -1,8 +1,7 @@
-"""Protocols by the name that the command line knows."""
+"""Protocols by the name that the command line uses."""
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Final, Literal
+from dataclasses import fields
+from typing import Any, Final
 
 import pandas as pd
 
@@ -17,45 +16,27 @@ from recsys_ms.evaluation.protocols import (
 )
 from recsys_ms.evaluation.temporal import Temporal
 
-PROTOCOL_NAMES: Final = (
-    LeaveOneTaskOut.name,
-    UnseenModels.name,
-    Setting1.name,
-    Setting2.name,
-    Setting3.name,
-    Temporal.name,
-)
+_PROTOCOLS: Final[dict[str, type[Protocol]]] = {
+    kind.name: kind
+    for kind in (LeaveOneTaskOut, UnseenModels, Setting1, Setting2, Setting3, Temporal)
+}
+PROTOCOL_NAMES: Final = tuple(_PROTOCOLS)
 
 
-def make_protocol(
-    name: str,
-    *,
-    n_observed: int | None = None,
-    max_tasks: int | None = None,
-    history_fraction: float | None = None,
-    n_repeats: int | None = None,
-    group_by: Literal["family"] | None = None,
-    test_fraction: float | None = None,
-    train_fraction: float | None = None,
-    runs: pd.DataFrame | None = None,
-    before: Sequence[datetime | str] | None = None,
-    fractions: Sequence[float] | None = None,
-    undated: Literal["error", "leave-out"] | None = None,
-) -> Protocol:
-    """Make a protocol from its name and the options that apply to it; ``None`` is its default.
+def make_protocol(name: str, *, runs: pd.DataFrame | None = None, **options: Any) -> Protocol:
+    """Make a protocol from its name and the options that apply to it.
 
     Parameters
     ----------
     name : str
         One of :data:`PROTOCOL_NAMES`; ``setting-1`` is read as ``settings-1``.
-    n_observed, max_tasks, history_fraction : optional
-        leave-one-task-out: runs revealed, tasks held out at most, share of the history trained on.
-    n_repeats, test_fraction, group_by : optional
-        unseen-models.
-    n_repeats, train_fraction : optional
-        settings-1 and settings-3.
-    runs, before, fractions, undated : optional
-        temporal; ``runs`` is required there and ignored elsewhere.
+    runs : DataFrame, optional
+        Required by temporal, ignored by the others.
+    **options : object
+        Fields of the protocol's class; ``None`` is the default. leave-one-task-out:
+        ``n_observed``, ``max_tasks``, ``history_fraction``. unseen-models: ``n_repeats``,
+        ``test_fraction``, ``group_by``. settings-1 and settings-3: ``n_repeats``,
+        ``train_fraction``. temporal: ``before``, ``fractions``, ``undated``.
 
     Raises
     ------
@@ -63,38 +44,14 @@ def make_protocol(
         Unknown name, or an option that the protocol does not have.
     """
     wanted = name.replace("setting-", "settings-")
-    kinds: dict[str, tuple[type[Protocol], tuple[str, ...]]] = {
-        LeaveOneTaskOut.name: (
-            LeaveOneTaskOut,
-            ("n_observed", "max_tasks", "history_fraction"),
-        ),
-        UnseenModels.name: (UnseenModels, ("n_repeats", "group_by", "test_fraction")),
-        Setting1.name: (Setting1, ("n_repeats", "train_fraction")),
-        Setting2.name: (Setting2, ()),
-        Setting3.name: (Setting3, ("n_repeats", "train_fraction")),
-        Temporal.name: (Temporal, ("before", "fractions", "undated")),
-    }
-    if wanted not in kinds:
+    if wanted not in _PROTOCOLS:
         raise UsageError(f"protocol {name!r} is unknown; choose one of {', '.join(PROTOCOL_NAMES)}")
-    kind, allowed = kinds[wanted]
-    options: dict[str, object] = {
-        "n_observed": n_observed,
-        "max_tasks": max_tasks,
-        "history_fraction": history_fraction,
-        "n_repeats": n_repeats,
-        "group_by": group_by,
-        "test_fraction": test_fraction,
-        "train_fraction": train_fraction,
-        "before": before,
-        "fractions": fractions,
-        "undated": undated,
-    }
+    kind = _PROTOCOLS[wanted]
     given = {key: value for key, value in options.items() if value is not None}
-    foreign = sorted(set(given) - set(allowed))
-    if foreign:
+    allowed = [own.name for own in fields(kind) if own.name != "runs"]
+    if foreign := sorted(set(given) - set(allowed)):
         raise UsageError(
-            f"{wanted} has no option {foreign[0]!r}; it takes "
-            f"{', '.join(allowed) if allowed else 'none'}"
+            f"{wanted} has no option {foreign[0]!r}; its options are {', '.join(allowed) or 'none'}"
         )
     if kind is Temporal:
         if runs is None:

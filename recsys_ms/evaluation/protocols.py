@@ -1,27 +1,27 @@
 """Protocols over tasks and models: leave-one-task-out, unseen models, the settings 1 to 3.
 
-What is held out is removed before the training interactions are built, so nothing of it can reach
-a ranker. Cards are no outcomes: a task's ``difficulty`` may describe a held-out task; a catalog
-column that somebody computed from outcomes is not noticed here.
+Held-out outcomes are removed before the training interactions are built, so they cannot reach a
+ranker. Cards are not checked: a catalog column that was computed from outcomes leaks them.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal
 
 import numpy as np
 import pandas as pd
 
 from recsys_ms.catalog.catalog import Catalog
+from recsys_ms.core.configured import values_of
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.rng import named_stream
-from recsys_ms.core.types import BoolArray, IntArray, JsonDict
+from recsys_ms.core.types import IntArray, JsonDict
 from recsys_ms.evaluation.folds import (
     MIN_TEST_MODELS,
     Fold,
     HeldOut,
     Protocol,
-    hold_out_models,
+    fold_of,
     names_at,
 )
 from recsys_ms.history.interactions import Interactions
@@ -32,7 +32,7 @@ FAMILY: Final = "family"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaveOneTaskOut(Protocol):
-    """Train on all tasks but one, rank every model of that one; once per task.
+    """Train on all tasks but one and rank every model of that one; once per task.
 
     Attributes
     ----------
@@ -40,10 +40,10 @@ class LeaveOneTaskOut(Protocol):
         Runs of the held-out task that are revealed in the query, chosen at random per task; the
         revealed models are not tested. 0 makes every tested task cold.
     max_tasks : int or None
-        Hold out at most this many tasks, drawn at random; ``None`` for each in turn.
+        Hold out at most this many tasks, drawn at random; ``None`` for all.
     history_fraction : float
-        Share of the other tasks' outcomes to train on, drawn at random, in (0, 1]; those of a
-        smaller share are among those of a larger one.
+        Share of the other tasks' outcomes to train on, drawn at random, in (0, 1]; a smaller share
+        is a subset of a larger one.
     """
 
     name: ClassVar[str] = "leave-one-task-out"
@@ -84,11 +84,9 @@ class LeaveOneTaskOut(Protocol):
         return n_tasks if self.max_tasks is None else min(n_tasks, self.max_tasks)
 
     def settings(self) -> JsonDict:
-        """``n_observed``, ``max_tasks``, and ``history_fraction`` where it is not the whole."""
-        thinned = (
-            {} if self.history_fraction == 1.0 else {"history_fraction": self.history_fraction}
-        )
-        return {"n_observed": self.n_observed, "max_tasks": self.max_tasks, **thinned}
+        """Every option, but ``history_fraction`` only where it is below 1."""
+        options = values_of(self)
+        return {k: v for k, v in options.items() if k != "history_fraction" or v != 1.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,27 +131,13 @@ class UnseenModels(Protocol):
             stream = named_stream(seed, self.name, str(self.group_by), name)
             chosen = np.sort(stream.permutation(n_groups)[:n_test])
             tested = np.isin(groups, chosen)[interactions.model_index]
+            held_out_groups = names_at(names, chosen) if self.group_by else ()
             train = interactions.select(~tested)
-            held_out, left_out = hold_out_models(interactions, tested, train)
-            yield Fold(
-                name=name,
-                train=train,
-                held_out=held_out,
-                left_out=left_out,
-                groups=names_at(names, chosen) if self.group_by else (),
-            )
+            yield fold_of(name, interactions, tested, train, groups=held_out_groups)
 
     def n_folds(self, interactions: Interactions) -> int:
         """One per repeat."""
         return self.n_repeats
-
-    def settings(self) -> JsonDict:
-        """``n_repeats``, ``test_fraction``, ``group_by``."""
-        return {
-            "n_repeats": self.n_repeats,
-            "test_fraction": self.test_fraction,
-            "group_by": self.group_by,
-        }
 
     def _groups(
         self, interactions: Interactions, catalog: Catalog | None
@@ -164,7 +148,7 @@ class UnseenModels(Protocol):
         family = pd.Series(interactions.model_ids).map(known)
         if family.notna().sum() == 0:
             raise DataError(
-                f"no family is known for any of the {interactions.n_models} models; "
+                f"the family of all {interactions.n_models} models is unknown; "
                 "give a catalog whose model cards have a family, or split without group_by"
             )
         # The model's own id stands in for an unknown family; the prefix keeps the two apart.
@@ -175,10 +159,18 @@ class UnseenModels(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _WithinTask(Protocol):
-    # Common part of settings 1 and 3: a random part of the target task's models is trained on.
+    """Base of settings 1 and 3: a random part of the target task's models is trained on.
+
+    Attributes
+    ----------
+    n_repeats : int
+        Random splits per task.
+    train_fraction : float
+        Share of the task's models that is trained on, in (0, 1).
+    """
+
     n_repeats: int = 3
     train_fraction: float = 0.5
-
     uses_other_tasks: ClassVar[bool]
 
     def __post_init__(self) -> None:
@@ -196,27 +188,16 @@ class _WithinTask(Protocol):
                 name = f"{task_id}/repeat-{repeat:02d}"
                 # The stream has no protocol in its name: settings 1 and 3 test the same models.
                 stream = named_stream(seed, "models-of-task", name)
-                tested = self._tested(of_task, stream)
-                keep = ~tested if self.uses_other_tasks else of_task & ~tested
-                train = interactions.select(keep)
-                held_out, left_out = hold_out_models(interactions, tested, train)
-                left_out = left_out or (() if held_out else (task_id,))
-                yield Fold(name=name, train=train, held_out=held_out, left_out=left_out)
+                own = stream.permutation(np.flatnonzero(of_task))
+                tested = np.zeros(of_task.shape, dtype=np.bool_)
+                tested[own[max(1, round(self.train_fraction * own.size)) :]] = True
+                train = interactions.select(~tested if self.uses_other_tasks else of_task & ~tested)
+                fold = fold_of(name, interactions, tested, train)
+                yield fold if tested.any() else replace(fold, left_out=(task_id,))
 
     def n_folds(self, interactions: Interactions) -> int:
         """``n_repeats`` per task."""
         return interactions.n_tasks * self.n_repeats
-
-    def settings(self) -> JsonDict:
-        """``n_repeats`` and ``train_fraction``."""
-        return {"n_repeats": self.n_repeats, "train_fraction": self.train_fraction}
-
-    def _tested(self, of_task: BoolArray, stream: np.random.Generator) -> BoolArray:
-        own = np.flatnonzero(of_task)
-        n_train = max(1, round(self.train_fraction * own.size))
-        tested = np.zeros(of_task.shape, dtype=np.bool_)
-        tested[stream.permutation(own)[n_train:]] = True
-        return tested
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,8 +205,7 @@ class Setting1(_WithinTask):
     """Same task, other models: train on a part of one task's models only, test on the rest.
 
     Settings 1 to 3 are our reading of *Guided Recommendation for Model Fine-tuning* (CVPR 2023):
-    they differ in what there is to learn from (some runs of the target task; only those of other
-    tasks; both).
+    they differ in the training runs: some of the target task; only those of other tasks; both.
 
     Attributes
     ----------
@@ -259,10 +239,6 @@ class Setting2(Protocol):
     def n_folds(self, interactions: Interactions) -> int:
         """One per task."""
         return interactions.n_tasks
-
-    def settings(self) -> JsonDict:
-        """Nothing to set."""
-        return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,17 +276,14 @@ def _reveal(interactions: Interactions, task_id: str, n_observed: int, seed: int
     stream = named_stream(seed, "reveal", task_id)
     revealed[stream.permutation(columns.size)[:n_observed]] = True
     ids = names_at(interactions.model_ids, columns[revealed])
-    observed = dict(zip(ids, map(float, outcomes[revealed]), strict=True))
+    observed = dict(zip(ids, outcomes[revealed].tolist(), strict=True))
+    row = interactions.task_position(task_id)
     return HeldOut(
-        query=TaskQuery(
-            task_id=task_id,
-            observed=observed,
-            metric=interactions.metrics[interactions.task_position(task_id)],
-        ),
+        query=TaskQuery(task_id=task_id, observed=observed, metric=interactions.metrics[row]),
         model_ids=names_at(interactions.model_ids, columns[~revealed]),
         outcomes=outcomes[~revealed],
         warmth="warm" if n_observed else "cold",
-        sign=float(interactions.signs[interactions.task_position(task_id)]),
+        sign=float(interactions.signs[row]),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys_ms.core.rng import named_stream
-from recsys_ms.core.types import FloatArray
+from recsys_ms.core.types import FloatArray, JsonDict
 from recsys_ms.evaluation.bootstrap import bootstrap_intervals, mean_over_defined
 
 
@@ -21,7 +21,7 @@ class Difference:
     interval : tuple of float
         95 % percentile interval of that mean, NaN with fewer than two units.
     n : int
-        Those units.
+        Number of those units.
     higher_is_better : bool
         Direction of the metric.
     """
@@ -33,7 +33,7 @@ class Difference:
 
     @property
     def verdict(self) -> int:
-        """1 better than the reference, -1 worse, 0 when the interval holds 0 or is not defined."""
+        """1 better than the reference, -1 worse, 0 if the interval contains 0 or is undefined."""
         low, high = self.interval
         sign = 1 if self.higher_is_better else -1
         return sign * (int(low > 0.0) - int(high < 0.0))
@@ -41,7 +41,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankerSummary:
-    """What a ranker reached over some units, by metric.
+    """Scores of a ranker over some units, by metric.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class RankerSummary:
     interval : mapping of metric to (float, float)
         95 % percentile bootstrap interval of the mean; NaN with fewer than two defined units.
     n_defined : mapping of metric to int
-        Units behind the mean.
+        Number of units behind the mean.
     n_units : int
-        Units tested.
+        Number of tested units.
     difference : mapping of metric to Difference
-        Paired difference from the reference, popularity unless another was asked for.
+        Paired difference from the reference.
     """
 
     mean: Mapping[str, float]
@@ -62,6 +62,18 @@ class RankerSummary:
     n_defined: Mapping[str, int]
     n_units: int
     difference: Mapping[str, Difference]
+
+    def to_json(self, reference: str) -> JsonDict:
+        """The summary as JSON values, but for NaN; ``reference`` names the differences."""
+        return {
+            "mean": dict(self.mean),
+            "interval": {metric: list(ends) for metric, ends in self.interval.items()},
+            "n_defined": dict(self.n_defined),
+            f"difference_to_{reference}": {
+                metric: {"mean": part.mean, "interval": list(part.interval), "n": part.n}
+                for metric, part in self.difference.items()
+            },
+        }
 
 
 def summarise(
@@ -84,7 +96,7 @@ def summarise(
     reference : str
         The ranker that differences are taken against.
     seed, label : int, str
-        Name the random stream. Every ranker sees the same draws, whichever others take part.
+        Name the random stream. The draws are the same for every ranker, whatever the others.
     n_draws : int
         Bootstrap draws.
     """
@@ -92,24 +104,20 @@ def summarise(
     for name, own in scores.items():
         both = np.hstack([own, own - scores[reference]])
         stream = named_stream(seed, "bootstrap", label)
-        intervals = bootstrap_intervals(both, stream, n_draws=n_draws)
-        means = mean_over_defined(both)
-        n_defined = (~np.isnan(both)).sum(axis=0)
-        ends = [(float(low), float(high)) for low, high in intervals]
-        n_metrics = len(metrics)
+        ends = bootstrap_intervals(both, stream, n_draws=n_draws).tolist()
+        means = mean_over_defined(both).tolist()
+        counts = (~np.isnan(both)).sum(axis=0).tolist()
+        intervals = [(low, high) for low, high in ends]
+        n = len(metrics)
+        differences = zip(means[n:], intervals[n:], counts[n:], metrics.values(), strict=True)
         summaries[name] = RankerSummary(
-            mean={metric: float(means[i]) for i, metric in enumerate(metrics)},
-            interval={metric: ends[i] for i, metric in enumerate(metrics)},
-            n_defined={metric: int(n_defined[i]) for i, metric in enumerate(metrics)},
+            mean=dict(zip(metrics, means[:n], strict=True)),
+            interval=dict(zip(metrics, intervals[:n], strict=True)),
+            n_defined=dict(zip(metrics, counts[:n], strict=True)),
             n_units=len(own),
             difference={
-                metric: Difference(
-                    mean=float(means[i]),
-                    interval=ends[i],
-                    n=int(n_defined[i]),
-                    higher_is_better=is_better,
-                )
-                for i, (metric, is_better) in enumerate(metrics.items(), start=n_metrics)
+                metric: Difference(mean=mean, interval=interval, n=count, higher_is_better=up)
+                for metric, (mean, interval, count, up) in zip(metrics, differences, strict=True)
             },
         )
     return summaries

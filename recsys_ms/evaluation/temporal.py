@@ -1,4 +1,4 @@
-"""The temporal protocol: train on what finished before a moment, test on what came first after."""
+"""The temporal protocol: train on runs finished before a moment, test on new pairs after it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict
-from recsys_ms.evaluation.folds import Fold, Protocol, hold_out_models
+from recsys_ms.evaluation.folds import Fold, Protocol, fold_of
 from recsys_ms.history.interactions import Interactions
 
 
@@ -73,15 +73,8 @@ class Temporal(Protocol):
                 )
             train = Interactions.from_runs(runs[early], metric=metric)
             test = Interactions.from_runs(runs[late], metric=metric)
-            seen = _pairs(train)
-            is_new = np.array([pair not in seen for pair in _pair_list(test)], dtype=np.bool_)
-            held_out, left_out = hold_out_models(test, is_new, train)
-            yield Fold(
-                name=f"before {cut.isoformat()}",
-                train=train,
-                held_out=held_out,
-                left_out=left_out,
-            )
+            is_new = ~_pairs(test).isin(_pairs(train))
+            yield fold_of(f"before {cut.isoformat()}", test, is_new, train)
 
     def n_folds(self, interactions: Interactions) -> int:
         """One per cut."""
@@ -89,11 +82,9 @@ class Temporal(Protocol):
 
     def settings(self) -> JsonDict:
         """The cuts, and ``undated``."""
-        cuts: JsonDict = (
-            {"before": [moment.isoformat() for moment in self._moments()]}
-            if self.before
-            else {"fractions": list(self.fractions)}
-        )
+        cuts: JsonDict = {"fractions": list(self.fractions)}
+        if self.before:
+            cuts = {"before": [moment.isoformat() for moment in self._moments()]}
         return cuts | {"undated": self.undated}
 
     def dated_runs(self, interactions: Interactions) -> pd.DataFrame:
@@ -116,14 +107,17 @@ class Temporal(Protocol):
         try:
             finished = pd.to_datetime(runs[c.FINISHED_AT], utc=True, format="ISO8601")
         except (ValueError, TypeError) as error:
-            raise DataError(f"finished_at holds something that is no time: {error}") from error
+            raise DataError(
+                f"finished_at holds a value that is not a time ({error}); write times as ISO 8601, "
+                "such as 2026-05-01T12:00"
+            ) from error
         dated = finished.notna()
         if not dated.any():
             raise DataError(_NO_TIMES.format(n_runs=len(runs)))
         if not dated.all() and self.undated == "error":
             raise DataError(
                 f"{int((~dated).sum())} of {len(runs)} finished runs have no finished_at, so they "
-                "lie on no side of a cut; pass undated='leave-out' to do without them"
+                "cannot be split by time; pass undated='leave-out' to leave them out"
             )
         return runs.assign(**{c.FINISHED_AT: finished})[dated]
 
@@ -134,7 +128,7 @@ class Temporal(Protocol):
                 stamp = pd.Timestamp(moment)
             except ValueError as error:
                 raise UsageError(
-                    f"before={moment!r} is no time; write it like 2026-05-01T12:00"
+                    f"before={moment!r} is not a time; write it like 2026-05-01T12:00"
                 ) from error
             moments.append(
                 stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
@@ -151,19 +145,15 @@ class Temporal(Protocol):
 
 
 _NO_TIMES = (
-    "none of the {n_runs} runs says when it finished (finished_at), so time cannot split them; "
+    "none of the {n_runs} runs has a finished_at, so they cannot be split by time; "
     "log finished_at, or evaluate with leave-one-task-out"
 )
 
 
-def _pair_list(interactions: Interactions) -> list[tuple[str, str]]:
-    return [
-        (interactions.task_ids[task], interactions.model_ids[model])
-        for task, model in zip(
-            interactions.task_index.tolist(), interactions.model_index.tolist(), strict=True
-        )
-    ]
-
-
-def _pairs(interactions: Interactions) -> set[tuple[str, str]]:
-    return set(_pair_list(interactions))
+def _pairs(interactions: Interactions) -> pd.MultiIndex:
+    return pd.MultiIndex.from_arrays(
+        [
+            np.take(interactions.task_ids, interactions.task_index),
+            np.take(interactions.model_ids, interactions.model_index),
+        ]
+    )

@@ -12,7 +12,6 @@ from recsys_ms.core.errors import UsageError
 from recsys_ms.core.executor import Executor
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
-from recsys_ms.core.types import JsonDict
 from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.bootstrap import bootstrap_intervals, mean_over_defined
 from recsys_ms.evaluation.folds import Fold, Protocol
@@ -63,10 +62,6 @@ class GrowingHistory(Protocol):
     def n_folds(self, interactions: Interactions) -> int:
         """Shares times tasks."""
         return len(self.fractions) * min(self.max_tasks, interactions.n_tasks)
-
-    def settings(self) -> JsonDict:
-        """Shares and tasks."""
-        return {"fractions": list(self.fractions), "max_tasks": self.max_tasks}
 
 
 def learning_curve(

@@ -81,7 +81,7 @@ def test_plain_answers_are_read(kind):
     [
         (Short, "has shape (7,) and 0 numbers that are not finite; wanted one finite number"),
         (Undecided, "not finite; wanted one finite number for each of"),
-        (Forgetful, "the answer lacks"),
+        (Forgetful, "models are missing from the answer"),
     ],
 )
 def test_an_answer_that_cannot_be_used_is_a_failure(kind, reason):
@@ -121,10 +121,10 @@ class Uncopied(Mine):
         ({"mine": None}, "ranker 'mine' is None"),
         ({"mine": "nmff"}, "no ranker is named 'nmff'"),
         ({1: "nmf"}, "the name of a ranker is 1"),
-        ({"mine": Half}, "the class Half lacks fit"),
+        ({"mine": Half}, "the class Half has no fit"),
         ({"mine": Half()}, "'mine'.*Half.*; wanted a name"),
         ({"mine": Greedy}, "'mine' cannot be made .TypeError"),
-        ({"mine": lambda: None}, "'mine': what was made is None"),
+        ({"mine": lambda: None}, "'mine': its factory made None"),
         ({"mine": Uncopied()}, "'mine' cannot be copied .TypeError: cannot pickle"),
         ({"mine": Estimator()}, "'mine': fit cannot be called as a back-test does"),
         ([lambda: Mine()], "a lambda has no name"),
@@ -138,7 +138,9 @@ def test_what_is_no_ranker(rankers, said):
 
 
 def test_beliefs_of_a_plain_ranker_cannot_be_kept():
-    with pytest.raises(UsageError, match="'mine', whose intervals cannot be asked for: Mine has"):
+    with pytest.raises(
+        UsageError, match="'mine', which has no intervals: Mine is not a BaseRanker"
+    ):
         run({"mine": Mine}, keep=["mine"])
     with pytest.raises(UsageError, match="keep names 'theirs', which is not compared"):
         run({"mine": Mine}, keep=["theirs"])

@@ -173,7 +173,7 @@ def test_a_model_of_unknown_family_stands_alone():
 
 
 def test_grouping_needs_families():
-    with pytest.raises(DataError, match="no family is known"):
+    with pytest.raises(DataError, match="the family of all 12 models is unknown"):
         list(UnseenModels(group_by="family").folds(planted(), None, seed=0))
 
 

@@ -75,7 +75,7 @@ def test_differences_from_another_ranker(result):
     document = turned.to_json()
     assert document["rankers"]["popularity"]["difference_to_mine"]["spearman"]["n"] == 3
     assert BacktestResult.from_json(document).summaries == turned.summaries
-    with pytest.raises(UnknownIdError, match="no ranker 'other' to compare with: there are"):
+    with pytest.raises(UnknownIdError, match="no ranker 'other' to compare with: choose from"):
         result.against("other")
 
 
