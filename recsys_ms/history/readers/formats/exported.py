@@ -15,7 +15,13 @@ import pyarrow.parquet as pq
 
 from recsys_ms.core.errors import DataError, StorageError
 from recsys_ms.history.readers.batch import BadRow
-from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LogFiles
+from recsys_ms.history.readers.logged import (
+    BadLog,
+    BadLogError,
+    Candidate,
+    LogFiles,
+    LoggedRun,
+)
 from recsys_ms.history.readers.sources import open_source
 
 _PARQUET_MAGIC: Final = b"PAR1"
@@ -78,27 +84,43 @@ def has_columns(
     return bool(records) and fits(names, first)
 
 
-def table_rows(
+class HeaderError(ValueError):
+    """The columns of a table are not those of the format."""
+
+
+def table_runs(
     place: Path,
     files: LogFiles,
-    renamed: _Renamed | None = None,
-) -> Iterator[TableRow | BadLog]:
-    """Read an exported table, CSV or Parquet, in the order of the file.
+    run_of: Callable[[TableRow], LoggedRun],
+    renamed: _Renamed = lambda names, first: None,
+) -> Iterator[LoggedRun | BadLog]:
+    """Read the runs of an exported table, CSV or Parquet, in the order of the file.
 
-    ``renamed`` takes the column names and the cells of the first row as text; it gives the names to
-    use if that row is a second header, else ``None``.
+    ``run_of`` gives the run of a row, or raises ``ValueError`` for an invalid one and
+    :class:`HeaderError` for another table. ``renamed`` takes the column names and the cells of the
+    first row as text; it gives the names to use if that row is a second header, else ``None``.
 
     Raises
     ------
     BadLogError
-        The head cannot be read, or the file is cut off.
+        The table is of another kind, its head cannot be read, or the file is cut off.
     """
     with ExitStack() as stack:
         path = place
         if files.given(place):
             path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "text.csv")
             path.write_text(files.text(place), "utf-8", errors="backslashreplace", newline="")
-        yield from _rows(path, place, files, renamed or (lambda names, first: None))
+        for row in _rows(path, place, files, renamed):
+            if isinstance(row, BadLog):
+                yield row
+                continue
+            try:
+                run: LoggedRun | BadLog = run_of(row)
+            except ValueError as error:
+                run = BadLog(file=place, reason=str(error), raw=row.raw, line=row.line)
+                if isinstance(error, HeaderError):
+                    raise BadLogError(run) from error
+            yield run
 
 
 def _rows(

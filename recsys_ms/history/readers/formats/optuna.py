@@ -2,19 +2,24 @@
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from math import isnan
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from recsys_ms.core import columns as c
-from recsys_ms.history.readers.formats.exported import TableRow, has_columns, table_rows
+from recsys_ms.history.readers.formats.exported import (
+    HeaderError,
+    TableRow,
+    has_columns,
+    table_runs,
+)
 from recsys_ms.history.readers.formats.optuna_study import is_study_file, read_studies
 from recsys_ms.history.readers.formats.optuna_trial import STATUS_OF, Objective, run_of_trial
 from recsys_ms.history.readers.formats.plain_values import plain, typed
 from recsys_ms.history.readers.logged import (
     BadLog,
-    BadLogError,
     Candidate,
     LogFiles,
     LogFormat,
@@ -79,9 +84,11 @@ class Optuna(LogFormat):
         if head.startswith(b"SQLite format 3"):
             yield from read_studies(place)
         else:
-            yield from _read_frame(place, files)
+            file, seen = str(place.resolve()), set[int]()
+            yield from table_runs(place, files, lambda row: _run(file, row, seen), _second_header)
 
 
+@lru_cache(maxsize=10_000)
 def _flat_name(name: str) -> str:
     """A column name as ``trials_dataframe()`` spells it; Parquet holds pairs as their repr."""
     if name[:1] != "(":
@@ -119,42 +126,6 @@ def _is_frame(names: Sequence[str], first: Sequence[str] = ()) -> bool:
     )
 
 
-def _read_frame(place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
-    """Read the trials of a saved frame; a row that is not a trial is bad, the others are kept.
-
-    Raises
-    ------
-    BadLogError
-        Not such a frame, or one that is cut off.
-    """
-    file = str(place.resolve())
-    seen: set[int] = set()
-    read_by: Sequence[str] = ()
-    flat: Mapping[str, str] = {}
-    objectives: list[Objective] = []
-    for row in table_rows(place, files, _second_header):
-        if isinstance(row, BadLog):
-            yield row
-            continue
-        if row.names is not read_by:
-            read_by = row.names
-            flat = {name: _flat_name(name) for name in read_by}
-            objectives = _objectives(flat.values())
-            if not objectives or not {"number", "state"} <= set(flat.values()):
-                reason = (
-                    "the header is not that of study.trials_dataframe(): expected number, state "
-                    "and value or values_*"
-                )
-                raise BadLogError(BadLog(file=place, reason=reason, raw=row.raw, line=row.line))
-        cells = {flat[name]: cell for name, cell in row.cells.items()}
-        try:
-            run = _run(file, row, cells, seen, objectives)
-        except ValueError as error:
-            yield BadLog(file=place, reason=str(error), raw=row.raw, line=row.line)
-            continue
-        yield run
-
-
 def _objectives(names: Iterable[str]) -> list[Objective]:
     """Objectives by their columns; ``values_0`` has a number where the study has no names."""
     found = []
@@ -166,13 +137,16 @@ def _objectives(names: Iterable[str]) -> list[Objective]:
     return found
 
 
-def _run(
-    file: str,
-    row: TableRow,
-    cells: Mapping[str, Any],
-    seen: set[int],
-    objectives: Sequence[Objective],
-) -> LoggedRun:
+def _run(file: str, row: TableRow, seen: set[int]) -> LoggedRun:
+    """The run of a trial; ``seen`` holds the numbers of the trials before."""
+    flat = {name: _flat_name(name) for name in row.names}
+    objectives = _objectives(flat.values())
+    if not objectives or not {"number", "state"} <= set(flat.values()):
+        raise HeaderError(
+            "the header is not that of study.trials_dataframe(): expected number, state and value "
+            "or values_*"
+        )
+    cells = {flat[name]: cell for name, cell in row.cells.items()}
     number = to_number(cells.get("number"))
     if number is None or not number.is_integer() or not 0 <= number < _MAX_NUMBER:
         raise ValueError(f"number: got {cells.get('number')!r}, expected the number of a trial")

@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Final
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
 from recsys_ms.history.readers.formats.exported import (
+    HeaderError,
     TableRow,
     has_columns,
     is_parquet,
-    table_rows,
+    table_runs,
 )
 from recsys_ms.history.readers.formats.plain_values import (
     number,
@@ -37,7 +38,6 @@ from recsys_ms.history.readers.formats.wandb_history import (
 )
 from recsys_ms.history.readers.logged import (
     BadLog,
-    BadLogError,
     Candidate,
     LogFiles,
     LogFormat,
@@ -142,7 +142,8 @@ class Wandb(LogFormat):
         if not files.given(place) and (place.is_dir() or is_history(Candidate(place))):
             yield from read_history(place)
         else:
-            yield from _read_exported(place, files)
+            file, seen = str(place.resolve()), Counter[str]()
+            yield from table_runs(place, files, lambda row: _exported_run(file, row, seen))
 
 
 def _is_api_export(names: Sequence[str], first: Sequence[str] = ()) -> bool:
@@ -158,34 +159,16 @@ def _is_runs_table(names: Sequence[str], first: Sequence[str] = ()) -> bool:
     return set(names) >= _ALWAYS and len(_SHOWN & set(names)) >= _N_SHOWN
 
 
-def _read_exported(place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
-    """Read the runs of an export; an invalid row is bad, the others are kept.
-
-    Raises
-    ------
-    BadLogError
-        Not such an export, or one that is cut off.
-    """
-    file = str(place.resolve())
-    seen: Counter[str] = Counter()
-    for row in table_rows(place, files):
-        if isinstance(row, BadLog):
-            yield row
-            continue
-        if _is_runs_table(row.names):
-            read = _table_run
-        elif _is_api_export(row.names):
-            read = _api_run
-        else:
-            reason = (
-                "the header is neither that of the public API's export (summary, config, name) nor "
-                "that of the runs table (Name, State, Notes, User, Tags, Created, Runtime, Sweep)"
-            )
-            raise BadLogError(BadLog(file=place, reason=reason, raw=row.raw, line=row.line))
-        try:
-            yield read(file, row, seen)
-        except ValueError as error:
-            yield BadLog(file=place, reason=str(error), raw=row.raw, line=row.line)
+def _exported_run(file: str, row: TableRow, seen: Counter[str]) -> LoggedRun:
+    """The run of a row; ``seen`` counts the identities of the rows before."""
+    if _is_runs_table(row.names):
+        return _table_run(file, row, seen)
+    if _is_api_export(row.names):
+        return _api_run(file, row, seen)
+    raise HeaderError(
+        "the header is neither that of the public API's export (summary, config, name) nor that of "
+        "the runs table (Name, State, Notes, User, Tags, Created, Runtime, Sweep)"
+    )
 
 
 def _api_run(file: str, row: TableRow, seen: Counter[str]) -> LoggedRun:
