@@ -1,9 +1,33 @@
-"""What every ranker has in common: fit on interactions, predict one task at a time."""
+"""What every ranker has in common, and the life of one. Read this to write a new ranker.
+
+1. **Made.** Settings are a frozen dataclass beside the class, which checks itself:
+   ``NMFRanker(n_factors=8)``, or ``make_ranker("nmf:8")`` once the class has a line in
+   :mod:`recsys_ms.rankers.ranker_names`.
+2. **Fitted.** :meth:`BaseRanker.fit` keeps the catalog, learns for each metric where outcomes lie
+   and how they spread (:class:`~recsys_ms.rankers.task_scale.ScalePrior`), and calls ``_fit``. A
+   subclass learns from standardised outcomes (:func:`~recsys_ms.history.standardize.standardize`).
+3. **Asked.** A :class:`TaskQuery` is in the metric's unit. :meth:`BaseRanker.view` makes it
+   comparable, a :class:`TaskView`, and ``_predict`` answers one number a model: the expected
+   standardised outcome, higher is better, also for models and tasks that it never saw.
+4. **Read.** :meth:`BaseRanker.believe` makes a :class:`~recsys_ms.rankers.belief.Belief` of the
+   numbers: outcomes in the metric's unit, intervals and the order to try models in. By default
+   errors are independent; override ``_prior`` where the ranker knows more about them.
+5. **Explained.** :meth:`BaseRanker.parts` and :meth:`BaseRanker.explain` share out each number
+   exactly; the default is one part, the ranker.
+6. **Updated.** :meth:`BaseRanker.use_catalog` brings cards that came after training. Rankers inside
+   (``_inner``) get it too, and each ``functools.cached_property`` is computed again.
+7. **Saved.** Attributes annotated ``Learned[...]`` are stored; ``_derive`` computes those annotated
+   ``Derived[...]`` from them (:mod:`recsys_ms.core.state`). Loaded, the ranker answers the same.
+
+The least that a subclass defines is ``name``, ``_fit`` and ``_predict``;
+:class:`recsys_ms.testing.RankerContract` tests it.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Final, Self, final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import ClassVar, Self, final
 
 import numpy as np
 
@@ -20,13 +44,10 @@ from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.rankers.arguments import read_card, read_outcomes, read_text
 from recsys_ms.rankers.belief import Belief
-from recsys_ms.rankers.contributions import Contributions
+from recsys_ms.rankers.contributions import Contributions, Source
 from recsys_ms.rankers.outcome_shape import OutcomeShape
 from recsys_ms.rankers.posterior import TaskPosterior, TaskPrior, condition
-from recsys_ms.rankers.task_scale import ScalePrior, TaskScale, to_link
-
-#: Outcomes of a ranker that says nothing of their shape.
-_STRAIGHT: Final = OutcomeShape.normal()
+from recsys_ms.rankers.task_scale import MetricScale, ScalePrior, TaskScale, to_link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +71,7 @@ class TaskQuery:
     UsageError
         An argument of another type (:mod:`recsys_ms.rankers.arguments`).
     DataError
-        An outcome that is no finite number, or a field that a card cannot hold.
+        An outcome that is not a finite number, or an invalid field of the card.
     """
 
     task_id: str
@@ -60,14 +81,11 @@ class TaskQuery:
 
     def __post_init__(self) -> None:
         task_id = read_text(self.task_id, "task")
-        read = {
-            "task_id": task_id,
-            "observed": read_outcomes(self.observed, task_id),
-            "card": read_card(self.card, task_id),
-            "metric": None if self.metric is None else read_text(self.metric, "metric"),
-        }
-        for name, value in read.items():
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "task_id", task_id)
+        object.__setattr__(self, "observed", read_outcomes(self.observed, task_id))
+        object.__setattr__(self, "card", read_card(self.card, task_id))
+        if self.metric is not None:
+            object.__setattr__(self, "metric", read_text(self.metric, "metric"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,18 +130,21 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoConfig:
-    """Of a ranker that has nothing to set."""
+    """Config of a ranker without settings."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """A query as a ranker sees it, the posterior, and the best outcome (higher is better)."""
+
+    query: TaskQuery
+    view: TaskView
+    posterior: TaskPosterior
+    best: float | None
 
 
 class BaseRanker(Configured, ABC):
-    """Orders models for a task.
-
-    ``fit`` and ``predict`` are finished here; subclasses fill in ``_fit`` and ``_predict`` and work
-    with standardised outcomes only. One entry is answered per requested id: a model without runs
-    gets what its card says, or the mean. A subclass that shall be saved too says what it learned:
-    it annotates the attributes that ``_fit`` sets as :data:`~recsys_ms.core.state.Learned`
-    (``means_: Learned[FloatArray]``), and as :data:`~recsys_ms.core.state.Derived` those that
-    ``_derive`` works out of them again. To be fitted and back-tested it needs neither.
+    """Orders models for a task; the module says how one is made, fitted, asked and saved.
 
     Parameters
     ----------
@@ -135,36 +156,39 @@ class BaseRanker(Configured, ABC):
     Raises
     ------
     UsageError
-        Both, an unknown setting, or a value that it cannot have.
+        Both, an unknown setting, or an invalid value.
     """
 
     #: Name in specs, on the command line and in artifacts.
     name: ClassVar[str]
-    #: Settings where none are given. Their class stands beside the ranker's and checks itself.
+    #: Settings where none are given.
     default_config: ClassVar[Settings] = NoConfig()
-    #: What a sign in a spec is short for: ``{":": "n_factors"}`` lets ``nmf:8`` mean
+    #: The setting that a sign in a spec is short for: with ``{":": "n_factors"}``, ``nmf:8`` means
     #: ``nmf:n_factors=8``. The signs are ``:`` and ``+``.
     short_forms: ClassVar[Mapping[str, str]] = {}
 
-    #: The settings.
     config: Settings = NoConfig()
 
     #: Told about long loops inside ``fit``.
     progress: Progress = NO_PROGRESS
 
-    #: A ranker without anything to store says so: it can be saved, and has nothing to declare.
+    #: Whether it can be saved although it declares nothing, since it has nothing to store.
     learns_nothing: ClassVar[bool] = False
-    #: What a ranker inside another one is restored with: attributes of that one.
+    #: Attributes of an outer ranker that a ranker inside it is restored with.
     restored_with: ClassVar[tuple[str, ...]] = ("_catalog",)
 
     _fitted: bool = False
+    #: What the last query says: one answer reads it several times.
+    _last: _Seen | None = None
+    #: Maps normal scores to outcomes.
+    _shape: OutcomeShape = OutcomeShape.normal()
     _scale_prior: Derived[ScalePrior]
     _residual_sd: Derived[float]
     _catalog: Derived[Catalog]
 
     @property
     def scale_prior(self) -> ScalePrior:
-        """What the training tasks say about location and spread, per metric."""
+        """Location and spread of outcomes on the training tasks, per metric."""
         return self._scale_prior
 
     @final
@@ -176,13 +200,14 @@ class BaseRanker(Configured, ABC):
         Parameters
         ----------
         interactions : Interactions
-            Training interactions only; what is held out must not be in them.
+            Training interactions only, without those held out.
         catalog : Catalog, optional
             Cards of models and tasks; may describe more ids than have runs.
         rng : int, Generator or None
             Source of every random choice.
         """
         self._catalog = catalog if catalog is not None else Catalog.empty()
+        self._forget()
         self._scale_prior = ScalePrior.fit(interactions)
         self._residual_sd = _popularity_residual_sd(interactions)
         self._fit(interactions, as_generator(rng))
@@ -198,17 +223,13 @@ class BaseRanker(Configured, ABC):
         NotFittedError
             Before ``fit``.
         """
-        return self._checked(self._answer(query, model_ids), model_ids)
-
-    def _answer(self, query: TaskQuery, model_ids: Sequence[str]) -> Prediction:
-        return self._predict(self.view(query), model_ids)
+        return self.predict_view(self.view(query), model_ids)
 
     @final
     def predict_view(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
-        """The same for a task that is on the standardised scale already."""
-        return self._checked(self._predict(task, model_ids), model_ids)
-
-    def _checked(self, prediction: Prediction, model_ids: Sequence[str]) -> Prediction:
+        """The same for a task whose outcomes are standardised already."""
+        found = self._predict(task, model_ids)
+        prediction = found if isinstance(found, Prediction) else Prediction(found, found)
         for part in (prediction.value, prediction.order):
             if part.shape != (len(model_ids),) or not np.isfinite(part).all():
                 raise RuntimeError(
@@ -219,74 +240,62 @@ class BaseRanker(Configured, ABC):
 
     @final
     def view(self, query: TaskQuery) -> TaskView:
-        """Put a query on the standardised scale.
+        """The task with its observed outcomes standardised.
+
+        One or two outcomes in a metric that no training task has cannot be compared with anything,
+        and are left out.
 
         Raises
         ------
         NotFittedError
             Before ``fit``.
-
-        Notes
-        -----
-        One or two outcomes in a metric that no training task has cannot be made comparable, and
-        are left out.
         """
-        return self._view(query, None)
+        return self._seen(query).view
 
-    def _view(self, query: TaskQuery, scale: TaskScale | None) -> TaskView:
-        card = self._card_of(query)
-        ids, outcomes = self._comparable(query)
-        if not ids:
-            return TaskView(task_id=query.task_id, card=card, query=query)
-        scale = scale or self.scale_of(query)
-        return TaskView(
-            task_id=query.task_id,
-            card=card,
-            observed_ids=ids,
-            observed_scores=(outcomes - scale.center) / scale.scale,
-            query=query,
-        )
-
+    @final
     def scale_of(self, query: TaskQuery) -> TaskScale:
-        """What is believed of the task's location and spread, given its observed outcomes."""
-        return self._scaled(query).scale
+        """The task's location and spread, given its observed outcomes."""
+        return self._seen(query).posterior.scale
 
-    def _scaled(self, query: TaskQuery) -> TaskPosterior:
-        """The task's location and spread by its outcomes and what was expected of them."""
-        ids, outcomes = self._comparable(query)
-        cold = TaskView(task_id=query.task_id, card=self._card_of(query))
-        expected = self._predict(cold, ids).value if ids else np.empty(0)
-        metric = self.metric_of(query)
-        if not self._scale_prior.can_place(metric, outcomes):
-            metric = self._scale_prior.main_metric
-        return condition(
-            TaskPrior.independent(expected, self._noise(len(ids))),
-            outcomes,
-            self._scale_prior.of_metric(metric, outcomes),
-            _STRAIGHT,
-        )
-
-    def _comparable(self, query: TaskQuery) -> tuple[tuple[str, ...], FloatArray]:
-        """Observed models and outcomes on the scale of the link; none where it is unknown."""
-        ids = tuple(sorted(query.observed))
-        outcomes = np.array([query.observed[i] for i in ids])
-        metric = self.metric_of(query)
-        if not ids or not self._scale_prior.can_place(metric, outcomes):
-            return (), np.empty(0)
-        scale = self._scale_prior.of_metric(metric, outcomes)
-        return ids, to_link(outcomes, scale.link, scale.sign)
-
-    def _noise(self, n_models: int) -> FloatArray:
-        return np.full(n_models, self._residual_sd**2)
-
+    @final
     def believe(self, query: TaskQuery, model_ids: Sequence[str]) -> Belief:
-        """What is believed of all these outcomes at once: every answer is read from it.
+        """The joint belief about the models' outcomes, from which every answer is read."""
+        seen = self._seen(query)
+        return seen.posterior.believe(self._prior(seen.view, model_ids))
 
-        Unless a ranker knows better, its errors are independent and alike.
-        """
-        posterior = self._scaled(query)
-        value = self.predict_view(self._view(query, posterior.scale), model_ids).value
-        return posterior.believe(TaskPrior.independent(value, self._noise(value.size)))
+    def _trained_on(self, task_id: str) -> Mapping[str, float]:
+        """Outcomes of the training history that condition the posterior besides the observed."""
+        return {}
+
+    def _prior(self, task: TaskView, model_ids: Sequence[str]) -> TaskPrior:
+        """What is expected of models: by default as predicted, with independent, equal errors."""
+        value = self.predict_view(task, model_ids).value
+        return TaskPrior.independent(value, np.full(value.size, self._residual_sd**2))
+
+    def _seen(self, query: TaskQuery) -> _Seen:
+        if self._last is None or self._last.query is not query:
+            described = TaskView(task_id=query.task_id, card=self._card_of(query), query=query)
+            known = {**self._trained_on(query.task_id), **query.observed}
+            ids, outcomes, scale = self._compared(query, known)
+            prior = self._prior(replace(described, query=None), ids)
+            posterior = condition(prior, outcomes, scale, self._shape, names=ids)
+            best = max((known[model_id] for model_id in ids), default=None)
+            ids, outcomes, _ = self._compared(query, query.observed)
+            standard = (outcomes - posterior.scale.center) / posterior.scale.scale
+            view = replace(described, observed_ids=ids, observed_scores=standard)
+            self._last = _Seen(query, view, posterior, best)
+        return self._last
+
+    def _compared(
+        self, query: TaskQuery, seen: Mapping[str, float]
+    ) -> tuple[tuple[str, ...], FloatArray, MetricScale]:
+        """Models, their outcomes on the scale of the metric's link, and that metric's scale."""
+        ids = tuple(sorted(seen))
+        outcomes, metric = np.array([seen[i] for i in ids]), self.metric_of(query)
+        if not self._scale_prior.can_place(metric, outcomes):
+            ids, outcomes, metric = (), np.empty(0), self._scale_prior.main_metric
+        scale = self._scale_prior.of_metric(metric, outcomes)
+        return ids, to_link(outcomes, scale.link, scale.sign), scale
 
     @final
     def metric_of(self, query: TaskQuery) -> str:
@@ -308,46 +317,64 @@ class BaseRanker(Configured, ABC):
     def parts(
         self, task: TaskView, model_ids: Sequence[str]
     ) -> dict[str, tuple[FloatArray, FloatArray]]:
-        """What the predicted value is made of: weights and values of each part, by name.
+        """Weight and value of each part of the predicted value, by the part's name.
 
         Both have shape (n_models,), and the products add up to the predicted value.
         """
         return {self.name: (np.ones(len(model_ids)), self.predict_view(task, model_ids).value)}
 
     def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
-        """What is inside the parts; everything adds up to the predicted value of each model.
+        """Contributions of each part's sources, which add up to the predicted value of each model.
 
-        A part that does not say more is its own source. A part of weight 0 may be left out.
+        By default all comes from one source. A part of weight 0 may be left out.
         """
         return tuple(
-            Contributions.whole(name, weight * value)
+            Contributions.whole(name, weight * value, self._source())
             for name, (weight, value) in self.parts(task, model_ids).items()
         )
 
+    def _source(self) -> Source | None:
+        """The one source of the default :meth:`explain`; ``None`` for the part itself."""
+        return None
+
     def place(self, task: TaskView) -> Placed | None:
-        """Where a task without runs was placed among the known ones, if this ranker does so."""
+        """Place of a task without runs among the known ones, if this ranker places tasks."""
         return None
 
     def strayed(self) -> dict[int, list[FloatArray]] | None:
-        """How far held-out outcomes strayed from beliefs, where ``fit`` itself measured it.
+        """Errors on held-out tasks in standard deviations, if ``fit`` itself measured them.
 
-        By the number of observed runs; one array a held-out task, in standard deviations
-        (:meth:`Belief.strayed`).
+        By the number of observed runs, one array a task (:meth:`Belief.strayed`).
         """
         return None
 
     def feature_names(self) -> list[str]:
         """Columns that the ranker learns from, besides the interactions."""
-        return []
+        return [name for each in self._inner() for name in each.feature_names()]
 
+    @final
     def use_catalog(self, catalog: Catalog) -> None:
-        """Use a catalog that has grown since training."""
+        """Use a catalog that has grown since training, also in the rankers inside."""
         self._catalog = catalog
+        self._forget()
+        for each in self._inner():
+            each.use_catalog(catalog)
+
+    def _inner(self) -> Iterable["BaseRanker"]:
+        """Rankers that this one is made of."""
+        return ()
+
+    def _forget(self) -> None:
+        """Drop what was computed from a former catalog or fit."""
+        self._last = None
+        for name in tuple(vars(self)):
+            if isinstance(getattr(type(self), name, None), cached_property):
+                delattr(self, name)
 
     @classmethod
     @final
     def require_savable(cls) -> None:
-        """Check that the class says what it learned.
+        """Check that the class declares what it learned.
 
         Raises
         ------
@@ -356,7 +383,7 @@ class BaseRanker(Configured, ABC):
         """
         if not (declares(cls) or cls.learns_nothing):
             raise NotSavableError(
-                f"{cls.__name__} cannot be saved: it does not say what it learned. It can be "
+                f"{cls.__name__} cannot be saved: it does not declare what it learned. It can be "
                 "fitted and back-tested as it is; to publish it annotate what _fit sets as "
                 "Learned[...], or set learns_nothing = True"
             )
@@ -368,7 +395,7 @@ class BaseRanker(Configured, ABC):
         Raises
         ------
         NotSavableError
-            It does not say what it learned, or not of an attribute that ``_fit`` sets.
+            An attribute that ``_fit`` sets is not declared, or none is.
         NotFittedError
             Before ``fit``.
         """
@@ -409,14 +436,15 @@ class BaseRanker(Configured, ABC):
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None: ...
 
     @abstractmethod
-    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction: ...
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray | Prediction:
+        """Expected standardised outcomes (n_models,), or a prediction whose order differs."""
 
     def _derive(self) -> None:
-        """Work out what is not stored; :attr:`config`, catalog and what was learned are there."""
+        """Compute what is not stored from :attr:`config`, the catalog and what was learned."""
 
 
 def _popularity_residual_sd(interactions: Interactions) -> float:
-    # Error of the mean of a model's other tasks: what a task's own wishes amount to, roughly.
+    # Error of the mean of a model's other tasks: roughly the size of task-specific effects.
     score = standardize(interactions, "zscore").scores
     sums = np.bincount(interactions.model_index, weights=score, minlength=interactions.n_models)
     counts = np.bincount(interactions.model_index, minlength=interactions.n_models)

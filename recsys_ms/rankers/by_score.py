@@ -1,4 +1,4 @@
-"""A transferability score as a ranker, and rankers whose history is scores instead of runs."""
+"""A transferability score as a ranker, and rankers that learn from scores instead of runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def _check_name(owner: str, score: object) -> None:
 class ScoreRanker(BaseRanker):
     """The order of one transferability score; learns nothing from the history.
 
-    A model whose score is not known counts as the task's mean.
+    A model without a score is predicted the task's mean.
 
     Parameters
     ----------
@@ -78,24 +78,20 @@ class ScoreRanker(BaseRanker):
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         _require_score(self._catalog, self.config.score)
 
-    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
         ids = [task.task_id] * len(model_ids)
         values = self._catalog.scores.relative([self.config.score], ids, model_ids)[:, 0]
-        value = np.nan_to_num(values)
-        return Prediction(value=value, order=value)
+        return np.nan_to_num(values)
 
-    def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
-        """The score is all there is."""
-        value = self.predict_view(task, model_ids).value
-        source = Source("feature", f"score:{self.config.score}")
-        return (Contributions.whole(self.name, value, source),)
+    def _source(self) -> Source:
+        return Source("feature", f"score:{self.config.score}")
 
 
 class ScoredHistoryRanker(BaseRanker):
     """A ranker that learns from a score of the training pairs in place of their outcomes.
 
-    Fennec's history is FDA-scored: nothing was fine-tuned for it. The training pairs are the same,
-    and so is the answer's scale, standard deviations within the task.
+    Fennec's history is FDA-scored, without any fine-tuning. Answers are on the same scale, standard
+    deviations within the task.
 
     Parameters
     ----------
@@ -111,42 +107,25 @@ class ScoredHistoryRanker(BaseRanker):
 
     def __init__(self, config: ScoredHistoryConfig | None = None, /, **params: object) -> None:
         super().__init__(config, **params)
-        # A spec that nobody knows is refused at once.
+        # An unknown spec is refused at once.
         self._learner = make_ranker(self.config.ranker)
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
-        scored = scored_interactions(interactions, self._catalog, self.config.score)
+        tasks = [interactions.task_ids[int(row)] for row in interactions.task_index]
+        models = [interactions.model_ids[int(row)] for row in interactions.model_index]
+        scored = score_history(self._catalog, self.config.score, tasks, models)
         self._learner = make_ranker(self.config.ranker)
         self._learner.fit(scored, self._catalog, rng=seed_from(rng))
 
-    def use_catalog(self, catalog: Catalog) -> None:
-        """Use a catalog that has grown since training."""
-        super().use_catalog(catalog)
-        self._learner.use_catalog(catalog)
-
-    def feature_names(self) -> list[str]:
-        """Columns that the ranker which learned learns from."""
-        return self._learner.feature_names()
+    def _inner(self) -> tuple[BaseRanker]:
+        return (self._learner,)
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         return self._learner.predict_view(task, model_ids)
 
     def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
-        """What is inside the parts of the ranker that learned."""
+        """Contributions of the ranker that learned."""
         return self._learner.explain(task, model_ids)
-
-
-def scored_interactions(interactions: Interactions, catalog: Catalog, score: str) -> Interactions:
-    """The pairs of ``interactions`` that have a score, with it as their value.
-
-    Raises
-    ------
-    DataError
-        None has.
-    """
-    tasks = [interactions.task_ids[int(row)] for row in interactions.task_index]
-    models = [interactions.model_ids[int(row)] for row in interactions.model_index]
-    return score_history(catalog, score, tasks, models)
 
 
 def score_history(
@@ -155,7 +134,7 @@ def score_history(
     tasks: Sequence[str] | None = None,
     models: Sequence[str] | None = None,
 ) -> Interactions:
-    """Interactions whose values are a score of the catalog: of all pairs, or of those named.
+    """Interactions whose values are a score of the catalog, of all pairs or those given.
 
     Parameters
     ----------
@@ -169,7 +148,7 @@ def score_history(
     Raises
     ------
     DataError
-        The catalog has no such score, of any pair.
+        The catalog has no such score, or none for these pairs.
     """
     _require_score(catalog, score)
     column = catalog.scores.frame[score]
@@ -177,20 +156,15 @@ def score_history(
         column = column.reindex(list(zip(tasks, models, strict=True)))
     known = column.dropna()
     if known.empty:
-        raise DataError(f"score {score!r} is known of none of the {len(column)} pairs")
-    ids = list(known.index)
+        raise DataError(f"score {score!r} is missing for all {len(column)} pairs")
     values: FloatArray = known.to_numpy(dtype=np.float64)
-    return Interactions.from_triplets(
-        [str(task) for task, _ in ids],
-        [str(model) for _, model in ids],
-        values,
-        metric=f"score:{score}",
-    )
+    pairs = zip(*((str(task), str(model)) for task, model in known.index), strict=True)
+    return Interactions.from_triplets(*map(list, pairs), values, metric=f"score:{score}")
 
 
 def _require_score(catalog: Catalog, score: str) -> None:
     if score not in catalog.scores.names:
+        known = ", ".join(catalog.scores.names) or "none"
         raise DataError(
-            f"the catalog has no score {score!r}; it has "
-            f"{', '.join(catalog.scores.names) or 'none'} (recsys-ms score)"
+            f"the catalog has no score {score!r}; it has {known} (compute it with recsys-ms score)"
         )

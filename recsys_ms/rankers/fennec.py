@@ -6,7 +6,6 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cold_start.placement import Placed
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.ranking_metrics import pearson
@@ -15,13 +14,13 @@ from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray, JsonDict
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
-from recsys_ms.rankers.base import BaseRanker, Prediction, TaskView
+from recsys_ms.rankers.base import BaseRanker, TaskView
 from recsys_ms.rankers.contributions import Contributions
 from recsys_ms.rankers.held_out import held_out_tasks, predict_held_out
 from recsys_ms.rankers.meta import LinearRanker
 from recsys_ms.rankers.transfer import NMFRanker
 
-#: Weights of the transfer score to choose from, the paper's .5 first: of equal ones it is kept.
+#: Weights of the transfer score to choose from, the paper's .5 first, which wins ties.
 _ALPHAS: Final = (0.5, 0.6, 0.4, 0.7, 0.3, 0.8, 0.2, 0.9, 0.1, 1.0, 0.0)
 _MAX_FOLDS: Final = 8
 _MIN_TASKS: Final = 3
@@ -46,7 +45,7 @@ class FennecConfig:
 
 
 class FennecRanker(BaseRanker):
-    """Transfer score of the NMF space and meta score of a line on d, m and S, merged by α.
+    """Transfer score of the NMF space and meta score of a linear model, merged by α.
 
     Both are on the standardised scale. A cold task enters the space by its images, class names or
     card, a cold model by its card and architecture, a warm task is folded in.
@@ -72,10 +71,9 @@ class FennecRanker(BaseRanker):
         self.choices = {}
         given = self.config.alpha
         self._alpha = self._chosen(interactions, seed) if given is None else given
-        self._transfer = NMFRanker().fit(
-            interactions, self._catalog, rng=named_stream(seed, "transfer")
-        )
-        self._meta = LinearRanker().fit(interactions, self._catalog, rng=named_stream(seed, "meta"))
+        catalog = self._catalog
+        self._transfer = NMFRanker().fit(interactions, catalog, rng=named_stream(seed, "transfer"))
+        self._meta = LinearRanker().fit(interactions, catalog, rng=named_stream(seed, "meta"))
 
     def _chosen(self, interactions: Interactions, seed: int) -> float:
         """The best α of the inner back-test; its evidence goes to ``choices``."""
@@ -84,13 +82,7 @@ class FennecRanker(BaseRanker):
         folds = held_out_tasks(interactions, _MAX_FOLDS, seed)
         transfer, meta = (
             predict_held_out(
-                make,
-                interactions,
-                self._catalog,
-                folds,
-                seed=seed,
-                progress=self.progress,
-                description=f"inner back-test: {make.name}",
+                make, interactions, self._catalog, folds, seed=seed, progress=self.progress
             )
             for make in (NMFRanker, LinearRanker)
         )
@@ -102,9 +94,8 @@ class FennecRanker(BaseRanker):
         skill = {}
         for alpha in _ALPHAS:
             merged = alpha * transfer + (1.0 - alpha) * meta
-            skill[alpha] = float(
-                np.mean([np.nan_to_num(pearson(merged[own], score[own])) for own in rows])
-            )
+            by_task = [np.nan_to_num(pearson(merged[own], score[own])) for own in rows]
+            skill[alpha] = float(np.mean(by_task))
         self.choices = {"alpha_pearson": {f"{alpha:g}": value for alpha, value in skill.items()}}
         return max(_ALPHAS, key=lambda alpha: skill[alpha])
 
@@ -117,25 +108,16 @@ class FennecRanker(BaseRanker):
         """Where a cold task stands in the transfer space."""
         return self._transfer.place(task)
 
-    def use_catalog(self, catalog: Catalog) -> None:
-        """Use a catalog that has grown since training, in both parts."""
-        super().use_catalog(catalog)
-        self._transfer.use_catalog(catalog)
-        self._meta.use_catalog(catalog)
-
-    def feature_names(self) -> list[str]:
-        """Columns of the meta score's line."""
-        return self._meta.feature_names()
+    def _inner(self) -> tuple[BaseRanker, ...]:
+        return self._transfer, self._meta
 
     def parts(
         self, task: TaskView, model_ids: Sequence[str]
     ) -> dict[str, tuple[FloatArray, FloatArray]]:
         """Weight and value of the transfer score and of the meta score."""
+        n = len(model_ids)
         return {
-            part.name: (
-                np.full(len(model_ids), weight),
-                part.predict_view(view, model_ids).value,
-            )
+            part.name: (np.full(n, weight), part.predict_view(view, model_ids).value)
             for part, weight, view in self._weighed(task)
         }
 
@@ -148,13 +130,11 @@ class FennecRanker(BaseRanker):
         )
 
     def _weighed(self, task: TaskView) -> tuple[tuple[BaseRanker, float, TaskView], ...]:
-        """Each part, its weight, and the task as the part sees it."""
+        """Each part, its weight, and its view of the task: the meta score ignores outcomes."""
         described = TaskView(task_id=task.task_id, card=task.card)
-        return (
-            (self._transfer, self._alpha, task),
-            (self._meta, 1.0 - self._alpha, described),
-        )
+        return (self._transfer, self._alpha, task), (self._meta, 1.0 - self._alpha, described)
 
-    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
-        value = np.sum([w * part for w, part in self.parts(task, model_ids).values()], axis=0)
-        return Prediction(value=value, order=value)
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
+        parts = self.parts(task, model_ids).values()
+        value: FloatArray = np.sum([weight * part for weight, part in parts], axis=0)
+        return value

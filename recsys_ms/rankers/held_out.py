@@ -1,10 +1,10 @@
-"""Predictions of training outcomes by rankers that did not see their task, or their model.
+"""Inner folds: training outcomes predicted by rankers that did not see the task, or the model.
 
-The inner half of a nested back-test: weights, strengths and intervals are estimated on these, so
-that nothing is ever estimated on the data it is judged by.
+Weights, strengths and intervals are estimated on these predictions, so that nothing is estimated on
+the data it was fitted to.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -32,8 +32,7 @@ def held_out_models(
 ) -> list[IntArray]:
     """Folds of model indices: half of them hold out whole families, half single models.
 
-    A model that enters the catalog may belong to a family with runs, or to none; the stack for
-    models without runs has to answer both.
+    A model without runs may belong to a family with runs or to a new one.
     """
     rng = named_stream(seed, "model folds")
     single = split_evenly(interactions.n_models, n_folds, rng)
@@ -50,43 +49,41 @@ def held_out_models(
 
 
 def predict_held_out(
-    make: Callable[[], BaseRanker],
+    make: type[BaseRanker],
     interactions: Interactions,
     catalog: Catalog,
     held_out: Sequence[IntArray],
     *,
     seed: int,
     progress: Progress = NO_PROGRESS,
-    description: str = "back-test",
 ) -> FloatArray:
-    """Standardised outcomes of the interactions by rankers that did not see their task.
+    """Standardised outcomes predicted by rankers that did not see the task, (n_interactions,).
 
-    Shape (n_interactions,); NaN for interactions in no fold, and for folds whose complement is
-    empty.
+    NaN for interactions in no fold, and for folds whose complement is empty.
 
     Parameters
     ----------
-    make : callable
-        Makes an unfitted ranker.
+    make : type of ranker
     interactions, catalog
         Training data; the part outside a fold is what that fold's ranker sees.
     held_out : sequence of ndarray
-        Indices of tasks, a fold each.
+        Indices of tasks, one array a fold.
     seed : int
         Seed of every fit.
     """
     value = np.full(interactions.n_interactions, np.nan)
-    for number, fold in enumerate(
-        progress.track(held_out, total=len(held_out), description=description)
-    ):
+    folds = progress.track(
+        held_out, total=len(held_out), description=f"inner back-test: {make.name}"
+    )
+    for number, fold in enumerate(folds):
         inside = np.isin(interactions.task_index, fold)
         if inside.all() or not inside.any():
             continue
         rng = named_stream(seed, "fold", "task", str(number))
         ranker = make().fit(interactions.select(~inside), catalog, rng=rng)
         for task in np.unique(interactions.task_index[inside]):
-            rows = np.flatnonzero(inside & (interactions.task_index == task))
+            rows = np.flatnonzero(interactions.task_index == task)
             query = TaskQuery(task_id=interactions.task_ids[int(task)])
             ids = [interactions.model_ids[int(j)] for j in interactions.model_index[rows]]
-            value[rows] = ranker.predict_view(ranker.view(query), ids).value
+            value[rows] = ranker.predict(query, ids).value
     return value

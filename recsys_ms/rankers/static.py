@@ -1,4 +1,4 @@
-"""The static order: the largest model first, whatever the task."""
+"""The static order: the largest model first, on every task."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Final
@@ -9,22 +9,22 @@ from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
-from recsys_ms.rankers.base import BaseRanker, Prediction, TaskView
+from recsys_ms.rankers.base import BaseRanker, TaskView
 from recsys_ms.rankers.popularity import lookup
 
-#: Share of the training models whose cards must say a size, before size decides.
+#: Size decides if the cards of this share of the training models give one.
 _ENOUGH_SIZES: Final = 0.5
 
 
 class StaticRanker(BaseRanker):
-    """One order for every task: by size, or by what one task showed.
+    """One order for every task, by size or by the outcomes on one task.
 
-    The rule: where cards tell ``n_parameters`` of at least half of the training models, a model is
-    worth the standardised logarithm of its size, larger first. A model without a size, and every
-    model where fewer sizes are known, is worth its z-score on the largest common task: the training
-    task with most models (the first by id among equals). A model that was not run there is worth 0.
+    Where cards give ``n_parameters`` of at least half of the training models, a model is worth the
+    standardised logarithm of its size, larger first. A model without a size, and every model where
+    fewer sizes are known, is worth its z-score on the training task with most models (the first by
+    id among equals), or 0 if it was not run there.
 
-    Published score methods lose to such an order, so it stands in every table.
+    Published score methods lose to such an order, so that every table of results has it.
     """
 
     name: ClassVar[str] = "static"
@@ -47,19 +47,19 @@ class StaticRanker(BaseRanker):
         known = size[~np.isnan(size)]
         self.by_size_ = bool(known.size and known.size >= _ENOUGH_SIZES * size.size)
         self.size_mean_ = float(known.mean()) if self.by_size_ else 0.0
-        # Equal sizes tell nothing: every model with a size is worth 0 then.
+        # Of equal sizes, every model with a size is worth 0.
         self.size_sd_ = float(known.std()) if self.by_size_ and np.ptp(known) > 0.0 else 1.0
 
-    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
         value = lookup(self.common_ids_, self.common_scores_, model_ids)
         if self.by_size_:
             size = self._log_sizes(model_ids)
             worth = (size - self.size_mean_) / self.size_sd_
             value = np.where(np.isnan(size), value, worth)
-        return Prediction(value=value, order=value)
+        return value
 
     def _log_sizes(self, model_ids: Sequence[str]) -> FloatArray:
-        """Logarithm of the number of parameters, NaN where no card says it, (n_models,)."""
+        """Decimal logarithm of the number of parameters, NaN where unknown, (n_models,)."""
         said = self._catalog.models["n_parameters"].reindex(list(model_ids))
         sizes: FloatArray = np.log10(said.to_numpy(dtype=np.float64))
         return sizes

@@ -2,70 +2,67 @@
 
 A task without runs is placed in the space by its images, class names or card
 (:mod:`recsys_ms.cold_start.placement`), a model without runs by ridge regressions from its card and
-architecture; a task with a few observed outcomes is folded in.
+architecture; a few observed outcomes of a task are folded into its factors.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 
 from recsys_ms.catalog.cards import TaskCard
-from recsys_ms.catalog.encoding import EncodedFeatures
-from recsys_ms.catalog.features import ModelFeatureEncoder
 from recsys_ms.cold_start.placement import Outcomes, Placed, TaskPlacement
 from recsys_ms.core.rng import named_stream, seed_from
-from recsys_ms.core.state import Learned, Stateful
-from recsys_ms.core.types import BoolArray, FloatArray, IntArray
+from recsys_ms.core.state import Learned
+from recsys_ms.core.types import BoolArray, FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
-from recsys_ms.learners.als import (
-    ALSConfig,
-    fit_als,
-    fold_in_als,
-    preference_and_confidence,
-)
-from recsys_ms.learners.design import row_design
+from recsys_ms.learners.als import ALSConfig, fit_als, fold_in_als, preference_and_confidence
 from recsys_ms.learners.linear import LinearHead
 from recsys_ms.learners.nmf import NMFConfig, fit_nmf, fold_in
 from recsys_ms.learners.transfer_space import TransferSpace
-from recsys_ms.rankers.base import BaseRanker, Prediction, TaskView
+from recsys_ms.rankers.base import BaseRanker, TaskView
+from recsys_ms.rankers.by_cards import CardRegression
 from recsys_ms.rankers.contributions import BASE, Contributions, Source
-from recsys_ms.rankers.fold_in import Folding
 from recsys_ms.rankers.popularity import positions
 
 #: Weight of the prior place of a task when a few of its outcomes are folded in, in outcomes.
 _FOLD_IN_ALPHA: Final = 1.0
 
 
-class FactorProjection(Stateful):
-    """Ridge regressions from encoded features to factor rows, one a factor.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Folding:
+    """Factors of a task with observed outcomes: ``keep @ prior + gain @ values``.
 
-    The strength of each is chosen on rows left out; where features say nothing it grows until the
-    answer is the mean row.
+    Attributes
+    ----------
+    factors : ndarray of shape (n_factors,)
+    keep : ndarray of shape (n_factors, n_factors)
+        What is kept of where the task was before.
+    gain : ndarray of shape (n_factors, n_observed)
+        What an observed value adds, per unit.
+    values : ndarray of shape (n_observed,)
+        Observed outcomes on the scale of the factors' products.
     """
 
-    _heads: Learned[tuple[LinearHead, ...]]
-
-    def __init__(self, heads: Sequence[LinearHead]) -> None:
-        self._heads = tuple(heads)
+    factors: FloatArray
+    keep: FloatArray
+    gain: FloatArray
+    values: FloatArray
 
     @classmethod
-    def fit(cls, features: EncodedFeatures, factors: FloatArray) -> "FactorProjection":
-        """Learn ``factors`` (n_rows, n_factors) from the rows of ``features``."""
-        design = row_design(features)
-        return cls([LinearHead().fit(design, column) for column in factors.T])
-
-    def predict(self, features: EncodedFeatures) -> FloatArray:
-        """Factor rows, shape (n_rows, n_factors)."""
-        design = row_design(features)
-        factors: FloatArray = np.column_stack([head.predict(design) for head in self._heads])
-        return factors
+    def none(cls, prior: FloatArray, n_observed: int = 0) -> Self:
+        """Outcomes that change nothing."""
+        nothing = np.zeros((prior.size, n_observed))
+        return cls(factors=prior, keep=np.eye(prior.size), gain=nothing, values=np.zeros(n_observed))
 
 
 class FactorRanker(BaseRanker):
-    """Scores by task factors · model factors, put on the standardised scale by a straight line."""
+    """Inner products of task and model factors, put on the standardised scale by a straight line."""
+
+    short_forms: ClassVar[Mapping[str, str]] = {":": "n_factors"}
 
     _model_ids: Learned[tuple[str, ...]]
     _task_ids: Learned[tuple[str, ...]]
@@ -73,8 +70,7 @@ class FactorRanker(BaseRanker):
     _models: Learned[FloatArray]
     _slope: Learned[float]
     _offset: Learned[float]
-    _model_encoder: Learned[ModelFeatureEncoder]
-    _model_projection: Learned[FactorProjection]
+    _by_card: Learned[CardRegression]
     _placement: Learned[TaskPlacement]
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
@@ -82,16 +78,11 @@ class FactorRanker(BaseRanker):
         self._model_ids = interactions.model_ids
         self._task_ids = interactions.task_ids
         self._tasks, self._models = self._factorise(interactions, score, rng)
-        self._model_encoder = ModelFeatureEncoder().fit(self._catalog, interactions.model_ids)
         self._placement = self._place_tasks(interactions, score, rng)
-        self._model_projection = FactorProjection.fit(
-            self._model_encoder.transform(self._catalog, interactions.model_ids), self._models
-        )
-        product = np.einsum(
-            "ij,ij->i",
-            self._tasks[interactions.task_index],
-            self._models[interactions.model_index],
-        )
+        by_card = CardRegression(LinearHead)
+        self._by_card = by_card.fit(self._catalog, self._model_ids, self._models)
+        tasks, models = interactions.task_index, interactions.model_index
+        product = np.einsum("ij,ij->i", self._tasks[tasks], self._models[models])
         centred = product - product.mean()
         spread = float(centred @ centred)
         # No spread: every model is predicted the mean of its task.
@@ -112,27 +103,34 @@ class FactorRanker(BaseRanker):
                 _spread(found[1], part.model_ids, interactions.model_ids),
             )
 
+        cards = [
+            self._catalog.find_task_card(task_id) or TaskCard(task_id=task_id)
+            for task_id in interactions.task_ids
+        ]
+        outcomes = Outcomes(interactions.task_index, interactions.model_index, score)
+        folds = named_stream(seed, "placement", "folds")
         return TaskPlacement.fit(
-            [
-                self._catalog.find_task_card(task_id) or TaskCard(task_id=task_id)
-                for task_id in interactions.task_ids
-            ],
-            self._tasks,
-            self._models,
-            Outcomes(
-                task_index=interactions.task_index,
-                model_index=interactions.model_index,
-                score=score,
-            ),
-            factorise,
-            rng=named_stream(seed, "placement", "folds"),
+            cards, self._tasks, self._models, outcomes, factorise, rng=folds
         )
 
-    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
-        value = self._offset + self._slope * (
-            self.model_factors(model_ids) @ self.task_factors(task)
+    def _factorise(
+        self, interactions: Interactions, score: FloatArray, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray]:
+        """Task factors and model factors."""
+        found = self._fit_factors(
+            interactions.task_index,
+            interactions.model_index,
+            *self._targets(interactions, score),
+            n_tasks=interactions.n_tasks,
+            n_models=interactions.n_models,
+            config=self.config,
+            rng=rng,
         )
-        return Prediction(value=value, order=value)
+        return found.task_factors, found.model_factors
+
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
+        product = self.model_factors(model_ids) @ self.task_factors(task)
+        return self._offset + self._slope * product
 
     def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
         """Known tasks that place a cold task, factors of a known one, outcomes folded in.
@@ -143,7 +141,7 @@ class FactorRanker(BaseRanker):
         linear once it is known which factors stay above 0, and outcomes count by that.
         """
         models = self.model_factors(model_ids)
-        folding = self._folding(task)
+        folding = self._folded(task)
         seen = models @ folding.gain
         outcomes = seen * (self._offset + self._slope * folding.values)
         kept = models @ folding.keep
@@ -152,7 +150,10 @@ class FactorRanker(BaseRanker):
         if placed is None:
             own = self._tasks[self._task_ids.index(task.task_id)]
             prior = np.column_stack([rest, self._slope * kept * own])
-            sources = (BASE, *self._factor_sources())
+            # A factor is named by the known task that has most of it.
+            most = [self._task_ids[int(at)] for at in self._tasks.argmax(axis=0)]
+            names = [f"factor {i} (most in {name})" for i, name in enumerate(most, start=1)]
+            sources = (BASE, *(Source("factor", name) for name in names))
         else:
             weights = np.array([placed.weights[known] for known in self._task_ids])
             prior = weights * (self._slope * kept @ self._tasks.T + rest[:, None])
@@ -160,32 +161,14 @@ class FactorRanker(BaseRanker):
         observed = tuple(Source.observed(model_id) for model_id in task.observed_ids)
         return (Contributions(self.name, (*sources, *observed), np.hstack([prior, outcomes])),)
 
-    def _factor_sources(self) -> tuple[Source, ...]:
-        """A factor is told by the known task that has most of it."""
-        most = self._tasks.argmax(axis=0)
-        return tuple(
-            Source("factor", f"factor {i + 1} (most in {self._task_ids[int(task)]})")
-            for i, task in enumerate(most)
-        )
-
-    def _folding(self, task: TaskView) -> Folding:
-        """How the factors of a task come from its prior place and its outcomes."""
-        if not task.observed_ids:
-            return Folding.none(self._models.shape[1])
-        return self._fold_in_linear(
-            self.task_factors(task), self.model_factors(task.observed_ids), task.observed_scores
-        )
-
     def model_factors(self, model_ids: Sequence[str]) -> FloatArray:
-        """Factor rows of models, shape (n_models, n_factors); from their cards where no run is."""
+        """Factor rows of models, shape (n_models, n_factors); from the card of a model without runs."""
         at = positions(self._model_ids, model_ids)
-        rows: FloatArray = self._models[np.maximum(at, 0)].copy()
+        rows: FloatArray = self._models[np.maximum(at, 0)]
         cold = np.flatnonzero(at < 0)
         if cold.size:
-            features = self._model_encoder.transform(
-                self._catalog, [model_ids[int(i)] for i in cold]
-            )
-            rows[cold] = self._model_projection.predict(features)
+            ids = [model_ids[int(i)] for i in cold]
+            rows[cold] = self._by_card.predict(self._catalog, ids)
         return rows
 
     def space(self, model_ids: Sequence[str]) -> TransferSpace:
@@ -193,36 +176,32 @@ class FactorRanker(BaseRanker):
         return TransferSpace(model_ids, self.model_factors(model_ids))
 
     def place(self, task: TaskView) -> Placed | None:
-        """Where a task without runs stands and why; ``None`` for one with runs."""
+        """Where a task without runs is placed and why; ``None`` for one with runs."""
         return None if task.task_id in self._task_ids else self._placement.place(task.card)
 
     def task_factors(self, task: TaskView) -> FloatArray:
         """Factor row of a task, shape (n_factors,): its own, from its card, or folded in."""
-        if task.task_id in self._task_ids:
-            prior: FloatArray = self._tasks[self._task_ids.index(task.task_id)]
-        else:
-            prior = self._placement.place(task.card).factors
+        return self._folded(task).factors
+
+    def _folded(self, task: TaskView) -> Folding:
+        placed = self.place(task)
+        prior: FloatArray = (
+            self._tasks[self._task_ids.index(task.task_id)] if placed is None else placed.factors
+        )
         if not task.observed_ids:
-            return prior
+            return Folding.none(prior)
         return self._fold_in(prior, self.model_factors(task.observed_ids), task.observed_scores)
 
-    @abstractmethod
-    def _factorise(
-        self, interactions: Interactions, score: FloatArray, rng: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
-        """Task factors and model factors."""
+    #: Learns the factors of both sides.
+    _fit_factors: ClassVar[Callable[..., Any]]
 
     @abstractmethod
-    def _fold_in(
-        self, prior: FloatArray, model_factors: FloatArray, score: FloatArray
-    ) -> FloatArray:
-        """Factors of a task whose outcomes on some models are known."""
+    def _targets(self, interactions: Interactions, score: FloatArray) -> tuple[FloatArray, ...]:
+        """What the factors' products shall be, and further arrays a row that the learner takes."""
 
     @abstractmethod
-    def _fold_in_linear(
-        self, folded: FloatArray, model_factors: FloatArray, score: FloatArray
-    ) -> Folding:
-        """The same as a linear map, given the factors that it led to."""
+    def _fold_in(self, prior: FloatArray, rows: FloatArray, score: FloatArray) -> Folding:
+        """Factors of a task whose outcomes on models with factors ``rows`` are known."""
 
 
 def _spread(factors: FloatArray, ids: Sequence[str], all_ids: Sequence[str]) -> FloatArray:
@@ -243,52 +222,31 @@ class NMFRanker(FactorRanker):
 
     name: ClassVar[str] = "nmf"
     default_config: ClassVar[NMFConfig] = NMFConfig(n_factors=3)
-    short_forms: ClassVar[Mapping[str, str]] = {":": "n_factors"}
 
     config: NMFConfig
+    _fit_factors = staticmethod(fit_nmf)
 
-    def _factorise(
-        self, interactions: Interactions, score: FloatArray, rng: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
-        n_tasks = interactions.n_tasks
-        low, high = np.full(n_tasks, np.inf), np.full(n_tasks, -np.inf)
+    def _targets(self, interactions: Interactions, score: FloatArray) -> tuple[FloatArray, ...]:
+        low, high = np.full((2, interactions.n_tasks), [[np.inf], [-np.inf]])
         np.minimum.at(low, interactions.task_index, score)
         np.maximum.at(high, interactions.task_index, score)
         span = np.where(high > low, high - low, 1.0)
-        scaled = (score - low[interactions.task_index]) / span[interactions.task_index]
-        factors = fit_nmf(
-            interactions.task_index,
-            interactions.model_index,
-            scaled,
-            n_tasks=n_tasks,
-            n_models=interactions.n_models,
-            config=self.config,
-            rng=rng,
-        )
-        return factors.task_factors, factors.model_factors
+        return ((score - low[interactions.task_index]) / span[interactions.task_index],)
 
-    def _fold_in(
-        self, prior: FloatArray, model_factors: FloatArray, score: FloatArray
-    ) -> FloatArray:
+    def _fold_in(self, prior: FloatArray, rows: FloatArray, score: FloatArray) -> Folding:
         if self._slope <= 0.0:
-            return prior
-        value = (score - self._offset) / self._slope
-        return fold_in(model_factors, value, alpha=_FOLD_IN_ALPHA, prior=prior)
-
-    def _fold_in_linear(
-        self, folded: FloatArray, model_factors: FloatArray, score: FloatArray
-    ) -> Folding:
-        if self._slope <= 0.0:
-            return Folding.none(folded.size, n_observed=score.size)
+            return Folding.none(prior, score.size)
+        values = (score - self._offset) / self._slope
+        factors = fold_in(rows, values, alpha=_FOLD_IN_ALPHA, prior=prior)
         # Factors at 0 stay there; the others solve the normal equations without them.
-        free = folded > 0.0
-        held = np.diag(free.astype(np.float64))
-        rows = model_factors @ held
-        system = np.linalg.inv(rows.T @ rows + _FOLD_IN_ALPHA * np.eye(folded.size))
+        held = np.diag((factors > 0.0).astype(np.float64))
+        rows = rows @ held
+        system = np.linalg.inv(rows.T @ rows + _FOLD_IN_ALPHA * np.eye(factors.size))
         return Folding(
+            factors=factors,
             keep=_FOLD_IN_ALPHA * held @ system @ held,
             gain=held @ system @ rows.T,
-            values=(score - self._offset) / self._slope,
+            values=values,
         )
 
 
@@ -303,56 +261,26 @@ class ALSRanker(FactorRanker):
 
     name: ClassVar[str] = "als"
     default_config: ClassVar[ALSConfig] = ALSConfig(n_factors=4)
-    short_forms: ClassVar[Mapping[str, str]] = {":": "n_factors"}
 
     config: ALSConfig
+    _fit_factors = staticmethod(fit_als)
 
-    def _factorise(
-        self, interactions: Interactions, score: FloatArray, rng: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
-        preference, confidence = preference_and_confidence(score)
-        factors = fit_als(
-            interactions.task_index,
-            interactions.model_index,
-            preference,
-            confidence,
-            n_tasks=interactions.n_tasks,
-            n_models=interactions.n_models,
-            config=self.config,
-            rng=rng,
-        )
-        return factors.task_factors, factors.model_factors
+    def _targets(self, interactions: Interactions, score: FloatArray) -> tuple[FloatArray, ...]:
+        return preference_and_confidence(score)
 
-    def _fold_in(
-        self, prior: FloatArray, model_factors: FloatArray, score: FloatArray
-    ) -> FloatArray:
+    def _fold_in(self, prior: FloatArray, rows: FloatArray, score: FloatArray) -> Folding:
         preference, confidence = preference_and_confidence(score)
-        seen: IntArray = np.arange(score.size, dtype=np.int64)
+        penalty = self.config.regularization
         own = fold_in_als(
-            model_factors,
-            seen,
-            preference,
-            confidence,
-            regularization=self.config.regularization,
+            rows, np.arange(score.size), preference, confidence, regularization=penalty
         )
-        share = self._share(score.size, model_factors.shape[1])
-        folded: FloatArray = (1.0 - share) * prior + share * own
-        return folded
-
-    def _fold_in_linear(
-        self, folded: FloatArray, model_factors: FloatArray, score: FloatArray
-    ) -> Folding:
-        preference, confidence = preference_and_confidence(score)
-        weighed = confidence[:, None] * model_factors
-        penalty = self.config.regularization * np.eye(folded.size)
-        share = self._share(score.size, folded.size)
-        system = np.linalg.inv(model_factors.T @ weighed + penalty)
+        # Hu et al. have no prior place; a few outcomes weigh against it as in the NMF.
+        share = score.size / (score.size + _FOLD_IN_ALPHA * prior.size)
+        weighed = confidence[:, None] * rows
+        system = np.linalg.inv(rows.T @ weighed + penalty * np.eye(prior.size))
         return Folding(
-            keep=(1.0 - share) * np.eye(folded.size),
+            factors=(1.0 - share) * prior + share * own,
+            keep=(1.0 - share) * np.eye(prior.size),
             gain=share * system @ weighed.T,
             values=preference,
         )
-
-    def _share(self, n_observed: int, n_factors: int) -> float:
-        # Hu et al. have no prior place; a few outcomes weigh against it as in the NMF.
-        return n_observed / (n_observed + _FOLD_IN_ALPHA * n_factors)

@@ -1,9 +1,9 @@
-"""What a model is worth anywhere, and what tasks that look alike share with models that look alike.
+"""Popularity of models, factors of tasks and models, and what cards predict of both.
 
-The two halves of Fennec's transfer space (Bai et al. 2024, §3.1) as one Gaussian model: factors
-of tasks and models from the outcomes (:mod:`recsys_ms.learners.factor_model`), and a Gaussian
-process from cards to factors on either side (:mod:`recsys_ms.learners.gaussian.card_process`), for
-tasks and models without runs.
+Fennec's transfer space (Bai et al. 2024, §3.1) as one Gaussian model: factors of tasks and models
+from the outcomes (:mod:`recsys_ms.learners.factor_model`), and a Gaussian process from cards to
+factors on either side (:mod:`recsys_ms.learners.gaussian.card_process`), for tasks and models
+without runs.
 """
 
 from collections.abc import Sequence
@@ -14,22 +14,19 @@ import numpy as np
 
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.catalog.encoding import EncodingConfig
-from recsys_ms.catalog.features import ModelFeatureEncoder
 from recsys_ms.cold_start.model_vectors import ModelVectors
 from recsys_ms.cold_start.placement import Placed
 from recsys_ms.cold_start.views import TaskVectors
 from recsys_ms.core.state import Derived, Learned, Stateful
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.learners.design import row_design
-from recsys_ms.learners.ensemble import EnsembleHead
 from recsys_ms.learners.factor_model import FactorModelConfig, fit_factor_model
 from recsys_ms.learners.gaussian.card_process import CardProcess
+from recsys_ms.rankers.by_cards import CardRegression
 from recsys_ms.rankers.outcome_shape import OutcomeShape
 from recsys_ms.rankers.popularity import mean_by_model, positions
 
-#: Leading directions of the models' cards that outcomes of one task may follow on their own.
+#: Leading directions of the models' cards that outcomes of a single task may follow.
 _N_DIRECTIONS: Final = 32
 #: With fewer training rows, cards are not learned from.
 _MIN_ROWS: Final = 4
@@ -37,7 +34,7 @@ _MIN_ROWS: Final = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelRows:
-    """What is believed of some models, whatever the task.
+    """Expected properties of some models, on any task.
 
     Attributes
     ----------
@@ -45,9 +42,9 @@ class ModelRows:
         Popularity, in normal scores.
     loadings : ndarray of shape (n_models, n_factors)
     directions : ndarray of shape (n_models, n_directions)
-        Cards: inner products are likenesses, at most 1.
+        Of the cards: inner products are similarities, at most 1.
     noise : ndarray of shape (n_models,)
-        Variance that is left open.
+        Residual variance.
     bend : ndarray of shape (n_models,)
         Mean z-score less what the common shape makes of the level; 0 without runs.
     """
@@ -60,13 +57,7 @@ class ModelRows:
 
     def take(self, at: IntArray) -> "ModelRows":
         """The rows at some positions."""
-        return ModelRows(
-            self.level[at],
-            self.loadings[at],
-            self.directions[at],
-            self.noise[at],
-            self.bend[at],
-        )
+        return ModelRows(*(array[at] for array in self.arrays))
 
     @property
     def arrays(self) -> tuple[FloatArray, ...]:
@@ -94,7 +85,7 @@ class TransferModel(Stateful):
     _target_unit: Learned[float]
     _directions: Learned[FloatArray]
     _known_directions: Learned[FloatArray]
-    _level_head: Learned[tuple[ModelFeatureEncoder, EnsembleHead] | None]
+    _level_by_card: Learned[CardRegression | None]
     _left_out: Derived[tuple[FloatArray, FloatArray] | None] = None
 
     def fit(
@@ -110,10 +101,9 @@ class TransferModel(Stateful):
     ) -> Self:
         """Learn from the training interactions: their normal scores and z-scores (n_interactions,).
 
-        ``shape`` is what turns the ones into the others on average. With ``rng`` the popularity of
-        models without runs is learned by the heads of :class:`EnsembleHead`, which costs more than
-        all else and predicts it better than the process does (timm, a fifth of the models new:
-        Pearson .942 to .910).
+        ``shape`` maps the first to the second on average. With ``rng``, the popularity of models
+        without runs is predicted by an ensemble of heads, which costs more than all else and is
+        better than the process (timm, a fifth of the models new: Pearson .942 to .910).
         """
         self.task_ids, self.model_ids = interactions.task_ids, interactions.model_ids
         found = fit_factor_model(
@@ -131,16 +121,19 @@ class TransferModel(Stateful):
         self.bend = _single(mean_by_model(interactions, standard) - shape.expected(self.level, sd))
         self._fit_tasks(catalog)
         self._fit_models(catalog)
-        self._level_head = None
+        self._level_by_card = None
         if rng is not None and self._model_process is not None:
-            encoder = ModelFeatureEncoder(EncodingConfig(quadratic=True))
-            encoder.fit(catalog, self.model_ids)
-            features = row_design(encoder.transform(catalog, self.model_ids))
-            self._level_head = encoder, EnsembleHead().fit(features, self.level, rng=rng)
+            by_card = CardRegression.ensemble()
+            self._level_by_card = by_card.fit(
+                catalog, self.model_ids, self.level[:, None], rng=rng
+            )
         return self
 
     def _fit_tasks(self, catalog: Catalog) -> None:
-        cards = [_task_card(catalog, task_id) for task_id in self.task_ids]
+        cards = [
+            catalog.find_task_card(task_id) or TaskCard(task_id=task_id)
+            for task_id in self.task_ids
+        ]
         self._task_vectors = TaskVectors().fit(cards)
         self._task_views, self._task_process = {}, None
         self._left_out = None
@@ -174,7 +167,7 @@ class TransferModel(Stateful):
             self._known_directions = _single(features @ self._directions)
 
     def place(self, card: TaskCard | None) -> tuple[FloatArray, float]:
-        """Mean (n_factors,) and variance of a task's factors before any outcome of it is known."""
+        """Mean (n_factors,) and variance of a task's factors, by its card alone."""
         n_factors = self.factors.shape[1]
         if self._task_process is None or card is None:
             return np.zeros(n_factors), 1.0
@@ -183,18 +176,18 @@ class TransferModel(Stateful):
         return mean[0], float(variance[0])
 
     def place_known(self, task_id: str) -> tuple[FloatArray, float]:
-        """The same for a training task, as if its own outcomes were not known."""
+        """The same for a training task, its own outcomes left out."""
         if self._task_process is None:
             return np.zeros(self.factors.shape[1]), 1.0
         if self._left_out is None:
-            # Of all tasks at once: a request for a known one must not pay for the others.
+            # Of all tasks at once, and only once.
             self._left_out = self._task_process.predict_left_out(self._task_views, self.factors)
         mean, variance = self._left_out
         at = self.task_ids.index(task_id)
         return mean[at], float(variance[at])
 
     def placed(self, card: TaskCard | None) -> Placed | None:
-        """Which known tasks place a task, and how alike they are; ``None`` where no card does."""
+        """Weight and similarity of the known tasks in a task's place; ``None`` without a card."""
         if self._task_process is None or card is None:
             return None
         views = self._task_vectors([card])
@@ -217,7 +210,7 @@ class TransferModel(Stateful):
         return ModelRows(self.level, self.loadings, self._known_directions, self.noise, self.bend)
 
     def rows(self, catalog: Catalog, model_ids: Sequence[str]) -> ModelRows:
-        """Models with runs, and models that are known by their card or name alone."""
+        """Models with runs, and models known by their card or name alone."""
         at = positions(self.model_ids, model_ids)
         found = self.known_rows().take(np.maximum(at, 0))
         new = np.flatnonzero(at < 0)
@@ -243,18 +236,14 @@ class TransferModel(Stateful):
         views = self._model_vectors(catalog, model_ids)
         mean, variance = self._model_process.predict(views)
         told = self._target_center + mean * self._target_unit
-        if self._level_head is not None:
-            encoder, head = self._level_head
-            told[:, 0] = head.predict(row_design(encoder.transform(catalog, model_ids)))
+        if self._level_by_card is not None:
+            told[:, 0] = self._level_by_card.predict(catalog, model_ids)[:, 0]
         directions = self._model_process.features(views) @ self._directions
         open_variance = variance * self._target_unit**2
         return ModelRows(told[:, 0], told[:, 1:], directions, usual + open_variance, np.zeros(n))
 
 
 def _single(array: FloatArray) -> FloatArray:
-    """What single precision keeps of an array: an artifact holds no more."""
+    """The array rounded to single precision, as an artifact stores it."""
     return np.ascontiguousarray(array.astype(np.float32).astype(np.float64))
 
-
-def _task_card(catalog: Catalog, task_id: str) -> TaskCard:
-    return catalog.find_task_card(task_id) or TaskCard(task_id=task_id)
