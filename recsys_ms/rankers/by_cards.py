@@ -85,7 +85,7 @@ class CardRanker(BaseRanker):
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
         at = positions(self._model_ids, model_ids)
-        value = self._means[np.maximum(at, 0)]
+        value: FloatArray = self._means[np.maximum(at, 0)]
         cold = np.flatnonzero(at < 0)
         if cold.size:
             ids = [model_ids[int(i)] for i in cold]

@@ -158,8 +158,8 @@ def score_history(
     if known.empty:
         raise DataError(f"score {score!r} is missing for all {len(column)} pairs")
     values: FloatArray = known.to_numpy(dtype=np.float64)
-    pairs = zip(*((str(task), str(model)) for task, model in known.index), strict=True)
-    return Interactions.from_triplets(*map(list, pairs), values, metric=f"score:{score}")
+    of_task, of_model = (known.index.get_level_values(level).tolist() for level in range(2))
+    return Interactions.from_triplets(of_task, of_model, values, metric=f"score:{score}")
 
 
 def _require_score(catalog: Catalog, score: str) -> None:

@@ -1,4 +1,4 @@
-"""What predictions are made of: exact contributions of fields, known tasks, runs and outcomes."""
+"""Exact contributions to a prediction: of fields, known tasks, runs and observed outcomes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ import numpy as np
 from recsys_ms.core.types import FloatArray
 from recsys_ms.learners.head_contributions import HeadContributions
 
-#: ``base``: what is predicted before anything else is looked at; ``feature``: a field of a card, a
-#: score of the pair, or the model's popularity; ``task``: a known task; ``run``: the outcome of a
-#: known (task, model) pair; ``factor``: a dimension of the transfer space; ``observed``: an outcome
-#: observed on the task that is asked about; ``part``: a part that is not taken apart.
+#: ``base``: the constant; ``feature``: a field of a card, a score of the pair, or the model's
+#: popularity; ``task``: a known task; ``run``: the outcome of a known (task, model) pair;
+#: ``factor``: a dimension of the transfer space; ``observed``: an outcome observed on the task of
+#: the question; ``part``: a whole part.
 SourceKind: TypeAlias = Literal["base", "feature", "task", "run", "factor", "observed", "part"]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Something that a prediction is made of.
+    """A source of a prediction.
 
     Attributes
     ----------
     kind : str
         See :data:`SourceKind`.
     name : str
-        A name that tells it from all others of its kind.
+        Unique among the sources of its kind.
     task_id : str or None
         The known task, of a task or a run.
     model_id : str or None
@@ -53,6 +53,8 @@ class Source:
         return cls("observed", model_id, model_id=model_id)
 
 
+#: Name of the part that holds outcomes observed on the task itself.
+OBSERVED_PART: Final = "observed runs"
 #: The constant that contributions start from.
 BASE: Final = Source("base", "base")
 #: Mean standardised outcome of a model over the known tasks.
@@ -61,7 +63,7 @@ POPULARITY: Final = Source("feature", "popularity")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contributions:
-    """How one part of a ranker comes to its predictions for some models.
+    """What each source adds to one part of a ranker's predictions for some models.
 
     Attributes
     ----------

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Final
 
 import numpy as np
 
 from recsys_ms.catalog.cards import ModelCard, TaskCard
-from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cold_start.model_entities import ModelEntities
 from recsys_ms.cold_start.views import TaskVectors
 from recsys_ms.core.state import Derived, Learned
@@ -25,10 +25,10 @@ from recsys_ms.learners.gaussian.pairs import (
 )
 from recsys_ms.learners.gaussian.process import Process, fit
 from recsys_ms.learners.gaussian.vectors import median_distance
-from recsys_ms.rankers.base import BaseRanker, Prediction, TaskView
+from recsys_ms.rankers.base import BaseRanker, TaskView
 from recsys_ms.rankers.contributions import POPULARITY, Contributions, Source
 from recsys_ms.rankers.meta import HeadRankerConfig
-from recsys_ms.rankers.popularity import positions
+from recsys_ms.rankers.popularity import lookup, positions
 
 #: Most training pairs: time grows with their cube, memory with their square.
 _MAX_ROWS: Final = 3000
@@ -40,16 +40,16 @@ _CHUNK: Final = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairProcessConfig(HeadRankerConfig):
-    """Settings of the :class:`PairProcessRanker`: those of a ranker on features of pairs."""
+    """Settings of the :class:`PairProcessRanker`, those of a ranker on features of pairs."""
 
 
 class PairProcessRanker(BaseRanker):
-    """A Gaussian process whose kernel knows tasks by their views and models by their cards.
+    """A Gaussian process whose kernel compares tasks by their views and models by their cards.
 
-    See :mod:`recsys_ms.learners.gaussian.pairs`. Cold tasks, cold models and tasks with a
-    few outcomes are all answered by conditioning. Of a history with more than 3,000 pairs a random
-    sample of that size is conditioned on, as residuals from the mean over a model's other tasks,
-    and that mean, of the whole history, is added again.
+    See :mod:`recsys_ms.learners.gaussian.pairs`. Cold tasks, cold models and tasks with a few
+    outcomes are all answered by conditioning. Of a history with more than 3,000 pairs, a random
+    sample of 3,000 is conditioned on, as residuals from the mean over a model's other tasks; the
+    mean over the whole history is added again.
 
     Parameters
     ----------
@@ -74,11 +74,9 @@ class PairProcessRanker(BaseRanker):
     _offsets: Learned[FloatArray]
     _logs: Learned[dict[str, float]]
     _process: Derived[Process]
-    _known_models: Derived[Entities | None] = None
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         score = standardize(interactions, "zscore").scores
-        self._known_models = None
         self._task_ids, self._model_ids = interactions.task_ids, interactions.model_ids
         names = self._catalog.scores.names
         self._score_names = tuple(
@@ -88,13 +86,16 @@ class PairProcessRanker(BaseRanker):
         self._vectors = TaskVectors().fit(task_cards)
         table = self._vectors(task_cards)
         self._units = {view: median_distance(table[view]) for view in self._vectors.views}
-        model_cards = self._model_cards(self._model_ids)
-        self._models = ModelEntities().fit(model_cards)
+        self._models = ModelEntities().fit(self._model_cards(self._model_ids))
         chosen = np.arange(score.size)
         self._offsets = np.zeros(len(self._model_ids))
         if score.size > _MAX_ROWS:
             chosen = np.sort(rng.permutation(score.size)[:_MAX_ROWS])
-            left_out, self._offsets = _means(interactions, score)
+            # Means of each model's other tasks, one a row, and of all its tasks, both drawn to 0.
+            model = interactions.model_index
+            sums = np.bincount(model, weights=score, minlength=len(self._model_ids))
+            counts = np.bincount(model, minlength=len(self._model_ids))
+            left_out, self._offsets = (sums[model] - score) / counts[model], sums / (counts + 1)
             score = score - left_out
         self._row_task = interactions.task_index[chosen]
         self._row_model = interactions.model_index[chosen]
@@ -109,20 +110,20 @@ class PairProcessRanker(BaseRanker):
         prior = Process(self._kernel(), self._logs)
         self._process = prior.condition(rows or self._training_pairs(), self._target)
 
-    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
         process, _ = self._given(task)
         value = self._offset(model_ids)
         for start in range(0, len(model_ids), _CHUNK):
             part = list(model_ids[start : start + _CHUNK])
             value[start : start + len(part)] += process.mean(self._pairs_of(task, part))
-        return Prediction(value=value, order=value)
+        return value
 
     def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
         """What the outcome of each known run adds, and each observed one.
 
         The expected outcome is linear in the known ones: a run adds its standardised outcome times
-        its share (:meth:`Process.shares`), which is by how much the prediction would change had the
-        run come out as the mean of its task.
+        its share (:meth:`Process.shares`), the change of the prediction if the run had come out as
+        the mean of its task.
         """
         process, outcome = self._given(task)
         shares = process.shares(self._pairs_of(task, model_ids))
@@ -134,27 +135,23 @@ class PairProcessRanker(BaseRanker):
         return (Contributions(self.name, (*sources, POPULARITY), np.hstack([amounts, offset])),)
 
     def _given(self, task: TaskView) -> tuple[Process, FloatArray]:
-        """The process given what was observed of a new task, and those outcomes' residuals."""
+        """The process given the observed outcomes of a new task, and their residuals."""
         if not task.observed_ids or task.task_id in self._task_ids:
             return self._process, np.empty(0)
         outcome = task.observed_scores - self._offset(task.observed_ids)
         return self._process.condition(self._pairs_of(task, task.observed_ids), outcome), outcome
 
     def _offset(self, model_ids: Sequence[str]) -> FloatArray:
-        """Mean over a model's tasks that is taken off its outcomes, 0 where none is."""
-        at = positions(self._model_ids, model_ids)
-        return np.where(at >= 0, self._offsets[np.maximum(at, 0)], 0.0)
+        """Mean over each model's tasks that its residuals were taken from, 0 for a cold model."""
+        return lookup(self._model_ids, self._offsets, model_ids)
 
     def _pairs_of(self, task: TaskView, model_ids: Sequence[str]) -> Pairs:
-        # A known task is the training task itself; any other is unlike all by its id.
+        # A known task is the training task itself; any other differs from all by its id.
         card = task.card if task.card is not None else TaskCard(task_id=task.task_id)
         n = len(model_ids)
         at = positions(self._model_ids, model_ids)
-        models = (
-            self._models_with_runs().take(at)
-            if (at >= 0).all()
-            else self._models(self._model_cards(model_ids))
-        )
+        is_known = bool((at >= 0).all())
+        models = self._known_models.take(at) if is_known else self._models_of(model_ids)
         return Pairs(
             tasks=self._task_entities([card], [task.task_id]),
             models=models,
@@ -167,7 +164,7 @@ class PairProcessRanker(BaseRanker):
         cards = [self._task_card(task_id) for task_id in self._task_ids]
         return Pairs(
             tasks=self._task_entities(cards, self._task_ids),
-            models=self._models_with_runs(),
+            models=self._known_models,
             task=self._row_task,
             model=self._row_model,
             scores=self._pair_scores(
@@ -176,16 +173,13 @@ class PairProcessRanker(BaseRanker):
             ),
         )
 
-    def _models_with_runs(self) -> Entities:
-        """The models with runs, looked up once: most queries ask for no other."""
-        if self._known_models is None:
-            self._known_models = self._models(self._model_cards(self._model_ids))
-        return self._known_models
+    @cached_property
+    def _known_models(self) -> Entities:
+        """The models with runs, which most queries ask for."""
+        return self._models_of(self._model_ids)
 
-    def use_catalog(self, catalog: Catalog) -> None:
-        """Use a catalog that has grown since training."""
-        super().use_catalog(catalog)
-        self._known_models = None
+    def _models_of(self, model_ids: Sequence[str]) -> Entities:
+        return self._models(self._model_cards(model_ids))
 
     def _task_entities(self, cards: Sequence[TaskCard], ids: Sequence[str]) -> Entities:
         table = self._vectors(cards)
@@ -203,16 +197,5 @@ class PairProcessRanker(BaseRanker):
         return self._catalog.find_task_card(task_id) or TaskCard(task_id=task_id)
 
     def _model_cards(self, model_ids: Sequence[str]) -> list[ModelCard]:
-        return [
-            self._catalog.find_model_card(model_id) or ModelCard(model_id=model_id)
-            for model_id in model_ids
-        ]
-
-
-def _means(interactions: Interactions, score: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean of each model's other tasks, one a row, and of all its tasks, both drawn to 0."""
-    n = interactions.n_models
-    model: IntArray = interactions.model_index
-    sums = np.bincount(model, weights=score, minlength=n)
-    counts = np.bincount(model, minlength=n)
-    return (sums[model] - score) / counts[model], sums / (counts + 1)
+        find = self._catalog.find_model_card
+        return [find(model_id) or ModelCard(model_id=model_id) for model_id in model_ids]

@@ -1,26 +1,26 @@
-"""Meta score: heads on task features d, model features m, and what the history says of a model.
+"""Meta score: heads on features of the task, of the model, and of the model's other outcomes.
 
 Guided Recommendation for Model Fine-tuning (Li et al., CVPR 2023, §3) learns the outcome of a
-(task, model) pair from d, m and transferability scores S by linear regression, a factorization
-machine or gradient boosted trees. Added here: what the model did on *other* tasks, left out row by
-row in training, so that a head starts from popularity and learns what to change.
+(task, model) pair from features of both and transferability scores by linear regression, a
+factorization machine or gradient boosted trees. Added here: the model's outcomes on *other* tasks,
+left out row by row in training, so that a head starts from popularity.
 
-A row's own outcome and the mean of the model's others are perfectly negatively related within a
-model. Learners that can tell models apart (trees, and a factorization machine with ids) use that,
-and learn the row's own outcome from it: on planted blocks a machine with popularity as a feature
-reached a Pearson of -.63 on held-out tasks, and .96 on what popularity leaves over. They get the
-latter as their target; a line takes popularity as a feature.
+Within a model, a row's own outcome and the mean of the others are perfectly negatively correlated.
+Heads that can tell models apart (trees, and a factorization machine with ids) would learn the row's
+own outcome from it: on planted blocks a machine with popularity as a feature reached a Pearson of
+-.63 on held-out tasks, and .96 with the residual of popularity as its target. They get the residual
+as their target; a linear head gets popularity as a feature.
 """
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
 from recsys_ms.catalog.cards import TaskCard
-from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.encoding import ColumnEncoder, EncodedFeatures, RawColumns, id_features
 from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
 from recsys_ms.catalog.label_distance import label_distances
@@ -35,7 +35,7 @@ from recsys_ms.learners.fm import FactorizationMachineConfig, FactorizationMachi
 from recsys_ms.learners.head import Head
 from recsys_ms.learners.linear import LinearHead
 from recsys_ms.learners.trees import LightGBMHead
-from recsys_ms.rankers.base import BaseRanker, Prediction, TaskView
+from recsys_ms.rankers.base import BaseRanker, TaskView
 from recsys_ms.rankers.contributions import POPULARITY, Contributions
 from recsys_ms.rankers.popularity import positions
 
@@ -54,27 +54,20 @@ class HeadRankerConfig:
     scores: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        check_scores(type(self).__name__, self.scores)
-
-
-def check_scores(owner: str, scores: object) -> None:
-    """Check names of scores.
-
-    Raises
-    ------
-    UsageError
-        Neither ``None`` nor a tuple of texts.
-    """
-    is_tuple = isinstance(scores, tuple) and all(isinstance(each, str) and each for each in scores)
-    if scores is not None and not is_tuple:
-        raise UsageError(f"{owner}: scores is {scores!r}, wanted a tuple of names, or None for all")
+        given: object = self.scores
+        is_tuple = isinstance(given, tuple) and all(isinstance(x, str) and x for x in given)
+        if given is not None and not is_tuple:
+            raise UsageError(
+                f"{type(self).__name__}: scores is {given!r}, wanted a tuple of names, "
+                "or None for all"
+            )
 
 
 class HeadRanker(BaseRanker):
     """A head on the features of (task, model) pairs.
 
-    A model without runs is described by its card and name alone, a task without a card by nothing:
-    both are states that the head has seen, since unknown is a value of every feature.
+    A model without runs is described by its card and name, a task without a card by nothing: the
+    head can handle both, since every feature may be unknown.
 
     Parameters
     ----------
@@ -87,11 +80,10 @@ class HeadRanker(BaseRanker):
 
     config: HeadRankerConfig
 
-    head_type: ClassVar[type[Head]]
     #: Whether a model's own id is a feature (a free parameter a model, drawn to 0 by the head).
-    with_ids: ClassVar[bool]
-    #: Whether popularity is taken off the target and added to the answer, or is a feature.
-    on_residual: ClassVar[bool]
+    with_ids: ClassVar[bool] = False
+    #: Whether the head learns the residual of popularity; otherwise popularity is a feature.
+    on_residual: ClassVar[bool] = True
 
     _model_ids: Learned[tuple[str, ...]]
     _task_ids: Learned[tuple[str, ...]]
@@ -106,21 +98,23 @@ class HeadRanker(BaseRanker):
     _history_encoder: Learned[ColumnEncoder]
     _score_encoder: Learned[ColumnEncoder]
     _head: Learned[Head]
-    #: Sums over a model's rows, of a place more for models without any, (n_models + 1,).
+    #: Sums over a model's rows, with one more place for models without any, (n_models + 1,).
     _sums: Derived[FloatArray]
     _squares: Derived[FloatArray]
     _counts: Derived[FloatArray]
-    _known_features: Derived[EncodedFeatures | None] = None
     #: The card that was encoded last, and its features: a back-test asks about one task many times.
-    _last_task: Derived[tuple[TaskCard | None, EncodedFeatures] | None] = None
+    _last_task: tuple[TaskCard | None, EncodedFeatures] | None = None
 
     @abstractmethod
     def _make_head(self) -> Head: ...
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         score = standardize(interactions, "zscore").scores
-        self._remember(interactions, score)
-        self._known_features = self._last_task = None
+        self._model_ids, self._task_ids = interactions.model_ids, interactions.task_ids
+        self._row_task, self._row_model = interactions.task_index, interactions.model_index
+        self._row_score = score
+        self._derive()
+        self._last_task = None
         self._model_encoder = ModelFeatureEncoder().fit(self._catalog, interactions.model_ids)
         self._task_encoder = TaskFeatureEncoder().fit(self._catalog, interactions.task_ids)
         raw = self._history_columns(interactions.model_index, score)
@@ -128,7 +122,7 @@ class HeadRanker(BaseRanker):
         design = self._design(
             self._task_encoder.transform(self._catalog, interactions.task_ids),
             interactions.task_index,
-            self._features_of_known(),
+            self._known_features,
             interactions.model_index,
             interactions.model_index,
             self._history_encoder.transform(raw),
@@ -138,51 +132,45 @@ class HeadRanker(BaseRanker):
         target = score - _offset(raw) if self.on_residual else score
         groups = interactions.task_index
         if interactions.n_tasks == 1:
-            # Weights of one architecture are near copies of each other: to leave out one of them
-            # says nothing of a model that is new.
+            # Weights of one architecture are near copies, so that whole architectures are left out.
             names = [parse_model_id(model_id).architecture for model_id in self._model_ids]
             groups = np.unique(names, return_inverse=True)[1][interactions.model_index]
         self._head = self._make_head().fit(design, target, groups=groups, rng=rng)
 
-    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
-        at = positions(self._model_ids, model_ids)
-        raw = self._query_history(task, at)
-        value = self._head.predict(self._query_design(task, model_ids, at, raw))
-        if self.on_residual:
-            value = value + _offset(raw)
-        return Prediction(value=value, order=value)
+    def _predict(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
+        design, popularity = self._query_design(task, model_ids)
+        value = self._head.predict(design)
+        return value + popularity if self.on_residual else value
 
     def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
         """What each field of both cards, each score and popularity add, by the head's rule.
 
-        Fields of the task's card are told from those of the model's by ``task`` before their name.
+        Fields of the task's card have ``task`` before their name.
         """
-        at = positions(self._model_ids, model_ids)
-        raw = self._query_history(task, at)
-        design = _with_task_fields(self._query_design(task, model_ids, at, raw))
-        found = Contributions.of_fields(self.name, self._head.contributions(design))
+        design, popularity = self._query_design(task, model_ids)
+        found = self._head.contributions(_with_task_fields(design))
+        told = [Contributions.of_fields(self.name, found)]
         if self.on_residual:
-            expected = Contributions.whole(self.name, _offset(raw), POPULARITY)
-            found = Contributions.joined(self.name, [found, expected])
-        return (found,)
-
-    def _query_history(self, task: TaskView, at: IntArray) -> RawColumns:
-        row = self._task_ids.index(task.task_id) if task.task_id in self._task_ids else -1
-        own = np.full(len(self._model_ids) + 1, np.nan)
-        if row >= 0:
-            begin, end = np.searchsorted(self._row_task, [row, row + 1])
-            own[self._row_model[begin:end]] = self._row_score[begin:end]
-        return self._history_columns(at, own[at])
+            told.append(Contributions.whole(self.name, popularity, POPULARITY))
+        return (Contributions.joined(self.name, told),)
 
     def _query_design(
-        self, task: TaskView, model_ids: Sequence[str], at: IntArray, raw: RawColumns
-    ) -> FeatureDesign:
+        self, task: TaskView, model_ids: Sequence[str]
+    ) -> tuple[FeatureDesign, FloatArray]:
+        """Features of one task with some models, and the models' popularity on other tasks."""
+        at = positions(self._model_ids, model_ids)
+        own = np.full(len(self._model_ids) + 1, np.nan)
+        if task.task_id in self._task_ids:
+            row = self._task_ids.index(task.task_id)
+            begin, end = np.searchsorted(self._row_task, [row, row + 1])
+            own[self._row_model[begin:end]] = self._row_score[begin:end]
+        raw = self._history_columns(at, own[at])
         if (at >= 0).all():
-            features, rows = self._features_of_known(), at
+            features, rows = self._known_features, at
         else:
             features = self._model_encoder.transform(self._catalog, model_ids)
             rows = np.arange(at.size)
-        return self._design(
+        design = self._design(
             self._features_of_task(task),
             np.zeros(at.size, dtype=np.int64),
             features,
@@ -191,14 +179,16 @@ class HeadRanker(BaseRanker):
             self._history_encoder.transform(raw),
             self._scores_of([task.task_id] * at.size, model_ids, self._distances(task, model_ids)),
         )
+        return design, _offset(raw)
 
     def _features_of_task(self, task: TaskView) -> EncodedFeatures:
         if self._last_task is None or self._last_task[0] is not task.card:
-            self._last_task = task.card, encode_task(self._task_encoder, task)
+            card = task.card if task.card is not None else TaskCard(task_id=task.task_id)
+            self._last_task = task.card, self._task_encoder.transform_cards([card])
         return self._last_task[1]
 
     def _fit_scores(self, interactions: Interactions) -> EncodedFeatures | None:
-        """Learn what the history's pairs have: transferability scores S, distances of labels."""
+        """Learn from the history's pairs: transferability scores, distances of labels."""
         task_ids = [interactions.task_ids[row] for row in interactions.task_index]
         model_ids = [interactions.model_ids[row] for row in interactions.model_index]
         names = self._catalog.scores.names
@@ -209,8 +199,9 @@ class HeadRanker(BaseRanker):
         self._score_names = tuple(
             name for at, name in enumerate(names) if np.isfinite(values[:, at]).any()
         )
+        cards = map(self._catalog.find_task_card, interactions.task_ids)
         distances = label_distances(
-            [self._label_vector(task_id) for task_id in interactions.task_ids],
+            [card.label_embedding if card is not None else None for card in cards],
             self._source_vectors(interactions.model_ids),
         )[interactions.task_index, interactions.model_index]
         self._has_distances = bool(np.isfinite(distances).any())
@@ -233,24 +224,14 @@ class HeadRanker(BaseRanker):
         found: FloatArray = label_distances([vector], self._source_vectors(model_ids))[0]
         return found
 
-    def _label_vector(self, task_id: str) -> tuple[float, ...] | None:
-        card = self._catalog.find_task_card(task_id)
-        return card.label_embedding if card is not None else None
-
     def _source_vectors(self, model_ids: Sequence[str]) -> list[tuple[float, ...] | None]:
         column = self._catalog.models["source_label_embedding"].reindex(list(model_ids))
         return [vector if isinstance(vector, tuple) else None for vector in column]
 
-    def _features_of_known(self) -> EncodedFeatures:
-        """Features of the models with runs, encoded once: most queries ask for no other."""
-        if self._known_features is None:
-            self._known_features = self._model_encoder.transform(self._catalog, self._model_ids)
-        return self._known_features
-
-    def use_catalog(self, catalog: Catalog) -> None:
-        """Use a catalog that has grown since training."""
-        super().use_catalog(catalog)
-        self._known_features = None
+    @cached_property
+    def _known_features(self) -> EncodedFeatures:
+        """Features of the models with runs, which most queries ask for."""
+        return self._model_encoder.transform(self._catalog, self._model_ids)
 
     def feature_names(self) -> list[str]:
         """Columns of the linear design matrix."""
@@ -275,14 +256,6 @@ class HeadRanker(BaseRanker):
             extra.append((id_features("model_id", len(self._model_ids)), id_rows))
         return pair_design(task_features, task_rows, model_features, model_rows, ids=extra)
 
-    def _remember(self, interactions: Interactions, score: FloatArray) -> None:
-        self._model_ids = interactions.model_ids
-        self._task_ids = interactions.task_ids
-        self._row_task = interactions.task_index
-        self._row_model = interactions.model_index
-        self._row_score = score
-        self._derive()
-
     def _derive(self) -> None:
         # One place more, for models without runs: position -1.
         n = len(self._model_ids) + 1
@@ -292,7 +265,7 @@ class HeadRanker(BaseRanker):
         )
 
     def _history_columns(self, model: IntArray, own: FloatArray) -> RawColumns:
-        """What other tasks say of each row's model; ``own`` is the row's own score, NaN if none."""
+        """Statistics of each row's model on other tasks; ``own`` is the row's score or NaN."""
         known = ~np.isnan(own)
         mine = np.where(known, own, 0.0)
         count = self._counts[model] - known
@@ -300,19 +273,7 @@ class HeadRanker(BaseRanker):
             mean = np.where(count > 0, (self._sums[model] - mine) / count, np.nan)
             second = np.where(count > 1, (self._squares[model] - mine**2) / count, np.nan)
         spread = np.sqrt(np.maximum(second - mean**2, 0.0))
-        return RawColumns(
-            n_rows=model.size,
-            numeric={"popularity": mean, "popularity_spread": spread},
-            categorical={},
-            tokens={},
-            fields={},
-        )
-
-
-def encode_task(encoder: TaskFeatureEncoder, task: TaskView) -> EncodedFeatures:
-    """Features of one task, from the card it was asked with; unknown without one."""
-    card = task.card if task.card is not None else TaskCard(task_id=task.task_id)
-    return encoder.transform_cards([card])
+        return _numbers(model.size, {"popularity": mean, "popularity_spread": spread})
 
 
 def _with_task_fields(design: FeatureDesign) -> FeatureDesign:
@@ -326,15 +287,13 @@ def _with_task_fields(design: FeatureDesign) -> FeatureDesign:
     return FeatureDesign(blocks=((told, rows), *others))
 
 
+def _numbers(n_rows: int, columns: Mapping[str, FloatArray]) -> RawColumns:
+    return RawColumns(n_rows=n_rows, numeric=columns, categorical={}, tokens={}, fields={})
+
+
 def _pair_columns(names: Sequence[str], values: FloatArray, distances: FloatArray) -> RawColumns:
     scores = {f"score:{name}": values[:, at] for at, name in enumerate(names)}
-    return RawColumns(
-        n_rows=values.shape[0],
-        numeric={**scores, "label_distance": distances},
-        categorical={},
-        tokens={},
-        fields={},
-    )
+    return _numbers(values.shape[0], {**scores, "label_distance": distances})
 
 
 def _offset(raw: RawColumns) -> FloatArray:
@@ -343,11 +302,9 @@ def _offset(raw: RawColumns) -> FloatArray:
 
 
 class LinearRanker(HeadRanker):
-    """Ridge regression on d, m and the history of a model."""
+    """Ridge regression on features of the task and the model, and the model's popularity."""
 
     name: ClassVar[str] = "lr"
-    head_type: ClassVar[type[Head]] = LinearHead
-    with_ids: ClassVar[bool] = False
     on_residual: ClassVar[bool] = False
 
     def _make_head(self) -> Head:
@@ -355,12 +312,10 @@ class LinearRanker(HeadRanker):
 
 
 class FactorizationMachineRanker(HeadRanker):
-    """Second-order factorization machine on d, m and ids, for what popularity leaves over."""
+    """Second-order factorization machine on features and ids, for the residual of popularity."""
 
     name: ClassVar[str] = "fm"
-    head_type: ClassVar[type[Head]] = FactorizationMachineHead
     with_ids: ClassVar[bool] = True
-    on_residual: ClassVar[bool] = True
 
     def _make_head(self) -> Head:
         # One margin, no cross-validation of its own: the nested back-test judges the whole.
@@ -368,12 +323,9 @@ class FactorizationMachineRanker(HeadRanker):
 
 
 class LightGBMRanker(HeadRanker):
-    """Gradient boosted trees on d and m, for what popularity leaves over."""
+    """Gradient boosted trees on features, for the residual of popularity."""
 
     name: ClassVar[str] = "gbdt"
-    head_type: ClassVar[type[Head]] = LightGBMHead
-    with_ids: ClassVar[bool] = False
-    on_residual: ClassVar[bool] = True
 
     def _make_head(self) -> Head:
         return LightGBMHead()

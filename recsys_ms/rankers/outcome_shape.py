@@ -1,9 +1,9 @@
-"""The shape of outcomes: from normal scores, in which rankers think, to standardised outcomes.
+"""The map ``g`` from normal scores, which are predicted, to standardised outcomes.
 
 Within a task, outcomes are rarely normal: some runs collapse, many models crowd below the best.
 The normal scores of their ranks are, by construction (a Gaussian copula, Liu, Lafferty & Wasserman
 2009). ``g`` maps a normal score to the standardised outcome that tasks of this history have there
-on average; it is increasing, so that it can be turned around for outcomes that are observed.
+on average; it is increasing, so that observed outcomes can be mapped back.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,15 @@ from typing import Final, Self
 
 import numpy as np
 
-from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.standardize import standardize
 
 _KNOTS: Final = np.linspace(-2.5, 2.5, 41)
 _STEP: Final = float(_KNOTS[1] - _KNOTS[0])
-#: A task with fewer models says little of the shape.
+#: Tasks with fewer models are left out.
 _MIN_MODELS: Final = 5
-#: Least slope, so that the map can be turned around where many models reached the same value.
+#: Least slope, so that the map has an inverse where many models reached the same value.
 _LEAST_SLOPE: Final = 0.05
 #: Gauss-Hermite rule for expectations over a normal belief.
 _NODES, _raw = np.polynomial.hermite_e.hermegauss(16)
@@ -29,7 +30,7 @@ _WEIGHTS: Final = _raw / _raw.sum()
 
 @dataclass(frozen=True, eq=False)
 class OutcomeShape:
-    """``g``, piecewise linear; beyond its knots it goes on straight.
+    """``g``, piecewise linear, extended linearly beyond its knots.
 
     Attributes
     ----------
@@ -99,7 +100,7 @@ class OutcomeShape:
 
     @cached_property
     def _lines(self) -> tuple[FloatArray, FloatArray]:
-        """Slope and value at 0 of each straight piece, those beyond the knots included."""
+        """Slope and value at 0 of each linear piece, those beyond the knots included."""
         low, high = self._ends()
         slope = np.concatenate([[low], np.diff(self.values) / _STEP, [high]])
         left, at_left = np.append(_KNOTS[0], _KNOTS), np.append(self.values[0], self.values)
@@ -114,8 +115,38 @@ class OutcomeShape:
         return low, high
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingScores:
+    """Interactions with their normal scores and z-scores within the task, (n_interactions,)."""
+
+    interactions: Interactions
+    normal: FloatArray
+    standard: FloatArray
+
+    @classmethod
+    def of(cls, interactions: Interactions) -> Self:
+        """Standardise the outcomes of these interactions."""
+        normal, standard = (standardize(interactions, how).scores for how in ("rank", "zscore"))
+        return cls(interactions, normal, standard)
+
+    def shape(self) -> OutcomeShape:
+        """The map from normal scores to z-scores."""
+        return OutcomeShape.fit(self.interactions, self.normal, self.standard)
+
+    def without(self, held_out: BoolArray) -> "TrainingScores":
+        """The other interactions; their scores stay those of the whole."""
+        keep = ~held_out
+        part = self.interactions.select(keep)
+        return TrainingScores(part, self.normal[keep], self.standard[keep])
+
+    def model_ids(self, rows: IntArray) -> list[str]:
+        """Models of some interactions."""
+        ids = self.interactions.model_ids
+        return [ids[int(j)] for j in self.interactions.model_index[rows]]
+
+
 def _piece(normal: FloatArray) -> IntArray:
-    """Which straight piece each normal score is on: 0 is below the knots, then as they come."""
+    """The linear piece of each normal score; 0 is the one below the knots."""
     place = np.floor((normal - _KNOTS[0]) / _STEP)
     found: IntArray = np.clip(place, -1, _KNOTS.size - 1).astype(np.int64) + 1
     return found

@@ -1,10 +1,9 @@
-"""How far held-out tasks stray from what was expected of them, and in which directions together.
+"""Scales of the covariance of a new task's normal scores, estimated on held-out tasks.
 
-Three strengths scale the covariance that the transfer model expects of a new task: of its factors,
-of the models' cards (what this task alone shows about models that look alike), and of the noise.
-They maximise the density of held-out outcomes, each given some others of the same task: the
-question a ranker is asked. Where past tasks tell nothing about a new one, the strength of the
-factors goes to 0 and observed runs move nothing but the level.
+Three strengths multiply the covariance that the transfer model expects: of the task's factors, of
+the models' cards (effects of this task alone on similar models), and of the noise. They maximise
+the density of held-out outcomes, each given some others of the same task. Where past tasks are
+unlike new ones, the strength of the factors goes to 0 and observed runs move only the level.
 """
 
 from collections.abc import Sequence
@@ -17,8 +16,9 @@ from recsys_ms.core.rng import named_stream
 from recsys_ms.core.types import FloatArray
 from recsys_ms.rankers.outcome_shape import OutcomeShape
 from recsys_ms.rankers.posterior import TaskPrior
+from recsys_ms.rankers.transfer_model import ModelRows
 
-#: Numbers of observed runs that the strengths are to serve.
+#: Numbers of observed runs that the strengths are fitted for.
 N_OBSERVED: Final = (0, 1, 3, 10)
 #: Bounds of the logarithms of the three strengths.
 _BOUNDS: Final = ((-5.0, 1.0), (-7.0, 1.0), (-1.5, 1.5))
@@ -37,29 +37,23 @@ class HeldOutTask:
         Expected normal scores.
     level : float
         Standard deviation of the task's level.
-    factors : ndarray of shape (n_models, n_factors)
-        Loadings times the standard deviation of the factors.
-    directions : ndarray of shape (n_models, n_directions)
-    noise : ndarray of shape (n_models,)
-    bend : ndarray of shape (n_models,)
+    factor_sd : float
+        Standard deviation of the task's factors.
+    models : ModelRows
     normal : ndarray of shape (n_models,)
-        Normal scores that were reached.
+        Observed normal scores.
     """
 
     name: str
     mean: FloatArray
     level: float
-    factors: FloatArray
-    directions: FloatArray
-    noise: FloatArray
-    bend: FloatArray
+    factor_sd: float
+    models: ModelRows
     normal: FloatArray
 
     def prior(self, strengths: "Strengths") -> TaskPrior:
-        """What is believed of the task under some strengths."""
-        return strengths.prior(
-            self.mean, self.level, self.factors, self.directions, self.noise, self.bend
-        )
+        """The belief about the task under some strengths."""
+        return strengths.prior(self.mean, self.level, self.factor_sd, self.models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,27 +74,21 @@ class Strengths:
     bend: float = 0.0
 
     def prior(
-        self,
-        mean: FloatArray,
-        level: float,
-        factors: FloatArray,
-        directions: FloatArray,
-        noise: FloatArray,
-        bend: FloatArray,
+        self, mean: FloatArray, level: float, factor_sd: float, models: ModelRows
     ) -> TaskPrior:
         """Belief about a task's normal scores before any is observed; see :class:`HeldOutTask`."""
         loadings = np.column_stack(
             [
                 np.full(mean.size, level),
-                np.sqrt(self.factors) * factors,
-                np.sqrt(self.directions) * directions,
+                np.sqrt(self.factors) * (models.loadings * factor_sd),
+                np.sqrt(self.directions) * models.directions,
             ]
         )
-        return TaskPrior(mean, loadings, self.noise * noise, self.bend * bend)
+        return TaskPrior(mean, loadings, self.noise * models.noise, self.bend * models.bend)
 
 
 def fit_strengths(tasks: Sequence[HeldOutTask], *, seed: int) -> Strengths:
-    """Choose the strengths that held-out tasks make most likely; the defaults without tasks."""
+    """The strengths of highest likelihood on held-out tasks; the defaults for fewer than two."""
     from scipy.optimize import minimize
 
     if len(tasks) < 2:
@@ -109,7 +97,7 @@ def fit_strengths(tasks: Sequence[HeldOutTask], *, seed: int) -> Strengths:
         (task, named_stream(seed, "strengths", task.name).permutation(task.normal.size))
         for task in tasks
     ]
-    use_directions = tasks[0].directions.shape[1] > 0
+    use_directions = tasks[0].models.directions.shape[1] > 0
 
     def loss(log: FloatArray) -> float:
         own = _of_log(log, use_directions=use_directions)
@@ -136,7 +124,7 @@ def _of_log(log: FloatArray, *, use_directions: bool) -> Strengths:
 
 
 def _surprise(strengths: Strengths, task: HeldOutTask, order: np.ndarray) -> float:
-    """Mean negative log density of the outcomes that were not shown, over numbers of shown ones."""
+    """Mean negative log density of hidden outcomes, averaged over numbers of shown ones."""
     prior = task.prior(strengths)
     left = task.normal - prior.mean
     found = []
@@ -164,7 +152,7 @@ def fit_bend(
         prior = task.prior(strengths)
         sd = np.sqrt((prior.loadings**2).sum(axis=1) + prior.noise)
         left = reached - shape.expected(prior.mean, sd)
-        bend = task.bend - task.bend.mean()
+        bend = task.models.bend - task.models.bend.mean()
         above += float(np.mean(bend * (left - left.mean())))
         below += float(np.mean(bend**2))
     return replace(strengths, bend=float(np.clip(above / below, 0.0, 1.0)))

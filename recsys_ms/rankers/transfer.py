@@ -56,11 +56,13 @@ class Folding:
     def none(cls, prior: FloatArray, n_observed: int = 0) -> Self:
         """Outcomes that change nothing."""
         nothing = np.zeros((prior.size, n_observed))
-        return cls(factors=prior, keep=np.eye(prior.size), gain=nothing, values=np.zeros(n_observed))
+        return cls(
+            factors=prior, keep=np.eye(prior.size), gain=nothing, values=np.zeros(n_observed)
+        )
 
 
 class FactorRanker(BaseRanker):
-    """Inner products of task and model factors, put on the standardised scale by a straight line."""
+    """Inner products of task and model factors, mapped to standardised outcomes by a line."""
 
     short_forms: ClassVar[Mapping[str, str]] = {":": "n_factors"}
 
@@ -107,11 +109,10 @@ class FactorRanker(BaseRanker):
             self._catalog.find_task_card(task_id) or TaskCard(task_id=task_id)
             for task_id in interactions.task_ids
         ]
-        outcomes = Outcomes(interactions.task_index, interactions.model_index, score)
+        index = {"task_index": interactions.task_index, "model_index": interactions.model_index}
+        outcomes = Outcomes(**index, score=score)
         folds = named_stream(seed, "placement", "folds")
-        return TaskPlacement.fit(
-            cards, self._tasks, self._models, outcomes, factorise, rng=folds
-        )
+        return TaskPlacement.fit(cards, self._tasks, self._models, outcomes, factorise, rng=folds)
 
     def _factorise(
         self, interactions: Interactions, score: FloatArray, rng: np.random.Generator
@@ -162,7 +163,7 @@ class FactorRanker(BaseRanker):
         return (Contributions(self.name, (*sources, *observed), np.hstack([prior, outcomes])),)
 
     def model_factors(self, model_ids: Sequence[str]) -> FloatArray:
-        """Factor rows of models, shape (n_models, n_factors); from the card of a model without runs."""
+        """Factor rows of models, (n_models, n_factors); without runs, predicted from the card."""
         at = positions(self._model_ids, model_ids)
         rows: FloatArray = self._models[np.maximum(at, 0)]
         cold = np.flatnonzero(at < 0)

@@ -19,11 +19,10 @@ from recsys_ms.cold_start.placement import Placed
 from recsys_ms.cold_start.views import TaskVectors
 from recsys_ms.core.state import Derived, Learned, Stateful
 from recsys_ms.core.types import FloatArray, IntArray
-from recsys_ms.history.interactions import Interactions
 from recsys_ms.learners.factor_model import FactorModelConfig, fit_factor_model
 from recsys_ms.learners.gaussian.card_process import CardProcess
 from recsys_ms.rankers.by_cards import CardRegression
-from recsys_ms.rankers.outcome_shape import OutcomeShape
+from recsys_ms.rankers.outcome_shape import OutcomeShape, TrainingScores
 from recsys_ms.rankers.popularity import mean_by_model, positions
 
 #: Leading directions of the models' cards that outcomes of a single task may follow.
@@ -90,26 +89,25 @@ class TransferModel(Stateful):
 
     def fit(
         self,
-        interactions: Interactions,
-        normal: FloatArray,
-        standard: FloatArray,
+        data: TrainingScores,
         shape: OutcomeShape,
         catalog: Catalog,
         config: FactorModelConfig,
         *,
         rng: np.random.Generator | None = None,
     ) -> Self:
-        """Learn from the training interactions: their normal scores and z-scores (n_interactions,).
+        """Learn from the training interactions, their normal scores and z-scores.
 
         ``shape`` maps the first to the second on average. With ``rng``, the popularity of models
         without runs is predicted by an ensemble of heads, which costs more than all else and is
         better than the process (timm, a fifth of the models new: Pearson .942 to .910).
         """
+        interactions = data.interactions
         self.task_ids, self.model_ids = interactions.task_ids, interactions.model_ids
         found = fit_factor_model(
             interactions.task_index,
             interactions.model_index,
-            normal,
+            data.normal,
             n_tasks=interactions.n_tasks,
             n_models=interactions.n_models,
             config=config,
@@ -118,15 +116,15 @@ class TransferModel(Stateful):
         self.loadings, self.noise = _single(found.loadings), _single(found.noise)
         self.factors = _single(found.factors)
         sd = np.sqrt((self.loadings**2).sum(axis=1) + self.noise)
-        self.bend = _single(mean_by_model(interactions, standard) - shape.expected(self.level, sd))
+        self.bend = _single(
+            mean_by_model(interactions, data.standard) - shape.expected(self.level, sd)
+        )
         self._fit_tasks(catalog)
         self._fit_models(catalog)
         self._level_by_card = None
         if rng is not None and self._model_process is not None:
             by_card = CardRegression.ensemble()
-            self._level_by_card = by_card.fit(
-                catalog, self.model_ids, self.level[:, None], rng=rng
-            )
+            self._level_by_card = by_card.fit(catalog, self.model_ids, self.level[:, None], rng=rng)
         return self
 
     def _fit_tasks(self, catalog: Catalog) -> None:
@@ -246,4 +244,3 @@ class TransferModel(Stateful):
 def _single(array: FloatArray) -> FloatArray:
     """The array rounded to single precision, as an artifact stores it."""
     return np.ascontiguousarray(array.astype(np.float32).astype(np.float64))
-

@@ -26,8 +26,8 @@ from recsys_ms.core.state import State
 from recsys_ms.core.types import JsonDict
 
 FORMAT_NAME: Final = "recsys-ms-ranker"
-#: 2: what is stored is what classes declare (:mod:`recsys_ms.core.state`).
-FORMAT_VERSION: Final = 2
+#: 3: classes and attributes renamed (:mod:`recsys_ms.core.state` says what is stored).
+FORMAT_VERSION: Final = 3
 
 _MANIFEST: Final = "manifest.json"
 _STATE: Final = "state.json"

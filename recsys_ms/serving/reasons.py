@@ -11,9 +11,8 @@ from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.types import FloatArray
 from recsys_ms.planning.training_outcomes import KnownOutcomes
-from recsys_ms.rankers.auto import OBSERVED_PART
 from recsys_ms.rankers.base import BaseRanker, TaskView
-from recsys_ms.rankers.contributions import POPULARITY, Contributions, Source
+from recsys_ms.rankers.contributions import OBSERVED_PART, POPULARITY, Contributions, Source
 
 _PART_NAMES: Final = {
     "popularity": "popularity over past tasks",

@@ -82,7 +82,7 @@ def test_a_ranker_that_says_not_how_it_is_saved(blocks: Interactions) -> None:
     ranker = _Bare().fit(blocks)
     with pytest.raises(NotSavableError, match=r"_Bare cannot be saved: _ids is not declared"):
         ranker.state()
-    with pytest.raises(NotSavableError, match=r"_Bare cannot be saved: it does not say"):
+    with pytest.raises(NotSavableError, match=r"_Bare cannot be saved: it does not declare"):
         ranker.require_savable()
 
 

@@ -1,9 +1,12 @@
 """Strengths: planted covariances are found, tasks without structure get none."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from recsys_ms.rankers.outcome_shape import OutcomeShape
 from recsys_ms.rankers.strengths import HeldOutTask, Strengths, fit_bend, fit_strengths
+from recsys_ms.rankers.transfer_model import ModelRows
 
 
 def tasks(factors: float, directions: float, noise: float, n: int = 40) -> list[HeldOutTask]:
@@ -20,10 +23,8 @@ def tasks(factors: float, directions: float, noise: float, n: int = 40) -> list[
                 name=f"t{i}",
                 mean=np.zeros(60),
                 level=0.01,
-                factors=loadings,
-                directions=near,
-                noise=np.full(60, 0.3),
-                bend=np.zeros(60),
+                factor_sd=1.0,
+                models=ModelRows(np.zeros(60), loadings, near, np.full(60, 0.3), np.zeros(60)),
                 normal=normal,
             )
         )
@@ -51,13 +52,7 @@ def test_the_bend_is_taken_as_far_as_new_tasks_have_it() -> None:
     rng = np.random.default_rng(1)
     shape = OutcomeShape.normal()
     bend = rng.normal(size=60)
-    own = [
-        HeldOutTask(
-            name=each.name, mean=each.mean, level=each.level, factors=each.factors,
-            directions=each.directions, noise=each.noise, bend=bend, normal=each.normal,
-        )
-        for each in tasks(0.1, 0.0, 1.0)
-    ]  # fmt: skip
+    own = [replace(each, models=replace(each.models, bend=bend)) for each in tasks(0.1, 0.0, 1.0)]
     for share in (0.0, 0.6):
         reached = [0.3 * rng.normal(size=60) + share * bend for _ in own]
         found = fit_bend(own, reached, [shape] * len(own), Strengths())
