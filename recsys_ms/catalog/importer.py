@@ -12,7 +12,6 @@ from recsys_ms.catalog.cards import FieldKind, ModelCard
 from recsys_ms.catalog.names import parse_model_id
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.quarantine import Reject
-from recsys_ms.history.readers.batch import BadRow
 from recsys_ms.history.readers.mapping import FieldMapping
 from recsys_ms.history.readers.rows import MappedRows, RowMapper
 from recsys_ms.history.readers.sources import TableFormat, open_source
@@ -114,12 +113,12 @@ def import_cards(
         mapped = mapper.map(batch)
         n_left_out += mapped.n_left_out
         bad = list(batch.bad)
-        for row in range(len(mapped.rows)):
+        for row in range(mapped.n_rows):
             try:
                 cards.append(table.make(**_fields(mapped, row, mapper, table)))
             except DataError as error:
-                bad.append(BadRow(line=mapped.line(row), reason=str(error), raw=mapped.raw(row)))
-        rejects.extend(mapper.reject(one) for one in sorted(bad, key=lambda one: one.line))
+                bad.append(mapped.bad(row, str(error)))
+        rejects.extend(mapper.rejects(bad))
     return CardImport(cards, tuple(rejects), n_left_out)
 
 

@@ -30,7 +30,7 @@ from recsys_ms.history.readers.inspection import (
     LogInspection,
     inspect_logs,
 )
-from recsys_ms.history.readers.log_names import ways_to_say
+from recsys_ms.history.readers.log_names import options_for
 from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
 from recsys_ms.serving.registry import Registry
 
@@ -165,7 +165,7 @@ def _show_folder(path: str, folder: FolderInspection) -> None:
         for status, n in log.statuses.items():
             shown.add_row(f"  {status}", str(n))
         for field, n in log.missing.items():
-            shown.add_row(f"missing: {field}", f"in {n} runs; {ways_to_say([field])}")
+            shown.add_row(f"missing: {field}", f"in {n} runs; {options_for([field])}")
         for reason, n in log.reasons.items():
             shown.add_row("to quarantine", f"{n} x {reason}")
         if log.needs:

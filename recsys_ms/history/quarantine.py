@@ -19,6 +19,11 @@ from recsys_ms.core.files import write_atomic
 _TEXTS: Final = ("file", "reason", "raw", "reader", "options")
 
 
+def digest_of(raw: str) -> str:
+    """SHA-256 of a raw text, to tell a corrected one from what was kept."""
+    return hashlib.sha256(raw.encode(errors="backslashreplace")).hexdigest()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reject:
     """One row or file that did not become a run.

@@ -288,7 +288,7 @@ def test_inbox_quarantine_and_replay(tmp_path: Path) -> None:
     [
         (("frobnicate",), 2, "No such command"),
         (("ingest",), 2, "nothing to ingest"),
-        (("ingest", "x.csv", "--map", "value"), 2, "wanted FIELD=TEXT"),
+        (("ingest", "x.csv", "--map", "value"), 2, "expected FIELD=TEXT"),
         (("ingest", "x.csv", "--preset", "parcc"), 2, "did you mean parc"),
         (("ingest", "absent.csv", "--preset", "parc"), 3, "absent.csv"),
         (("ingest", "empty.csv", "--preset", "parc"), 3, "empty"),

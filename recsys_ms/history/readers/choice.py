@@ -1,4 +1,4 @@
-"""Which of the values that a run logged becomes its value: series, best or last, unit."""
+"""Chooses the value of a run among those it logged: which series, best or last, which unit."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import Final
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import Unit
 from recsys_ms.history.readers.logged import LoggedRun
+from recsys_ms.history.readers.mapping import unit_problem
 from recsys_ms.history.store.curves import Series
 
 #: Splits that a model was fitted on: never taken where another split has the same metric.
@@ -17,7 +18,7 @@ _N_NAMED: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the mapping says of the value of one run; ``None`` where it says nothing.
+    """What the mapping says about the value of one run; ``None`` where it says nothing.
 
     Attributes
     ----------
@@ -45,16 +46,16 @@ class Chosen:
     ----------
     fields : mapping of field to value
         Those of ``metric, direction, split, value_kind, value, epoch`` that are known.
-    lacking : tuple of str
-        Required fields that nobody says: the caller asks for them.
+    missing : tuple of str
+        Required fields that neither the log nor the mapping gives.
     problem : str
-        Why there is no value though there should be one; empty where all is well.
+        Why there is no value though there should be one; else empty.
     diverged : str
         Name of the series when it holds no finite value.
     """
 
     fields: Mapping[str, object]
-    lacking: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     problem: str = ""
     diverged: str = ""
 
@@ -65,8 +66,8 @@ def choose_value(run: LoggedRun, asked: Asked, *, wanted: bool) -> Chosen:
     The series is the one that ``asked.series`` names; else the one of ``asked.metric`` (by its
     name in the log, or by its metric without the split), on ``asked.split`` where that is said and
     never on the training split where another one has the metric; else the one by which the
-    framework chose its best model. Within it, the best value by the direction (the first of equal
-    ones; NaN and infinities are no values), or the last one.
+    framework chose its best model. Within it, the best finite value by the direction (the first of
+    equal ones), or the last one.
 
     Parameters
     ----------
@@ -83,29 +84,34 @@ def choose_value(run: LoggedRun, asked: Asked, *, wanted: bool) -> Chosen:
     direction = asked.direction or (run.directions.get(series.name) if series else None)
     if direction is None and series is None and asked.metric is not None:
         direction = run.directions.get(asked.metric)
-    lacking = [
-        name for name, known in ((c.METRIC, metric), (c.DIRECTION, direction)) if known is None
-    ]
     fields |= {c.METRIC: metric, c.DIRECTION: direction}
     fields[c.SPLIT] = asked.split or (series.split if series else None)
-    if c.METRIC in lacking and series is None:
-        # Without a metric nothing can be said about the value either, unless its series was named.
-        problem = problem if asked.series is not None else ""
-        return Chosen(fields=fields, lacking=tuple(lacking), problem=problem)
+    missing = tuple(name for name in (c.METRIC, c.DIRECTION) if fields[name] is None)
     if series is None:
-        return Chosen(fields=fields, lacking=tuple(lacking), problem=problem if wanted else "")
+        # Without a metric the value cannot be asked for either, unless its series was named.
+        if c.METRIC in missing:
+            wanted = asked.series is not None
+        return Chosen(fields=fields, missing=missing, problem=problem if wanted else "")
     kind = str(asked.value_kind or run.fields.get(c.VALUE_KIND) or "best")
     at = _position(series, direction, kind)
     if at is None:
         diverged = series.name if len(series.values) else ""
-        if wanted and not diverged and not lacking:
-            problem = f"{c.VALUE}: the series {series.name!r} is empty, and a finished run has one"
-        return Chosen(fields=fields, lacking=tuple(lacking), problem=problem, diverged=diverged)
-    said = asked.value_kind or run.value_kind or run.fields.get(c.VALUE_KIND)
-    fields[c.VALUE_KIND] = said or (None if _is_summary(series) else kind)
-    value, problem = _in_unit(series, float(series.values[at]), asked.unit)
+        if wanted and not diverged and not missing:
+            problem = (
+                f"{c.VALUE}: the series {series.name!r} is empty; a finished run needs a value"
+            )
+        return Chosen(fields=fields, missing=missing, problem=problem, diverged=diverged)
+    is_summary = len(series.values) == 1 and series.steps[0] is None and series.epochs[0] is None
+    value_kind = asked.value_kind or run.value_kind or run.fields.get(c.VALUE_KIND)
+    fields[c.VALUE_KIND] = value_kind or (None if is_summary else kind)
+    value = float(series.values[at])
+    if asked.unit is not None:
+        outside = unit_problem(value, asked.unit)
+        problem = "" if outside is None else f"{c.VALUE}: {series.name!r}: {outside}"
+    if asked.unit == "percent" or (asked.unit is None and series.percent):
+        value /= 100.0
     fields |= {c.VALUE: value, c.EPOCH: series.epochs[at]}
-    return Chosen(fields=fields, lacking=tuple(lacking), problem=problem)
+    return Chosen(fields=fields, missing=missing, problem=problem)
 
 
 def _series(run: LoggedRun, asked: Asked) -> tuple[Series | None, str]:
@@ -129,7 +135,7 @@ def _series(run: LoggedRun, asked: Asked) -> tuple[Series | None, str]:
         by_framework = [series for series in found if series.name == run.chosen]
         found = by_framework or found
     if not found:
-        # An objective that its study does not name is whatever the caller says it is.
+        # An objective without a name in its study has the name that the caller gives.
         found = [each for each in run.series if each.name == run.chosen and not each.metric]
     if len(found) == 1:
         return found[0], ""
@@ -154,11 +160,6 @@ def _named(series: Sequence[Series]) -> str:
     return f"its series are {', '.join(names[:_N_NAMED])}{more}"
 
 
-def _is_summary(series: Series) -> bool:
-    """Whether a series is one number that nobody said the time of."""
-    return len(series.values) == 1 and series.steps[0] is None and series.epochs[0] is None
-
-
 def _position(series: Series, direction: str | None, kind: str) -> int | None:
     if not len(series.values):
         return None
@@ -170,17 +171,3 @@ def _position(series: Series, direction: str | None, kind: str) -> int | None:
         return None
     sign = -1.0 if direction == "max" else 1.0
     return min(finite, key=lambda at: (sign * series.values[at], at))
-
-
-def _in_unit(series: Series, value: float, unit: Unit | None) -> tuple[float, str]:
-    """Value as the history keeps it, and what is wrong with it."""
-    if unit is None:
-        return (value / 100.0 if series.percent else value), ""
-    top = 100.0 if unit == "percent" else 1.0
-    if not 0.0 <= value <= top:
-        kind = "percentage in [0, 100]" if unit == "percent" else "fraction in [0, 1]"
-        return value, (
-            f"{c.VALUE}: {value:g} of {series.name!r} is no {kind}; "
-            "without --unit it is kept as it is"
-        )
-    return (value / 100.0 if unit == "percent" else value), ""

@@ -1,10 +1,11 @@
-"""Computed columns and predicates over the rows of a table, by DuckDB in a closed room."""
+"""Computed columns and predicates over the rows of a table, by DuckDB without access to files."""
 
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, Literal, TypeAlias
 
@@ -16,10 +17,10 @@ from recsys_ms.history.readers.templates import parse_nested, plain_text, to_num
 
 ColumnKind: TypeAlias = Literal["number", "json", "time", "text"]
 
-# No column of a table has such a name: the unit separator is no character of a header.
+# Names that no column of a table has: a header holds no unit separator.
 _ROW: Final = "row\x1f"
 _KEEP: Final = "keep\x1f"
-#: No file, no extension, no variable of this program: an expression sees its row and nothing else.
+#: An expression sees its row: no files, no extensions, no variables of this program.
 _CLOSED: Final[Mapping[str, str | bool | int]] = {
     "enable_external_access": False,
     "python_enable_replacements": False,
@@ -35,7 +36,7 @@ _WINDOW: Final = re.compile(r"\)\s*over\b", re.IGNORECASE)
 class Expressions:
     """Computed columns and a predicate, for one table, batch after batch.
 
-    What type a column has there, :func:`kinds_of` says. A cell that does not fit is NULL.
+    A column has the type that :func:`kinds_of` decides. A cell that does not fit it is NULL.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ class Expressions:
     Raises
     ------
     UsageError
-        Something that is not one expression.
+        A text that is not one expression.
     """
 
     def __init__(self, computed: Mapping[str, str], where: str | None) -> None:
@@ -83,8 +84,8 @@ class Expressions:
         Returns
         -------
         keep : list of bool
-            Whether the predicate holds. A row for which it cannot be decided because a cell of a
-            numeric column holds no number is kept, for whoever reads the row to refuse it.
+            Whether the predicate holds. A row is kept where it is NULL because a cell of a numeric
+            column is not a number, so that the row is refused for that cell and not left out.
         computed : dict of name to list
             The computed columns.
 
@@ -113,30 +114,31 @@ class Expressions:
     def _typed(
         self, columns: Mapping[str, Sequence[Any]], n_rows: int, kinds: Mapping[str, ColumnKind]
     ) -> tuple[pa.Table, set[int]]:
-        # Only what an expression can mean: the others need not be converted.
+        # Columns that no expression names need not be converted.
         used = [name for name in columns if self._names(name)]
         folded = Counter(map(str.casefold, (*used, *self._computed)))
         for name in (*used, *self._computed):
             if folded[name.casefold()] > 1:
                 raise UsageError(
-                    f"DuckDB does not tell columns by case, and there is more than one {name!r}; "
+                    f"DuckDB ignores the case of names, and there is more than one {name!r}; "
                     "rename one of them, or give the computed column another name"
                 )
         arrays: dict[str, pa.Array] = {_ROW: pa.array(range(n_rows), pa.int64())}
         unfit: set[int] = set()
         for name in used:
             cells = columns[name]
-            converted = _CONVERTERS[kinds[name]](cells)
+            read, arrow_type = _KINDS[kinds[name]]
+            converted = [None if cell is None else read(cell) for cell in cells]
             unfit.update(
                 row
                 for row, (cell, value) in enumerate(zip(cells, converted, strict=True))
                 if value is None and cell is not None
             )
-            arrays[name] = pa.array(converted, _TYPES[kinds[name]])
+            arrays[name] = pa.array(converted, arrow_type)
         return pa.table(arrays), unfit
 
     def _names(self, column: str) -> bool:
-        """Whether an expression can mean the column, plain or quoted (a quote is doubled there)."""
+        """Whether an expression may name the column, plain or quoted (a quote is doubled there)."""
         folded = column.casefold()
         return folded in self._texts or folded.replace('"', '""') in self._texts
 
@@ -210,53 +212,33 @@ def _is_long(cell: object) -> bool:
     return digits.isdecimal() and len(digits) > _MAX_DIGITS
 
 
-def _as_json(cells: Sequence[Any]) -> list[str | None]:
-    cache: dict[str, str | None] = {}
-
-    def spell(cell: Any) -> str | None:
-        nested = parse_nested(cell)
-        if nested is None:
-            return None
-        try:
-            return json.dumps(nested, default=str, allow_nan=False)
-        except ValueError:
-            # NaN is no JSON, and DuckDB would refuse the whole column for it.
-            return None
-
-    result: list[str | None] = []
-    for cell in cells:
-        if isinstance(cell, str):
-            if cell not in cache:
-                cache[cell] = spell(cell)
-            result.append(cache[cell])
-        else:
-            result.append(spell(cell))
-    return result
+@lru_cache(maxsize=10_000)
+def _json_of_text(text: str) -> str | None:
+    return _json_of(parse_nested(text))
 
 
-def _as_numbers(cells: Sequence[Any]) -> list[float | None]:
-    return [to_number(cell) for cell in cells]
+def _json_of(cell: Any) -> str | None:
+    try:
+        return json.dumps(cell, default=str, allow_nan=False) if cell is not None else None
+    except ValueError:
+        # JSON has no NaN, and DuckDB would refuse the whole column for it.
+        return None
 
 
-def _as_times(cells: Sequence[Any]) -> list[datetime | None]:
-    return [cell if isinstance(cell, datetime) else None for cell in cells]
+def _as_json(cell: Any) -> str | None:
+    return _json_of_text(cell) if isinstance(cell, str) else _json_of(parse_nested(cell))
 
 
-def _as_texts(cells: Sequence[Any]) -> list[str | None]:
-    return [None if cell is None else plain_text(cell) for cell in cells]
+def _as_time(cell: Any) -> datetime | None:
+    return cell if isinstance(cell, datetime) else None
 
 
-_CONVERTERS: Final[Mapping[ColumnKind, Callable[[Sequence[Any]], Sequence[Any]]]] = {
-    "number": _as_numbers,
-    "json": _as_json,
-    "time": _as_times,
-    "text": _as_texts,
-}
-_TYPES: Final[Mapping[ColumnKind, pa.DataType | None]] = {
-    "number": pa.float64(),
-    "json": pa.string(),
-    "time": None,
-    "text": pa.string(),
+#: How a cell of each kind is read, and its Arrow type.
+_KINDS: Final[Mapping[ColumnKind, tuple[Callable[[Any], Any], pa.DataType | None]]] = {
+    "number": (to_number, pa.float64()),
+    "json": (_as_json, pa.string()),
+    "time": (_as_time, None),
+    "text": (plain_text, pa.string()),
 }
 
 

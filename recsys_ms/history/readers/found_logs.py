@@ -1,4 +1,4 @@
-"""Logs of training frameworks, found in folders by what their files hold.
+"""Finds the logs of training frameworks in folders, by what their files hold.
 
 Formats are in :mod:`recsys_ms.history.readers.formats`, one file each, and in installed packages.
 """
@@ -16,8 +16,8 @@ from recsys_ms.core.plugins import PluginTable
 from recsys_ms.history.readers.logged import Candidate, LogFormat
 
 AUTO: Final = "auto"
-#: Where our own formats are, in the order they are asked whether a file is theirs; a new one is its
-#: file and a line here. Those of installed packages are asked after them.
+#: Our own formats, in the order in which they may claim a file; a new one is its file and a line
+#: here. Those of installed packages come after them.
 _HOMES: Final[Mapping[str, str]] = {
     "mlflow": "recsys_ms.history.readers.formats.mlflow:Mlflow",
     "optuna": "recsys_ms.history.readers.formats.optuna:Optuna",
@@ -32,9 +32,13 @@ _GROUP: Final = "recsys_ms.readers"
 
 def _checked(name: str, found: object) -> type[LogFormat]:
     if not (isclass(found) and issubclass(found, LogFormat)):
-        raise TypeError(f"{found!r} is no subclass of recsys_ms.history.readers.logged.LogFormat")
+        raise TypeError(
+            f"{found!r} is not a subclass of recsys_ms.history.readers.logged.LogFormat"
+        )
     if isabstract(found):
-        raise TypeError(f"{found.__name__} lacks {', '.join(sorted(found.__abstractmethods__))}")
+        raise TypeError(
+            f"{found.__name__} is missing {', '.join(sorted(found.__abstractmethods__))}"
+        )
     if getattr(found, "name", None) != name or name == AUTO:
         raise TypeError(f"{found.__name__}.name is {getattr(found, 'name', None)!r}, not {name!r}")
     return found
@@ -71,7 +75,7 @@ class FoundLogs:
     logs : tuple of FoundLog
         In the order of their paths.
     others : tuple of Path
-        Files that belong to no log that is known.
+        Files that are not part of any known log.
     """
 
     logs: tuple[FoundLog, ...]
@@ -80,25 +84,25 @@ class FoundLogs:
 
 @cache
 def log_format(name: str) -> LogFormat:
-    """The format of a name.
+    """Format by its name.
 
     Raises
     ------
     UsageError
-        There is none of that name.
+        The name is unknown.
     PluginError
-        An installed package has one, and it cannot be used.
+        It is that of an installed package, and cannot be used.
     """
     if name not in LOG_FORMATS:
         raise UsageError(
-            f"format {name!r} must be one of {', '.join((*LOG_FORMATS, AUTO))}; one that an "
-            "installed package adds is known while the package is installed"
+            f"format {name!r} must be one of {', '.join((*LOG_FORMATS, AUTO))}; other packages may "
+            "add formats: is the package installed?"
         )
     return LOG_FORMATS[name]()
 
 
 def log_formats() -> tuple[LogFormat, ...]:
-    """Every format that can be used; of a package that cannot be used there is a warning."""
+    """Every format that can be used; warns of those that cannot."""
     return tuple(log_format(name) for name, _ in LOG_FORMATS.usable())
 
 
@@ -112,7 +116,7 @@ def find_logs(path: str | Path, log_format_name: str = AUTO) -> FoundLogs:
     path : str or Path
         Folder or file.
     log_format_name : str, default "auto"
-        Look for one format only. By default each file is judged by what it holds.
+        Look for one format only; default: any.
 
     Raises
     ------
@@ -123,7 +127,7 @@ def find_logs(path: str | Path, log_format_name: str = AUTO) -> FoundLogs:
     UsageError
         An unknown format.
     PluginError
-        A format that is asked for by name, of a package that cannot be used.
+        The format of that name cannot be used.
     """
     root = Path(path)
     if not root.exists():

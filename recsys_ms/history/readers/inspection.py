@@ -1,4 +1,4 @@
-"""What an ingest of a folder would read, and what is missing for it; nothing is written."""
+"""Says what an ingest of a folder would read, and which fields are missing; writes nothing."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import MissingExtraError
 from recsys_ms.history.readers.found_logs import AUTO, find_logs
 from recsys_ms.history.readers.log_mapper import MappedLogs
-from recsys_ms.history.readers.log_names import ways_to_say
+from recsys_ms.history.readers.log_names import options_for
 from recsys_ms.history.readers.logs import LogReader
 from recsys_ms.history.readers.mapping import FieldMapping
 from recsys_ms.history.readers.sources import is_table
 
-#: Runs of one format that are looked at: enough to know what they say, in seconds.
+#: Runs of one format that are looked at, which takes seconds.
 N_LOOKED_AT: Final = 1_000
 _N_REASONS: Final = 5
 
@@ -38,7 +38,7 @@ class LogInspection:
     statuses : mapping of status to int
         Of the ready ones.
     missing : mapping of field to int
-        Runs that do not say a required field.
+        Runs without a required field.
     reasons : mapping of text to int
         Why runs or files would go to quarantine, the most frequent first.
     columns, series : tuple of str
@@ -60,8 +60,8 @@ class LogInspection:
 
     @property
     def advice(self) -> str:
-        """Options that are missing; empty where nothing is."""
-        return ways_to_say(tuple(self.missing))
+        """Options that give the missing fields; empty where none is missing."""
+        return options_for(tuple(self.missing))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ def inspect_logs(
     DataError
         No such path.
     UsageError
-        An unknown format, or a mapping that cannot be meant.
+        An unknown format, or an invalid mapping.
     """
     found = find_logs(path, log_format_name)
     reader = LogReader(found, mapping or FieldMapping(), Path(path))
@@ -125,14 +125,14 @@ def _inspected(reader: LogReader, name: str, places: list[Path]) -> LogInspectio
         needs = str(error)
     batches = [piece.batch for piece in pieces]
     rejects = list(chain.from_iterable(batch.rejects for batch in batches))
-    lacking = Counter(chain.from_iterable(chain.from_iterable(p.lacking for p in pieces)))
+    missing = Counter(chain.from_iterable(chain.from_iterable(p.missing for p in pieces)))
     return LogInspection(
         format_name=name,
         n_logs=len(places),
         n_runs=sum(map(_n_runs, pieces)),
         n_ready=sum(batch.runs.num_rows for batch in batches),
         statuses=Counter(chain.from_iterable(b.runs[c.STATUS].to_pylist() for b in batches)),
-        missing={field: lacking[field] for field in c.REQUIRED_COLUMNS if lacking[field]},
+        missing={field: missing[field] for field in c.REQUIRED_COLUMNS if missing[field]},
         reasons=dict(Counter(reject.reason for reject in rejects).most_common(_N_REASONS)),
         columns=tuple(dict.fromkeys(chain.from_iterable(piece.columns for piece in pieces))),
         series=tuple(dict.fromkeys(chain.from_iterable(piece.series for piece in pieces))),

@@ -6,6 +6,7 @@ import hashlib
 import zlib
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self, cast
 
@@ -17,19 +18,36 @@ MAX_LINE_BYTES: Final = 1 << 20
 _KEPT_BYTES: Final = 4096
 
 
-class BadLineError(Exception):
-    """A line that cannot become text; the reader that asked for it goes on with the next one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRow:
+    """A row of a table that cannot be read.
 
-    def __init__(self, number: int, reason: str, raw: str, final: str) -> None:
-        super().__init__(reason)
-        self.number = number
-        self.reason = reason
-        self.raw = raw
-        self.final = final
+    Attributes
+    ----------
+    line : int
+        Physical line (row, for Parquet) it begins on, from 1.
+    reason, raw : str
+        What was wrong, and its text.
+    final : str
+        Why reading ``raw`` again cannot help; empty where it can.
+    """
+
+    line: int
+    reason: str
+    raw: str
+    final: str = ""
+
+
+class BadLineError(Exception):
+    """A line that cannot become text; reading goes on with the next one."""
+
+    def __init__(self, bad: BadRow) -> None:
+        super().__init__(bad.reason)
+        self.bad = bad
 
 
 class Lines:
-    """Iterator over the lines of a file, with their line ends, that keeps what it gave out.
+    """Iterator over the lines of a file, with their line ends.
 
     A line that is not text or is longer than :data:`MAX_LINE_BYTES` raises :class:`BadLineError`;
     the next call goes on behind it.
@@ -46,9 +64,9 @@ class Lines:
     Attributes
     ----------
     number : int
-        Number of the line given out last, from 1.
+        Number of the last line, from 1.
     taken : list of str
-        Lines given out since it was last cleared by its reader.
+        Lines given out since the caller last cleared it.
     """
 
     def __init__(self, handle: BinaryIO, encoding: str, name: str = "row") -> None:
@@ -64,10 +82,7 @@ class Lines:
 
     def __next__(self) -> str:
         self.number += 1
-        if self._again:
-            text = self._again.popleft()
-        else:
-            text = self._read()
+        text = self._again.popleft() if self._again else self._read()
         self.taken.append(text)
         return text
 
@@ -84,8 +99,8 @@ class Lines:
         except (OSError, EOFError, zlib.error) as error:
             # gzip reports a broken file as EOFError, BadGzipFile (an OSError) or zlib.error.
             raise DataError(
-                f"{self._name}: line {self.number}: the file cannot be read on ({error}); "
-                "copy it again"
+                f"{self._name}: line {self.number}: reading stopped here ({error}); "
+                "copy the file again"
             ) from error
         if not data:
             self.number -= 1
@@ -97,29 +112,29 @@ class Lines:
         try:
             return data.decode(self._encoding)
         except UnicodeDecodeError as error:
-            raise BadLineError(
-                self.number,
+            raise self._bad(
                 f"byte {data[error.start]:#04x} at position {error.start + 1} is not "
-                f"{self._encoding}; pass the file's encoding, for example latin-1",
-                data.decode(self._encoding, errors="backslashreplace").rstrip("\r\n"),
+                f"{self._encoding}; pass the encoding of the file, for example latin-1",
+                data.rstrip(b"\r\n"),
                 "its bytes are not text; ingest the file again with its encoding",
             ) from error
 
     def _too_long(self, data: bytes) -> BadLineError:
-        digest = hashlib.sha256(data)
-        size = len(data)
-        kept = data[:_KEPT_BYTES].decode(self._encoding, errors="backslashreplace")
+        digest, size, kept = hashlib.sha256(data), len(data), data[:_KEPT_BYTES]
         while data and not data.endswith(b"\n"):
             data = self._handle.readline(MAX_LINE_BYTES)
             digest.update(data)
             size += len(data)
-        return BadLineError(
-            self.number,
-            f"the line has {size} bytes (sha256 {digest.hexdigest()}), longer than "
+        return self._bad(
+            f"the line has {size} bytes (sha256 {digest.hexdigest()}), more than the limit of "
             f"{MAX_LINE_BYTES}; only its first {_KEPT_BYTES} bytes are kept here",
             kept,
             "only its beginning was kept; shorten the line in the file and ingest it again",
         )
+
+    def _bad(self, reason: str, data: bytes, final: str) -> BadLineError:
+        raw = data.decode(self._encoding, errors="backslashreplace")
+        return BadLineError(BadRow(line=self.number, reason=reason, raw=raw, final=final))
 
 
 def open_lines(path: Path, encoding: str) -> tuple[BinaryIO, Lines]:
@@ -135,10 +150,10 @@ def open_lines(path: Path, encoding: str) -> tuple[BinaryIO, Lines]:
         The file may not be opened.
     """
     try:
-        plain = "a,\n".encode(encoding) == b"a,\n"
+        is_by_line = "a,\n".encode(encoding) == b"a,\n"
     except LookupError as error:
-        raise UsageError(f"encoding {encoding!r} is unknown; utf-8 and latin-1 exist") from error
-    if not plain:
+        raise UsageError(f"encoding {encoding!r} is unknown; use utf-8 or latin-1") from error
+    if not is_by_line:
         raise UsageError(f"encoding {encoding!r} cannot be read line by line; convert to utf-8")
     if not path.is_file():
         raise DataError(f"{path}: no such file; check the path")

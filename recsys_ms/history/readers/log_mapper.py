@@ -1,4 +1,4 @@
-"""Runs of logs as runs of the history: what the log says, what the mapping adds, what lacks."""
+"""Turns runs of logs into runs of the history, by what the log and the mapping give."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,18 @@ from typing import Any, Final
 import pyarrow as pa
 
 from recsys_ms.core import columns as c
-from recsys_ms.history.quarantine import ReadBatch, Reject
-from recsys_ms.history.readers.batch import SourceBatch
+from recsys_ms.history.quarantine import ReadBatch, Reject, digest_of
 from recsys_ms.history.readers.choice import Asked, Chosen, choose_value
 from recsys_ms.history.readers.expressions import ColumnKind, Expressions, kinds_of
-from recsys_ms.history.readers.fields import JsonField, missing_rows
+from recsys_ms.history.readers.fields import OPEN_FIELDS, JsonField, missing_rows
 from recsys_ms.history.readers.log_names import (
     LOG_COLUMNS,
     LOG_READER,
     LOG_RUN_READER,
     LOG_TAG,
-    digest_of,
     log_run_id,
-    resolves,
+    options_for,
     series_slot,
-    slots,
-    slots_of,
-    ways_to_say,
 )
 from recsys_ms.history.readers.logged import BadLog, LoggedRun
 from recsys_ms.history.readers.mapping import (
@@ -34,18 +29,17 @@ from recsys_ms.history.readers.mapping import (
     FieldMapping,
     bind_mapping,
 )
-from recsys_ms.history.readers.rows import MappedRows, stem
+from recsys_ms.history.readers.rows import canonical, stem
 from recsys_ms.history.readers.table import RUN_FIELDS
-from recsys_ms.history.readers.templates import plain_text
+from recsys_ms.history.readers.templates import text_of
 from recsys_ms.history.recorder.journal import ERROR_TAG
 from recsys_ms.history.store.curves import curve_table
 from recsys_ms.history.store.schema import build_runs
 
-_OPEN_FIELDS: Final = {c.HYPERPARAMETERS, c.TAGS}
-#: Fields that are decided together with the series; a column of their name is no statement.
+#: Fields that are chosen together with the series; a column of their name does not set them.
 _BY_SERIES: Final = (c.METRIC, c.DIRECTION, c.SPLIT, c.VALUE_KIND, c.VALUE, c.EPOCH)
 _PLAIN: Final = tuple(
-    name for name in RUN_FIELDS if name not in _BY_SERIES and name not in _OPEN_FIELDS
+    name for name in RUN_FIELDS if name not in _BY_SERIES and name not in OPEN_FIELDS
 )
 
 
@@ -57,20 +51,16 @@ class MappedLogs:
     ----------
     batch : ReadBatch
         Runs and rejects.
-    lacking : tuple of tuple of str
-        For each reject that lacks required fields, which.
+    missing : tuple of tuple of str
+        For each reject without some required fields, which.
     columns, series : tuple of str
         Names that templates may use.
     """
 
     batch: ReadBatch
-    lacking: tuple[tuple[str, ...], ...]
+    missing: tuple[tuple[str, ...], ...]
     columns: tuple[str, ...]
     series: tuple[str, ...]
-
-    def with_rejects(self, rejects: Sequence[Reject]) -> "MappedLogs":
-        """The same with more rejects."""
-        return replace(self, batch=replace(self.batch, rejects=(*self.batch.rejects, *rejects)))
 
 
 class LogMapper:
@@ -81,7 +71,7 @@ class LogMapper:
     format_name : str
         The format.
     mapping : FieldMapping
-        Fields that the log does not say, or should say otherwise.
+        Fields that the log does not give, or that replace those of the log.
     """
 
     def __init__(self, format_name: str, mapping: FieldMapping) -> None:
@@ -90,13 +80,8 @@ class LogMapper:
         self._expressions = Expressions(mapping.columns, mapping.where)
         self._kinds: dict[str, ColumnKind] = {}
         self._series_name = series_slot(mapping)
-        self._json = {name: JsonField(name) for name in _OPEN_FIELDS}
-        self._options = json.dumps(
-            {"format": format_name, "mapping": json.loads(mapping.to_json())},
-            sort_keys=True,
-            separators=(",", ":"),
-            ensure_ascii=False,
-        )
+        self._json = {name: JsonField(name) for name in OPEN_FIELDS}
+        self._options = {"format": format_name, "mapping": json.loads(mapping.to_json())}
 
     def map(self, runs: Sequence[LoggedRun]) -> MappedLogs:
         """Turn runs of logs into runs and rejects."""
@@ -111,48 +96,51 @@ class LogMapper:
             for name, template in bound.templates.items()
             for column in (template.apply(columns, len(runs)),)
         }
-        said = [_Said(run, bound, cells, row) for row, run in enumerate(kept)]
-        chosen = [self._choose(each) for each in said]
+        told = [_Told(run, bound, cells, row) for row, run in enumerate(kept)]
+        chosen = [self._choose(each) for each in told]
         failed = self._failed(chosen)
         problems = {row: each.problem for row, each in enumerate(chosen) if each.problem}
-        lacks = {row: _lacking(each, chosen[row]) for row, each in enumerate(said)}
-        lacking = {row: fields for row, fields in lacks.items() if fields}
-        for row, fields in lacking.items():
-            told = f"the log does not say {', '.join(fields)}: give {ways_to_say(fields)}"
-            problems[row] = "; ".join(filter(None, (told, problems.get(row, ""))))
+        missing: list[tuple[str, ...]] = []
+        for row, each in enumerate(told):
+            plain = [name for name in (c.MODEL_ID, c.TASK_ID) if each.text(name) is None]
+            absent = (*plain, *chosen[row].missing)
+            if absent:
+                missing.append(absent)
+                reason = f"the log does not say {', '.join(absent)}: give {options_for(absent)}"
+                problems[row] = "; ".join(filter(None, (reason, problems.get(row, ""))))
         good = [row for row in range(len(kept)) if row not in problems]
-        arrays = self._arrays(kept, said, chosen, cells, bound, failed)
+        arrays = self._arrays(kept, told, chosen, cells, bound, failed)
         taken = pa.array(good, pa.int64())
         built = build_runs({name: array.take(taken) for name, array in arrays.items()}, len(good))
         problems |= {good[at]: reason for at, reason in built.problems.items()}
         passed = [kept[good[at]] for at in built.rows.tolist()]
+        lines = [run.line for run in passed]
         batch = ReadBatch(
             runs=built.runs,
             rejects=tuple(self._reject(kept[row], problems[row]) for row in sorted(problems)),
             n_left_out=len(runs) - len(kept),
             file=tuple(run.file for run in passed),
-            lines=None if any(run.line is None for run in passed) else _lines(passed),
+            lines=None if None in lines else tuple(line or 0 for line in lines),
             progress=tuple(run.progress for run in passed),
             curves=curve_table(built.runs[c.RUN_ID].to_pylist(), [run.series for run in passed]),
         )
         return MappedLogs(
             batch=batch,
-            lacking=tuple(lacking.values()),
+            missing=tuple(missing),
             columns=_inner_names(runs),
             series=tuple(dict.fromkeys(each.name for run in runs for each in run.series)),
         )
 
     def bad(self, bad: BadLog, place: Path) -> Reject:
         """Quarantine entry of a text that cannot be read."""
-        options = json.loads(self._options)
-        options |= {"place": str(place), "raw_sha256": digest_of(bad.raw)}
+        options = {**self._options, "place": str(place), "raw_sha256": digest_of(bad.raw)}
         return Reject(
             file=str(bad.file.resolve()),
             line=bad.line,
             reason=bad.reason,
             raw=bad.raw,
             reader=LOG_READER,
-            options=json.dumps(options, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+            options=canonical(options),
         )
 
     def _reject(self, run: LoggedRun, reason: str) -> Reject:
@@ -162,7 +150,7 @@ class LogMapper:
             reason=reason,
             raw=run.to_json(),
             reader=LOG_RUN_READER,
-            options=self._options,
+            options=canonical(self._options),
         )
 
     def _columns(self, runs: Sequence[LoggedRun]) -> tuple[list[str], dict[str, list[Any]]]:
@@ -173,7 +161,8 @@ class LogMapper:
             n for n in self._kinds if n not in names and n not in (*PSEUDO_COLUMNS, *LOG_COLUMNS)
         ]
         columns: dict[str, list[Any]] = {
-            name: [_cell(run.columns.get(name)) for run in runs] for name in names
+            name: [None if cell == "" else cell for cell in (run.columns.get(name) for run in runs)]
+            for name in names
         }
         paths = [Path(run.file) for run in runs]
         of_runs = list(zip(runs, paths, strict=True))
@@ -191,51 +180,38 @@ class LogMapper:
         return names, columns
 
     def _bind(self, names: Sequence[str]) -> BoundMapping:
-        """Bind the mapping to the columns of a batch; what no run has yet is empty, no error."""
-        visible = [*names, *LOG_COLUMNS]
-        known = {*visible, *PSEUDO_COLUMNS, *self.mapping.columns}
-        absent = [slot for slot in slots(self.mapping) if not resolves(slot, known)]
-        templates = {
-            field: text
-            for field, text in self.mapping.map.items()
-            if not any(slot in absent for slot in slots_of(text))
-        }
-        plain = FieldMapping(map=templates, set=self.mapping.set, columns=self.mapping.columns)
-        bound = bind_mapping(plain, visible, fields=RUN_FIELDS, open_fields=_OPEN_FIELDS)
-        # Unknown fields are refused even where their template is not bound.
-        bind_mapping(
-            FieldMapping(set=dict.fromkeys(self.mapping.map, "")),
-            (),
+        """Bind the mapping to the columns of a batch; a template may wait for a later batch."""
+        bound = bind_mapping(
+            self.mapping,
+            [*names, *LOG_COLUMNS],
             fields=RUN_FIELDS,
-            open_fields=_OPEN_FIELDS,
+            open_fields=OPEN_FIELDS,
+            skip_unknown=True,
         )
-        said = self.mapping.map.keys() | self.mapping.set.keys()
-        return BoundMapping(
-            templates={
-                name: template
-                for name, template in bound.templates.items()
-                if name in said or name not in (*_BY_SERIES, *_OPEN_FIELDS)
-            },
-            constants=bound.constants,
+        given = self.mapping.map.keys() | self.mapping.set.keys()
+        by_log = {*_BY_SERIES, *OPEN_FIELDS} - given
+        return replace(
+            bound, templates={n: each for n, each in bound.templates.items() if n not in by_log}
         )
 
-    def _choose(self, said: "_Said") -> Chosen:
+    def _choose(self, told: "_Told") -> Chosen:
         asked = Asked(
             series=self._series_name,
-            metric=said.text(c.METRIC),
-            split=said.text(c.SPLIT),
-            direction=said.text(c.DIRECTION),
-            value_kind=said.given(c.VALUE_KIND),
+            metric=told.text(c.METRIC),
+            split=told.text(c.SPLIT),
+            direction=told.text(c.DIRECTION),
+            value_kind=told.given(c.VALUE_KIND),
             unit=self.mapping.unit,
         )
-        return choose_value(said.run, asked, wanted=said.text(c.STATUS) in (None, "finished"))
+        return choose_value(told.run, asked, wanted=told.text(c.STATUS) in (None, "finished"))
 
     def _failed(self, chosen: Sequence[Chosen]) -> dict[int, dict[str, str]]:
         """Tags of runs that failed by what stands in the place of their value."""
         values = [each.fields.get(c.VALUE) for each in chosen]
-        marked = missing_rows([None if v is None else v for v in values], self.mapping.missing)
-        marked = {row: marker for row, marker in marked.items() if values[row] is not None}
-        tags = {row: {"missing": marker} for row, marker in marked.items()}
+        marked = missing_rows(values, self.mapping.missing)
+        tags = {
+            row: {"missing": marker} for row, marker in marked.items() if values[row] is not None
+        }
         for row, each in enumerate(chosen):
             if each.diverged:
                 tags[row] = {ERROR_TAG: f"no finite {each.diverged}"}
@@ -244,14 +220,14 @@ class LogMapper:
     def _arrays(
         self,
         runs: Sequence[LoggedRun],
-        said: Sequence["_Said"],
+        told: Sequence["_Told"],
         chosen: Sequence[Chosen],
         cells: Mapping[str, list[Any]],
         bound: BoundMapping,
         failed: Mapping[int, dict[str, str]],
     ) -> dict[str, pa.Array]:
         texts: dict[str, list[str | None]] = {
-            name: [each.text(name) for each in said] for name in _PLAIN
+            name: [each.text(name) for each in told] for name in _PLAIN
         }
         texts[c.RUN_ID] = [
             text or log_run_id(run.identity)
@@ -263,57 +239,50 @@ class LogMapper:
             for row, text in enumerate(texts[c.STATUS])
         ]
         for name in (c.METRIC, c.DIRECTION, c.SPLIT, c.VALUE_KIND):
-            texts[name] = [_text(each.fields.get(name)) for each in chosen]
+            texts[name] = [text_of(each.fields.get(name)) for each in chosen]
         texts[c.EPOCH] = [
-            one.given(c.EPOCH) or _text(each.fields.get(c.EPOCH))
-            for one, each in zip(said, chosen, strict=True)
+            one.given(c.EPOCH) or text_of(each.fields.get(c.EPOCH))
+            for one, each in zip(told, chosen, strict=True)
         ]
         arrays = {name: pa.array(column, pa.string()) for name, column in texts.items()}
         values = [
             None if row in failed else each.fields.get(c.VALUE) for row, each in enumerate(chosen)
         ]
         arrays[c.VALUE] = pa.array(values, pa.float64())
-        for name in _OPEN_FIELDS:
+        for name in OPEN_FIELDS:
             extra = {
                 row: {LOG_TAG: run.identity, **failed.get(row, {})} for row, run in enumerate(runs)
             }
-            mapped = MappedRows(
-                fields={**cells, name: _whole(name, runs, cells)},
-                rows=list(range(len(runs))),
-                batch=SourceBatch(columns={}, lines=[], raws=None),
-                n_left_out=0,
-            )
             column = self._json[name].compose(
-                mapped, bound.constants, extra if name == c.TAGS else None
+                {**cells, name: _whole(name, runs, cells)},
+                len(runs),
+                bound.constants,
+                extra if name == c.TAGS else None,
             )
             if column is not None:
                 arrays[name] = pa.array(column, pa.string())
         return arrays
 
 
-class _Said:
+@dataclass(frozen=True, slots=True)
+class _Told:
     """What the mapping and the log say of one run."""
 
-    __slots__ = ("_bound", "_cells", "_row", "run")
-
-    def __init__(
-        self, run: LoggedRun, bound: BoundMapping, cells: Mapping[str, list[Any]], row: int
-    ) -> None:
-        self.run = run
-        self._bound = bound
-        self._cells = cells
-        self._row = row
+    run: LoggedRun
+    bound: BoundMapping
+    cells: Mapping[str, list[Any]]
+    row: int
 
     def given(self, name: str) -> str | None:
         """Text of a field by the mapping alone."""
-        if name in self._cells:
-            return _text(self._cells[name][self._row])
-        return self._bound.constants.get(name)
+        if name in self.cells:
+            return text_of(self.cells[name][self.row])
+        return self.bound.constants.get(name)
 
     def text(self, name: str) -> str | None:
         """Text of a field by the mapping, else by the log."""
         text = self.given(name)
-        return text if text is not None and text.strip() else _text(self.run.fields.get(name))
+        return text if text is not None and text.strip() else text_of(self.run.fields.get(name))
 
 
 def _inner_names(runs: Sequence[LoggedRun]) -> tuple[str, ...]:
@@ -326,23 +295,6 @@ def _inner_names(runs: Sequence[LoggedRun]) -> tuple[str, ...]:
             elif name not in LOG_COLUMNS:
                 found[name] = None
     return tuple(found)
-
-
-def _lacking(said: _Said, chosen: Chosen) -> tuple[str, ...]:
-    plain = [name for name in (c.MODEL_ID, c.TASK_ID) if said.text(name) is None]
-    return (*plain, *chosen.lacking)
-
-
-def _lines(runs: Sequence[LoggedRun]) -> tuple[int, ...]:
-    return tuple(run.line or 0 for run in runs)
-
-
-def _cell(cell: Any) -> Any:
-    return None if cell == "" else cell
-
-
-def _text(cell: Any) -> str | None:
-    return cell if cell is None or type(cell) is str else plain_text(cell)
 
 
 def _whole(name: str, runs: Sequence[LoggedRun], cells: Mapping[str, list[Any]]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Logs of training frameworks: read as data, mapped to runs, asked about and replayed."""
+"""Reads the runs that training frameworks logged, and replays those in quarantine."""
 
 import json
 from collections import Counter
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from recsys_ms.core.errors import DataError, UsageError
-from recsys_ms.history.quarantine import ReadBatch, Reject
+from recsys_ms.history.quarantine import ReadBatch, Reject, digest_of
 from recsys_ms.history.readers.found_logs import (
     AUTO,
     FoundLogs,
@@ -21,8 +21,7 @@ from recsys_ms.history.readers.log_names import (
     LOG_COLUMNS,
     LOG_READER,
     LOG_RUN_READER,
-    digest_of,
-    ways_to_say,
+    options_for,
 )
 from recsys_ms.history.readers.logged import (
     BadLog,
@@ -38,7 +37,7 @@ from recsys_ms.history.store.schema import RUN_SCHEMA
 _RUNS_PER_BATCH: Final = 1_000
 _POINTS_PER_BATCH: Final = 1_000_000
 _Item: TypeAlias = tuple[Path, LoggedRun | BadLog]
-#: Runs that may lack something before the first good one, until the mapping is asked for.
+#: Runs with missing fields before the first good one, until the caller is told to give them.
 _MAX_HELD: Final = 10_000
 _N_NAMED: Final = 40
 
@@ -51,7 +50,7 @@ class LogReader:
     found : FoundLogs
         The logs.
     mapping : FieldMapping
-        What the logs do not say.
+        Fields that the logs do not give.
     path : Path
         Where they were looked for, named in errors.
     """
@@ -100,10 +99,11 @@ class LogReader:
         for piece in _pieces(stream):
             mapped = mapper.map([item for _, item in piece if isinstance(item, LoggedRun)])
             bad = [mapper.bad(item, place) for place, item in piece if isinstance(item, BadLog)]
-            yield mapped.with_rejects(bad)
+            rejects = (*mapped.batch.rejects, *bad)
+            yield replace(mapped, batch=replace(mapped.batch, rejects=rejects))
 
     def _asking(self, format_name: str, pieces: Iterator[MappedLogs]) -> Iterator[MappedLogs]:
-        """Pass on what was read, but ask for a field that no run at all has.
+        """Pass on what was read, unless there is a required field that no run at all has.
 
         Raises
         ------
@@ -111,34 +111,29 @@ class LogReader:
             Before anything was passed on.
         """
         held: list[MappedLogs] = []
-        n_lacking = 0
+        missing: list[tuple[str, ...]] = []
         for mapped in pieces:
             held.append(mapped)
-            n_lacking += len(mapped.lacking)
-            n_good = mapped.batch.runs.num_rows
-            if n_good or n_lacking >= _MAX_HELD:
+            missing += mapped.missing
+            if mapped.batch.runs.num_rows:
+                missing = []
                 break
-        else:
-            n_good = 0
-        if n_lacking and not n_good:
-            lacking = [names for piece in held for names in piece.lacking]
-            common = [name for name in lacking[0] if all(name in names for names in lacking)]
-            if common:
-                raise self._ask(format_name, common, held, n_lacking)
+            if len(missing) >= _MAX_HELD:
+                break
+        first = missing[0] if missing else ()
+        common = [name for name in first if all(name in each for each in missing)]
+        if common:
+            columns = list(dict.fromkeys(name for piece in held for name in piece.columns))
+            series = list(dict.fromkeys(name for piece in held for name in piece.series))
+            runs = "run does" if len(missing) == 1 else "runs do"
+            raise UsageError(
+                f"{self._path}: {len(missing)} {format_name} {runs} not say "
+                f"{', '.join(common)}: give {options_for(common)}. "
+                f"Columns are: {_shown([*columns, *LOG_COLUMNS, *PSEUDO_COLUMNS])}. "
+                f"Series are: {_shown(series)}"
+            )
         yield from held
         yield from pieces
-
-    def _ask(
-        self, format_name: str, lacking: Sequence[str], held: Sequence[MappedLogs], n: int
-    ) -> UsageError:
-        columns = list(dict.fromkeys(name for piece in held for name in piece.columns))
-        series = list(dict.fromkeys(name for piece in held for name in piece.series))
-        return UsageError(
-            f"{self._path}: {n} {format_name} {'run does' if n == 1 else 'runs do'} not say "
-            f"{', '.join(lacking)}: give {ways_to_say(lacking)}. "
-            f"Columns are: {_shown([*columns, *LOG_COLUMNS, *PSEUDO_COLUMNS])}. "
-            f"Series are: {_shown(series)}"
-        )
 
 
 def _shown(names: Sequence[str]) -> str:
@@ -179,19 +174,19 @@ def read_log(
     """Read the runs that training frameworks logged.
 
     Folders are walked recursively. A run keeps the framework's own id where there is one, else one
-    made of the place of its log, so that reading a log again changes nothing and a log that has
-    grown updates its run. What a log does not say (often the task) the mapping says:
+    made of the place of its log, so that reading a log again is a no-op and a log that has grown
+    updates its run. Fields that a log does not give (often the task) the mapping gives:
     ``FieldMapping(map={"task_id": "{_folder}"}, set={"direction": "max"})``. ``map["value"]`` names
     a series (``{eval_accuracy}``); else the series is found by ``metric`` (and ``split``), else the
     framework's own choice is taken. ``set["value_kind"]`` chooses between ``best`` (default) and
-    ``last``. A run that lacks something goes to quarantine, whole, with the option that says it.
+    ``last``. A run with missing fields goes to quarantine, whole, with the options that give them.
 
     Parameters
     ----------
     path : str or Path
         Folder or file.
     mapping : FieldMapping, optional
-        Default: what the logs say themselves.
+        Default: only what the logs say.
     log_format_name : str, default "auto"
         One of :data:`recsys_ms.history.readers.found_logs.LOG_FORMATS`, or ``auto``: by what the
         files hold.
@@ -206,7 +201,7 @@ def read_log(
     DataError
         No such path, or no log in it.
     UsageError
-        An unknown format; while iterating, a required field that no run says and no option gives.
+        An unknown format; while iterating, a required field that no run has and no option gives.
     MissingExtraError
         While iterating: a format needs an extra that is not installed.
     """
@@ -253,7 +248,11 @@ def replay_log(reject: Reject, mapping: FieldMapping | None = None) -> ReadBatch
             "ingest it again"
         ) from error
     if reject.reader == LOG_RUN_READER:
-        return _replay_run(reject, name, chosen)
+        try:
+            return LogMapper(name, chosen).map([LoggedRun.from_json(reject.raw)]).batch
+        except DataError as error:
+            again = replace(reject, reason=str(error))
+            return ReadBatch(runs=RUN_SCHEMA.empty_table(), rejects=(again,))
     if reject.reader != LOG_READER:
         raise DataError(f"{reject.file}: the reader {reject.reader!r} is not one of logs")
     file = Path(reject.file)
@@ -261,25 +260,8 @@ def replay_log(reject: Reject, mapping: FieldMapping | None = None) -> ReadBatch
     texts = {file: reject.raw} if corrected or (reject.raw and not file.exists()) else {}
     reader = LogReader(FoundLogs(logs=(), others=()), chosen, file)
     pieces = list(reader.read(name, [Path(options["place"])], LogFiles(texts)))
-    again = tuple(
-        each for piece in pieces for each in piece.batch.rejects if each.file == reject.file
-    )
-    if again or not pieces:
-        return ReadBatch(runs=RUN_SCHEMA.empty_table(), rejects=again)
+    rejects = [each for piece in pieces for each in piece.batch.rejects]
+    still = tuple(each for each in rejects if each.file == reject.file)
+    if still or not pieces:
+        return ReadBatch(runs=RUN_SCHEMA.empty_table(), rejects=still)
     return ReadBatch.joined([piece.batch for piece in pieces])
-
-
-def _replay_run(reject: Reject, name: str, mapping: FieldMapping) -> ReadBatch:
-    try:
-        run = LoggedRun.from_json(reject.raw)
-    except DataError as error:
-        again = Reject(
-            file=reject.file,
-            line=reject.line,
-            reason=str(error),
-            raw=reject.raw,
-            reader=reject.reader,
-            options=reject.options,
-        )
-        return ReadBatch(runs=RUN_SCHEMA.empty_table(), rejects=(again,))
-    return LogMapper(name, mapping).map([run]).batch

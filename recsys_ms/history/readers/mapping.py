@@ -1,21 +1,22 @@
-"""How the fields of runs or cards come out of the columns of a table: ``FieldMapping``.
+"""``FieldMapping``: which columns of a table become which fields of runs or cards.
 
-A mapping says, for each field, a *template* over the columns (``map``) or a constant (``set``).
-What a template cannot say, a *computed column* can: a DuckDB expression over the same row.
-Both, and the predicate ``where``, also see ``_file`` (name of the file), ``_stem`` (without its
-suffixes) and ``_line`` (physical line). See :func:`recsys_ms.history.readers.table.read_table`.
+A mapping gives each field a *template* over the columns (``map``) or a constant (``set``). Where a
+template is not enough there are *computed columns*: DuckDB expressions over the same row. Both, and
+the predicate ``where``, also see ``_file`` (name of the file), ``_stem`` (without its suffixes) and
+``_line`` (physical line). See :func:`recsys_ms.history.readers.table.read_table`.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import fields as dataclass_fields
 from typing import Any, Final, Self, get_args
 
-from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.errors import DataError, UsageError, did_you_mean
 from recsys_ms.core.types import Unit
 from recsys_ms.history.readers.templates import (
     BoundTemplate,
+    UnknownColumnError,
     bind_template,
     split_template,
 )
@@ -23,7 +24,8 @@ from recsys_ms.history.readers.templates import (
 #: Columns that every table has besides its own: file name, file name without suffixes, line.
 PSEUDO_COLUMNS: Final = ("_file", "_stem", "_line")
 
-_FORM: Final = ("map", "set", "columns", "unit", "where", "missing")
+#: The largest value of each unit.
+LARGEST: Final[Mapping[Unit, float]] = {"fraction": 1.0, "percent": 100.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class FieldMapping:
     Raises
     ------
     UsageError
-        A field that is mapped and set, a template that is not one, an unknown unit.
+        A field that is both mapped and set, a malformed template, or an unknown unit.
     """
 
     map: Mapping[str, str] = field(default_factory=dict)
@@ -72,9 +74,8 @@ class FieldMapping:
             raise UsageError(f"unit {self.unit!r} must be 'fraction' or 'percent'")
         for template in self.map.values():
             split_template(template)
-        for name in self.columns:
-            if not name:
-                raise UsageError("a computed column needs a name: --column NAME=EXPRESSION")
+        if "" in self.columns:
+            raise UsageError("a computed column needs a name: --column NAME=EXPRESSION")
 
     def overridden(
         self,
@@ -107,7 +108,7 @@ class FieldMapping:
 
     def to_json(self) -> str:
         """Canonical JSON of the mapping, as quarantine keeps it."""
-        form = {name: getattr(self, name) for name in _FORM}
+        form = {each.name: getattr(self, each.name) for each in dataclass_fields(self)}
         plain = {n: dict(v) if isinstance(v, Mapping) else v for n, v in form.items()}
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -147,7 +148,12 @@ class BoundMapping:
 
 
 def bind_mapping(
-    mapping: FieldMapping, columns: Sequence[str], *, fields: Iterable[str], open_fields: set[str]
+    mapping: FieldMapping,
+    columns: Sequence[str],
+    *,
+    fields: Iterable[str],
+    open_fields: set[str],
+    skip_unknown: bool = False,
 ) -> BoundMapping:
     """Find the columns of a mapping, before any row is read.
 
@@ -158,9 +164,11 @@ def bind_mapping(
     columns : sequence of str
         Columns of the table.
     fields : iterable of str
-        Fields there are. One that is neither mapped nor set takes the column of its own name.
+        Names of the fields. One that is neither mapped nor set takes the column of its own name.
     open_fields : set of str
         Those that hold names of their own (``hyperparameters.NAME``).
+    skip_unknown : bool, default False
+        Whether a template with a column that the table has not is left out, not refused.
 
     Raises
     ------
@@ -172,28 +180,40 @@ def bind_mapping(
     for given in (*mapping.map, *mapping.set):
         base, _, name = given.partition(".")
         if given not in names and not (base in open_fields and name):
-            near = get_close_matches(given, names, n=3)
+            every = [*names, *(f"{name}.NAME" for name in sorted(open_fields))]
             raise UsageError(
-                f"{given!r} is no field"
-                + (f"; did you mean {' or '.join(near)}?" if near else "")
-                + f" Fields are {', '.join(names)}"
-                + "".join(f", {name}.NAME" for name in sorted(open_fields))
+                f"unknown field {given!r}{did_you_mean(given, names, form='{}')}; fields are "
+                f"{', '.join(every)}"
             )
     folded = {name.casefold() for name in (*columns, *PSEUDO_COLUMNS)}
     for name in mapping.columns:
         if name.casefold() in folded:
             raise UsageError(
                 f"--column {name}: the table has a column of that name; choose another, since a "
-                "computed column stands beside it and does not replace it"
+                "computed column does not replace a column of the table"
             )
     visible = (*columns, *mapping.columns, *PSEUDO_COLUMNS)
-    templates = {
-        target: bind_template(text, visible, target=target) for target, text in mapping.map.items()
-    }
+    templates: dict[str, BoundTemplate] = {}
+    for target, text in mapping.map.items():
+        try:
+            templates[target] = bind_template(text, visible, target=target)
+        except UnknownColumnError:
+            if not skip_unknown:
+                raise
     for name in names:
         if name in visible and name not in mapping.map and name not in mapping.set:
             templates[name] = bind_template(f"{{{name}}}", visible, target=name)
     return BoundMapping(templates=templates, constants=dict(mapping.set))
+
+
+def unit_problem(value: float, unit: Unit) -> str | None:
+    """Why a value is outside the range of a unit, or ``None``."""
+    if 0.0 <= value <= LARGEST[unit]:
+        return None
+    if unit == "fraction" and 1.0 < value <= LARGEST["percent"]:
+        return f"{value:g} is not a fraction in [0, 1]; if the log is in percent: --unit percent"
+    kind = "fraction in [0, 1]" if unit == "fraction" else "percentage in [0, 100]"
+    return f"{value:g} is not a {kind}; without --unit it is kept as it is"
 
 
 def parse_assignments(texts: Iterable[str], *, option: str) -> dict[str, str]:
@@ -209,7 +229,7 @@ def parse_assignments(texts: Iterable[str], *, option: str) -> dict[str, str]:
         name, equals, rest = text.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise UsageError(f"{option} {text!r}: wanted FIELD=TEXT")
+            raise UsageError(f"{option} {text!r}: expected FIELD=TEXT")
         if name in found:
             raise UsageError(f"{option} {name} is given twice; keep one of them")
         found[name] = rest

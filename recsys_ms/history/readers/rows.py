@@ -1,18 +1,17 @@
-"""Rows of a table as fields: what runs and cards share of reading a table."""
+"""Applies a mapping to the rows of a table; shared by tables of runs and of cards."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from recsys_ms.core.errors import DataError
-from recsys_ms.history.quarantine import Reject
-from recsys_ms.history.readers.batch import BadRow, SourceBatch
+from recsys_ms.history.quarantine import Reject, digest_of
 from recsys_ms.history.readers.expressions import ColumnKind, Expressions, kinds_of
+from recsys_ms.history.readers.lines import BadRow
 from recsys_ms.history.readers.mapping import FieldMapping, bind_mapping
-from recsys_ms.history.readers.sources import Source, read_row
+from recsys_ms.history.readers.sources import Source, SourceBatch
 
 #: ``Reject.reader`` of rows of tables.
 TABLE_READER: Final = "table"
@@ -26,26 +25,24 @@ class MappedRows:
     ----------
     fields : dict of field to list of length n_rows
         Cells; ``None`` where empty. Constants are not among them.
-    rows : list of int
-        Position of each row in ``batch``.
     batch : SourceBatch
-        Where they came from.
+        The rows as the table has them.
     n_left_out : int
         Rows removed by the predicate.
     """
 
     fields: dict[str, list[Any]]
-    rows: list[int]
     batch: SourceBatch
     n_left_out: int
 
-    def line(self, row: int) -> int:
-        """Physical line of row ``row``."""
-        return self.batch.lines[self.rows[row]]
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.batch.lines)
 
-    def raw(self, row: int) -> str:
-        """Text of row ``row``."""
-        return self.batch.raw(self.rows[row])
+    def bad(self, row: int, reason: str) -> BadRow:
+        """Row ``row``, refused."""
+        return BadRow(line=self.batch.lines[row], reason=reason, raw=self.batch.raw(row))
 
 
 class RowMapper:
@@ -61,6 +58,8 @@ class RowMapper:
         As for :func:`recsys_ms.history.readers.mapping.bind_mapping`.
     kind : str
         What the rows become ("run", "model", "task"), kept with the rejects.
+    kinds : mapping of column name to kind, optional
+        What the columns hold in expressions; default: decided from the first rows.
 
     Raises
     ------
@@ -80,15 +79,11 @@ class RowMapper:
     ) -> None:
         self.source = source
         self.mapping = mapping
-        self.fields = tuple(fields)
-        self.bound = bind_mapping(
-            mapping, source.columns, fields=self.fields, open_fields=open_fields
-        )
+        self.bound = bind_mapping(mapping, source.columns, fields=fields, open_fields=open_fields)
         # Resolved, so that the same log under another spelling of its path is the same log.
         self.file = str(source.path.resolve())
         self._kind = kind
         self._kinds = kinds
-        self._options: dict[str, str] = {}
         self._expressions = Expressions(mapping.columns, mapping.where)
         self._filled: set[str] = set()
         self._n_rows = 0
@@ -104,7 +99,6 @@ class RowMapper:
         }
         if self._kinds is None and n_rows:
             self._kinds = kinds_of(columns)
-            self._options.clear()
         keep, computed = self._expressions.evaluate(columns, n_rows, self._kinds or {})
         columns.update(computed)
         rows = [row for row in range(n_rows) if keep[row]]
@@ -115,31 +109,16 @@ class RowMapper:
             if name not in self._filled and any(cell is not None for cell in fields[name]):
                 self._filled.add(name)
         self._n_rows += len(rows)
-        return MappedRows(fields=fields, rows=rows, batch=batch, n_left_out=n_rows - len(rows))
+        kept = batch if len(rows) == n_rows else batch.take(rows)
+        return MappedRows(fields=fields, batch=kept, n_left_out=n_rows - len(rows))
 
     def never_filled(self) -> list[str]:
         """Fields whose template was empty in every row so far."""
         mapped = self.mapping.map if self._n_rows else {}
         return [name for name in mapped if name not in self._filled]
 
-    def reject(self, bad: BadRow) -> Reject:
-        """Quarantine entry of a row, with all that reading it again needs."""
-        return Reject(
-            file=self.file,
-            line=bad.line,
-            reason=bad.reason,
-            raw=bad.raw,
-            reader=TABLE_READER,
-            options=self._with_final(bad) if bad.final else self._plain_options(""),
-        )
-
-    def _with_final(self, bad: BadRow) -> str:
-        # The digest tells a text that someone corrected from the one that must not be read again.
-        return self._plain_options(bad.final, _digest(bad.raw))
-
-    def _plain_options(self, final: str, digest: str = "") -> str:
-        if not final and "" in self._options:
-            return self._options[""]
+    def rejects(self, bad: Iterable[BadRow]) -> list[Reject]:
+        """Quarantine entries of rows, by line, with all that reading them again needs."""
         options: dict[str, Any] = {
             "kind": self._kind,
             "mapping": json.loads(self.mapping.to_json()),
@@ -150,31 +129,25 @@ class RowMapper:
                 "kinds": None if self._kinds is None else dict(self._kinds),
             },
         }
-        if final:
-            options |= {"final": final, "raw_sha256": digest}
-        text = json.dumps(options, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        if not final:
-            self._options[""] = text
-        return text
+        plain = canonical(options)
+        return [
+            Reject(
+                file=self.file,
+                line=row.line,
+                reason=row.reason,
+                raw=row.raw,
+                reader=TABLE_READER,
+                # The digest tells a corrected text from the one that must not be read again.
+                options=canonical({**options, "final": row.final, "raw_sha256": digest_of(row.raw)})
+                if row.final
+                else plain,
+            )
+            for row in sorted(bad, key=lambda row: row.line)
+        ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredOptions:
-    """How a rejected row was read.
-
-    Attributes
-    ----------
-    source : Source
-        The table it stood in.
-    mapping : FieldMapping
-        The mapping of that reading.
-    kind : str
-        What its rows became.
-    kinds : mapping of column name to kind, or None
-        What its columns hold in expressions.
-    final : str
-        Why reading the same text again cannot help; empty where it can.
-    """
+class StoredOptions(NamedTuple):
+    """How a rejected row was read; ``final`` says why reading the same text again cannot help."""
 
     source: Source
     mapping: FieldMapping
@@ -189,6 +162,11 @@ def stem(path: Path) -> str:
     return plain.stem
 
 
+def canonical(options: Mapping[str, Any]) -> str:
+    """JSON text by which equal options are equal."""
+    return json.dumps(options, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def stored_options(reject: Reject) -> StoredOptions:
     """Read the options of a rejected row.
 
@@ -200,7 +178,7 @@ def stored_options(reject: Reject) -> StoredOptions:
     try:
         options = json.loads(reject.options)
         table = options["table"]
-        corrected = _digest(reject.raw) != options.get("raw_sha256")
+        is_same = digest_of(reject.raw) == options.get("raw_sha256")
         return StoredOptions(
             source=Source(
                 path=Path(reject.file),
@@ -212,26 +190,10 @@ def stored_options(reject: Reject) -> StoredOptions:
             mapping=FieldMapping.from_json(json.dumps(options["mapping"])),
             kind=str(options["kind"]),
             kinds=table["kinds"],
-            final="" if corrected else str(options.get("final", "")),
+            final=str(options.get("final", "")) if is_same else "",
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{reject.file}: line {reject.line}: the quarantined row does not say how it was read "
             f"({error!r}); ingest the file again"
         ) from error
-
-
-def _digest(raw: str) -> str:
-    return hashlib.sha256(raw.encode(errors="backslashreplace")).hexdigest()
-
-
-def batch_of(reject: Reject, source: Source) -> SourceBatch:
-    """Read the raw text of a rejected row again, under its own line number."""
-    batch = read_row(source, reject.raw)
-    line = reject.line or 1
-    bad = tuple(
-        BadRow(line=line, reason=row.reason, raw=row.raw, final=row.final) for row in batch.bad
-    )
-    return SourceBatch(
-        columns=batch.columns, lines=[line] * len(batch.lines), raws=batch.raws, bad=bad
-    )

@@ -1,10 +1,15 @@
-"""Tables on disk as batches of columns: CSV, TSV, JSONL and Parquet, streamed, rows kept raw."""
+"""Tables on disk as batches of columns: CSV, TSV, JSONL and Parquet, streamed.
+
+Every row is given with its physical line and its text, and a row that cannot be read costs no
+other. DuckDB's readers were tried for this: they give neither line nor text of the rows they can
+read, and one unclosed quote takes the rest of the file.
+"""
 
 import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -14,8 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_ms.core.errors import DataError, StorageError, UsageError
-from recsys_ms.history.readers.batch import BadRow, SourceBatch
-from recsys_ms.history.readers.lines import BadLineError, Lines, open_lines
+from recsys_ms.history.readers.lines import BadLineError, BadRow, Lines, open_lines
 
 TableFormat: TypeAlias = Literal["csv", "tsv", "jsonl", "parquet"]
 
@@ -32,6 +36,45 @@ _SUFFIXES: Final[dict[str, TableFormat]] = {
     ".parquet": "parquet",
 }
 _DELIMITERS: Final = (",", ";", "\t", "|")
+#: Line, text and cells of a row.
+_Row: TypeAlias = tuple[int, str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceBatch:
+    """Consecutive rows of a table.
+
+    Attributes
+    ----------
+    columns : dict of str to list
+        Cells by column; ``None`` where a cell is empty. Cells of CSV have no surrounding spaces.
+    lines : list of int
+        Physical line (row, for Parquet) each row begins on, from 1.
+    raws : list of str or None
+        Text of each row; ``None`` where the table holds no text (Parquet).
+    bad : tuple of BadRow
+        Rows between them that could not be read.
+    """
+
+    columns: dict[str, list[Any]]
+    lines: list[int]
+    raws: list[str] | None
+    bad: tuple[BadRow, ...] = ()
+
+    def raw(self, row: int) -> str:
+        """Text of row ``row`` of this batch; JSON where the table holds no text."""
+        if self.raws is not None:
+            return self.raws[row]
+        cells = {name: cells[row] for name, cells in self.columns.items()}
+        return json.dumps(cells, ensure_ascii=False, default=str)
+
+    def take(self, rows: list[int]) -> "SourceBatch":
+        """Some of its rows, without the bad ones."""
+        return SourceBatch(
+            columns={name: [cells[row] for row in rows] for name, cells in self.columns.items()},
+            lines=[self.lines[row] for row in rows],
+            raws=None if self.raws is None else [self.raws[row] for row in rows],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +114,37 @@ class Source:
             return
         handle, lines = open_lines(self.path, self.encoding)
         with handle:
-            if self.table_format == "jsonl":
-                yield from _json_batches(lines, self.columns, batch_rows)
-                return
+            yield from self._text_batches(lines, batch_rows, has_header=True)
+
+    def read_row(self, raw: str, line: int) -> SourceBatch:
+        """Read the text of one row again: a batch of one row, or of one bad row, on ``line``."""
+        lines = Lines(io.BytesIO(raw.encode(errors="backslashreplace")), "utf-8")
+        empty = SourceBatch(columns={name: [] for name in self.columns}, lines=[], raws=[])
+        found = next(self._text_batches(lines, BATCH_ROWS, has_header=False), empty)
+        bad = tuple(replace(row, line=line) for row in found.bad)
+        return replace(found, lines=[line] * len(found.lines), bad=bad)
+
+    def _text_batches(
+        self, lines: Lines, batch_rows: int, *, has_header: bool
+    ) -> Iterator[SourceBatch]:
+        is_json = self.table_format not in ("csv", "tsv")
+        if is_json:
+            rows = _json_rows(lines)
+        else:
             reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
-            next(row for row in reader if row)
-            yield from _csv_batches(lines, reader, self.columns, batch_rows)
+            if has_header:
+                next(filter(None, reader))
+            rows = _csv_rows(lines, reader, len(self.columns))
+        while piece := list(islice(rows, batch_rows)):
+            good = [row for row in piece if not isinstance(row, BadRow)]
+            cells = [row[2] for row in good]
+            by_name = _json_cells if is_json else _csv_cells
+            yield SourceBatch(
+                columns=by_name(cells, self.columns),
+                lines=[row[0] for row in good],
+                raws=[row[1] for row in good],
+                bad=tuple(row for row in piece if isinstance(row, BadRow)),
+            )
 
 
 def open_source(
@@ -127,18 +195,6 @@ def open_source(
     )
 
 
-def read_row(source: Source, raw: str) -> SourceBatch:
-    """Read the text of one row of ``source`` again: a batch of one row, or of one bad row."""
-    lines = Lines(io.BytesIO(raw.encode(errors="backslashreplace")), "utf-8")
-    if source.table_format in ("csv", "tsv"):
-        reader = csv.reader(lines, delimiter=source.delimiter, strict=True)
-        batches = _csv_batches(lines, reader, source.columns, BATCH_ROWS)
-    else:
-        batches = _json_batches(lines, source.columns, BATCH_ROWS)
-    empty = SourceBatch(columns={name: [] for name in source.columns}, lines=[], raws=[])
-    return next(batches, empty)
-
-
 def is_table(path: Path) -> bool:
     """Whether the suffix of a file is one of a table."""
     return _suffix(path) in _SUFFIXES
@@ -165,7 +221,7 @@ def _csv_columns(path: Path, lines: Lines, delimiter: str) -> tuple[str, ...]:
             (row for row in csv.reader(lines, delimiter=delimiter, strict=True) if row), None
         )
     except BadLineError as error:
-        raise DataError(f"{path}: the header cannot be read: {error.reason}") from error
+        raise DataError(f"{path}: the header cannot be read: {error}") from error
     except csv.Error as error:
         raise DataError(
             f"{path}: the header cannot be read as CSV ({error}); is it another format?"
@@ -195,63 +251,47 @@ def unique_names(header: Sequence[str]) -> list[str]:
     return names
 
 
-def _csv_batches(
-    lines: Lines, reader: "Iterator[list[str]]", columns: tuple[str, ...], batch_rows: int
-) -> Iterator[SourceBatch]:
-    rows: list[list[str]] = []
-    numbers: list[int] = []
-    raws: list[str] = []
-    bad: list[BadRow] = []
+def _csv_rows(lines: Lines, reader: Iterator[list[str]], n_columns: int) -> Iterator[_Row | BadRow]:
     while True:
-        if len(rows) + len(bad) >= batch_rows:
-            yield _batch(columns, rows, numbers, raws, bad)
-            rows, numbers, raws, bad = [], [], [], []
         start = lines.number + 1
         lines.taken.clear()
         try:
-            row = next(reader, None)
+            cells = next(reader, None)
         except BadLineError as error:
             if lines.taken:
                 raw = "".join(lines.taken)
-                bad.append(BadRow(line=start, reason="its quote is never closed", raw=raw))
-            bad.append(
-                BadRow(line=error.number, reason=error.reason, raw=error.raw, final=error.final)
-            )
+                yield BadRow(line=start, reason="its quote is never closed", raw=raw)
+            yield error.bad
             continue
         except csv.Error as error:
             # The quote may have swallowed good lines: only its own line is bad, the rest go again.
-            bad.append(BadRow(line=start, reason=f"not CSV: {error}", raw=_bare(lines.taken[0])))
+            yield BadRow(line=start, reason=f"not CSV: {error}", raw=_bare(lines.taken[0]))
             lines.push_back(lines.taken[1:])
             continue
-        if row is None:
-            yield _batch(columns, rows, numbers, raws, bad)
+        if cells is None:
             return
-        if len(row) == len(columns):
-            rows.append(row)
-            numbers.append(start)
-            raws.append(_bare("".join(lines.taken)))
-        elif row:
-            reason = f"{len(row)} fields where the header has {len(columns)}"
-            bad.append(BadRow(line=start, reason=reason, raw=_bare("".join(lines.taken))))
+        raw = _bare("".join(lines.taken))
+        if len(cells) == n_columns:
+            yield start, raw, cells
+        elif cells:
+            reason = f"{len(cells)} fields where the header has {n_columns}"
+            yield BadRow(line=start, reason=reason, raw=raw)
 
 
-def _batch(
-    columns: tuple[str, ...],
-    rows: list[list[str]],
-    numbers: list[int],
-    raws: list[str],
-    bad: list[BadRow],
-) -> SourceBatch:
-    cells = zip(*rows, strict=True) if rows else iter([()] * len(columns))
-    return SourceBatch(
-        columns={
-            name: [cell.strip() or None for cell in column]
-            for name, column in zip(columns, cells, strict=True)
-        },
-        lines=numbers,
-        raws=raws,
-        bad=tuple(bad),
-    )
+def _csv_cells(rows: list[list[str]], names: tuple[str, ...]) -> dict[str, list[Any]]:
+    columns = zip(*rows, strict=True) if rows else iter([()] * len(names))
+    return {
+        name: [cell.strip() or None for cell in cells]
+        for name, cells in zip(names, columns, strict=True)
+    }
+
+
+def _json_cells(rows: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, list[Any]]:
+    return {name: [_known(row.get(name)) for row in rows] for name in names}
+
+
+def _known(cell: Any) -> Any:
+    return None if cell == "" else cell
 
 
 def _bare(line: str) -> str:
@@ -278,12 +318,12 @@ def _json_row(line: str) -> dict[str, Any]:
     return row
 
 
-def _json_rows(lines: Lines) -> Iterator[tuple[int, str, dict[str, Any]] | BadRow]:
+def _json_rows(lines: Lines) -> Iterator[_Row | BadRow]:
     while True:
         try:
             line = next(lines, None)
         except BadLineError as error:
-            yield BadRow(line=error.number, reason=error.reason, raw=error.raw, final=error.final)
+            yield error.bad
             continue
         lines.taken.clear()
         if line is None:
@@ -319,21 +359,6 @@ def _json_columns(path: Path, lines: Lines) -> tuple[str, ...]:
     )
 
 
-def _json_batches(lines: Lines, columns: tuple[str, ...], batch_rows: int) -> Iterator[SourceBatch]:
-    rows = _json_rows(lines)
-    while piece := list(islice(rows, batch_rows)):
-        good = [row for row in piece if not isinstance(row, BadRow)]
-        yield SourceBatch(
-            columns={
-                name: [None if row[2].get(name) == "" else row[2].get(name) for row in good]
-                for name in columns
-            },
-            lines=[row[0] for row in good],
-            raws=[row[1] for row in good],
-            bad=tuple(row for row in piece if isinstance(row, BadRow)),
-        )
-
-
 def _parquet_columns(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; check the path")
@@ -362,7 +387,7 @@ def _parquet_batches(
                 done += batch.num_rows
     except (ValueError, OSError) as error:
         raise DataError(
-            f"{path}: row {done + 1}: the file cannot be read on ({error}); copy it again"
+            f"{path}: row {done + 1}: reading stopped here ({error}); copy the file again"
         ) from error
 
 
@@ -370,4 +395,4 @@ def _python(column: pa.Array) -> list[Any]:
     values: list[Any] = column.to_pylist()
     if pa.types.is_decimal(column.type):
         return [float(value) if isinstance(value, Decimal) else value for value in values]
-    return [None if value == "" else value for value in values]
+    return list(map(_known, values))

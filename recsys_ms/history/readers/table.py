@@ -6,40 +6,33 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.quarantine import ReadBatch, Reject
-from recsys_ms.history.readers.batch import BadRow, SourceBatch
 from recsys_ms.history.readers.expressions import ColumnKind
-from recsys_ms.history.readers.fields import JsonField, RunValues
-from recsys_ms.history.readers.mapping import BoundMapping, FieldMapping
-from recsys_ms.history.readers.rows import (
-    TABLE_READER,
-    MappedRows,
-    RowMapper,
-    batch_of,
-    stored_options,
-)
+from recsys_ms.history.readers.fields import OPEN_FIELDS, JsonField, missing_rows
+from recsys_ms.history.readers.lines import BadRow
+from recsys_ms.history.readers.mapping import LARGEST, BoundMapping, FieldMapping, unit_problem
+from recsys_ms.history.readers.rows import TABLE_READER, MappedRows, RowMapper, stored_options
 from recsys_ms.history.readers.sources import (
     BATCH_ROWS,
     Source,
+    SourceBatch,
     TableFormat,
     open_source,
 )
-from recsys_ms.history.readers.templates import (
-    plain_text,
-    without_thousands,
-)
-from recsys_ms.history.store.schema import build_runs
+from recsys_ms.history.readers.templates import text_of, without_thousands
+from recsys_ms.history.run import RULES
+from recsys_ms.history.store.schema import RUN_SCHEMA, BuiltRuns, build_runs
 
 _LOGGER: Final = logging.getLogger(__name__)
 
 #: Fields a mapping may give: those of a run that the history does not set itself.
 RUN_FIELDS: Final = tuple(name for name in c.RUN_COLUMNS if name != c.INGESTED_AT)
-_OPEN_FIELDS: Final = {c.HYPERPARAMETERS, c.TAGS}
-_NUMBERS: Final = (c.EPOCH, c.SEED, c.COST_GPU_SECONDS)
+_NUMBERS: Final = tuple(n for n in RUN_FIELDS if RULES[n].kind in ("number", "integer"))
 
 
 class TableReader:
@@ -71,11 +64,11 @@ class TableReader:
         kinds: Mapping[str, ColumnKind] | None = None,
     ) -> None:
         self._mapper = RowMapper(
-            source, mapping, fields=RUN_FIELDS, open_fields=_OPEN_FIELDS, kind="run", kinds=kinds
+            source, mapping, fields=RUN_FIELDS, open_fields=OPEN_FIELDS, kind="run", kinds=kinds
         )
         self._batch_rows = batch_rows
         self._largest: float | None = None
-        self._json = {name: JsonField(name) for name in _OPEN_FIELDS}
+        self._json = {name: JsonField(name) for name in OPEN_FIELDS}
         _check_required(self._mapper.bound, source)
 
     @property
@@ -102,55 +95,59 @@ class TableReader:
     def read(self, batch: SourceBatch) -> ReadBatch:
         """Turn one batch of the table into runs and rejects."""
         mapped = self._mapper.map(batch)
-        values = RunValues.of(mapped, self._mapper)
-        if values.largest is not None:
-            self._largest = max(values.largest, self._largest or values.largest)
-        problems = dict(values.problems)
-        good = [row for row in range(len(mapped.rows)) if row not in problems]
-        columns = self._arrow(mapped, values)
-        if problems:
-            chosen = pa.array(good, pa.int64())
-            columns = {name: column.take(chosen) for name, column in columns.items()}
-        built = build_runs(columns, len(good))
-        problems |= {good[row]: reason for row, reason in built.problems.items()}
-        bad = [
-            BadRow(line=mapped.line(row), reason=reason, raw=mapped.raw(row))
-            for row, reason in problems.items()
-        ]
-        rejects = sorted((*batch.bad, *bad), key=lambda row: row.line)
+        built = self._in_unit(build_runs(self._arrow(mapped), mapped.n_rows))
+        bad = [mapped.bad(row, reason) for row, reason in built.problems.items()]
         return ReadBatch(
             runs=built.runs,
-            rejects=tuple(map(self._mapper.reject, rejects)),
+            rejects=tuple(self._mapper.rejects([*batch.bad, *bad])),
             n_left_out=mapped.n_left_out,
             file=self._mapper.file,
-            lines=tuple(mapped.line(good[row]) for row in built.rows.tolist()),
+            lines=tuple(mapped.batch.lines[row] for row in built.rows.tolist()),
         )
 
-    def _arrow(self, mapped: MappedRows, values: "RunValues") -> dict[str, pa.Array]:
-        n_rows = len(mapped.rows)
-        constants = self._mapper.bound.constants
-        cells: dict[str, list[Any]] = {
-            name: mapped.fields[name] for name in RUN_FIELDS if name in mapped.fields
-        }
-        for name in _NUMBERS:
-            if name in cells:
-                cells[name] = [without_thousands(cell) for cell in cells[name]]
-        cells.update(values.status(mapped, constants.get(c.STATUS)))
-        arrays = {
-            name: pa.array([_text(cell) for cell in column], pa.string())
-            for name, column in cells.items()
-            if name not in _OPEN_FIELDS
-        }
-        for name, text in {c.SOURCE: self._mapper.source.path.name, **constants}.items():
-            if name in RUN_FIELDS and name not in arrays and name not in _OPEN_FIELDS:
-                arrays[name] = pa.repeat(text, n_rows)
-        # NaN and infinities stay what they are here: build_runs says why they are refused.
-        arrays[c.VALUE] = pa.array(values.numbers, pa.float64(), mask=values.empty)
-        for name, json_field in self._json.items():
-            extra = values.tags if name == c.TAGS else None
-            column = json_field.compose(mapped, constants, extra)
+    def _in_unit(self, built: BuiltRuns) -> BuiltRuns:
+        """Runs with values as the history keeps them; those outside the unit are refused."""
+        values = built.runs[c.VALUE].to_numpy()
+        known = values[~np.isnan(values)]
+        if known.size:
+            self._largest = max(float(known.max()), self._largest or -np.inf)
+        unit = self._mapper.mapping.unit
+        if unit is None:
+            return built
+        outside = (values < 0.0) | (values > LARGEST[unit])
+        problems = dict(built.problems)
+        for row in np.flatnonzero(outside).tolist():
+            problems[int(built.rows[row])] = f"{c.VALUE}: {unit_problem(float(values[row]), unit)}"
+        column = pa.array(values / LARGEST[unit], pa.float64(), from_pandas=True)
+        at = RUN_SCHEMA.get_field_index(c.VALUE)
+        runs = built.runs.set_column(at, RUN_SCHEMA.field(at), column).filter(pa.array(~outside))
+        return BuiltRuns(runs=runs, rows=built.rows[~outside], problems=problems)
+
+    def _arrow(self, mapped: MappedRows) -> dict[str, pa.Array]:
+        n_rows = mapped.n_rows
+        constants = {c.SOURCE: self._mapper.source.path.name, **self._mapper.bound.constants}
+        fields = dict(mapped.fields)
+        values = fields.get(c.VALUE) or [constants.get(c.VALUE)] * n_rows
+        failed = missing_rows(values, self._mapper.mapping.missing)
+        fields[c.VALUE] = [None if row in failed else cell for row, cell in enumerate(values)]
+        if failed:
+            told = fields.get(c.STATUS) or [constants.get(c.STATUS, "finished")] * n_rows
+            fields[c.STATUS] = [
+                "failed" if row in failed else cell for row, cell in enumerate(told)
+            ]
+        arrays: dict[str, pa.Array] = {}
+        for name in RUN_FIELDS:
+            column: list[Any] | None = fields.get(name)
+            if name in OPEN_FIELDS:
+                tags = {row: {"missing": marker} for row, marker in failed.items()}
+                extra = tags if name == c.TAGS else None
+                column = self._json[name].compose(fields, n_rows, constants, extra)
+            elif name in _NUMBERS and column is not None:
+                column = list(map(without_thousands, column))
             if column is not None:
-                arrays[name] = pa.array(column, pa.string())
+                arrays[name] = pa.array(map(text_of, column), pa.string())
+            elif name in constants and name not in OPEN_FIELDS:
+                arrays[name] = pa.repeat(constants[name], n_rows)
         return arrays
 
 
@@ -166,10 +163,10 @@ def read_table(
     """Read runs out of a table, in batches of bounded memory.
 
     Every row becomes a run, is left out by ``mapping.where`` and counted, or becomes a reject with
-    its line, the reason and its text. Rows that say no ``run_id`` get one of their identifying
-    fields, the name of the file included (unless ``source`` is given): ingesting a file twice
-    changes nothing, and rows that agree in all of them are one run: map ``run_id``, or a
-    hyperparameter that tells them apart. Text that spells a number becomes one inside
+    its line, the reason and its text. Rows without ``run_id`` get one made of their identifying
+    fields, the name of the file included (unless ``source`` is given): re-ingesting a file is a
+    no-op, and rows that agree in all of these fields are one run unless ``run_id`` or a
+    hyperparameter that tells them apart is mapped. Text that spells a number becomes one inside
     ``hyperparameters``. Thousands separators (``1,013.01``) are read in numeric fields.
 
     Parameters
@@ -190,7 +187,7 @@ def read_table(
     Returns
     -------
     TableReader
-        Iterate it for :class:`ReadBatch`; afterwards ``warnings`` says what looks wrong as a whole.
+        Iterate it for :class:`ReadBatch`; ``warnings`` then says what looks wrong as a whole.
 
     Raises
     ------
@@ -234,10 +231,13 @@ def replay_row(reject: Reject, mapping: FieldMapping | None = None) -> ReadBatch
             "correct the file and import it again"
         )
     reader = _replaying(reject.file, reject.options, None if mapping is None else mapping.to_json())
-    if stored.final:
-        # What was kept is not what the file said, so it must not become a run.
-        return reader.read(_only_bad(stored.source, reject, stored.final))
-    return reader.read(batch_of(reject, stored.source))
+    line = reject.line or 1
+    if not stored.final:
+        return reader.read(stored.source.read_row(reject.raw, line))
+    # What was kept is not the whole row of the file, so it must not become a run.
+    bad = BadRow(line=line, reason=reject.reason, raw=reject.raw, final=stored.final)
+    columns: dict[str, list[Any]] = {name: [] for name in stored.source.columns}
+    return reader.read(SourceBatch(columns=columns, lines=[], raws=[], bad=(bad,)))
 
 
 @lru_cache(maxsize=4)
@@ -249,26 +249,17 @@ def _replaying(file: str, options: str, mapping: str | None) -> TableReader:
     return TableReader(stored.source, chosen, kinds=stored.kinds)
 
 
-def _only_bad(source: Source, reject: Reject, final: str) -> SourceBatch:
-    row = BadRow(line=reject.line or 1, reason=reject.reason, raw=reject.raw, final=final)
-    return SourceBatch(columns={name: [] for name in source.columns}, lines=[], raws=[], bad=(row,))
-
-
 def _check_required(bound: BoundMapping, source: Source) -> None:
     needed = list(c.REQUIRED_COLUMNS)
     if c.STATUS not in bound.templates and bound.constants.get(c.STATUS, "finished") == "finished":
         needed.append(c.VALUE)
-    lacking = [name for name in needed if name not in bound]
-    if lacking:
+    missing = [name for name in needed if name not in bound]
+    if missing:
         ways = "; ".join(
             f"--map {name}='{{COLUMN}}'" + ("" if name == c.VALUE else f" or --set {name}=TEXT")
-            for name in lacking
+            for name in missing
         )
         raise UsageError(
-            f"{source.path}: a run needs {', '.join(lacking)}, which no column says: give {ways}. "
-            f"Columns are: {', '.join(source.columns)}"
+            f"{source.path}: no column is named {', '.join(missing)}, which every run needs: give "
+            f"{ways}. Columns are: {', '.join(source.columns)}"
         )
-
-
-def _text(cell: Any) -> str | None:
-    return cell if cell is None or type(cell) is str else plain_text(cell)

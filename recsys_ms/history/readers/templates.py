@@ -1,27 +1,27 @@
 """Templates over the columns of a table: ``"{Architecture}@{Source Dataset}"``, ``"{configs.lr}"``.
 
-The syntax is that of Python format strings, read by this module alone: what stands in the braces is
-a column, or a column and keys inside the dict it holds, and never an attribute.
+The syntax is like that of Python format strings, but a slot in braces is a column, or a column and
+keys inside the dict it holds, and never an attribute. The module also reads single cells: numbers,
+dicts, and the text of any value.
 """
 
 import ast
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from difflib import get_close_matches
+from functools import lru_cache
 from math import isfinite
 from typing import Any, Final
 
-from recsys_ms.core.errors import UsageError
+from recsys_ms.core.errors import UsageError, did_you_mean
 
+_PIECE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*[^{}\s][^{}]*)\}|[^{}]+|[{}]")
 _SPEC: Final = re.compile(r"[<>^=]?[+ -]?0?\d{0,2}[,_]?(\.\d{1,2})?[bcdeEfFgGnosxX%]?")
 _THOUSANDS: Final = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 _INTEGER: Final = re.compile(r"-?(0|[1-9]\d{0,17})")
 _FLOAT: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-#: Distinct texts of dicts that are remembered parsed.
-_CACHE_SIZE: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,6 @@ class BoundTemplate:
             for row in zip(*pieces, strict=True)
         ]
 
-    @property
-    def nested(self) -> tuple[str, ...]:
-        """Slots that look inside a column, as ``column.key``."""
-        slots = (part for part in self.parts if isinstance(part, _Slot) and part.keys)
-        return tuple(".".join((slot.column, *slot.keys)) for slot in slots)
-
 
 def split_template(text: str) -> list[tuple[str, bool]]:
     """Split into ``(piece, is_slot)``; ``{{`` and ``}}`` are plain braces.
@@ -93,33 +87,25 @@ def split_template(text: str) -> list[tuple[str, bool]]:
         A brace without its partner, an empty slot, or a slot within a slot.
     """
     pieces: list[tuple[str, bool]] = []
-    literal, at = "", 0
-    while at < len(text):
-        char = text[at]
-        if char in "{}" and text[at : at + 2] == char * 2:
-            literal, at = literal + char, at + 2
-        elif char == "{":
-            end = text.find("}", at)
-            name = text[at + 1 : end]
-            if end < 0 or "{" in name or not name.strip():
-                raise UsageError(
-                    f"template {text!r}: the brace at position {at + 1} encloses no column; "
-                    "write {Column}, and {{ for a plain brace"
-                )
-            if literal:
-                pieces.append((literal, False))
-            pieces.append((name, True))
-            literal, at = "", end + 1
-        elif char == "}":
+    for found in _PIECE.finditer(text):
+        piece, slot = found[0], found[1]
+        if piece in ("{", "}"):
             raise UsageError(
-                f"template {text!r}: the brace at position {at + 1} closes nothing; "
-                "write }} for a plain brace"
+                f"template {text!r}: the brace at position {found.start() + 1} has no partner, or "
+                "no column inside; write {Column}, and {{ or }} for a plain brace"
             )
-        else:
-            literal, at = literal + char, at + 1
-    if literal:
+        if slot is not None:
+            pieces.append((slot, True))
+            continue
+        literal = piece[:1] if piece in ("{{", "}}") else piece
+        if pieces and not pieces[-1][1]:
+            literal = pieces.pop()[0] + literal
         pieces.append((literal, False))
     return pieces
+
+
+class UnknownColumnError(UsageError):
+    """A template names a column that the table does not have."""
 
 
 def bind_template(text: str, columns: Sequence[str], *, target: str) -> BoundTemplate:
@@ -145,20 +131,21 @@ def bind_template(text: str, columns: Sequence[str], *, target: str) -> BoundTem
         hint = f"--map {target}='{{{text}}}'" if text in columns else f"--set {target}={text!r}"
         raise UsageError(f"--map {target}: template {text!r} names no column; did you mean {hint}?")
     known = set(columns)
-    parts: list[str | _Slot] = []
-    for piece, is_slot in pieces:
-        parts.append(_slot(piece, known, columns, target) if is_slot else piece)
-    return BoundTemplate(text, tuple(parts))
+    return BoundTemplate(
+        text, tuple(_slot(p, known, columns, target) if is_slot else p for p, is_slot in pieces)
+    )
 
 
 def _slot(name: str, known: set[str], columns: Sequence[str], target: str) -> _Slot:
-    path = _path(name, known)
-    spec = ""
+    path, spec = _path(name, known), ""
     if path is None and ":" in name:
         before, spec = name.rsplit(":", 1)
         path = _path(before, known)
     if path is None:
-        raise no_such_column(name, columns, target=f"--map {target}")
+        raise UnknownColumnError(
+            f"--map {target}: the table has no column {name!r}"
+            f"{did_you_mean(name, columns, form='{{{}}}')}; its columns are: {', '.join(columns)}"
+        )
     if not _SPEC.fullmatch(spec):
         raise UsageError(
             f"--map {target}: the format {spec!r} of {{{name}}} is not one of numbers or text "
@@ -177,38 +164,32 @@ def _path(name: str, known: set[str]) -> tuple[str, tuple[str, ...]] | None:
     return None
 
 
-def no_such_column(name: str, columns: Sequence[str], *, target: str) -> UsageError:
-    """Error that lists the columns, with the likely ones first."""
-    by_folded = {column.casefold(): column for column in columns}
-    near = [
-        by_folded[match] for match in get_close_matches(name.casefold(), list(by_folded), 3, 0.5)
-    ]
-    hint = f"; did you mean {' or '.join(f'{{{column}}}' for column in near)}?" if near else ""
-    return UsageError(
-        f"{target}: the table has no column {name!r}{hint} Its columns are: {', '.join(columns)}"
-    )
-
-
 def parse_nested(value: object) -> Any:
-    """Dict or list that ``value`` is or spells, as JSON or as a Python literal; else ``None``."""
-    if isinstance(value, (dict, list)):
-        return value
-    if not isinstance(value, str) or value[:1] not in "{[":
-        return None
+    """Dict or list that ``value`` is or spells, as JSON or as a Python literal; else ``None``.
+
+    It may be shared with other callers: do not change it.
+    """
+    if isinstance(value, str):
+        return _parse_text(value) if value[:1] in ("{", "[") else None
+    return value if isinstance(value, (dict, list)) else None
+
+
+@lru_cache(maxsize=10_000)
+def _parse_text(text: str) -> Any:
     try:
-        found = json.loads(value)
+        found = json.loads(text)
     except (ValueError, RecursionError):
         try:
-            found = ast.literal_eval(value)
+            found = ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             return None
     try:
         # Tuples become lists; keys that JSON does not know, and half surrogate pairs, are refused.
-        text = json.dumps(found, ensure_ascii=False, default=str)
-        text.encode()
+        json_text = json.dumps(found, ensure_ascii=False, default=str)
+        json_text.encode()
     except (TypeError, ValueError, RecursionError):
         return None
-    found = json.loads(text)
+    found = json.loads(json_text)
     return found if isinstance(found, (dict, list)) else None
 
 
@@ -223,6 +204,11 @@ def plain_text(value: object) -> str:
     if isinstance(value, (dict, list)):
         return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def text_of(cell: Any) -> str | None:
+    """Text of a cell; ``None`` where it is empty."""
+    return cell if cell is None or type(cell) is str else plain_text(cell)
 
 
 def scalar(value: Any) -> Any:
@@ -269,30 +255,13 @@ def _formatted(cell: object, spec: str) -> str | None:
     try:
         return format(scalar(without_thousands(cell)), spec)
     except (ValueError, TypeError):
-        # A number's format on a cell that holds none: the cell says nothing this template can use.
+        # The format of a number on a cell that is not one: empty for this template.
         return None
 
 
 def _cells(slot: _Slot, columns: Mapping[str, Sequence[Any]]) -> list[Any]:
     cells = columns[slot.column]
-    if not slot.keys:
-        return list(cells)
-    return list(map(_reader(slot.keys), cells))
-
-
-def _reader(keys: tuple[str, ...]) -> Callable[[object], Any]:
-    cache: dict[str, Any] = {}
-
-    def read(cell: object) -> Any:
-        if not isinstance(cell, str):
-            return _walk(parse_nested(cell), keys)
-        if cell not in cache:
-            if len(cache) >= _CACHE_SIZE:
-                cache.clear()
-            cache[cell] = _walk(parse_nested(cell), keys)
-        return cache[cell]
-
-    return read
+    return [_walk(parse_nested(cell), slot.keys) for cell in cells] if slot.keys else list(cells)
 
 
 def _walk(value: Any, keys: tuple[str, ...]) -> Any:

@@ -14,7 +14,7 @@ def everything(lines):
         try:
             line = next(lines, None)
         except BadLineError as error:
-            found.append(error)
+            found.append(error.bad)
             continue
         if line is None:
             return found
@@ -39,7 +39,7 @@ def test_pushed_back_lines_come_again_under_their_numbers():
 def test_a_line_that_is_not_text_is_one_bad_line():
     found = everything(Lines(io.BytesIO(b"a\ncaf\xe9,1\nb\n"), "utf-8"))
     assert [found[0], found[2]] == ["a\n", "b\n"]
-    assert found[1].number == 2
+    assert found[1].line == 2
     assert found[1].raw == r"caf\xe9,1"
     assert "position 4" in found[1].reason
     assert found[1].final
@@ -78,7 +78,7 @@ def test_gzip_and_a_broken_one(tmp_path):
         assert len(everything(lines)) == 20_000
     path.write_bytes(path.read_bytes()[:-20])
     handle, lines = open_lines(path, "utf-8")
-    with handle, pytest.raises(DataError, match="cannot be read on"):
+    with handle, pytest.raises(DataError, match="reading stopped here"):
         everything(lines)
 
 

@@ -98,10 +98,10 @@ def test_what_the_framework_chose_by_and_what_nobody_says() -> None:
     fields = choose(logged).fields
     assert (fields["metric"], fields["direction"], fields["value"]) == ("accuracy", "max", 0.8)
     open_ones = run(series("val_accuracy", [0.5, 0.8]))
-    assert choose(open_ones).lacking == ("metric", "direction")
-    assert choose(open_ones, metric="accuracy").lacking == ("direction",)
+    assert choose(open_ones).missing == ("metric", "direction")
+    assert choose(open_ones, metric="accuracy").missing == ("direction",)
     named = choose(open_ones, series="val_accuracy", direction="max")
-    assert (named.lacking, named.fields["metric"]) == ((), "accuracy")
+    assert (named.missing, named.fields["metric"]) == ((), "accuracy")
 
 
 def test_a_series_that_is_not_there_is_named_with_those_that_are() -> None:

@@ -110,7 +110,7 @@ def test_templates_see_the_place_and_computed_columns_see_the_groups() -> None:
 def test_what_nobody_says_is_asked_for_with_the_option_that_says_it() -> None:
     mapped = LogMapper("x", FieldMapping()).map([logged()])
     assert mapped.batch.runs.num_rows == 0
-    assert mapped.lacking == (("model_id", "task_id", "metric", "direction"),)
+    assert mapped.missing == (("model_id", "task_id", "metric", "direction"),)
     [reject] = mapped.batch.rejects
     for option in ("--map model_id=", "--set task_id=", "--set metric=", "--set direction=max"):
         assert option in reject.reason
@@ -179,7 +179,7 @@ def test_logs_of_different_forms_in_one_batch() -> None:
     assert first.batch.runs.num_rows == 1
     second = mapper.map([other, logged("c")])
     assert second.batch.runs.num_rows == 1
-    assert second.lacking == (("model_id",),)
+    assert second.missing == (("model_id",),)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_an_unknown_field_is_named_with_what_was_meant():
 def test_assignments():
     assert parse_assignments(["a=b=c", " d = e"], option="--map") == {"a": "b=c", "d": " e"}
     for wrong in (["a"], ["=b"]):
-        with pytest.raises(UsageError, match="wanted FIELD=TEXT"):
+        with pytest.raises(UsageError, match="expected FIELD=TEXT"):
             parse_assignments(wrong, option="--map")
     with pytest.raises(UsageError, match="twice"):
         parse_assignments(["a=1", "a=2"], option="--set")

@@ -91,7 +91,7 @@ def test_constant_dicts(tmp_path):
     assert (run["hyperparameters"], run["tags"]) == ('{"lr":1}', '{"a":"2"}')
 
 
-def test_values_that_cannot_be_meant_go_to_quarantine_with_line_reason_and_text(tmp_path):
+def test_invalid_values_go_to_quarantine_with_line_reason_and_text(tmp_path):
     text = (
         "model,task,acc,note\r\n"
         "m,t,0.1,fine\r\n"
@@ -110,7 +110,7 @@ def test_values_that_cannot_be_meant_go_to_quarantine_with_line_reason_and_text(
     assert [run["value"] for run in runs] == [0.1, 0.2]
     assert [reject.line for reject in rejects] == [3, 5, 6, 7, 8, 9, 10, 11, 12]
     reasons = [reject.reason for reject in rejects]
-    assert reasons[0] == "value: got 'abc', wanted a number"
+    assert reasons[0] == "value: got 'abc', expected a number"
     assert "nan" in reasons[1]
     assert "inf" in reasons[2]
     assert "model_id" in reasons[3]
@@ -122,7 +122,7 @@ def test_values_that_cannot_be_meant_go_to_quarantine_with_line_reason_and_text(
     assert {reject.reader for reject in rejects} == {"table"}
 
 
-def test_other_fields_that_cannot_be_meant(tmp_path):
+def test_other_invalid_fields(tmp_path):
     text = (
         "model,task,acc,direction,seed,started_at,status,configs\n"
         "m,t,1,up,1,,finished,\n"
@@ -148,7 +148,7 @@ def test_percent_is_divided_and_values_outside_are_refused(tmp_path):
     runs, rejects, _, warnings = read(tmp_path, text, MAPPING.overridden(unit="percent"))
     assert [run["value"] for run in runs] == [91.3 / 100, 1.0, 0.0]
     assert [reject.line for reject in rejects] == [5, 6]
-    assert "no percentage" in rejects[0].reason
+    assert "not a percentage" in rejects[0].reason
     assert not warnings
 
 
@@ -268,7 +268,7 @@ def test_parquet_times_and_rejects(tmp_path):
         (FieldMapping(), r"--map model_id='\{COLUMN\}' or --set model_id=TEXT"),
         (FieldMapping(map=MAPPING.map), "metric, direction"),
         (MAPPING.overridden(map={"task_id": "{Task}"}), r"did you mean \{task\}"),
-        (MAPPING.overridden(map={"nosuch": "{task}"}), "no field"),
+        (MAPPING.overridden(map={"nosuch": "{task}"}), "unknown field 'nosuch'"),
         (MAPPING.overridden(where="accc > 1"), "accc"),
     ],
 )
@@ -343,7 +343,7 @@ def test_quarantined_rows_are_replayed_by_a_history(tmp_path):
     assert sorted(history.runs().value.dropna()) == [0.5, 0.7, 0.91]
 
 
-def test_replay_refuses_what_is_no_row_of_runs():
+def test_replay_refuses_other_rejects():
     for options in ("{}", "[", "[]"):
         reject = Reject(file="f", line=1, reason="r", raw="x", reader="table", options=options)
         with pytest.raises(DataError, match="does not say how it was read"):

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_ms.core.errors import DataError, StorageError
-from recsys_ms.history.readers.batch import BadRow
+from recsys_ms.history.readers.lines import BadRow
 from recsys_ms.history.readers.logged import (
     BadLog,
     BadLogError,
