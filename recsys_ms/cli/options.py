@@ -109,21 +109,19 @@ def read_task_card(path: Path) -> "TaskCard":
     DataError
         The file cannot be read, or does not hold one card.
     """
-    from recsys_ms.catalog.catalog import Catalog
+    from recsys_ms.catalog.card_files import TASKS
 
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(card, dict) or "task_id" not in card:
+            raise ValueError("no field task_id")
+        return TASKS.from_rows([card])[0]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from error
-    try:
-        cards = Catalog.from_jsonl("", json.dumps(card))
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    if len(cards.tasks) != 1:
-        raise DataError(f'{path}: wanted one card, such as {{"task_id": "birds"}}')
-    return cards.task_card(str(cards.tasks.index[0]))
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f'{path}: not a task card ({error}); wanted JSON such as {{"task_id": "birds"}}'
+        ) from error
 
 
 def parse_observed(texts: Iterable[str]) -> dict[str, float]:

@@ -174,12 +174,7 @@ def _encoder(spec: str, device: str) -> LabelEncoder:
 
 def _show(report: ScoreReport, facts: JsonDict, *, as_json: bool) -> None:
     if as_json:
-        document = asdict(report)
-        for each in document["scores"].values():
-            each["value"] = None if np.isnan(each["value"]) else each["value"]
-        if np.isnan(document["dead_fraction"]):
-            document["dead_fraction"] = None
-        show_json({**facts, **document})
+        show_json({**facts, **asdict(report)})
     else:
         shown = Table("score", "value", "unit", "seconds", "why not")
         shown.title = (
