@@ -24,7 +24,7 @@ from recsys_ms.evaluation.contestants import (
     check_can_be_sent,
     contestants,
 )
-from recsys_ms.evaluation.folds import Fold, HeldOut, Protocol
+from recsys_ms.evaluation.folds import Fold, HeldOut, Protocol, can_believe
 from recsys_ms.evaluation.inputs import (
     read_catalog,
     read_executor,
@@ -287,8 +287,7 @@ def _kept(
 ) -> pd.DataFrame:
     """Predictions of one task with their intervals, in the task's own metric."""
     query = _known(fold, held_out)
-    metric = ranker.metric_of(query)
-    if ranker.scale_prior.can_place(metric, np.array(list(query.observed.values()))):
+    if can_believe(ranker, query):
         belief = ranker.believe(query, held_out.model_ids)
         predicted = belief.predicted
         low, high = belief.interval(calibration.at(len(query.observed)))

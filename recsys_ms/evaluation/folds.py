@@ -11,7 +11,7 @@ from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.configured import plain, values_of
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray, JsonDict
 from recsys_ms.history.interactions import Interactions
-from recsys_ms.rankers.base import TaskQuery
+from recsys_ms.rankers.base import BaseRanker, TaskQuery
 
 #: ``hot``: the task has training runs; ``warm``: only runs given in the query; ``cold``: none.
 TaskWarmth: TypeAlias = Literal["cold", "warm", "hot"]
@@ -147,6 +147,12 @@ def hold_out_models(
             )
         )
     return tuple(held_out), tuple(left_out)
+
+
+def can_believe(ranker: BaseRanker, query: TaskQuery) -> bool:
+    """Whether the ranker can predict values, and not only an order, in the metric of the query."""
+    observed = np.array(list(query.observed.values()))
+    return ranker.scale_prior.can_place(ranker.metric_of(query), observed)
 
 
 def names_at(ids: Sequence[str], positions: IntArray) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Does anything held out reach a prediction? Change tested outcomes and see whether one moves."""
+"""Detect leaks: predictions that change when only held-out outcomes are changed."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,10 +28,10 @@ def find_leaks(
 ) -> tuple[str, ...]:
     """Folds whose predictions change when only the tested outcomes do.
 
-    For every fold the history is taken again with the tested values mirrored and squeezed within
-    their task, ``low + (high - value) / 2``: other mean, other spread, opposite order, still inside
-    the metric's range. The protocol splits that history anew, the ranker is fitted anew with the
-    same random stream, and must answer bit for bit as before.
+    For every fold, the tested values of the history are mirrored and squeezed within their task,
+    ``low + (high - value) / 2``: another mean, another spread, the opposite order, still inside the
+    metric's range. The changed history is split again, the ranker is fitted again with the same
+    random stream, and must give exactly the same answers.
 
     Parameters
     ----------
@@ -40,13 +40,13 @@ def find_leaks(
     factory : callable
         Makes an unfitted ranker.
     n_folds : int, optional
-        Look at the first so many folds only.
+        Number of folds to check; default all.
 
     Returns
     -------
     tuple of str
-        ``FOLD: TASK`` of each leak; empty when there is none. A fold that the changed history no
-        longer yields is one as well.
+        ``FOLD: TASK`` of each leak; empty without leaks. A fold that the changed history does not
+        yield counts as a leak.
     """
     leaks: list[str] = []
     for fold in islice(protocol.folds(interactions, catalog, seed=seed), n_folds):
@@ -93,7 +93,7 @@ def _with_other_test(
 
 
 def _with_other_runs(protocol: Temporal, task_id: str, model_ids: tuple[str, ...]) -> Temporal:
-    # A tested pair has no run before the cut, so all of its runs may change.
+    # A tested pair has no run before the cut, so all of its runs are changed.
     runs = protocol.runs
     tested = (
         (runs[c.TASK_ID] == task_id) & runs[c.MODEL_ID].isin(model_ids) & runs[c.VALUE].notna()

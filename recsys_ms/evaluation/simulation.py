@@ -1,6 +1,6 @@
-"""Replay: how soon a way of choosing runs finds the best model of a task nobody has seen.
+"""Replay: how soon a policy for choosing runs finds the best model of an unseen task.
 
-Each task of a history is held out in turn. A policy picks a model, is told the outcome that the
+Each task of a history is held out in turn. A policy picks a model, is given the outcome that the
 history holds for it, picks the next, and so on. Its regret after k runs is the best outcome of the
 task minus the best among its k picks.
 
@@ -23,14 +23,14 @@ from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.evaluation.bootstrap import bootstrap_intervals
-from recsys_ms.evaluation.folds import Fold, HeldOut
+from recsys_ms.evaluation.folds import Fold, HeldOut, can_believe
 from recsys_ms.evaluation.protocols import LeaveOneTaskOut
 from recsys_ms.evaluation.result import POPULARITY, RANDOM
 from recsys_ms.evaluation.text_table import TextTable
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.planning.run_costs import expected_costs
 from recsys_ms.planning.suggestion import Budget, next_runs
-from recsys_ms.rankers.base import BaseRanker, TaskQuery
+from recsys_ms.rankers.base import BaseRanker
 from recsys_ms.rankers.ranker_names import make_ranker
 
 #: Policy that follows expected improvement under a ranker's belief.
@@ -62,12 +62,12 @@ class Simulation:
     def table(self, after: Sequence[float] = (1, 3, 5, 10)) -> pd.DataFrame:
         """Mean regret over tasks after some numbers of runs, with 95 % bootstrap intervals.
 
-        With ``by_cost``, ``after`` are those of the replayed budgets that are shown.
+        With ``by_cost``, ``after`` are replayed budgets.
 
         Returns
         -------
         DataFrame
-            One row a policy and number of runs: ``policy``, ``n_runs``, ``mean``, ``low``,
+            One row per policy and number of runs: ``policy``, ``n_runs``, ``mean``, ``low``,
             ``high``, and ``difference``, ``difference_low``, ``difference_high`` to popularity,
             paired over tasks.
         """
@@ -130,22 +130,21 @@ def simulate(
     Parameters
     ----------
     interactions : Interactions
-        The history; a held-out task offers the models that were run on it.
+        The history; the candidates of a held-out task are the models that were run on it.
     catalog : Catalog, optional
-        Cards, known to every policy, those of the held-out task too.
+        Cards, known to every policy, including that of the held-out task.
     policies : sequence of str
-        ``NAME``: the ranker's first choice, asked again after each outcome; ``NAME+ei``: the
-        largest expected improvement under its belief; ``NAME+plan``: the first run of what
-        ``suggest`` plans for the GPU seconds that are left. ``random`` and ``popularity`` are
+        ``NAME``: the ranker's first choice, updated after each outcome; ``NAME+ei``: the
+        largest expected improvement under its belief; ``NAME+plan``: the first run that
+        ``suggest`` plans for the remaining GPU seconds. ``random`` and ``popularity`` are
         always there; of ``random`` the mean of 50 orders is taken.
     n_runs : int
-        Runs to replay, at most as many as the task has models.
+        Number of runs to replay, at most the number of models of the task.
     budgets : sequence of float
-        In place of ``n_runs``: GPU seconds to spend, each a replay of its own, in units of what the
-        task's average run takes. Policies leave out models whose expected cost is above what is
-        left.
+        Instead of ``n_runs``: GPU seconds to spend, each a separate replay, in units of the task's
+        average run. Policies leave out models whose expected cost exceeds the remaining budget.
     max_tasks : int, optional
-        Tasks to hold out at most.
+        Number of tasks to hold out at most.
     seed : int
         Of rankers, folds and draws.
     executor : Executor, optional
@@ -157,7 +156,7 @@ def simulate(
     UsageError
         An unknown ranker, or fewer than one run.
     DataError
-        Fewer than two tasks; or costs matter and no run says what it cost.
+        Fewer than two tasks; or budgets are given and no run has a cost.
     """
     if n_runs < 1:
         raise UsageError(f"simulate: n_runs is {n_runs}, wanted at least 1")
@@ -170,8 +169,8 @@ def simulate(
         raise UsageError(f"simulate: budgets are {list(budgets)}, wanted positive numbers")
     if budgets and np.isnan(interactions.costs).all():
         raise DataError(
-            "no run of the history says what it cost (cost_gpu_seconds), so that no budget of GPU "
-            "seconds can be replayed; map the field, or count runs"
+            "no run of the history has a cost (cost_gpu_seconds), so budgets of GPU seconds cannot "
+            "be replayed; map the field, or count runs"
         )
     protocol = LeaveOneTaskOut(max_tasks=max_tasks)
     work = partial(
@@ -196,7 +195,7 @@ def simulate(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Purse:
-    """What runs of a task are expected to take, what they did take, and how much may be spent."""
+    """Budget of a task: expected and real cost of each model's run, and the total to spend."""
 
     expected: FloatArray
     real: FloatArray
@@ -209,26 +208,26 @@ class _Purse:
 
     @classmethod
     def of_costs(cls, expected: FloatArray, logged: FloatArray, budget: float) -> "_Purse":
-        """The average run of the task takes 1, which is known; not, how each model differs."""
+        """The task's average run takes 1; how models differ is known as expected only."""
         expected = expected / expected.mean()
         known = logged > 0.0
         usual = float(logged[known].mean()) if known.any() else 1.0
-        # A run that nobody timed takes what is expected.
+        # A run without a logged cost takes what is expected.
         return cls(expected, np.where(known, logged / usual, expected), budget)
 
     def left(self, tried: Sequence[int]) -> float:
-        """What is still to be spent."""
+        """The remaining budget."""
         return self.total - float(self.real[tried].sum()) + 1e-9
 
     def open_to(self, tried: Sequence[int]) -> list[int]:
-        """Models that were not tried and are expected to fit into what is left."""
+        """Untried models that are expected to fit into the remaining budget."""
         fits = self.expected <= self.left(tried)
         fits[tried] = False
         found: list[int] = np.flatnonzero(fits).tolist()
         return found
 
     def ended(self, picks: IntArray) -> IntArray:
-        """Picks that had ended when everything was spent."""
+        """Picks that ended within the budget."""
         return picks[np.cumsum(self.real[picks]) <= self.total + 1e-9]
 
 
@@ -248,7 +247,7 @@ def _replayed(
     for held_out in fold.held_out:
         task, models, outcomes = held_out.query.task_id, held_out.model_ids, held_out.outcomes
         expected = expected_costs(fold.train, task, models)
-        # Where only the held-out task was timed, one model is expected to cost what another does.
+        # If only the held-out task was timed, all models are expected to cost the same.
         expected = np.ones(len(models)) if expected is None else expected
         own = costs.get(task, {})
         logged = np.array([own.get(model, np.nan) for model in models])
@@ -274,7 +273,7 @@ def _replayed(
 
 
 class _Player:
-    """A ranker that was trained without the task, and chooses runs on it."""
+    """A ranker that is trained without the task and chooses runs on it."""
 
     def __init__(self, name: str, fold: Fold, catalog: Catalog | None, seed: int) -> None:
         catalog = catalog if catalog is not None else Catalog.empty()
@@ -289,7 +288,7 @@ class _Player:
             seen = {held_out.model_ids[i]: float(outcomes[i]) for i in tried}
             now = replace(asked, observed=seen)
             names = [held_out.model_ids[i] for i in left]
-            if policy == _name_of(policy) or not self._can_place(now):
+            if policy == _name_of(policy) or not can_believe(self._ranker, now):
                 at = int(np.argmax(self._ranker.predict(now, names).order))
             else:
                 is_plan = policy.endswith(PLAN)
@@ -300,10 +299,6 @@ class _Player:
             tried.append(left[at])
         return np.array(tried, dtype=np.int64)
 
-    def _can_place(self, query: TaskQuery) -> bool:
-        metric = self._ranker.metric_of(query)
-        return self._ranker.scale_prior.can_place(metric, np.array(list(query.observed.values())))
-
 
 def _name_of(policy: str) -> str:
     """The ranker that a policy asks."""
@@ -311,12 +306,11 @@ def _name_of(policy: str) -> str:
 
 
 def _costs_by_task(interactions: Interactions) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {task: {} for task in interactions.task_ids}
-    for task, model, cost in zip(
-        interactions.task_index, interactions.model_index, interactions.costs, strict=True
-    ):
-        found[interactions.task_ids[task]][interactions.model_ids[model]] = float(cost)
-    return found
+    costs = pd.Series(interactions.costs, np.take(interactions.model_ids, interactions.model_index))
+    return {
+        task: costs[interactions.task_index == row].to_dict()
+        for row, task in enumerate(interactions.task_ids)
+    }
 
 
 def _regret(outcomes: FloatArray, picks: IntArray) -> FloatArray:

@@ -17,39 +17,29 @@ _LEVELS: Final = (0.05, *np.round(np.arange(0.1, 0.96, 0.05), 2).tolist(), 0.99)
 
 def ranker_order(result: BacktestResult, focus: str) -> list[str]:
     """The ranker in focus, the other compared ones, then popularity, random, static and oracle."""
-    compared = [name for name in result.rankers if name not in BASELINES and name != focus]
-    there = [name for name in BASELINES if name in result.rankers and name != focus]
-    return [focus, *compared, *there]
+    compared = [name for name in result.rankers if name not in BASELINES]
+    there = [name for name in BASELINES if name in result.rankers]
+    return list(dict.fromkeys([focus, *compared, *there]))
 
 
 def leaderboard(result: BacktestResult, focus: str) -> pd.DataFrame:
-    """One row a ranker and metric.
+    """One row per ranker and metric.
 
     Returns
     -------
     DataFrame
         ``ranker, metric, mean, low, high`` (95 % bootstrap over tasks), ``n`` (tasks where the
-        metric is defined), ``verdict`` (1 better than popularity, -1 worse, 0 not decided).
+        metric is defined), ``verdict`` (1 better than popularity, -1 worse, 0 undecided).
     """
-    rows = []
-    for name in ranker_order(result, focus):
-        summary = result.summaries[name]
-        rows += [
-            (
-                name,
-                metric,
-                summary.mean[metric],
-                *summary.interval[metric],
-                summary.n_defined[metric],
-                summary.difference[metric].verdict,
-            )
-            for metric in QUALITY_METRICS
-        ]
-    return pd.DataFrame(rows, columns=["ranker", "metric", "mean", "low", "high", "n", "verdict"])
+    verdicts = result.differences()[["ranker", "metric", "verdict"]]
+    frame = result.means().merge(verdicts, on=["ranker", "metric"], how="left")
+    frame["verdict"] = frame["verdict"].fillna(0).astype(int)
+    by_ranker = frame[frame["metric"].isin(QUALITY_METRICS)].set_index("ranker")
+    return by_ranker.loc[ranker_order(result, focus)].reset_index()
 
 
 def per_task(result: BacktestResult, focus: str) -> pd.DataFrame:
-    """One row a ranker and task, the tasks on which the ranker in focus loses most first.
+    """One row per ranker and task, the tasks on which the ranker in focus loses most first.
 
     Returns
     -------
@@ -59,10 +49,10 @@ def per_task(result: BacktestResult, focus: str) -> pd.DataFrame:
     sizes: dict[str, int] = {}
     for cell in result.cells:
         sizes[cell.task_id] = max(sizes.get(cell.task_id, 0), cell.n_models)
-    own = result.per_task(focus)
-    # A task without an answer is worst of all.
-    order = sorted(own, key=lambda task: (-np.nan_to_num(own[task][REGRET_AT_1], nan=np.inf), task))
     scores = {name: result.per_task(name) for name in ranker_order(result, focus)}
+    lost = {task: own[REGRET_AT_1] for task, own in scores[focus].items()}
+    # A task without an answer comes first of all.
+    order = sorted(lost, key=lambda task: (-np.nan_to_num(lost[task], nan=np.inf), task))
     rows = [
         {
             "ranker": name,
@@ -84,15 +74,15 @@ def kept_predictions(result: BacktestResult, focus: str) -> pd.DataFrame:
 
 
 def calibration_curve(predictions: pd.DataFrame, stated: float, seed: int) -> pd.DataFrame:
-    """Share of outcomes inside intervals of growing width, every task weighing the same.
+    """Share of outcomes inside intervals of growing width; every task has the same weight.
 
-    The ranker states one interval, of the level ``stated``; the others are that one made wider or
-    narrower as a normal distribution has it.
+    The ranker states one interval, of the level ``stated``; for the other levels it is widened or
+    narrowed as for a normal distribution.
 
     Parameters
     ----------
     predictions : DataFrame
-        What :func:`kept_predictions` gave.
+        From :func:`kept_predictions`.
     stated : float
         Level of the intervals in it.
     seed : int
@@ -109,7 +99,7 @@ def calibration_curve(predictions: pd.DataFrame, stated: float, seed: int) -> pd
         for name in ("outcome", "predicted", "low", "high")
     )
     error = np.abs(value - predicted)
-    # An interval may be cut on one side, where the metric ends; the other side says how wide it is.
+    # An interval may be cut at the end of the metric's range; the other side has the full width.
     half = np.maximum(high - predicted, predicted - low)
     levels = sorted({*_LEVELS, stated})
     unit = float(ndtri(0.5 + stated / 2.0))

@@ -17,33 +17,26 @@ from recsys_ms.evaluation.bootstrap import bootstrap_intervals, mean_over_define
 from recsys_ms.evaluation.folds import Fold, Protocol
 from recsys_ms.evaluation.metrics import PEARSON, REGRET_AT_1
 from recsys_ms.evaluation.protocols import LeaveOneTaskOut
-from recsys_ms.evaluation.result import Cell
 from recsys_ms.history.interactions import Interactions
 
 #: Metrics that the curve is drawn for.
 CURVE_METRICS: Final = (REGRET_AT_1, PEARSON)
 CURVE_COLUMNS: Final = (
-    "ranker",
-    "metric",
-    "fraction",
-    "n_outcomes",
-    "n_tasks",
-    "mean",
-    "low",
-    "high",
+    *("ranker", "metric", "fraction", "n_outcomes", "n_tasks"),
+    *("mean", "low", "high"),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrowingHistory(Protocol):
-    """Leave-one-task-out on growing shares of the history, the same tasks at every share.
+    """Leave-one-task-out on growing shares of the history, with the same tasks at every share.
 
     Attributes
     ----------
     fractions : tuple of float
         Shares of the other tasks' outcomes, each in (0, 1].
     max_tasks : int
-        Tasks held out at most, drawn at random.
+        Number of tasks held out at most, drawn at random.
     """
 
     name: ClassVar[str] = "growing-history"
@@ -75,20 +68,20 @@ def learning_curve(
     executor: Executor | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> pd.DataFrame:
-    """How good rankers are on new tasks when they learn from a part of the history.
+    """Quality of rankers on new tasks when they are trained on parts of the history.
 
     Parameters
     ----------
     interactions : Interactions
         The whole history.
     catalog : Catalog or None
-        Cards, given to every ranker whatever the share.
+        Cards, given to every ranker at every share.
     rankers : sequence of str
         Names known to ``make_ranker``.
     fractions : sequence of float
         Shares of the history, each in (0, 1].
     max_tasks : int
-        Tasks held out at most; the same ones at every share.
+        Number of tasks held out at most; the same ones at every share.
     seed : int
         Of the tasks, the shares, the rankers and the bootstrap.
     executor : Executor, optional
@@ -98,8 +91,9 @@ def learning_curve(
     Returns
     -------
     DataFrame
-        Columns ``CURVE_COLUMNS``, one row a ranker, metric and share: mean over the held-out tasks
-        with its 95 % bootstrap interval; ``n_outcomes`` is the mean number of outcomes trained on.
+        Columns ``CURVE_COLUMNS``, one row per ranker, metric and share: mean over the held-out
+        tasks with its 95 % bootstrap interval; ``n_outcomes`` is the mean number of training
+        outcomes.
 
     Raises
     ------
@@ -128,25 +122,15 @@ def learning_curve(
     sizes: dict[float, list[int]] = {share: [] for share in shares}
     for fold in protocol.folds(interactions, catalog, seed=seed):
         sizes[float(fold.name.partition(" ")[0])].append(fold.train.n_interactions)
-    return _summarised(result.cells, result.tasks, rankers, sizes, seed)
-
-
-def _summarised(
-    cells: Sequence[Cell],
-    tasks: Sequence[str],
-    rankers: Sequence[str],
-    sizes: dict[float, list[int]],
-    seed: int,
-) -> pd.DataFrame:
-    scores = {(cell.ranker, cell.fold): cell.scores for cell in cells}
-    keys = [(n, metric, share) for n in rankers for metric in CURVE_METRICS for share in sizes]
+    keys = [(n, metric, share) for n in rankers for metric in CURVE_METRICS for share in shares]
+    scores = {(cell.ranker, cell.fold): cell.scores for cell in result.cells}
     table = np.array(
         [
             [
                 scores.get((name, _fold_name(share, task)), {}).get(metric, np.nan)
                 for name, metric, share in keys
             ]
-            for task in tasks
+            for task in result.tasks
         ],
         dtype=np.float64,
     )

@@ -1,4 +1,4 @@
-"""What to fine-tune next: the pairs without a run from which most is expected."""
+"""What to fine-tune next: pairs without a run, by expected improvement."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -12,20 +12,12 @@ from recsys_ms.history.interactions import Interactions
 from recsys_ms.serving.ranker import Ranker
 
 MISSING_COLUMNS: Final = (
-    "task_id",
-    "model_id",
-    "metric",
-    "predicted",
-    "low",
-    "high",
-    "best_known",
-    "gain",
-    "gpu_hours",
-    "value",
+    *("task_id", "model_id", "metric", "predicted", "low", "high"),
+    *("best_known", "gain", "gpu_hours", "value"),
 )
 _TOP: Final = 20
 _MAX_TASKS: Final = 100
-#: Runs of one task that are listed at most.
+#: Number of runs of one task that are listed at most.
 _PER_TASK: Final = 5
 _SECONDS_AN_HOUR: Final = 3600.0
 
@@ -39,29 +31,29 @@ def missing_runs(
 ) -> pd.DataFrame:
     """Pairs without a run, by expected improvement on the task's best known outcome.
 
-    They are what :meth:`recsys_ms.Ranker.suggest` answers for each task: the improvement that a run
-    adds to those of its task above it. Where costs were logged, pairs are sorted by improvement per
-    GPU hour. Where tasks have several metrics, improvements are sorted in units of the spread of
-    the task's outcomes.
+    They are the answers of :meth:`recsys_ms.Ranker.suggest` for each task: the improvement that a
+    run adds to those of its task above it. Where costs were logged, pairs are sorted by improvement
+    per GPU hour. Where tasks have several metrics, improvements are sorted in units of the spread
+    of the task's outcomes.
 
     Parameters
     ----------
     ranker : Ranker
         Fitted on the history, or on one like it.
     interactions : Interactions
-        The runs there are.
+        Outcomes of the existing runs.
     top : int
-        Rows at most.
+        Number of rows at most.
     max_tasks : int
-        Tasks that are looked at: those with fewest runs.
+        Number of tasks to look at; those with the fewest runs.
 
     Returns
     -------
     DataFrame
         Columns ``MISSING_COLUMNS``, best first: predictions, interval and best known outcome in the
-        task's metric; ``gpu_hours`` is NaN where no cost was ever logged. ``attrs["n_missing"]``
+        task's metric; ``gpu_hours`` is NaN where no cost was logged. ``attrs["n_missing"]``
         counts all missing pairs of the history's tasks, ``attrs["n_tasks"]`` the tasks looked at,
-        ``attrs["order"]`` says in words what ``value``, the key they are sorted by, is.
+        ``attrs["order"]`` describes ``value``, the sort key.
     """
     counts = np.bincount(interactions.task_index, minlength=interactions.n_tasks)
     models = set(ranker.model_ids)
@@ -78,13 +70,24 @@ def missing_runs(
             own = _suggested(ranker, interactions, row, outcomes, reached)
             if own is not None:
                 found.append(own)
-    frame = (
-        _ordered(pd.concat(found, ignore_index=True), interactions).head(top)
-        if found
-        else pd.DataFrame({name: pd.Series(dtype=object) for name in MISSING_COLUMNS})
-    )
-    frame.attrs.update(n_missing=n_missing, n_tasks=n_tasks, order=_order_of(interactions))
+    frame = pd.concat(found, ignore_index=True) if found else _nothing()
+    frame["value"], order = frame["gain"], "expected improvement"
+    if len(set(interactions.metrics)) > 1:
+        frame["value"] /= frame["spread"]
+        order += " in units of the spread of the task's outcomes"
+    # Costs of 0 mean that the log did not measure them.
+    if (interactions.costs > 0.0).any():
+        frame["value"] /= frame["gpu_hours"]
+        order += " per GPU hour"
+    keys = ["value", "task_id", "model_id"]
+    frame = frame.sort_values(keys, ascending=[False, True, True], ignore_index=True)
+    frame = frame[list(MISSING_COLUMNS)].head(top)
+    frame.attrs.update(n_missing=n_missing, n_tasks=n_tasks, order=order)
     return frame
+
+
+def _nothing() -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype=object) for name in (*MISSING_COLUMNS, "spread")})
 
 
 def _suggested(
@@ -94,13 +97,12 @@ def _suggested(
     outcomes: FloatArray,
     reached: Mapping[str, float],
 ) -> pd.DataFrame | None:
-    """What to run next on one task, given all its outcomes and those of models the ranker knows."""
     task_id, metric = interactions.task_ids[row], interactions.metrics[row]
-    # Runs that are newer than the ranker are told with the others.
+    # Runs that are newer than the ranker are given too.
     try:
         answer = ranker.suggest(task_id, budget=_PER_TASK, observed=reached, metric=metric)
     except DataError:
-        # No task that the ranker knows is measured in this metric.
+        # The ranker was trained on no task with this metric.
         return None
     spread = float(outcomes.std())
     return pd.DataFrame(
@@ -113,30 +115,3 @@ def _suggested(
             "spread": spread if spread > 0.0 else np.nan,
         }
     )
-
-
-def _order_of(interactions: Interactions) -> str:
-    unit = " in units of the spread of the task's outcomes" if _is_mixed(interactions) else ""
-    hourly = " per GPU hour" if _is_timed(interactions) else ""
-    return f"expected improvement{unit}{hourly}"
-
-
-def _is_mixed(interactions: Interactions) -> bool:
-    return len(set(interactions.metrics)) > 1
-
-
-def _is_timed(interactions: Interactions) -> bool:
-    # Costs of 0 are those of a log that did not measure them.
-    return bool((interactions.costs > 0.0).any())
-
-
-def _ordered(frame: pd.DataFrame, interactions: Interactions) -> pd.DataFrame:
-    value = frame["gain"]
-    if _is_mixed(interactions):
-        value = value / frame["spread"]
-    if _is_timed(interactions):
-        value = value / frame["gpu_hours"]
-    ordered = frame.assign(value=value).sort_values(
-        ["value", "task_id", "model_id"], ascending=[False, True, True], ignore_index=True
-    )
-    return ordered[list(MISSING_COLUMNS)]

@@ -144,7 +144,7 @@ def test_a_run_that_takes_more_than_was_left_does_not_count():
 
 
 def test_what_cannot_be_meant_of_costs():
-    with pytest.raises(DataError, match="no run of the history says what it cost"):
+    with pytest.raises(DataError, match="no run of the history has a cost"):
         run(budgets=(1.0,))
     with pytest.raises(UsageError, match="plan for GPU seconds"):
         run(policies=("nmf+plan",))
