@@ -1,9 +1,10 @@
-"""``recsys-ms doctor``: what is installed, and whether history and registry are sound."""
+"""``recsys-ms doctor``: checks the installation, a history and a registry, or folders of logs."""
 
 import importlib.metadata
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,6 @@ from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS
 from recsys_ms.history.readers.inspection import (
     N_LOOKED_AT,
     FolderInspection,
-    LogInspection,
     inspect_logs,
 )
 from recsys_ms.history.readers.log_names import options_for
@@ -43,7 +43,7 @@ def doctor(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folders or files of logs: say what an ingest would read in them, and what is "
+            help="Folders or files of logs: say what an ingest would read, and which fields are "
             "missing.",
             show_default=False,
         ),
@@ -62,14 +62,14 @@ def doctor(
 ) -> None:
     """Check the installation, a history and a registry; or say what is in a folder of logs.
 
-    Exit code 3 where something is damaged, or where logs cannot be taken as they are.
+    Exit code 3 if something is damaged, or if logs cannot be ingested as they are.
     """
     if paths:
         mapping = FieldMapping(
             map=parse_assignments(maps or (), option="--map"),
             set=parse_assignments(sets or (), option="--set"),
         )
-        _look_at(paths, mapping, log_format, as_json=as_json)
+        _inspect(paths, mapping, log_format, as_json=as_json)
         return
     facts: dict[str, str] = {
         "recsys-ms": importlib.metadata.version("recsys-ms"),
@@ -134,7 +134,7 @@ def _registry(path: Path) -> str:
     )
 
 
-def _look_at(
+def _inspect(
     paths: Sequence[Path], mapping: FieldMapping, log_format: str, *, as_json: bool
 ) -> None:
     found = {str(path): inspect_logs(path, mapping, log_format_name=log_format) for path in paths}
@@ -174,7 +174,7 @@ def _show_folder(path: str, folder: FolderInspection) -> None:
         shown.add_row("series for --map value", _named(log.series))
         show(shown)
     for table in folder.tables:
-        show(f"{table}: a table of no known log format; ingest it by itself, with --map")
+        show(f"{table}: a table, not a known log format; ingest it by itself, with --map")
     if not folder.logs:
         show(f"{path}: no log of a known format ({folder.n_others} other files)")
 
@@ -186,23 +186,11 @@ def _named(names: Sequence[str]) -> str:
 
 def _as_json(folder: FolderInspection) -> JsonDict:
     return {
-        "logs": [_log_json(log) for log in folder.logs],
+        "logs": [
+            {"format": log.format_name, "advice": log.advice}
+            | {name: value for name, value in asdict(log).items() if name != "format_name"}
+            for log in folder.logs
+        ],
         "tables": [str(path) for path in folder.tables],
         "n_others": folder.n_others,
-    }
-
-
-def _log_json(log: LogInspection) -> JsonDict:
-    return {
-        "format": log.format_name,
-        "n_logs": log.n_logs,
-        "n_runs": log.n_runs,
-        "n_ready": log.n_ready,
-        "statuses": dict(log.statuses),
-        "missing": dict(log.missing),
-        "advice": log.advice,
-        "reasons": dict(log.reasons),
-        "columns": list(log.columns),
-        "series": list(log.series),
-        "needs": log.needs,
     }

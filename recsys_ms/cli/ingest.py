@@ -1,6 +1,5 @@
 """``recsys-ms ingest``: logs into a history, cards into a catalog."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -31,7 +30,7 @@ from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS, find_logs
 from recsys_ms.history.readers.log_names import LOG_READER, LOG_RUN_READER
 from recsys_ms.history.readers.logs import LogReader, read_log, replay_log
 from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
-from recsys_ms.history.readers.presets import PRESETS, get_preset
+from recsys_ms.history.readers.presets import PRESETS, PresetKind, get_preset
 from recsys_ms.history.readers.sources import TableFormat, is_table
 from recsys_ms.history.readers.table import TableReader, read_table, replay_row
 
@@ -105,7 +104,7 @@ def ingest(
     presets: Annotated[bool, typer.Option("--presets", help="List the presets and end.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take runs into a history, or cards into a catalog. Twice changes nothing."""
+    """Take runs into a history, or cards into a catalog. Re-ingesting is a no-op."""
     if presets:
         _show_presets(as_json=as_json)
         return
@@ -123,23 +122,24 @@ def ingest(
     if not files and not inbox and not replay:
         raise UsageError("nothing to ingest; name files, or give --inbox, --replay or --presets")
     how: JsonDict = {"delimiter": delimiter, "encoding": encoding}
-    if cards is not None:
-        if file_format is not None and file_format not in get_args(TableFormat):
-            raise UsageError(f"cards come from tables; --format {file_format} is a format of runs")
-        _ingest_cards(
-            files or [],
-            cards,
-            mapping,
-            catalog,
-            history,
-            {**how, "table_format": file_format},
-            timm_families=timm_families,
-            as_json=as_json,
-        )
-        return
     known = (*get_args(TableFormat), AUTO, *LOG_FORMATS)
     if file_format is not None and file_format not in known:
         raise UsageError(f"--format {file_format}: unknown; it is one of {', '.join(known)}")
+    if cards is not None:
+        if file_format not in (None, *get_args(TableFormat)):
+            raise UsageError(f"cards come from tables; --format {file_format} is a format of runs")
+        if catalog is None:
+            raise UsageError("cards go into a catalog; name its folder with --catalog")
+        how["table_format"] = file_format
+        known_cards = Catalog.read(catalog, missing_ok=True)
+        found: dict[Path, CardImport] = {}
+        for path in files or ():
+            known_cards, found[path] = _with_cards(known_cards, path, cards, mapping, history, how)
+        if timm_families:
+            known_cards = with_timm_families(known_cards)
+        known_cards.write(catalog)
+        _show_cards(found, catalog, as_json=as_json)
+        return
     opened = History.open(history)
     reports: dict[str, IngestReport] = {}
     warnings: list[str] = []
@@ -173,7 +173,7 @@ def _reader(
                 f"{error}. It looks like a log of {name}: try --format {name}"
             ) from error
     if how["delimiter"] is not None:
-        raise UsageError("--delimiter is of tables; logs have the form their framework gives them")
+        raise UsageError("--delimiter is for tables only, not for logs of frameworks; leave it out")
     return read_log(path, mapping, log_format_name=file_format or "auto")
 
 
@@ -183,64 +183,64 @@ def _retry(reject: Reject, mapping: FieldMapping | None) -> ReadBatch:
     return replay_row(reject, mapping)
 
 
-def _card_kind(kind: str, preset_kind: str | None) -> CardKind | None:
-    """What cards the rows become, ``None`` for runs; a preset says it as well as ``--as``."""
-    asked: dict[str, CardKind | None] = {"runs": None, "model-cards": "model", "task-cards": "task"}
-    found = asked[kind]
-    if preset_kind in ("model", "task"):
-        made: CardKind = "model" if preset_kind == "model" else "task"
-        if found not in (None, made):
-            raise UsageError(f"the preset makes {made} cards, --as says {kind}; leave one out")
-        return made
-    if preset_kind == "run" and found is not None:
-        raise UsageError(f"the preset makes runs, --as says {kind}; leave one out")
-    return found
+def _card_kind(kind: str, preset_kind: PresetKind | None) -> CardKind | None:
+    """Kind of the cards that the rows become, ``None`` for runs; a preset decides as ``--as``."""
+    options: dict[str, CardKind | None] = {
+        "runs": None,
+        "model-cards": "model",
+        "task-cards": "task",
+    }
+    by_preset = None if preset_kind == "run" else preset_kind
+    if preset_kind is not None and kind != "runs" and options[kind] != by_preset:
+        raise UsageError(
+            f"the preset reads rows as {preset_kind}s, --as says {kind}; leave one out"
+        )
+    return by_preset or options[kind]
 
 
-def _ingest_cards(
-    files: Sequence[Path],
+def _with_cards(
+    known: Catalog,
+    path: Path,
     kind: CardKind,
     mapping: FieldMapping,
-    folder: Path | None,
     history: Path,
     table: JsonDict,
-    *,
-    timm_families: bool,
-    as_json: bool,
-) -> None:
-    if folder is None:
-        raise UsageError("cards go into a catalog; name its folder with --catalog")
-    known = Catalog.read(folder, missing_ok=True)
-    counts: dict[str, JsonDict] = {}
-    rejects: list[Reject] = []
-    for path in files:
-        if kind == "model":
-            models = _model_cards(path, mapping, table)
-            known = known.with_models(models.cards)
-            # Cards of architectures also describe the history's models (ARCHITECTURE.TAG).
-            if (history / "runs").is_dir():
-                ids = History.open(history, create=False).runs(["model_id"])["model_id"].unique()
-                sizes = {
-                    str(model): float(size)
-                    for model, size in known.models["input_size"].dropna().items()
-                }
-                fresh = expand_cards(models.cards, ids, input_sizes=sizes)
-                known = Catalog.from_cards(models=fresh).merged(known)
-            found, left_out = models.rejects, models.n_left_out
-            n_cards = len(models.cards)
-        else:
-            tasks = import_cards(path, kind="task", mapping=mapping, **table)
-            known = known.with_tasks(tasks.cards)
-            found, left_out, n_cards = tasks.rejects, tasks.n_left_out, len(tasks.cards)
-        rejects.extend(found)
-        counts[str(path)] = {
-            "n_cards": n_cards,
-            "n_rejected": len(found),
-            "n_left_out": left_out,
+) -> tuple[Catalog, CardImport]:
+    """A catalog with the cards of a table, of another catalog's folder, or of ``embedded:timm``."""
+    if kind == "task":
+        read = import_cards(path, kind="task", mapping=mapping, **table)
+        return known.with_tasks(read.cards), read
+    prefix, _, name = str(path).partition(":")
+    if prefix == "embedded" and not path.exists():
+        path = embedded_folder(name)
+    if not path.is_dir():
+        read = import_cards(path, kind="model", mapping=mapping, **table)
+    elif mapping != FieldMapping():
+        raise UsageError(f"{path}: a catalog has cards already; leave out --map and its like")
+    else:
+        read = CardImport(Catalog.read(path).model_cards(), (), 0)
+        if not read.cards:
+            raise DataError(f"{path}: holds no model cards; name a table, or a catalog's folder")
+    known = known.with_models(read.cards)
+    # Cards of architectures also describe the history's models (ARCHITECTURE.TAG).
+    if (history / "runs").is_dir():
+        ids = History.open(history, create=False).runs(["model_id"])["model_id"].unique()
+        sizes = known.models["input_size"].dropna().astype(float)
+        fresh = expand_cards(read.cards, ids, input_sizes={str(m): s for m, s in sizes.items()})
+        known = Catalog.from_cards(models=fresh).merged(known)
+    return known, read
+
+
+def _show_cards(found: dict[Path, CardImport], folder: Path, *, as_json: bool) -> None:
+    rejects = [reject for read in found.values() for reject in read.rejects]
+    counts = {
+        str(path): {
+            "n_cards": len(read.cards),
+            "n_rejected": len(read.rejects),
+            "n_left_out": read.n_left_out,
         }
-    if timm_families:
-        known = with_timm_families(known)
-    known.write(folder)
+        for path, read in found.items()
+    }
     if as_json:
         show_json({"files": counts, "rejects": [asdict(reject) for reject in rejects]})
     else:
@@ -251,24 +251,9 @@ def _ingest_cards(
     if rejects:
         first = rejects[0]
         raise DataError(
-            f"{len(rejects)} rows are no cards (the others were taken); "
+            f"{len(rejects)} rows could not be parsed as cards (the others were taken); "
             f"first: {first.file}:{first.line}: {first.reason}"
         )
-
-
-def _model_cards(path: Path, mapping: FieldMapping, table: JsonDict) -> CardImport:
-    """Cards of a table, of a catalog's folder, or of the package's own (``embedded:timm``)."""
-    prefix, _, name = str(path).partition(":")
-    if prefix == "embedded" and not path.exists():
-        path = embedded_folder(name)
-    if not path.is_dir():
-        return import_cards(path, kind="model", mapping=mapping, **table)
-    if mapping != FieldMapping():
-        raise UsageError(f"{path}: a catalog has cards already; leave out --map and its like")
-    cards = Catalog.read(path).model_cards()
-    if not cards:
-        raise DataError(f"{path}: holds no model cards; name a table, or a catalog's folder")
-    return CardImport(cards, (), 0)
 
 
 def _show_reports(
@@ -313,15 +298,12 @@ def _show_reports(
 
 def _show_presets(*, as_json: bool) -> None:
     if as_json:
+        names = ("kind", "files", "text")
         show_json(
             {
-                name: {
-                    "kind": p.kind,
-                    "files": p.files,
-                    "text": p.text,
-                    "mapping": p.mapping.to_json(),
-                }
-                for name, p in PRESETS.items()
+                name: {each: getattr(preset, each) for each in names}
+                | {"mapping": preset.mapping.to_json()}
+                for name, preset in PRESETS.items()
             }
         )
         return

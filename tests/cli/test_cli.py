@@ -289,7 +289,7 @@ def test_inbox_quarantine_and_replay(tmp_path: Path) -> None:
         (("frobnicate",), 2, "No such command"),
         (("ingest",), 2, "nothing to ingest"),
         (("ingest", "x.csv", "--map", "value"), 2, "expected FIELD=TEXT"),
-        (("ingest", "x.csv", "--preset", "parcc"), 2, "did you mean parc"),
+        (("ingest", "x.csv", "--preset", "parcc"), 2, "did you mean 'parc'"),
         (("ingest", "absent.csv", "--preset", "parc"), 3, "absent.csv"),
         (("ingest", "empty.csv", "--preset", "parc"), 3, "empty"),
         (("ingest", "semi.csv", "--preset", "parc"), 3, "delimiter"),

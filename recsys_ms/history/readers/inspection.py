@@ -131,7 +131,7 @@ def _inspected(reader: LogReader, name: str, places: list[Path]) -> LogInspectio
         n_logs=len(places),
         n_runs=sum(map(_n_runs, pieces)),
         n_ready=sum(batch.runs.num_rows for batch in batches),
-        statuses=Counter(chain.from_iterable(b.runs[c.STATUS].to_pylist() for b in batches)),
+        statuses=dict(Counter(s for b in batches for s in b.runs[c.STATUS].to_pylist())),
         missing={field: missing[field] for field in c.REQUIRED_COLUMNS if missing[field]},
         reasons=dict(Counter(reject.reason for reject in rejects).most_common(_N_REASONS)),
         columns=tuple(dict.fromkeys(chain.from_iterable(piece.columns for piece in pieces))),
