@@ -1,12 +1,24 @@
-"""Fields of runs that are put together from several cells: hyperparameters and tags as JSON."""
+"""Turns fields of runs, as lists of cells, into the Arrow columns that are checked and stored."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from recsys_ms.core import columns as c
-from recsys_ms.history.readers.templates import parse_nested, plain_text, scalar, to_number
+import pyarrow as pa
 
+from recsys_ms.core import columns as c
+from recsys_ms.history.readers.templates import (
+    parse_nested,
+    plain_text,
+    scalar,
+    text_of,
+    to_number,
+    without_thousands,
+)
+from recsys_ms.history.run import RULES
+
+#: Fields a mapping may give: those of a run that the history does not set itself.
+RUN_FIELDS: Final = tuple(name for name in c.RUN_COLUMNS if name != c.INGESTED_AT)
 #: Fields that hold names of their own, as ``hyperparameters.NAME``.
 OPEN_FIELDS: Final = {c.HYPERPARAMETERS, c.TAGS}
 #: Distinct sets of hyperparameters or tags that are remembered as JSON.
@@ -28,62 +40,84 @@ def missing_rows(cells: Sequence[Any], markers: Sequence[str]) -> dict[int, str]
     return found
 
 
-class JsonField:
-    """``hyperparameters`` or ``tags`` as JSON text, put together from a dict and single entries."""
+class RunArrays:
+    """Makes the columns of runs, batch after batch, and remembers the JSON it made."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self) -> None:
         self._cache: dict[str, str] = {}
 
-    def compose(
+    def of(
         self,
         fields: Mapping[str, Sequence[Any]],
         n_rows: int,
         constants: Mapping[str, str],
-        extra: Mapping[int, Mapping[str, str]] | None = None,
-    ) -> list[str | None] | None:
-        """JSON by row, or ``None`` where the field is not given.
+        tags: Mapping[int, Mapping[str, str]],
+    ) -> dict[str, pa.Array]:
+        """Columns as text, for :func:`recsys_ms.history.store.schema.build_runs`.
 
         Parameters
         ----------
         fields : mapping of field to sequence of length ``n_rows``
-            Cells. Text that is not a dict is passed on as it is, to be refused with its row.
+            Cells, ``None`` where empty. Entries such as ``hyperparameters.lr`` are joined to the
+            dict of their field, and replace those in it.
         n_rows : int
             Number of rows.
         constants : mapping of field to str
             Fields that are the same in every row.
-        extra : mapping of row to entries, optional
-            Entries of single rows.
+        tags : mapping of row to tags
+            Tags of single rows.
         """
-        prefix = f"{self._name}."
+        arrays: dict[str, pa.Array] = {}
+        for name in RUN_FIELDS:
+            column: Iterable[Any] | None = fields.get(name)
+            if name in OPEN_FIELDS:
+                column = self._json(name, fields, n_rows, constants, tags if name == c.TAGS else {})
+            elif RULES[name].kind in ("number", "integer") and column is not None:
+                column = map(without_thousands, column)
+            if column is not None:
+                arrays[name] = pa.array(map(text_of, column), pa.string())
+            elif name in constants and name not in OPEN_FIELDS:
+                arrays[name] = pa.repeat(constants[name], n_rows)
+        return arrays
+
+    def _json(
+        self,
+        name: str,
+        fields: Mapping[str, Sequence[Any]],
+        n_rows: int,
+        constants: Mapping[str, str],
+        extra: Mapping[int, Mapping[str, str]],
+    ) -> list[str] | None:
+        """JSON by row; text that is not a dict is passed on, to be refused with its row."""
+        prefix = f"{name}."
         single = {n.removeprefix(prefix): v for n, v in fields.items() if n.startswith(prefix)}
         fixed = {n.removeprefix(prefix): v for n, v in constants.items() if n.startswith(prefix)}
-        whole = fields.get(self._name)
-        if whole is None and self._name in constants:
-            whole = [constants[self._name]] * n_rows
+        whole = fields.get(name)
+        if whole is None and name in constants:
+            whole = [constants[name]] * n_rows
         if whole is None and not single and not fixed and not extra:
             return None
-        composed: list[str | None] = []
+        composed: list[str] = []
         for row, cells in enumerate(zip(whole or [None] * n_rows, *single.values(), strict=True)):
-            more = extra.get(row) if extra else None
+            more = extra.get(row, {})
             # repr keeps 1, 1.0 and True apart, which are one key of a dict.
-            key = repr((cells, more))
+            key = repr((name, cells, more))
             if key not in self._cache:
                 if len(self._cache) >= _CACHE_SIZE:
                     self._cache.clear()
                 entries = {
                     n: cell for n, cell in zip(single, cells[1:], strict=True) if cell is not None
                 }
-                self._cache[key] = self._text(cells[0], {**fixed, **entries}, more or {})
+                self._cache[key] = _json_text(name, cells[0], {**fixed, **entries}, more)
             composed.append(self._cache[key])
         return composed
 
-    def _text(self, whole: Any, entries: Mapping[str, Any], more: Mapping[str, str]) -> str:
-        base = {} if whole is None else parse_nested(whole)
-        if not isinstance(base, dict):
-            return plain_text(whole)
-        if self._name == c.TAGS:
-            base = {key: plain_text(value) for key, value in base.items() if value is not None}
-        typed = plain_text if self._name == c.TAGS else scalar
-        entries = {key: typed(value) for key, value in entries.items()}
-        return json.dumps({**base, **entries, **more}, default=str)
+
+def _json_text(field: str, whole: Any, entries: Mapping[str, Any], more: Mapping[str, str]) -> str:
+    base = {} if whole is None else parse_nested(whole)
+    if not isinstance(base, dict):
+        return plain_text(whole)
+    if field == c.TAGS:
+        base = {key: plain_text(value) for key, value in base.items() if value is not None}
+    typed = plain_text if field == c.TAGS else scalar
+    return json.dumps({**base, **{n: typed(v) for n, v in entries.items()}, **more}, default=str)

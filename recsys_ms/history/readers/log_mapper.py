@@ -12,7 +12,7 @@ from recsys_ms.core import columns as c
 from recsys_ms.history.quarantine import ReadBatch, Reject, digest_of
 from recsys_ms.history.readers.choice import Asked, Chosen, choose_value
 from recsys_ms.history.readers.expressions import ColumnKind, Expressions, kinds_of
-from recsys_ms.history.readers.fields import OPEN_FIELDS, JsonField, missing_rows
+from recsys_ms.history.readers.fields import OPEN_FIELDS, RUN_FIELDS, RunArrays, missing_rows
 from recsys_ms.history.readers.log_names import (
     LOG_COLUMNS,
     LOG_READER,
@@ -29,8 +29,7 @@ from recsys_ms.history.readers.mapping import (
     FieldMapping,
     bind_mapping,
 )
-from recsys_ms.history.readers.rows import canonical, stem
-from recsys_ms.history.readers.table import RUN_FIELDS
+from recsys_ms.history.readers.rows import apply_mapping, canonical, stem
 from recsys_ms.history.readers.templates import text_of
 from recsys_ms.history.recorder.journal import ERROR_TAG
 from recsys_ms.history.store.curves import curve_table
@@ -38,9 +37,6 @@ from recsys_ms.history.store.schema import build_runs
 
 #: Fields that are chosen together with the series; a column of their name does not set them.
 _BY_SERIES: Final = (c.METRIC, c.DIRECTION, c.SPLIT, c.VALUE_KIND, c.VALUE, c.EPOCH)
-_PLAIN: Final = tuple(
-    name for name in RUN_FIELDS if name not in _BY_SERIES and name not in OPEN_FIELDS
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,22 +76,15 @@ class LogMapper:
         self._expressions = Expressions(mapping.columns, mapping.where)
         self._kinds: dict[str, ColumnKind] = {}
         self._series_name = series_slot(mapping)
-        self._json = {name: JsonField(name) for name in OPEN_FIELDS}
+        self._run_arrays = RunArrays()
         self._options = {"format": format_name, "mapping": json.loads(mapping.to_json())}
 
     def map(self, runs: Sequence[LoggedRun]) -> MappedLogs:
         """Turn runs of logs into runs and rejects."""
         names, columns = self._columns(runs)
         bound = self._bind(names)
-        keep, computed = self._expressions.evaluate(columns, len(runs), self._kinds)
-        columns.update(computed)
-        rows = [row for row in range(len(runs)) if keep[row]]
+        cells, rows = apply_mapping(bound, self._expressions, columns, len(runs), self._kinds)
         kept = [runs[row] for row in rows]
-        cells = {
-            name: [column[row] for row in rows]
-            for name, template in bound.templates.items()
-            for column in (template.apply(columns, len(runs)),)
-        }
         told = [_Told(run, bound, cells, row) for row, run in enumerate(kept)]
         chosen = [self._choose(each) for each in told]
         failed = self._failed(chosen)
@@ -226,42 +215,29 @@ class LogMapper:
         bound: BoundMapping,
         failed: Mapping[int, dict[str, str]],
     ) -> dict[str, pa.Array]:
-        texts: dict[str, list[str | None]] = {
-            name: [each.text(name) for each in told] for name in _PLAIN
-        }
-        texts[c.RUN_ID] = [
-            text or log_run_id(run.identity)
-            for text, run in zip(texts[c.RUN_ID], runs, strict=True)
-        ]
-        texts[c.SOURCE] = [text or self._format for text in texts[c.SOURCE]]
-        texts[c.STATUS] = [
-            "failed" if row in failed and text in (None, "finished") else text or "finished"
-            for row, text in enumerate(texts[c.STATUS])
-        ]
-        for name in (c.METRIC, c.DIRECTION, c.SPLIT, c.VALUE_KIND):
-            texts[name] = [text_of(each.fields.get(name)) for each in chosen]
-        texts[c.EPOCH] = [
-            one.given(c.EPOCH) or text_of(each.fields.get(c.EPOCH))
-            for one, each in zip(told, chosen, strict=True)
-        ]
-        arrays = {name: pa.array(column, pa.string()) for name, column in texts.items()}
-        values = [
-            None if row in failed else each.fields.get(c.VALUE) for row, each in enumerate(chosen)
-        ]
-        arrays[c.VALUE] = pa.array(values, pa.float64())
-        for name in OPEN_FIELDS:
-            extra = {
-                row: {LOG_TAG: run.identity, **failed.get(row, {})} for row, run in enumerate(runs)
-            }
-            column = self._json[name].compose(
-                {**cells, name: _whole(name, runs, cells)},
-                len(runs),
-                bound.constants,
-                extra if name == c.TAGS else None,
-            )
-            if column is not None:
-                arrays[name] = pa.array(column, pa.string())
-        return arrays
+        fields: dict[str, list[Any]] = {**cells}
+        for name in RUN_FIELDS:
+            if name in OPEN_FIELDS:
+                whole = cells.get(name) or [None] * len(runs)
+                of_logs = [run.fields.get(name) for run in runs]
+                fields[name] = [
+                    log if cell is None else cell for cell, log in zip(whole, of_logs, strict=True)
+                ]
+            elif name in _BY_SERIES:
+                fields[name] = [each.fields.get(name) for each in chosen]
+            else:
+                fields[name] = [each.text(name) for each in told]
+        for name, default in ((c.SOURCE, self._format), (c.STATUS, "finished")):
+            fields[name] = [text or default for text in fields[name]]
+        for row, run in enumerate(runs):
+            fields[c.RUN_ID][row] = fields[c.RUN_ID][row] or log_run_id(run.identity)
+            fields[c.EPOCH][row] = told[row].given(c.EPOCH) or fields[c.EPOCH][row]
+            if row in failed:
+                fields[c.VALUE][row] = None
+                if fields[c.STATUS][row] == "finished":
+                    fields[c.STATUS][row] = "failed"
+        tags = {row: {LOG_TAG: run.identity, **failed.get(row, {})} for row, run in enumerate(runs)}
+        return self._run_arrays.of(fields, len(runs), bound.constants, tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,11 +271,3 @@ def _inner_names(runs: Sequence[LoggedRun]) -> tuple[str, ...]:
             elif name not in LOG_COLUMNS:
                 found[name] = None
     return tuple(found)
-
-
-def _whole(name: str, runs: Sequence[LoggedRun], cells: Mapping[str, list[Any]]) -> list[Any]:
-    mapped = cells.get(name)
-    return [
-        run.fields.get(name) if mapped is None or mapped[row] is None else mapped[row]
-        for row, run in enumerate(runs)
-    ]

@@ -1,7 +1,7 @@
 """Applies a mapping to the rows of a table; shared by tables of runs and of cards."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -10,7 +10,7 @@ from recsys_ms.core.errors import DataError
 from recsys_ms.history.quarantine import Reject, digest_of
 from recsys_ms.history.readers.expressions import ColumnKind, Expressions, kinds_of
 from recsys_ms.history.readers.lines import BadRow
-from recsys_ms.history.readers.mapping import FieldMapping, bind_mapping
+from recsys_ms.history.readers.mapping import BoundMapping, FieldMapping, bind_mapping
 from recsys_ms.history.readers.sources import Source, SourceBatch
 
 #: ``Reject.reader`` of rows of tables.
@@ -99,14 +99,10 @@ class RowMapper:
         }
         if self._kinds is None and n_rows:
             self._kinds = kinds_of(columns)
-        keep, computed = self._expressions.evaluate(columns, n_rows, self._kinds or {})
-        columns.update(computed)
-        rows = [row for row in range(n_rows) if keep[row]]
-        fields: dict[str, list[Any]] = {}
-        for name, template in self.bound.templates.items():
-            cells = template.apply(columns, n_rows)
-            fields[name] = cells if len(rows) == n_rows else [cells[row] for row in rows]
-            if name not in self._filled and any(cell is not None for cell in fields[name]):
+        kinds = self._kinds or {}
+        fields, rows = apply_mapping(self.bound, self._expressions, columns, n_rows, kinds)
+        for name in fields.keys() - self._filled:
+            if any(cell is not None for cell in fields[name]):
                 self._filled.add(name)
         self._n_rows += len(rows)
         kept = batch if len(rows) == n_rows else batch.take(rows)
@@ -154,6 +150,24 @@ class StoredOptions(NamedTuple):
     kind: str
     kinds: Mapping[str, ColumnKind] | None
     final: str
+
+
+def apply_mapping(
+    bound: BoundMapping,
+    expressions: Expressions,
+    columns: Mapping[str, Sequence[Any]],
+    n_rows: int,
+    kinds: Mapping[str, ColumnKind],
+) -> tuple[dict[str, list[Any]], list[int]]:
+    """Fields of the rows for which the predicate holds, and the positions of these rows."""
+    keep, computed = expressions.evaluate(columns, n_rows, kinds)
+    visible = {**columns, **computed}
+    rows = [row for row in range(n_rows) if keep[row]]
+    fields: dict[str, list[Any]] = {}
+    for name, template in bound.templates.items():
+        cells = template.apply(visible, n_rows)
+        fields[name] = cells if len(rows) == n_rows else [cells[row] for row in rows]
+    return fields, rows
 
 
 def stem(path: Path) -> str:

@@ -13,7 +13,7 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.quarantine import ReadBatch, Reject
 from recsys_ms.history.readers.expressions import ColumnKind
-from recsys_ms.history.readers.fields import OPEN_FIELDS, JsonField, missing_rows
+from recsys_ms.history.readers.fields import OPEN_FIELDS, RUN_FIELDS, RunArrays, missing_rows
 from recsys_ms.history.readers.lines import BadRow
 from recsys_ms.history.readers.mapping import LARGEST, BoundMapping, FieldMapping, unit_problem
 from recsys_ms.history.readers.rows import TABLE_READER, MappedRows, RowMapper, stored_options
@@ -24,15 +24,9 @@ from recsys_ms.history.readers.sources import (
     TableFormat,
     open_source,
 )
-from recsys_ms.history.readers.templates import text_of, without_thousands
-from recsys_ms.history.run import RULES
 from recsys_ms.history.store.schema import RUN_SCHEMA, BuiltRuns, build_runs
 
 _LOGGER: Final = logging.getLogger(__name__)
-
-#: Fields a mapping may give: those of a run that the history does not set itself.
-RUN_FIELDS: Final = tuple(name for name in c.RUN_COLUMNS if name != c.INGESTED_AT)
-_NUMBERS: Final = tuple(n for n in RUN_FIELDS if RULES[n].kind in ("number", "integer"))
 
 
 class TableReader:
@@ -68,7 +62,7 @@ class TableReader:
         )
         self._batch_rows = batch_rows
         self._largest: float | None = None
-        self._json = {name: JsonField(name) for name in OPEN_FIELDS}
+        self._arrays = RunArrays()
         _check_required(self._mapper.bound, source)
 
     @property
@@ -135,20 +129,8 @@ class TableReader:
             fields[c.STATUS] = [
                 "failed" if row in failed else cell for row, cell in enumerate(told)
             ]
-        arrays: dict[str, pa.Array] = {}
-        for name in RUN_FIELDS:
-            column: list[Any] | None = fields.get(name)
-            if name in OPEN_FIELDS:
-                tags = {row: {"missing": marker} for row, marker in failed.items()}
-                extra = tags if name == c.TAGS else None
-                column = self._json[name].compose(fields, n_rows, constants, extra)
-            elif name in _NUMBERS and column is not None:
-                column = list(map(without_thousands, column))
-            if column is not None:
-                arrays[name] = pa.array(map(text_of, column), pa.string())
-            elif name in constants and name not in OPEN_FIELDS:
-                arrays[name] = pa.repeat(constants[name], n_rows)
-        return arrays
+        tags = {row: {"missing": marker} for row, marker in failed.items()}
+        return self._arrays.of(fields, n_rows, constants, tags)
 
 
 def read_table(

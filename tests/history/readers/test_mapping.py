@@ -1,8 +1,8 @@
 import pytest
 
 from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.history.readers.fields import RUN_FIELDS
 from recsys_ms.history.readers.mapping import FieldMapping, bind_mapping, parse_assignments
-from recsys_ms.history.readers.table import RUN_FIELDS
 
 FULL = FieldMapping(
     map={"model_id": "{a}"},
