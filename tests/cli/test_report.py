@@ -80,7 +80,7 @@ def test_a_back_test_alone(place: Path, tmp_path: Path) -> None:
     assert alone.returncode == 0, alone.stderr
     assert alone.stdout.startswith("# recsys-ms: back-test report\n")
     assert "No decision" in alone.stdout
-    assert "The history is not at hand" in alone.stdout
+    assert "The history is not available" in alone.stdout
     assert "| lr |" in alone.stdout
     assert "inside intervals that state 80%" in alone.stdout
     options = ("-R", "r", "-H", "h", "--format", "md")
