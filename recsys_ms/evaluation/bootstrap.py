@@ -1,4 +1,4 @@
-"""Bootstrap over tasks: how far a mean, or a paired difference of means, could be off.
+"""Bootstrap over tasks: the uncertainty of a mean, or of a paired difference of means.
 
 Units (tasks) are drawn with replacement; all columns share the draws, so the difference of two
 rankers is paired. A unit where a column is undefined (NaN) is left out of that column's mean, in
@@ -63,8 +63,8 @@ def bootstrap_intervals(
     Returns
     -------
     ndarray of shape (n_columns, 2)
-        Lower and upper end; NaN where fewer than two units are defined: one number says nothing
-        about its own spread.
+        Lower and upper end; NaN where fewer than two units are defined: the spread of one number
+        is unknown.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def bootstrap_intervals(
         end = min(begin + _CHUNK, n_draws)
         times_drawn = rng.multinomial(n_units, even, size=end - begin).astype(np.float64)
         n_defined = times_drawn @ weights
-        # A draw may hold undefined units only; it then says nothing of that column.
+        # A draw may have undefined units only; it is then left out for that column.
         with np.errstate(invalid="ignore", divide="ignore"):
             means[begin:end] = (times_drawn @ filled) / n_defined
     tail = (1.0 - coverage) / 2.0

@@ -4,7 +4,6 @@ import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias, TypeGuard
 
@@ -18,6 +17,7 @@ from recsys_ms.core.types import FloatArray
 from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, STATIC
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.rankers.base import BaseRanker, Prediction, TaskQuery
+from recsys_ms.rankers.ranker_names import make_ranker
 
 
 class RankerLike(Protocol):
@@ -57,17 +57,6 @@ _WANTED: Final = (
 _METHODS: Final = "fit(interactions, catalog, *, rng) and predict(query, model_ids)"
 
 
-@dataclass(frozen=True, slots=True)
-class CopyOf:
-    """Makes copies of an unfitted ranker, so that no fold sees what another learned."""
-
-    prototype: Any
-
-    def __call__(self) -> Any:
-        """One copy."""
-        return copy.deepcopy(self.prototype)
-
-
 class RankerFailedError(RecsysError):
     """A ranker raised an error, which is the cause."""
 
@@ -92,14 +81,6 @@ def asking(step: str) -> Iterator[None]:
         raise RankerFailedError(f"{step}: {type(error).__name__}: {error}") from error
 
 
-def by_name(name: str) -> BaseRanker:
-    """The unfitted ranker of a registered name or variant."""
-    from recsys_ms.rankers.ranker_names import make_ranker
-
-    ranker: BaseRanker = make_ranker(name)
-    return ranker
-
-
 def contestants(rankers: Contestants, *, keep: Iterable[str] = ()) -> dict[str, RankerFactory]:
     """The factory of each ranker of a back-test, by the name of its row.
 
@@ -115,7 +96,7 @@ def contestants(rankers: Contestants, *, keep: Iterable[str] = ()) -> dict[str, 
     UsageError
         Not a ranker, it cannot be made, or two rankers have the same name.
     """
-    chosen: dict[str, RankerFactory] = {name: partial(by_name, name) for name in ALWAYS}
+    chosen: dict[str, RankerFactory] = {name: partial(make_ranker, name) for name in ALWAYS}
     for name, one in _named(rankers):
         if not isinstance(name, str) or not name:
             raise UsageError(f"the name of a ranker is {name!r}; wanted a text")
@@ -241,14 +222,15 @@ def _is_ranker(one: object) -> TypeGuard[RankerLike]:
 
 def _factory(name: str, one: object) -> RankerFactory:
     if isinstance(one, str):
-        return partial(by_name, one)
+        return partial(make_ranker, one)
     if isinstance(one, type):
         own: type[Any] = one
         if not _is_ranker(one):
             raise UsageError(f"ranker {name!r}: the class {own.__name__} has no {_METHODS}")
         return own
     if _is_ranker(one):
-        return CopyOf(one)
+        # Copies of the unfitted ranker: no fold sees what another learned.
+        return partial(copy.deepcopy, one)
     if callable(one):
         return one
     raise UsageError(f"ranker {name!r} is {kind_of(one)}; {_WANTED}")
@@ -261,9 +243,9 @@ def _made(name: str, factory: RankerFactory) -> object:
     except RecsysError:
         raise
     except _MAKING_ERRORS as error:
-        copied = isinstance(factory, CopyOf)
+        is_copy = isinstance(factory, partial) and factory.func is copy.deepcopy
         raise UsageError(
-            f"ranker {name!r} cannot be {'copied' if copied else 'made'} "
+            f"ranker {name!r} cannot be {'copied' if is_copy else 'made'} "
             f"({type(error).__name__}: {error}); {_WANTED}"
         ) from error
     if not _is_ranker(made):

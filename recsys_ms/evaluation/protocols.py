@@ -158,8 +158,11 @@ class UnseenModels(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _WithinTask(Protocol):
-    """Base of settings 1 and 3: a random part of the target task's models is trained on.
+class Setting1(Protocol):
+    """Same task, other models: train on a part of one task's models only, test on the rest.
+
+    Settings 1 to 3 are our reading of *Guided Recommendation for Model Fine-tuning* (CVPR 2023):
+    they differ in the training runs: some of the target task; only those of other tasks; both.
 
     Attributes
     ----------
@@ -169,9 +172,10 @@ class _WithinTask(Protocol):
         Share of the task's models that is trained on, in (0, 1).
     """
 
+    name: ClassVar[str] = "settings-1"
+    uses_other_tasks: ClassVar[bool] = False
     n_repeats: int = 3
     train_fraction: float = 0.5
-    uses_other_tasks: ClassVar[bool]
 
     def __post_init__(self) -> None:
         _check_split(self.n_repeats, "train_fraction", self.train_fraction)
@@ -201,25 +205,6 @@ class _WithinTask(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting1(_WithinTask):
-    """Same task, other models: train on a part of one task's models only, test on the rest.
-
-    Settings 1 to 3 are our reading of *Guided Recommendation for Model Fine-tuning* (CVPR 2023):
-    they differ in the training runs: some of the target task; only those of other tasks; both.
-
-    Attributes
-    ----------
-    n_repeats : int
-        Random splits per task.
-    train_fraction : float
-        Share of the task's models that is trained on, in (0, 1).
-    """
-
-    name: ClassVar[str] = "settings-1"
-    uses_other_tasks: ClassVar[bool] = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Setting2(Protocol):
     """Other tasks only: the target task is unseen and all of its models are tested.
 
@@ -242,18 +227,11 @@ class Setting2(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting3(_WithinTask):
+class Setting3(Setting1):
     """Other tasks and a part of the target task's models; test on the task's remaining models.
 
-    Our reading of Guided Recommendation (CVPR 2023), see :class:`Setting1`, whose tested models
-    it shares, so the two tables can be compared model by model.
-
-    Attributes
-    ----------
-    n_repeats : int
-        Random splits per task.
-    train_fraction : float
-        Share of the task's models that is trained on, in (0, 1).
+    Our reading of Guided Recommendation (CVPR 2023), see :class:`Setting1`, whose options and
+    tested models it shares, so the two tables can be compared model by model.
     """
 
     name: ClassVar[str] = "settings-3"

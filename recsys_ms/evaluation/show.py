@@ -60,7 +60,7 @@ def as_text(result: "BacktestResult") -> str:
 
 
 def as_html(result: "BacktestResult") -> str:
-    """About ten lines: a heading, eight rankers at most, and where the rest is."""
+    """About ten lines: a heading, at most eight rankers, and where to find the rest."""
     metrics = _few_metrics(result)[: len(_FEW_METRICS) + _N_OWN_SHOWN]
     names = result.rankers
     if len(names) > _N_ROWS:
@@ -153,7 +153,7 @@ def _latex_cell(cell: str, best: str) -> str:
         return "--"
     mean, space, rest = cell.partition(" ")
     text = f"\\textbf{{{mean}}}" if mean == best else mean
-    # The mark is a superscript of what stands before it.
+    # The mark is a superscript: no space before it.
     return (text + space + rest).replace(" +", "+").replace(" −", "−").translate(_LATEX_MARKS)
 
 

@@ -31,7 +31,7 @@ class Temporal(Protocol):
     fractions : sequence of float
         Cuts, as the share of finished runs that come before, in (0, 1), ascending.
     before : sequence of datetime or str
-        Cuts as moments (UTC unless they say otherwise), ascending; replaces ``fractions``.
+        Cuts as moments (UTC without a time zone), ascending; replaces ``fractions``.
     undated : {"error", "leave-out"}
         What to do with finished runs without ``finished_at`` when others have one.
     """
@@ -55,7 +55,7 @@ class Temporal(Protocol):
     def folds(
         self, interactions: Interactions, catalog: Catalog | None, *, seed: int
     ) -> Iterator[Fold]:
-        """Yield one fold per cut, named ``before MOMENT``; nothing here is random."""
+        """Yield one fold per cut, named ``before MOMENT``; there is no randomness."""
         runs = self.dated_runs(interactions)
         finished = runs[c.FINISHED_AT]
         cuts = self._cuts(finished)

@@ -15,7 +15,7 @@ BASELINES: Final = (POPULARITY, RANDOM, STATIC, ORACLE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedOn:
-    """What there was to learn from; ``None`` is not known.
+    """Training data of the ranker; ``None`` means unknown.
 
     Attributes
     ----------
@@ -24,11 +24,11 @@ class TrainedOn:
     n_runs, n_failed_runs : int or None
         Runs of the history, and how many of them failed.
     n_new_runs : int or None
-        Runs more than at the report before; ``None`` where that is not known.
+        Runs added since the last report.
     n_quarantined : int or None
-        Rows that could not be read and wait for a person.
+        Rows that could not be read and wait for a correction.
     quarantine_reasons : mapping of str to int
-        The most frequent reasons and how many rows each has.
+        The most frequent reasons, with their numbers of rows.
     n_tasks, n_models, n_interactions : int or None
         Tasks, models and pairs with an outcome.
     n_model_cards, n_task_cards : int or None
@@ -50,16 +50,16 @@ class TrainedOn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """What became of the candidate.
+    """Decision of the nightly job on the candidate.
 
     Attributes
     ----------
     outcome : str
         ``published``, ``kept`` or ``unchanged``.
     reason : str
-        Why, in words.
+        Reason in words.
     version : int or None
-        Version that readers get.
+        Version in service.
     ranker : str
         Name of the ranker in service.
     checks : tuple of mapping
@@ -85,7 +85,7 @@ class ReportData:
     trained : TrainedOn
     decision : Decided or None
     result : BacktestResult or None
-        With ``predictions`` where calibration and scatter are to be shown.
+        With ``predictions`` for calibration and scatter.
     focus : str
         The ranker the report is about, one of ``result.rankers``.
     curve : DataFrame
@@ -100,9 +100,9 @@ class ReportData:
     peak_mib : float or None
         Peak memory of the process.
     warnings : tuple of str
-        What a person should look at.
+        Problems that need attention.
     notes : mapping of str to str
-        Why a section is empty or was cut short, by its key.
+        Reason why a section is empty or was cut short, by its key.
     """
 
     title: str = "recsys-ms report"
@@ -122,7 +122,7 @@ class ReportData:
 
 
 def best_ranker(result: BacktestResult, metric: str = "regret@1") -> str:
-    """The compared ranker of least mean regret@1; popularity where nothing else was compared."""
+    """The compared ranker with the lowest mean regret@1; popularity if there is no other."""
     compared = [name for name in result.rankers if name not in BASELINES]
     means = {name: result.mean(name, metric) for name in compared}
     defined = {name: mean for name, mean in means.items() if mean == mean}

@@ -4,8 +4,6 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from sklearn.decomposition import PCA
-from sklearn.preprocessing import normalize
 
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.types import FloatArray, IntArray
@@ -54,8 +52,7 @@ def transfer_map(
     views = (ranker.view(TaskQuery(task_id=name)) for name in task_ids[tasks])
     vectors = [ranker.task_factors(view) for view in views]
     vectors += list(ranker.model_factors(model_ids[models].tolist()))
-    # A vector of zeros has no direction and stays in the middle.
-    plane, explained = _plane(normalize(np.array(vectors)))
+    plane, explained = _plane(np.array(vectors))
     outcomes = pd.Series(interactions.outcomes)
     by_task = outcomes.groupby(interactions.task_index)
     best_models = model_ids[interactions.model_index[by_task.idxmax().to_numpy()]]
@@ -113,7 +110,16 @@ def _fullest(index: IntArray, most: int) -> tuple[IntArray, IntArray]:
 
 
 def _plane(rows: FloatArray) -> tuple[FloatArray, float]:
-    """Coordinates (n_rows, 2) on the two leading principal components, and their variance share."""
+    """Coordinates (n_rows, 2) of the rows' directions on their two leading principal components.
+
+    The second value is the share of the variance in this plane.
+    """
+    # Imported here: it takes a second, and only a report needs it.
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import normalize
+
+    # A vector of zeros has no direction and stays in the middle.
+    rows = normalize(rows)
     if rows.shape[1] < 2:
         rows = np.column_stack([rows, np.zeros(len(rows))])
     with np.errstate(invalid="ignore"):

@@ -19,9 +19,9 @@ def render_report(data: ReportData, report_format: ReportFormat = "html") -> str
     Raises
     ------
     MissingExtraError
-        HTML is asked for and the plotting library is not installed.
+        The format is HTML and the plotting library is not installed.
     UsageError
-        Another format.
+        Unknown format.
     """
     if report_format == "html":
         return render_html(data)
@@ -42,6 +42,6 @@ def write_report(
     MissingExtraError, UsageError
         See :func:`render_report`.
     StorageError
-        The folder cannot be written.
+        The file cannot be written.
     """
     write_atomic(Path(path), render_report(data, report_format).encode("utf-8"))

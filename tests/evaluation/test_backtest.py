@@ -85,7 +85,7 @@ def test_processes_answer_as_one_process_does():
     assert [x.failure for x in there.failures] == [x.failure for x in here.failures]
 
 
-def test_neither_company_nor_order_changes_an_answer():
+def test_answers_do_not_depend_on_other_rankers_or_their_order():
     alone = timeless(run(rankers=BASELINES))
     swapped = timeless(run(rankers={"observed": ObservedRanker, **BASELINES}))
     both = timeless(run())
@@ -126,7 +126,7 @@ def test_one_task_is_resampled_over_folds():
     assert np.isnan(result.mean("popularity", "pearson"))
 
 
-def test_progress_hears_of_every_fold():
+def test_progress_is_updated_after_every_fold():
     class Heard:
         def track(self, items, *, total, description):
             self.total, self.description, self.n = total, description, 0
@@ -162,7 +162,7 @@ def test_nothing_to_test():
         run(history=history)
 
 
-def test_what_cannot_be_meant():
+def test_invalid_arguments():
     with pytest.raises(UsageError, match="oracle"):
         run(rankers={**RANKERS, "oracle": ObservedRanker})
     with pytest.raises(UsageError, match="sequence of names"):

@@ -132,7 +132,7 @@ class Uncopied(Mine):
         ({"oracle": Mine}, "the row 'oracle' is computed"),
     ],
 )
-def test_what_is_no_ranker(rankers, said):
+def test_invalid_rankers(rankers, said):
     with pytest.raises(UsageError, match=said):
         run(rankers)
 
@@ -168,7 +168,7 @@ class Slips(Mine):
 @pytest.mark.parametrize(
     "kind", [AssertionError, AttributeError, NameError, OSError, StopIteration, TypeError]
 )
-def test_whatever_a_ranker_raises_ends_nothing(kind, at, caplog):
+def test_errors_of_a_ranker_do_not_end_the_back_test(kind, at, caplog):
     result = run({"slips": Slips(kind("oops"), at=at), "mine": Mine})
     failed = {(x.ranker, x.fold, x.task_id, x.failure) for x in result.failures}
     tasks = HISTORY.task_ids if at == "fit" else ["task-1"]
@@ -183,7 +183,7 @@ def test_whatever_a_ranker_raises_ends_nothing(kind, at, caplog):
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_who_ends_the_program_ends_it(kind):
+def test_exits_are_not_caught(kind):
     with pytest.raises(kind):
         run({"slips": Slips(kind(), at="predict")})
 
@@ -301,7 +301,7 @@ def test_protocols_by_name_or_as_they_are():
         ("temporal", "'temporal' needs runs with finished_at"),
     ],
 )
-def test_what_is_no_protocol(protocol, said):
+def test_invalid_protocols(protocol, said):
     with pytest.raises(UsageError, match=said.replace("(", r"\(").replace(")", r"\)")):
         run([], protocol=protocol)
 
@@ -316,7 +316,7 @@ def test_what_is_no_protocol(protocol, said):
         ({"catalog": "cards.csv"}, "catalog is 'cards.csv' of type str; wanted a Catalog"),
     ],
 )
-def test_what_is_no_executor_or_catalog(options, said):
+def test_invalid_executors_and_catalogs(options, said):
     with pytest.raises(UsageError, match=said):
         run([], **options)
 
@@ -426,7 +426,7 @@ def test_a_given_frame_is_not_changed():
         ),
     ],
 )
-def test_what_is_no_history(history, kind, said):
+def test_invalid_histories(history, kind, said):
     with pytest.raises(kind, match=said):
         run([], history)
 
@@ -504,7 +504,7 @@ def test_a_failing_ranker_is_undefined_in_own_metrics_too():
         ((), True, "k is True"),
     ],
 )
-def test_what_is_no_metric(metrics, k, said):
+def test_invalid_metrics(metrics, k, said):
     with pytest.raises(UsageError, match=said):
         more_metrics(metrics, k)
 

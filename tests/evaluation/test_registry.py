@@ -31,7 +31,7 @@ def test_options_arrive():
     ).settings() == {"before": ["2026-01-09T00:00:00+00:00"], "undated": "leave-out"}
 
 
-def test_what_cannot_be_meant():
+def test_invalid_arguments():
     with pytest.raises(UsageError, match="choose one of leave-one-task-out"):
         make_protocol("loto")
     with pytest.raises(UsageError, match="no option 'n_observed'"):

@@ -115,7 +115,7 @@ def test_the_order_of_cells_does_not_matter(result):
     assert again.summaries == result.summaries
 
 
-def test_json_has_the_layout_of_the_design(result):
+def test_json_layout(result):
     document = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert document["protocol"] == "leave-one-task-out"
     assert document["history_version"] == 7
@@ -146,7 +146,7 @@ def test_json_there_and_back(result):
 
 
 @pytest.mark.parametrize("document", ["", "{}", "[]", '{"cells": [{}]}', "not json"])
-def test_what_is_no_result(document):
+def test_invalid_documents(document):
     with pytest.raises(DataError, match="not a back-test result"):
         BacktestResult.from_json(document)
 

@@ -143,7 +143,7 @@ def test_a_run_that_takes_more_than_was_left_does_not_count():
     assert own["regret"].iloc[0] <= outcomes.max() - outcomes.min()
 
 
-def test_what_cannot_be_meant_of_costs():
+def test_invalid_costs_and_budgets():
     with pytest.raises(DataError, match="no run of the history has a cost"):
         run(budgets=(1.0,))
     with pytest.raises(UsageError, match="plan for GPU seconds"):
@@ -152,7 +152,7 @@ def test_what_cannot_be_meant_of_costs():
         run(timed(np.ones((9, 12))), budgets=(1.0, 0.0))
 
 
-def test_what_cannot_be_meant():
+def test_invalid_arguments():
     with pytest.raises(UsageError, match="n_runs is 0"):
         run(n_runs=0)
     with pytest.raises(UsageError, match="nmfx"):

@@ -97,7 +97,7 @@ def test_some_times_missing():
     assert fold.train.model_ids == ("b",)
 
 
-def test_what_is_no_time():
+def test_invalid_times():
     with pytest.raises(DataError, match="not a time"):
         folds_of(HISTORY.assign(finished_at=["yesterday", *HISTORY["finished_at"][1:]]))
 

@@ -144,7 +144,7 @@ def test_the_curve_depends_neither_on_processes_nor_on_order():
 @pytest.mark.parametrize(
     ("fractions", "max_tasks"), [((), 3), ((0.0, 1.0), 3), ((1.5,), 3), ((1.0,), 0)]
 )
-def test_a_curve_that_cannot_be_meant(fractions, max_tasks):
+def test_invalid_settings_of_the_curve(fractions, max_tasks):
     with pytest.raises(UsageError, match="shares in"):
         learning_curve(
             planted(4, 6), None, rankers=["popularity"], fractions=fractions, max_tasks=max_tasks
