@@ -1,1 +1,1 @@
-"""What models are made of: operator graphs of any ``torch.nn.Module``."""
+"""Operator graphs of any ``torch.nn.Module``, their vectors and cards."""

@@ -23,7 +23,7 @@ def macs_of(name: str, inputs: Shapes, output: tuple[int, ...], options: Sequenc
 
 
 def _of_convolution(inputs: Shapes, output: tuple[int, ...], options: Sequence[Any]) -> int:
-    # Every number that comes out (goes in, where transposed) meets one filter.
+    # Every number of the output (input, where transposed) meets one filter.
     is_transposed = bool(options[6])
     return prod(inputs[0] if is_transposed else output) * prod(inputs[1][1:])
 

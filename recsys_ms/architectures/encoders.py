@@ -21,7 +21,7 @@ _TOLERANCE: Final = 1e-9
 
 
 class Encoder(Stateful, ABC):
-    """Words to vectors; a vector depends on its own words and on what was learned, nothing else."""
+    """Words to vectors; a vector depends on its own words and the learned state alone."""
 
     name: ClassVar[str]
 
@@ -50,7 +50,7 @@ class ParagraphVectors(Encoder):
 
     with ``s`` the logistic function, ``n`` the number of words and ``m`` noise words that stand for
     the noise distribution. It is concave, so Newton's method finds the one maximum: a graph has the
-    same vector whether it was trained on or not, in any company.
+    same vector whether it was trained on or not.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ class ParagraphVectors(Encoder):
             curve += weight * (noise * (hit * (1 - hit))[:, None]).T @ noise
             curve[np.diag_indices_from(curve)] += self.penalty
             step = np.linalg.solve(curve, slope)
-            # Newton's decrement squared: twice what is left to gain.
+            # Newton's decrement squared: twice the remaining gain.
             if slope @ step < _TOLERANCE * len(known):
                 break
             length = 1.0

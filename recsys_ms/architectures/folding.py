@@ -137,7 +137,7 @@ def absorbed(node: Node, above: Above) -> Node | None:
         shape = node.shape or before.shape
         return replace(before, shape=shape, detail="" if is_shift else OPEN)
     if before.op == "activation" and before.detail == OPEN and not is_shift:
-        # Half of what was twice as much.
+        # A factor of one half, which makes the activation complete.
         return replace(before, detail="") if node.detail == NUMBER else None
     return None
 

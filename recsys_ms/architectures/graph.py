@@ -15,13 +15,13 @@ def architecture_graph(module: Any, example_input: Any) -> "nx.DiGraph[int]":
     """Operator graph of a module, as it really runs in evaluation mode.
 
     The module runs once on the ``meta`` device, so that nothing is computed and no weight is read;
-    it may be of any size, on any device, and is left as it is. Its code is told that all is on the
+    it may be of any size, on any device, and is left as it is. Its code sees all tensors on the
     processor. Canonical form:
 
     - operators that only arrange or allocate numbers (views, copies, casts, slices, dropout) are
       left out, and their input stands for their output;
-    - what is computed from weights or constants alone counts as a weight;
-    - an in-place operator is the plain one; what it writes is seen through every view;
+    - tensors computed from weights or constants alone count as weights;
+    - an in-place operator is the plain one; its result is seen through every view;
     - attention is one operator, also where the code has two products around a softmax; a recurrent
       layer, or a call of a cell, is one;
     - a linear layer is one operator with its bias, however torch computes it; so is a norm or an
@@ -36,14 +36,14 @@ def architecture_graph(module: Any, example_input: Any) -> "nx.DiGraph[int]":
     module : torch.nn.Module
         Any module, from timm, torchvision, transformers or one's own.
     example_input : tensor, sequence of arguments, or dict of keyword arguments
-        What its forward takes; only shapes and types count, and the values of whole numbers (masks,
-        ids). A module of several inputs wants a tuple or a dict of all of them.
+        Arguments of its forward; only shapes and types count, and the values of whole numbers
+        (masks, ids). A module of several inputs wants a tuple or a dict of all of them.
 
     Returns
     -------
     networkx.DiGraph
         One node an operator, numbered in the order of running, with ``op`` (its kind), ``name``
-        (ATen's), ``shape`` (of what comes out) and traits by kind: ``kernel``, ``stride``,
+        (ATen's), ``shape`` (of its output) and traits by kind: ``kernel``, ``stride``,
         ``dilation``, ``groups``, ``ratio`` (logarithm to 2 of channels out over channels in),
         ``norm``, ``activation``, ``pool``, ``reach``, ``heads``, ``cell``, ``layers``,
         ``directions``; and ``macs``, its multiply-adds. Nodes of ``op`` ``input`` and
@@ -55,7 +55,7 @@ def architecture_graph(module: Any, example_input: Any) -> "nx.DiGraph[int]":
         torch is not installed (extra ``embed``).
     DataError
         Not a module, scripted, or not initialised yet; an example input that its forward does not
-        take; a forward that raises or looks at values of its data; no output that depends on it.
+        take; a forward that raises or reads values of its data; no output that depends on it.
     """
     recording = record(module, example_input)
     nodes = {n: _as_node(operation) for n, operation in enumerate(recording.operations)}

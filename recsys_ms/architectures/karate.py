@@ -33,7 +33,7 @@ class KarateVectors(ParagraphVectors):
     trained_: Derived[FloatArray]
 
     def prepare(self, architecture: Any, views: Sequence[View]) -> Any:
-        """Undirected graph, nodes numbered from 0, texts as ``feature``, whatever the views.
+        """Undirected graph, nodes numbered from 0, texts as ``feature``, for any views.
 
         ``UsageError`` for words instead of a graph.
         """

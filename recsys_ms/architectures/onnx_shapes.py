@@ -40,7 +40,7 @@ def with_shapes(onnx: Any, model: Any, where: str) -> Any:
         if len(sizes) and not sizes[0].dim_value:
             sizes[0].dim_value = 1
     for value in slim.graph.output:
-        # What the exporter said of them may hold for another number of examples.
+        # The exporter's shapes may hold for another number of examples.
         value.type.tensor_type.ClearField("shape")
     for _ in range(_MOST_ROUNDS):
         try:

@@ -176,7 +176,7 @@ def _of_recurrent(
 
 
 def _ratio_of_product(inputs: Sequence[tuple[int, ...]], is_data: Sequence[bool]) -> float:
-    # The side of the weights that the data does not share is what comes out.
+    # The side of the weights that the data does not share is the output.
     first, second = inputs
     return _ratio(second[-1], second[-2]) if is_data[0] else _ratio(first[-2], first[-1])
 

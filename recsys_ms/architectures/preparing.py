@@ -89,7 +89,7 @@ def reported(name: str) -> Iterator[None]:
         told = " ".join(str(error).split())
         if any(words in told.lower() for words in _ABOUT_VALUES):
             way_out = (
-                "it looks at values, of which there are none while it is traced; give the part of "
+                "it looks at values, which do not exist while it is traced; give the part of "
                 "the module that does not, or options that make it do without"
             )
         else:

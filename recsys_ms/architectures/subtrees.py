@@ -47,7 +47,7 @@ class View:
             raise UsageError(f"View.chain: got {self.chain}, wanted 1, 2 or 3")
 
 
-#: What tells layers of one kind apart.
+#: Traits that distinguish layers of one kind.
 LAYER: Final = ("groups", "activation", "norm", "kernel")
 #: The same places at several levels of detail: architectures of one kind share the coarse words,
 #: of one family the fine ones. Chosen on timm by the families of nearest neighbours.

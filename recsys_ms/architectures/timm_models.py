@@ -22,7 +22,7 @@ from recsys_ms.core.errors import DataError
 from recsys_ms.core.optional import require
 
 _PURPOSE: Final = "build the architectures of timm"
-#: Increased when the description changes; files of other versions are made anew.
+#: Increased when the description changes; files of other versions are replaced.
 _RECORD_VERSION: Final = 2
 #: Writing initial values into weights that hold none.
 _FILLING: Final = frozenset(
@@ -112,7 +112,7 @@ def described(name: str, folder: Path) -> TimmArchitecture | str:
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """Build modules on the ``meta`` device, and leave out what fills weights."""
+    """Build modules on the ``meta`` device, without filling weights."""
     torch: Any = require("torch", extra="embed", purpose=_PURPOSE)
     with torch.device("meta"), _not_filling()():
         yield

@@ -135,7 +135,7 @@ class _Tracker:
         self._written: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
         #: No tensor may be forgotten while its address stands for it.
         self._kept: list[Any] = []
-        #: A tensor of each storage on another device, and what stands for the storage.
+        #: A tensor of each storage on another device, and the storage's tensor on ``meta``.
         self._moved: dict[tuple[int, Any], tuple[Any, Any]] = {}
         self._clock = 0
         self.paused = 0
@@ -278,8 +278,8 @@ def _modes() -> tuple[Any, Any]:
     class Functions(overrides.TorchFunctionMode):  # type: ignore[misc]
         """Devices, and layers that the ``meta`` device would take apart.
 
-        Code is told that all is on the processor: there is a path for it everywhere, and tensors
-        that it makes there from neither data nor weights have values, which it may read.
+        Code sees all tensors on the processor: there is a path for it everywhere, and tensors that
+        it makes there from neither data nor weights have values, which it may read.
         """
 
         def __init__(self, tracker: _Tracker) -> None:

@@ -1,4 +1,4 @@
-"""Cards: what is known of a model or a task besides its runs. ``None`` means unknown, never 0."""
+"""Cards describe a model or a task besides its runs. ``None`` means unknown, never 0."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -57,7 +57,7 @@ def field_kinds(card: type) -> Mapping[str, FieldKind]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard(_Card):
-    """What is known of a pre-trained model; every field but the id may be ``None`` (unknown).
+    """Description of a pre-trained model; every field but the id may be ``None`` (unknown).
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class ModelCard(_Card):
     Raises
     ------
     DataError
-        A value outside what the field may hold.
+        An invalid value of a field.
     """
 
     model_id: Annotated[str, "text"]
@@ -127,7 +127,7 @@ class ModelCard(_Card):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskCard(_Card):
-    """What is known of a task; every field but the id may be ``None`` (unknown).
+    """Description of a task; every field but the id may be ``None`` (unknown).
 
     Attributes
     ----------
@@ -156,14 +156,14 @@ class TaskCard(_Card):
     label_embedding : tuple of float or None
         Vector of the names of its classes.
     embedding_source : str or None
-        What made both vectors; those of two sources are not compared.
+        Name of the encoders of both vectors; vectors of two sources are not compared.
     traits : mapping of str to str or float
         Anything else that is known.
 
     Raises
     ------
     DataError
-        A value outside what the field may hold.
+        An invalid value of a field.
     """
 
     task_id: Annotated[str, "text"]

@@ -144,7 +144,7 @@ class Catalog:
         return type(self)(self.models, self.tasks, self.scores.merged(scores))
 
     def with_models(self, cards: Iterable[ModelCard]) -> Self:
-        """Lay ``cards`` over this catalog: what they know wins, what they do not stays.
+        """Lay ``cards`` over this catalog: fields that they know win, others stay.
 
         Several cards of one id among ``cards`` become one: the first that knows a field says it (a
         table sorted best first then describes the best row).
@@ -174,7 +174,7 @@ class Catalog:
     def without(
         self, *, models: Iterable[str] = (), tasks: Iterable[str] = (), scores: bool = False
     ) -> Self:
-        """Forget some fields of all cards, to see what they are worth.
+        """Forget some fields of all cards, to measure their value.
 
         Parameters
         ----------

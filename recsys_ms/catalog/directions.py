@@ -38,7 +38,7 @@ class Directions:
         """Coordinates of rows, shape (n_rows, n_directions); NaN where a column is unknown."""
         rows = np.ascontiguousarray(standard)
         found = np.empty((len(rows), len(self.basis)))
-        # Not a matrix product: a row shall get the same bits alone and among others.
+        # Not a matrix product: a row gets the same bits alone and among others.
         for at, direction in enumerate(self.basis):
             found[:, at] = (rows * direction).sum(axis=1)
         return found

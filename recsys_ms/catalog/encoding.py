@@ -29,7 +29,7 @@ _N_RESERVED: Final = 2
 
 #: The card field that is many columns.
 VECTOR_FIELD: Final = "embedding"
-#: What a linear column holds (:attr:`EncodedFeatures.kinds`).
+#: Kinds of linear columns (:attr:`EncodedFeatures.kinds`).
 NUMBER: Final = 0
 PRODUCT: Final = 1
 INDICATOR: Final = 2

@@ -1,6 +1,6 @@
 """Meta features: the **d** of a task and the **m** of a model (Guided Recommendation).
 
-The cards of training ids say what the columns are; every other id is only looked up.
+The cards of training ids determine the columns; every other id is only looked up.
 """
 
 from abc import ABC, abstractmethod

@@ -71,7 +71,7 @@ def import_cards(
     path : str or Path
         CSV, TSV, JSONL (``.gz`` too) or Parquet.
     kind : {"model", "task"}
-        What a row describes.
+        Kind of the cards.
     mapping : FieldMapping, optional
         Templates, constants and computed columns for fields of the card, ``traits.NAME`` among
         them; ``where``; ``missing``, which holds for every field here. ``unit`` has no meaning:
@@ -130,7 +130,7 @@ def expand_cards(
 ) -> list[ModelCard]:
     """Give cards of architectures to the models of those architectures.
 
-    The architecture of a model is what its id says: ``ARCHITECTURE.TAG`` (timm),
+    The architecture of a model is taken from its id: ``ARCHITECTURE.TAG`` (timm),
     ``ARCHITECTURE@SOURCE``, either behind an owner and a slash. What only weights have
     (pre-training data, accuracy, licence) is not passed on, except to the model whose id the card
     has.

@@ -20,7 +20,7 @@ from recsys_ms.scores.statistics import ProbeStatistics, refuse_constant, statis
 
 #: Eigenproblems of this size are solved whole.
 _SMALL: Final = 128
-#: What counts as no spread of the features around their mean.
+#: Spread of the features around their mean that counts as 0.
 _NO_SPREAD: Final = 1e-9
 
 
@@ -137,5 +137,5 @@ def geometry_of(features: "GeometryLike", labels: ArrayLike | None) -> ClassGeom
     return ClassGeometry(statistics, check_classes(np.asarray(labels), statistics.n_probe))
 
 
-#: What discriminant scores take for features: an array, or what was computed from one.
+#: Features for a discriminant score: an array, or an object computed from one.
 GeometryLike: TypeAlias = ArrayLike | ProbeStatistics | ClassGeometry

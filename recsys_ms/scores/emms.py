@@ -75,7 +75,7 @@ def residual_gram(statistics: ProbeStatistics, embeddings: Sequence[LabelEmbeddi
     ``I - P_X`` is symmetric and idempotent: ``W`` is gone, and a quadratic of as many variables as
     there are foundation models is left. With ``X = U S V'``, ``P_X = U U'``. Where all embeddings
     share their codes, ``Z_k = H E_k`` and ``G_kl = tr(E_k' H'(I - P_X)H E_l)`` with a matrix of
-    distinct labels × distinct labels, whatever the width of the embeddings.
+    distinct labels × distinct labels, for embeddings of any width.
 
     Parameters
     ----------

@@ -234,7 +234,7 @@ def _file(folder: Path, key: str) -> Path:
 
 
 def _kept_row(file: Path) -> _Row | None:
-    """Features and logits in a file of the cache; a damaged file is computed anew and replaced."""
+    """Features and logits in a file of the cache; a damaged file is replaced."""
     arrays = read_arrays(file) or {}
     row = arrays.get("features"), arrays.get("logits")
     return row if all(array is not None and array.ndim == 1 for array in row) else None

@@ -16,7 +16,7 @@ def h_score(features: GeometryLike, labels: ArrayLike | None = None) -> float:
     Parameters
     ----------
     features : array-like of shape (n_probe, n_features), ProbeStatistics or ClassGeometry
-        Model outputs on the probe set, or what was computed from them.
+        Model outputs on the probe set, or an object computed from them.
     labels : array-like of shape (n_probe,)
         Integers or texts; not read where ``features`` is a ClassGeometry.
 
@@ -24,8 +24,8 @@ def h_score(features: GeometryLike, labels: ArrayLike | None = None) -> float:
     -------
     float
         In [0, n_classes - 1]; higher is better. It reaches its bound as soon as the features span
-        all examples (``n_features >= n_probe``), where :func:`h_score_shrunk` still tells models
-        apart.
+        all examples (``n_features >= n_probe``), where :func:`h_score_shrunk` still
+        distinguishes models.
 
     Raises
     ------

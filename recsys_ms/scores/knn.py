@@ -12,7 +12,7 @@ from recsys_ms.scores.checks import Features, check_classes, check_features
 
 Metric: TypeAlias = Literal["cosine", "euclidean"]
 
-#: Rows, and what to take from their products.
+#: Rows, and numbers to subtract from their products.
 _Tile: TypeAlias = tuple[FloatArray, FloatArray]
 _Load: TypeAlias = Callable[[IntArray], _Tile]
 
@@ -20,7 +20,7 @@ _Load: TypeAlias = Callable[[IntArray], _Tile]
 _TILE_ROWS: Final = 1024
 #: Similarities are rounded to multiples of 2⁻³⁶, so that rounding errors do not break ties.
 _GRID_BITS: Final = 36
-#: What is left of 64 bits by similarities in [-4, 1], for an example's place.
+#: Bits of 64 for an example's place; the others hold similarities in [-4, 1].
 _PLACE_BITS: Final = 24
 _LAST_PLACE: Final = (1 << _PLACE_BITS) - 1
 _NOBODY: Final = np.iinfo(np.int64).min
@@ -116,7 +116,7 @@ def _on_grid(left: _Tile, right: _Tile) -> IntArray:
 
 
 def _keep_largest(nearest: IntArray, keys: IntArray, columns: slice) -> None:
-    """The largest of what is in the rows of ``nearest`` and of ``keys``, into ``nearest``."""
+    """Keep the largest entries of each row of ``nearest`` and ``keys`` in ``nearest``."""
     k = nearest.shape[1]
     places = _LAST_PLACE - np.arange(columns.start, columns.stop)
     candidates = np.concatenate([nearest, keys | places], axis=1)
@@ -136,7 +136,7 @@ def _directions(matrix: Features) -> _Load:
 
     def load(rows: IntArray) -> _Tile:
         tile: FloatArray = matrix[rows].astype(np.float64)
-        # Squares then stay in range, whatever the unit of the features.
+        # Squares then stay in range for features of any unit.
         tile /= _or_one(np.abs(tile).max(axis=1, keepdims=True))
         tile /= _or_one(np.sqrt(np.einsum("ij,ij->i", tile, tile)))[:, None]
         return tile, np.zeros(rows.size)
@@ -156,7 +156,7 @@ def _positions(matrix: Features) -> _Load:
 
     def load(rows: IntArray) -> _Tile:
         tile: FloatArray = matrix[rows] - centre
-        # Distances from the centre are then at most 1, whatever the unit of the features.
+        # Distances from the centre are then at most 1.
         tile /= furthest or 1.0
         tile /= np.sqrt(n_features)
         lengths = np.einsum("ij,ij->i", tile, tile)

@@ -19,7 +19,7 @@ from recsys_ms.scores.label_embeddings import Float32Array, LabelEncoder, check_
 from recsys_ms.scores.label_text_parts import check_texts
 
 _SUFFIX: Final = ".npz"
-# Texts a file: what a killed process loses at most.
+# Most texts in a file, and so the most that a killed process loses.
 _FILE_ROWS: Final = 1024
 
 
@@ -40,7 +40,7 @@ class CachedEncoder(LabelEncoder):
     -----
     A file holds keys (n_rows, 32) and vectors (n_rows, width), with a checksum of each array. A
     file that cannot be read or has vectors of another width is damaged: its texts are embedded
-    anew, and it is removed.
+    again, and it is removed.
     """
 
     def __init__(self, encoder: LabelEncoder, folder: str | Path) -> None:

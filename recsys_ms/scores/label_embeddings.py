@@ -136,8 +136,8 @@ def label_embeddings(
     repeated = sorted({name for name in names if names.count(name) > 1})
     if not names or repeated:
         raise UsageError(
-            f"encoders: got {names}, wanted at least one and no name twice; pass name= to tell "
-            "encoders of one model apart"
+            f"encoders: got {names}, wanted at least one and no name twice; pass name= to "
+            "distinguish encoders of one model"
         )
     unique, codes = distinct(texts)
     codes.flags.writeable = False
@@ -162,7 +162,7 @@ def unit_rows(matrix: Float32Array, texts: Sequence[str], name: str) -> Float32A
         row = int(unusable.argmax())
         raise DataError(
             f"{name}: the embedding of {texts[row]!r} has squared length {squares[row]}, wanted a "
-            "finite one above 0; load the weights afresh"
+            "finite one above 0; load the weights again"
         )
     scaled: Float32Array = (matrix / np.sqrt(squares)[:, None]).astype(np.float32)
     return scaled

@@ -38,14 +38,14 @@ class TransformersEncoder(TorchEncoder):
         Folder that ``save_pretrained`` wrote (model and tokenizer), or a name on the Hugging Face
         hub. A folder is read without network.
     pooling : {"mean", "cls", "last"}
-        What becomes the embedding: the mean of the last layer over all tokens of the text, special
-        tokens included and padding left out (the published EMMS averages padding too, so that its
-        embeddings depend on the batch); the first token, where it is a [CLS] (BERT); the last
-        token, the only one that has read the whole text in a causal model (GPT-2).
+        How tokens become the embedding: the mean of the last layer over all tokens of the text,
+        special tokens included and padding left out (the published EMMS averages padding too, so
+        that its embeddings depend on the batch); the first token, where it is a [CLS] (BERT); the
+        last token, the only one that has read the whole text in a causal model (GPT-2).
     name : str, optional
         Default: the source's name and the pooling, such as ``"gpt2/last"``.
     max_length : int, optional
-        Tokens that are read, if fewer than the model can; what comes later is cut off.
+        Tokens that are read, if fewer than the model can; later ones are cut off.
     batch_size : int
         Texts in a batch. Padding is masked: a result depends on the batch by the rounding of
         float32 alone.
@@ -203,7 +203,7 @@ class TransformersEncoder(TorchEncoder):
 class OpenClipEncoder(TorchEncoder):
     """Text tower of a CLIP model of ``open_clip``; the image tower is dropped after loading.
 
-    It reads as many tokens as it has positions, 77 as a rule; what comes later is cut off.
+    It reads as many tokens as it has positions, usually 77; later ones are cut off.
 
     Parameters
     ----------

@@ -85,7 +85,7 @@ def multilabel_texts(
     template : str
         Text with one ``{}`` for the list.
     empty : str
-        What stands in the list's place where an example has no class.
+        Text for an example without a class.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def question_texts(
     Parameters
     ----------
     questions : iterable of str, n_probe of them
-        What was asked.
+        Questions.
     answers : iterable of str or of sequences of str, n_probe of them
         The answer; of several (ten people answer each question of VQA) the most frequent one, of
         equally frequent ones the first.
@@ -170,7 +170,7 @@ def span_texts(
     spans : iterable of (start, end) or None, n_probe of them
         First character of the answer and the one after its last; None where there is no answer.
     questions : iterable of str, optional
-        What was asked, for a template with ``{question}``.
+        Questions, for a template with ``{question}``.
     template : str
         Text with ``{answer}`` and, if wanted, ``{question}`` and ``{context}``. Put the answer
         first: encoders cut long texts at the end.
@@ -218,7 +218,7 @@ def box_texts(
     Parameters
     ----------
     expressions : iterable of str, n_probe of them
-        What is referred to.
+        Texts that refer to the boxes.
     boxes : array-like of shape (n_probe, 4)
         One box an example, in fractions of the image, or in pixels where ``image_sizes`` is given.
     image_sizes : array-like of shape (n_probe, 2), optional
@@ -226,7 +226,7 @@ def box_texts(
     form : {"xyxy", "xywh"}
         Whether a box ends with its right lower corner or with its width and height.
     decimals : int
-        Digits after the point, 1 to 6; three tell a thousand positions apart.
+        Digits after the point, 1 to 6; three distinguish a thousand positions.
     template : str
         Text with ``{box}`` and, if wanted, ``{expression}``.
 
@@ -265,7 +265,7 @@ def number_texts(
     targets : array-like of shape (n_probe,) or (n_probe, n_targets)
         Finite numbers.
     names, units : str or sequence of str
-        What each column is and what it is counted in; one text serves a single column.
+        Name and unit of each column; one text serves a single column.
     digits : int
         Significant digits, 1 to 15. Halves go to the even digit, zeros at the end are left out;
         neither depends on the other targets.
@@ -278,7 +278,7 @@ def number_texts(
         Another count of names or units than columns, or of digits.
     """
     if not 1 <= digits <= 15:
-        raise UsageError(f"digits={digits}: wanted 1 to 15, which is what float64 holds")
+        raise UsageError(f"digits={digits}: wanted 1 to 15, the digits of float64")
     matrix = as_numbers(targets, len(as_rows(targets, "targets")), "targets")
     called = per_column(names, matrix.shape[1], "names")
     counted = per_column(units, matrix.shape[1], "units")

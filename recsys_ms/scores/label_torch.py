@@ -14,7 +14,7 @@ from recsys_ms.scores.label_embeddings import Float32Array, LabelEncoder, unit_r
 from recsys_ms.scores.label_text_parts import check_texts
 from recsys_ms.scores.label_weights import EXTRA
 
-#: How open_clip tells a name on the Hugging Face hub and a folder from an architecture.
+#: Prefixes of open_clip for a name on the Hugging Face hub and for a folder.
 HUB: Final = "hf-hub:"
 FOLDER: Final = "local-dir:"
 
@@ -61,7 +61,7 @@ class TorchEncoder(LabelEncoder):
         """Warn of texts that reach the last position of the model and may have been cut."""
         if n_full:
             _log.warning(
-                "%s: %d of %d texts fill the %d tokens that it reads; what comes later is cut off",
+                "%s: %d of %d texts fill the %d tokens that it reads; later ones are cut off",
                 self.name,
                 n_full,
                 n_texts,

@@ -29,7 +29,7 @@ _SAFE: Final = (
 )
 # Of a repository without safetensors alone: the same numbers in two formats are fetched once.
 _OLDER: Final = (*_SAFE, "pytorch_model*.bin", "open_clip_pytorch_model.bin")
-# What transformers, open_clip, safetensors and torch.load (which refuses pickled code) raise.
+# Errors of transformers, open_clip, safetensors and torch.load (which refuses pickled code).
 _READ_ERRORS: Final = (
     OSError,
     ValueError,
@@ -106,7 +106,7 @@ def fingerprint(kind: str, name: str, **settings: str | int | None) -> str:
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Turn what libraries raise for missing or damaged files of a model into ``DataError``."""
+    """Turn errors of libraries about missing or damaged files of a model into ``DataError``."""
     try:
         yield
     except RecsysError:

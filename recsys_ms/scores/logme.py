@@ -163,7 +163,7 @@ def best_shared_ratio(
 
 
 def _outside_energy(energies: FloatArray, squares: FloatArray, n_probe: int) -> FloatArray:
-    """Squared length of what the features cannot fit of each target."""
+    """Squared length of the part of each target that the features cannot fit."""
     if energies.shape[0] >= n_probe:
         return np.zeros_like(squares)
     # A difference of nearly equal numbers is known to the last bits of the larger one.

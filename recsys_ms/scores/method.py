@@ -1,4 +1,4 @@
-"""What the table of scores says of each score."""
+"""The record of a score in the table of scores."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ from recsys_ms.scores.checks import Classes, Features, check_classes, check_feat
 from recsys_ms.scores.leep import checked_pair
 
 _MAX_ITERATIONS: Final = 10_000
-#: Corrections L-BFGS remembers: the problem has thousands of weights, evaluations are what costs.
+#: Corrections L-BFGS remembers: evaluations are expensive, memory is not.
 _MEMORY: Final = 20
 #: Distance to the optimum at which the search ends, and up to which its answer is taken, both in
 #: units of the optimum.
@@ -77,7 +77,7 @@ def pactran_gaussian(
         Target classes, of any names.
     prior_variance : float or None
         σ₀². ``None`` (default) is 1 / n_features: logits of features of unit scale then have prior
-        variance 1 whatever their number.
+        variance 1 for any number of them.
     weight_decay : float or None
         1 / (λ·σ₀²), so that λ = 1 / (weight_decay · prior_variance). ``None`` (default) is
         1 / n_probe.
@@ -196,7 +196,7 @@ def pactran_dirichlet(source_probs: ArrayLike, labels: ArrayLike, *, alpha: floa
     single 1. A source class of probability 0 on every example keeps its prior and costs nothing.
 
     The authors' released code divides by n_probe · n_classes; here, as in the formula, it is
-    n_probe. Models of one task are ordered alike.
+    n_probe. The order of models of a task is the same.
     """
     probs, classes = checked_pair(source_probs, labels)
     if not _ALPHAS[0] <= alpha <= _ALPHAS[1]:
@@ -254,7 +254,7 @@ class _LogisticObjective:
     of each axis in its units.
     """
 
-    #: What stands for 1 in the intercepts' units: its square is the reciprocal of their curvature.
+    #: The intercepts' column in their units: its square is the reciprocal of their curvature.
     intercept_column: Final = math.sqrt(2.0)
 
     def __init__(self, axes: FloatArray, classes: Classes, decays: FloatArray) -> None:

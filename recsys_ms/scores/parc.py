@@ -1,4 +1,4 @@
-"""PARC: whether examples that look alike to a model share their labels."""
+"""PARC: whether examples with similar features have similar labels."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,7 +28,7 @@ _MAX_PROBE: Final = 46_340
 _LANCZOS_SIZE: Final = 600
 #: Share of the largest variance, in units of rounding, below which a component is dropped.
 _NEGLIGIBLE: Final = 64
-#: Share of the variance above which one component leaves to the others what float32 loses.
+#: Share of the variance of one component above which float32 loses the digits of the others.
 _DOMINANT: Final = 0.9
 #: Added to distances before they are rounded to float32, which makes ties of those that differ by
 #: less than a 10⁷th of it: by rounding in float64, or in a float32 decomposition.
@@ -61,7 +61,7 @@ def parc(
         examples or features. None: the features as they are. Pearson's correlation over components
         depends on their signs: the example furthest out is on the positive side.
     kind : {"classes", "multilabel", "regression"}, optional
-        What the labels are. Default: classes where an example has one label, label sets where it
+        Kind of the labels. Default: classes where an example has one label, label sets where it
         has a row. For a regression, which the paper leaves open, the label distance is Euclidean
         between targets in units of their standard deviations: of one target, the absolute
         difference.
@@ -106,10 +106,10 @@ def parc(
 
 
 def add_depth(scores: ArrayLike, depths: ArrayLike) -> FloatArray:
-    """Scores of the models of one task, plus what their depth says of their capacity to learn.
+    """Scores of the models of one task, plus a term for their depth.
 
     Deeper models gain more by fine-tuning than their features show. Bolya et al. (2021) add to the
-    score of model s, whichever score it is, its number of layers::
+    score of model s, of any kind, its number of layers::
 
         (score_s - mean(scores)) / std(scores) + depth_s / max(depths)
 
@@ -177,7 +177,7 @@ def _principal_components(matrix: Features, n_components: int, dtype: Any) -> tu
     """Coordinates on the leading components, and the share of variance of the first."""
     with np.errstate(over="ignore"):
         mean = matrix.mean(axis=0, dtype=np.float64).astype(np.result_type(matrix.dtype, dtype))
-        # Squares then stay in range, whatever the unit of the features.
+        # Squares then stay in range for features of any unit.
         scale = np.ptp(matrix, axis=0).max()
     if scale == 0:
         raise _undefined("features")
@@ -205,7 +205,7 @@ def _principal_components(matrix: Features, n_components: int, dtype: Any) -> tu
 
 
 def _gram(shape: tuple[int, int], centred: Callable[[slice, slice], Any]) -> Any:
-    """Lower half of the Gram matrix of the examples or of the features, of whichever are fewer."""
+    """Lower half of the Gram matrix of the examples or of the features, the fewer of the two."""
     is_wide = shape[0] < shape[1]
     # SciPy's BLAS, here and below, since its eigensolvers use it: threads of NumPy's, which spin
     # on after a product, would take the processors from them.
@@ -319,7 +319,7 @@ def _correlation(
 ) -> float:
     """Spearman's correlation of two distances, ties at the mean of their ranks.
 
-    A key is one integer: the distance to sort by, and what is to be carried along.
+    A key is one integer: the distance to sort by, and bits to carry along.
     """
     distances = _pearson_distances(unit)
 

@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 ScoreStatus: TypeAlias = Literal["ok", "failed", "not_applicable"]
 _MANY_DEAD: Final = 0.5
-#: What our own scores may raise; a plugin's may raise anything.
+#: Errors of our own scores; a plugin's may raise anything.
 _EXPECTED: Final = (ArithmeticError, ValueError, np.linalg.LinAlgError, MemoryError)
 
 
@@ -128,7 +128,7 @@ def score_all(
     label_embeddings : sequence of LabelEmbedding, optional
         Of the labels, for EMMS: :func:`recsys_ms.scores.label_embeddings.label_embeddings`.
     kind : {"classes", "multilabel", "regression"}
-        What the labels are.
+        Kind of the labels.
     scores : iterable of str, optional
         Names of :data:`recsys_ms.scores.methods.METHODS`; default: all.
     device : str, optional

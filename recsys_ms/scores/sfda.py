@@ -14,7 +14,7 @@ from recsys_ms.scores.class_geometry import ClassGeometry, GeometryLike, geometr
 
 #: The constant of ``exp(-a spread)``, which the paper leaves open.
 _RATE: Final = 5.0
-#: Below this float64 cannot tell the covariance from a singular one.
+#: Below this the covariance is singular in float64.
 _LEAST_SHRINKAGE: Final = 1e-8
 _MOST_SHRINKAGE: Final = 1.0 - 1e-6
 

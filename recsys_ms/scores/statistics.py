@@ -120,8 +120,8 @@ class ProbeStatistics:
         """``U'Y``, of shape (rank, n_targets): coordinates in the span of the features.
 
         ``targets`` is an array of shape (n_probe, n_targets), or makes blocks of its rows, each
-        asked for once; of classes, ``Y`` are the indicators. What is missing from the squared
-        length of a column is what no linear map of the features can fit.
+        read once; of classes, ``Y`` are the indicators. The rest of a column's squared length is
+        the part that no linear map of the features can fit.
         """
         if self.is_tall:
             coordinates: FloatArray = self._vectors.T @ self._products(targets)
