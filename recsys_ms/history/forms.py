@@ -1,4 +1,4 @@
-"""A history in every form that a person would try, as one frame of runs."""
+"""Reads a history given in any common form (frame, mapping, triplets, …) as one frame of runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
@@ -74,9 +74,9 @@ def as_runs(given: RunsLike, columns: Sequence[str] | None = None) -> pd.DataFra
     Raises
     ------
     UsageError
-        Something that is no history.
+        The form is unknown.
     DataError
-        A column, an id or a number is missing, or is not what it should be.
+        Missing or invalid columns, ids or numbers.
     """
     told: object = given
     if is_run_table(told):
@@ -101,8 +101,8 @@ def _completed(frame: pd.DataFrame) -> pd.DataFrame:
     if missing:
         there = ", ".join(map(str, frame.columns)) or "none"
         raise DataError(
-            f"the history's frame lacks the column {missing[0]!r}; wanted {', '.join(_TRIPLET)}; "
-            f"there are {there}"
+            f"the history's frame has no column {missing[0]!r}; wanted {', '.join(_TRIPLET)}, "
+            f"got {there}"
         )
     if c.METRIC in frame and c.DIRECTION not in frame:
         raise DataError(
@@ -142,7 +142,7 @@ def _numbers(values: "pd.Series[Any]") -> FloatArray:
         found: FloatArray = pd.to_numeric(values).to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"the history's values are no numbers ({error}); wanted one number each, NaN where "
+            f"the history's values are not numbers ({error}); wanted one number each, NaN where "
             "there is none"
         ) from error
     return found

@@ -1,4 +1,4 @@
-"""The history: every fine-tuning run that was ever logged, kept for ever in one folder."""
+"""``History``: all fine-tuning runs ever logged, in one folder."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -46,11 +46,10 @@ Retry = Callable[[Reject], ReadBatch]
 class History:
     """Fine-tuning runs in one folder, made with :meth:`open`.
 
-    ``runs/`` is the Delta table (any Delta reader may read it; columns that start with an
-    underscore are the writer's own), ``curves/`` that of all logged values (there once a log had
-    some), ``inbox/`` takes one file a run from training jobs, ``archive/`` keeps those files once
-    they are in, ``quarantine/`` keeps what could not be read. One writer at a time holds ``.lock``;
-    reading needs no lock.
+    ``runs/`` is a Delta table (for any Delta reader; columns that start with an underscore are
+    internal), ``curves/`` that of all logged values, if any, ``inbox/`` takes one file a run from
+    training jobs, ``archive/`` keeps those files after the ingest, ``quarantine/`` keeps rows that
+    could not be read. One writer at a time holds ``.lock``; reading needs no lock.
     """
 
     def __init__(self, path: Path, *, version: int | None, lock_seconds: float) -> None:
@@ -76,8 +75,7 @@ class History:
         Raises
         ------
         DataError
-            There is no history, the folder holds something else, or the history is damaged or was
-            written by a newer version.
+            The folder holds no history, or one that is damaged or of a newer version.
         StorageError
             The folder cannot be created.
         UsageError
@@ -102,8 +100,8 @@ class History:
         version = history._store.version
         if version < least:
             raise DataError(
-                f"{folder}: the Delta log ends at version {version}, yet version {least} was "
-                "written; restore the folder from a backup"
+                f"{folder}: the Delta log ends at version {version}, expected at least {least}; "
+                "restore the folder from a backup"
             )
         return history
 
@@ -119,10 +117,7 @@ class History:
                     ) from error
             self._store.create()
             # The marker comes last: a folder that has it has everything else.
-            self._mark(0)
-
-    def _mark(self, version: int) -> None:
-        write_marker(self.path, version)
+            write_marker(self.path, 0)
 
     @property
     def inbox(self) -> Path:
@@ -131,7 +126,7 @@ class History:
 
     @property
     def quarantine(self) -> Quarantine:
-        """What could not be read; never older than now, whatever version this is."""
+        """Rows that could not be read, as of today for every version."""
         return Quarantine(self.path / QUARANTINE_FOLDER, read_only=self._pinned is not None)
 
     @property
@@ -203,10 +198,10 @@ class History:
         return self._curves.curves(run_ids, metric=metric, split=split)
 
     def compact(self) -> bool:
-        """Put together the many small files of many nights, for readers' sake.
+        """Merge the small files of many ingests, for faster reading.
 
-        Every version of the runs stays readable. Of the curves, values that were corrected later
-        are dropped, and files of earlier versions deleted after a day.
+        Every version of the runs stays readable. Curve values that were corrected later are
+        dropped, and files of earlier versions of the curves deleted after a day.
 
         Returns
         -------
@@ -223,14 +218,14 @@ class History:
         with self._writing():
             runs = self._store.compact()
             if runs:
-                self._mark(self._store.version)
+                write_marker(self.path, self._store.version)
             return self._curves.compact() or runs
 
     def query(self, sql: str) -> pd.DataFrame:
         """Answer one SELECT over the views ``runs`` and ``curves`` with DuckDB.
 
-        They hold the latest state of every run, and the latest value of every logged point.
-        The query can read nothing but the history and change nothing at all.
+        They hold the latest state of every run, and the latest value of every logged point. The
+        query can read nothing else and change nothing.
 
         Raises
         ------
@@ -242,17 +237,17 @@ class History:
     def ingest(self, batches: Iterable[ReadBatch], *, curves: bool = True) -> IngestReport:
         """Take in what a reader read: one commit, idempotent by ``run_id``.
 
-        New runs are appended. A run that is known as it is counts as duplicate. A run known as
-        *running*, or one whose log has come further since, gets the new state; one from an older
-        copy of its log counts as duplicate. Any other contradiction goes to quarantine, as does
-        every run that is not valid. When ``batches`` raises, nothing is committed.
+        New runs are appended; known ones count as duplicates. A run known as *running*, or one
+        whose log has come further since, gets the new state; one from an older copy of its log is a
+        duplicate. Any other contradiction goes to quarantine, as does every invalid run. If
+        ``batches`` raises, nothing is committed.
 
         Parameters
         ----------
         batches : iterable of ReadBatch
-            Streamed; 1e6 runs are never in memory at once.
+            Streamed: they need not fit in memory together.
         curves : bool
-            Whether to keep the values that the runs logged on their way, too.
+            Whether to keep the values that the runs logged on their way.
 
         Raises
         ------
@@ -271,16 +266,15 @@ class History:
     def ingest_inbox(self, folder: str | Path | None = None) -> IngestReport:
         """Take in the files of the inbox, then move them to the archive.
 
-        The journal of a recorder (:func:`recsys_ms.history.recorder.recording.recording`) that is
-        at work gives a running run and stays; that of one that was killed gives a failed run.
-        Killed at any point, the next call finishes: files that are in the table already are
-        duplicates.
+        The journal of a live recorder (:func:`recsys_ms.history.recorder.recording.recording`)
+        gives a running run and stays; that of a killed one gives a failed run. If this call is
+        killed, the next one finishes: files that are in the table already are duplicates.
 
         Parameters
         ----------
         folder : str or Path, optional
-            Another folder of run files, such as the one ``record_run`` names in the log when it
-            could not write to the inbox.
+            Another folder of run files, such as the one ``record_run`` logs if the inbox cannot be
+            written.
 
         Raises
         ------
@@ -305,9 +299,8 @@ class History:
     ) -> IngestReport:
         """Read pending rejects again; those that become runs are ingested and resolved.
 
-        Rejects of the inbox, and runs quarantined as JSON, are read here; ``reader`` reads the
-        others, which stay pending without one. A retried run that contradicts a settled run stays
-        pending as well.
+        Rejects of the inbox, and runs quarantined as JSON, are read here; the others by ``reader``,
+        and stay pending without one. So does a retried run that contradicts a settled run.
 
         Parameters
         ----------
@@ -355,9 +348,8 @@ class History:
                 owners: list[str] = []
                 batches: list[ReadBatch] = []
                 for reject in rejects[start : start + _REJECTS_PER_STEP]:
-                    retry = reader
-                    if retry is None or reject.reader in JSON_READERS:
-                        retry = retry_json
+                    is_json = reject.reader in JSON_READERS
+                    retry = retry_json if reader is None or is_json else reader
                     batch = retry(replace(reject, raw=edited.get(reject.id, reject.raw)))
                     if batch.rejects or not (batch.runs.num_rows or batch.n_left_out):
                         failed.add(reject.id)
@@ -380,14 +372,14 @@ class History:
     def _writing(self) -> AbstractContextManager[None]:
         if self._pinned is not None:
             raise RefusedError(
-                f"{self.path}: version {self._pinned} is the past and read-only; "
-                "write to the history itself, History.open(path)"
+                f"{self.path}: version {self._pinned} is an earlier one and read-only; write to "
+                "the history itself, History.open(path)"
             )
         return file_lock(self.path / LOCK_FILE, timeout_seconds=self._lock_seconds)
 
     def _finished(self, report: IngestReport) -> IngestReport:
         if report.n_new or report.n_updated:
-            self._mark(report.version)
+            write_marker(self.path, report.version)
         return report
 
 

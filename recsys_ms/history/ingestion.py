@@ -1,7 +1,8 @@
-"""One ingest: batches in, new rows out to one commit, everything else to quarantine; counted."""
+"""One ingest: new rows of batches go into one commit, refused rows to quarantine."""
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,13 +17,15 @@ from recsys_ms.core.types import IntArray
 from recsys_ms.history.quarantine import Quarantine, ReadBatch, Reject
 from recsys_ms.history.run import JSON_COLUMNS
 from recsys_ms.history.store.curve_store import CurveSpool, CurveStore, months_of
-from recsys_ms.history.store.dedup import Admitted, RunIndex, progress_array
+from recsys_ms.history.store.dedup import Admitted, progress_array
 from recsys_ms.history.store.run_store import RunStore
 from recsys_ms.history.store.schema import RUN_SCHEMA, build_runs
 
 _ROWS_PER_STEP: Final = 65_536
 _REJECTS_PER_FILE: Final = 5_000
 _RAW_PER_FILE: Final = 64 << 20
+#: Fields of the report that sum to the rows read.
+_READ: Final = ("n_new", "n_updated", "n_duplicate", "n_quarantined", "n_left_out")
 _INGESTED: Final = RUN_SCHEMA.field(c.INGESTED_AT)
 
 
@@ -37,10 +40,9 @@ class IngestReport:
     n_new, n_updated, n_duplicate : int
         Runs not seen before, running ones with a new state, and runs that were known.
     n_quarantined : int
-        Rows that could not be read or contradict a settled run; each is kept once, however often it
-        is read.
+        Rows that could not be read or contradict a settled run; a row read again is kept once.
     n_left_out : int
-        Rows left out by a filter the caller asked for.
+        Rows that a filter of the caller left out.
     n_failed_runs : int
         Failed runs among the new and updated ones; they do not count as outcomes.
     version : int
@@ -69,11 +71,11 @@ class Ingest:
     Parameters
     ----------
     store : RunStore
-        Where new runs go. The caller holds the lock.
+        Takes the new runs. The caller holds the lock.
     quarantine : Quarantine or None
-        Where the rest goes; ``None`` to keep it to the caller (a replay).
+        Takes the refused rows; ``None`` if the caller does (a replay).
     curves : CurveStore or None
-        Where curves go; ``None`` to leave them out.
+        Takes the curves; ``None`` to leave them out.
     """
 
     def __init__(
@@ -84,14 +86,12 @@ class Ingest:
         self._curves = curves
         self._spool = CurveSpool(store.folder.parent)
         self._months: list[pa.Table] = []
-        self._index: RunIndex = store.index()
+        self._index = store.index()
         self._known: set[str] = set() if quarantine is None else quarantine.known()
         self._waiting: list[Reject] = []
         self._waiting_bytes = 0
         self._conflicts: list[ReadBatch] = []
-        self._counts = dict.fromkeys(
-            ("new", "updated", "duplicate", "rejected", "left", "failed"), 0
-        )
+        self._counts = Counter[str]()
         self._now = datetime.now(UTC)
         self._begin = time.monotonic()
 
@@ -120,7 +120,14 @@ class Ingest:
             n_points = 0 if self._curves is None else self._curves.append(self._spool)
         finally:
             self._spool.discard()
-        return self._report(version, n_points)
+        n = {name: self._counts[name] for name in (*_READ, "n_failed_runs")}
+        return IngestReport(
+            n_read=sum(n[name] for name in _READ),
+            **n,
+            version=version,
+            seconds=time.monotonic() - self._begin,
+            n_curve_points=n_points,
+        )
 
     def keep_curves(self, batch: ReadBatch) -> None:
         """Keep the curves of the runs that were admitted since the last call."""
@@ -131,15 +138,14 @@ class Ingest:
     def admit(self, batch: ReadBatch) -> tuple[pa.Table, set[int]]:
         """Rows of a batch to write, and the positions of the runs that were refused."""
         self._reject(batch.rejects)
-        self._counts["left"] += batch.n_left_out
+        self._counts["n_left_out"] += batch.n_left_out
         given = batch.runs
         built = build_runs(
             dict(zip(given.column_names, given.columns, strict=True)), given.num_rows
         )
-        problems = built.problems
-        if problems:
-            bad = np.fromiter(problems, dtype=np.int64)
-            self._reject(_rejects(_taken(batch, given, bad), list(problems.values())))
+        if built.problems:
+            bad = np.fromiter(built.problems, dtype=np.int64)
+            self._reject(_rejects(_taken(batch, given, bad), built.problems.values()))
         stamp = pa.repeat(pa.scalar(self._now, _INGESTED.type), len(built.runs))
         runs = built.runs.set_column(RUN_SCHEMA.get_field_index(_INGESTED.name), _INGESTED, stamp)
         progress = None
@@ -152,15 +158,17 @@ class Ingest:
         if conflicts.size:
             of_these = runs.take(pa.array(admitted.conflicts))
             self._conflicts.append(_taken(batch, of_these, conflicts))
-        self._counts["new"] += admitted.n_new
-        self._counts["updated"] += admitted.n_updated
-        self._counts["duplicate"] += admitted.n_duplicate
-        self._counts["failed"] += admitted.n_failed
-        return admitted.rows, {*problems, *conflicts.tolist()}
+        self._counts.update(
+            n_new=admitted.n_new,
+            n_updated=admitted.n_updated,
+            n_duplicate=admitted.n_duplicate,
+            n_failed_runs=admitted.n_failed,
+        )
+        return admitted.rows, {*built.problems, *conflicts.tolist()}
 
     def _reject(self, rejects: Iterable[Reject]) -> None:
         for reject in rejects:
-            self._counts["rejected"] += 1
+            self._counts["n_quarantined"] += 1
             if self._quarantine is None:
                 continue
             self._waiting.append(reject)
@@ -172,21 +180,6 @@ class Ingest:
         if self._quarantine is not None and self._waiting:
             self._quarantine.add(self._waiting, known=self._known)
         self._waiting, self._waiting_bytes = [], 0
-
-    def _report(self, version: int, n_points: int) -> IngestReport:
-        n = self._counts
-        return IngestReport(
-            n_read=n["new"] + n["updated"] + n["duplicate"] + n["rejected"] + n["left"],
-            n_new=n["new"],
-            n_updated=n["updated"],
-            n_duplicate=n["duplicate"],
-            n_quarantined=n["rejected"],
-            n_left_out=n["left"],
-            n_failed_runs=n["failed"],
-            version=version,
-            seconds=time.monotonic() - self._begin,
-            n_curve_points=n_points,
-        )
 
 
 def _taken(batch: ReadBatch, runs: pa.Table, rows: IntArray) -> ReadBatch:

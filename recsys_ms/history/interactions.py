@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from recsys_ms.core import columns as c
-from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, kind_of
+from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, did_you_mean, kind_of
 from recsys_ms.core.metric_range import Link, link_of
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.history.forms import RunsLike, as_runs
@@ -58,15 +58,8 @@ class Interactions:
     run_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for array in (
-            self.task_index,
-            self.model_index,
-            self.values,
-            self.counts,
-            self.costs,
-            self.signs,
-        ):
-            array.setflags(write=False)
+        for name in ("task_index", "model_index", "values", "counts", "costs", "signs"):
+            getattr(self, name).setflags(write=False)
 
     @property
     def n_tasks(self) -> int:
@@ -91,13 +84,11 @@ class Interactions:
     @cached_property
     def links(self) -> tuple[Link, ...]:
         """Scale on which each task's outcomes are compared, shape (n_tasks,)."""
-        lowest: dict[str, float] = {}
-        highest: dict[str, float] = {}
         named = np.array(self.metrics, dtype=object)[self.task_index]
+        found: dict[str, Link] = {}
         for metric in set(self.metrics):
             values = self.values[named == metric]
-            lowest[metric], highest[metric] = float(values.min()), float(values.max())
-        found = {metric: link_of(metric, lowest[metric], highest[metric]) for metric in lowest}
+            found[metric] = link_of(metric, float(values.min()), float(values.max()))
         return tuple(found[metric] for metric in self.metrics)
 
     @cached_property
@@ -155,26 +146,20 @@ class Interactions:
                 + "; ingest runs first, or name another metric"
             )
         sign = np.where(usable[c.DIRECTION].to_numpy() == "min", -1.0, 1.0)
-        costs = (
-            usable[c.COST_GPU_SECONDS].to_numpy(dtype=np.float64, na_value=np.nan)
-            if c.COST_GPU_SECONDS in usable
-            else np.full(len(usable), np.nan)
-        )
         task_codes, task_ids = pd.factorize(usable[c.TASK_ID], sort=True)
         model_codes, model_ids = pd.factorize(usable[c.MODEL_ID], sort=True)
         outcome = usable[c.VALUE].to_numpy(dtype=np.float64) * sign
-        key = task_codes.astype(np.int64) * len(model_ids) + model_codes
-        order = np.lexsort((-outcome, key))
-        ordered_key = key[order]
-        starts = np.flatnonzero(np.r_[True, ordered_key[1:] != ordered_key[:-1]])
-        counts = np.diff(np.r_[starts, order.size])
-        known = ~np.isnan(costs[order])
-        cost_sums = np.add.reduceat(np.where(known, costs[order], 0.0), starts)
-        cost_counts = np.add.reduceat(known.astype(np.float64), starts)
+        order = np.lexsort((-outcome, model_codes, task_codes))
+        moved = np.diff(task_codes[order], prepend=-1) | np.diff(model_codes[order], prepend=-1)
+        starts = np.flatnonzero(moved)
+        counts = np.diff(starts, append=order.size)
         first = order[starts]
         per_task = usable.iloc[np.unique(task_codes, return_index=True)[1]]
-        with np.errstate(invalid="ignore"):
-            mean_costs = np.where(cost_counts > 0, cost_sums / cost_counts, np.nan)
+        mean_costs = np.full(starts.size, np.nan)
+        if c.COST_GPU_SECONDS in usable:
+            costs = usable[c.COST_GPU_SECONDS].to_numpy(dtype=np.float64, na_value=np.nan)[order]
+            groups = pd.Series(costs).groupby(np.repeat(np.arange(starts.size), counts))
+            mean_costs = groups.mean().to_numpy()
         return cls(
             task_ids=tuple(map(str, task_ids)),
             model_ids=tuple(map(str, model_ids)),
@@ -205,9 +190,9 @@ class Interactions:
         Raises
         ------
         UsageError
-            Something that is no sequence.
+            Not sequences.
         DataError
-            Sequences of different lengths, or values that are no numbers.
+            Sequences of different lengths, or values that are not numbers.
         """
         told = {c.TASK_ID: tasks, c.MODEL_ID: models, c.VALUE: values}
         for name, each in told.items():
@@ -286,11 +271,9 @@ def _position(ids: tuple[str, ...], wanted: str, kind: str) -> int:
     # ids are sorted: a binary search, since a history may hold 20,000 of them.
     at = int(np.searchsorted(np.asarray(ids, dtype=object), wanted))
     if at == len(ids) or ids[at] != wanted:
-        import difflib
-
-        near = difflib.get_close_matches(wanted, ids, n=3)
-        hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
-        raise UnknownIdError(f"{kind} {wanted!r} is not among the {len(ids)} {kind}s{hint}")
+        raise UnknownIdError(
+            f"{kind} {wanted!r} is not among the {len(ids)} {kind}s{did_you_mean(wanted, ids)}"
+        )
     return at
 
 

@@ -1,4 +1,4 @@
-"""What could not be read: kept with file, line, reason and raw text until it is replayed."""
+"""Quarantine: rows that could not be read, kept with file, line, reason and text for a replay."""
 
 import hashlib
 import secrets
@@ -31,17 +31,17 @@ class Reject:
     Attributes
     ----------
     file : str
-        The log it stood in.
+        Its log.
     line : int or None
-        Physical line or row in that log, from 1; ``None`` when the whole file is meant.
+        Physical line or row in that log, from 1; ``None`` for the whole file.
     reason : str
-        What was wrong and what was wanted.
+        What was wrong and what was expected.
     raw : str
         The text of the row, or its JSON.
     reader : str
-        Who reads it again: ``table``, ``inbox`` (JSON of one inbox file), or ``run`` (JSON fields).
+        What reads it again: ``table``, ``inbox`` (JSON of an inbox file), ``run`` (JSON fields), …
     options : str
-        Canonical JSON of how it was read (mapping, unit, …), so that a replay reads it alike.
+        Canonical JSON of how it was read (mapping, unit, …), for the replay.
     """
 
     file: str
@@ -69,7 +69,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadBatch:
-    """A piece of a log, read: runs, what could not be read, and what was left out on purpose.
+    """A piece of a log: the runs read, the rejects, and the number of rows left out by a filter.
 
     Attributes
     ----------
@@ -78,15 +78,15 @@ class ReadBatch:
     rejects : tuple of Reject
         Rows that did not become runs.
     n_left_out : int
-        Rows removed by a filter the caller asked for.
+        Rows that a filter of the caller left out.
     file : str or tuple of str
-        The log, or the file of each run, named when a run is quarantined as a conflict.
+        The log, or the file of each run, named if a run is quarantined as a conflict.
     lines : tuple of int or None
         Line of each run in ``file``, from 1; ``None`` when not known.
     progress : tuple of int or None, optional
         How far the log of each run had come (steps, rows, milliseconds, …; larger is later), for
-        logs that grow: a run whose log has come further replaces its earlier state, whatever its
-        status, and one that has come less far is old news. ``None`` where the log does not say.
+        logs that grow: a run replaces its state of a smaller progress, whatever its status, and is
+        ignored beside one of a larger. ``None`` where the log does not say.
     curves : pyarrow.Table, optional
         Rows of :data:`recsys_ms.history.store.curves.CURVE_SCHEMA` of these runs, by ``run_id``.
 
@@ -105,11 +105,8 @@ class ReadBatch:
     curves: pa.Table | None = None
 
     def __post_init__(self) -> None:
-        for name, given in (
-            ("file", self.file),
-            ("lines", self.lines),
-            ("progress", self.progress),
-        ):
+        for name in ("file", "lines", "progress"):
+            given = getattr(self, name)
             if isinstance(given, tuple) and len(given) != self.runs.num_rows:
                 raise DataError(f"{name} has {len(given)} entries for {self.runs.num_rows} runs")
 
@@ -167,6 +164,7 @@ _REJECTS: Final = pa.schema(
     ]
 )
 _RESOLVED: Final = pa.schema([("id", pa.string()), ("resolved_at", _TIME)])
+_STORED: Final = ("file", "line", "reason", "raw", "reader", "options")
 
 
 class Quarantine:
@@ -177,7 +175,7 @@ class Quarantine:
     folder : Path
         Where the files lie; it is created with the first reject.
     read_only : bool
-        Whether :meth:`add` and :meth:`resolve` are refused.
+        Whether to refuse :meth:`add` and :meth:`resolve`.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
@@ -195,8 +193,7 @@ class Quarantine:
         """Rejects that are not resolved, in the order they were seen."""
         found = self._read("rejects", _REJECTS)
         open_ones = pc.invert(pc.is_in(found["id"], value_set=self._resolved()))
-        names = ("file", "line", "reason", "raw", "reader", "options")
-        for batch in found.filter(open_ones).select(names).to_batches(max_chunksize=1024):
+        for batch in found.filter(open_ones).select(_STORED).to_batches(max_chunksize=1024):
             for row in batch.to_pylist():
                 yield Reject(**row)
 
@@ -210,10 +207,10 @@ class Quarantine:
         Parameters
         ----------
         rejects : iterable of Reject
-            What could not be read.
+            The rejects.
         known : set of str, optional
-            Ids that are here, as :meth:`known` gave them, when the caller adds many times; the new
-            ones are put in.
+            Ids that are here, as :meth:`known` gave them, if the caller adds many times; the new
+            ones are added to it.
 
         Returns
         -------
@@ -227,14 +224,14 @@ class Quarantine:
         """
         self._refuse_read_only()
         seen = self.known() if known is None else known
-        fresh = {}
-        for reject in rejects:
-            identity = reject.id
-            if identity not in seen:
-                fresh[identity] = reject
+        by_id = {reject.id: reject for reject in rejects}
+        fresh = {identity: reject for identity, reject in by_id.items() if identity not in seen}
         if fresh:
             now = datetime.now(UTC)
-            rows = [_reject_row(identity, reject, now) for identity, reject in fresh.items()]
+            rows = [
+                {"id": identity, "seen_at": now, **{n: getattr(reject, n) for n in _STORED}}
+                for identity, reject in fresh.items()
+            ]
             self._write("rejects", pa.Table.from_pylist(rows, schema=_REJECTS))
             seen.update(fresh)
         return len(fresh)
@@ -245,7 +242,7 @@ class Quarantine:
         Raises
         ------
         UnknownIdError
-            An id that no reject has.
+            An unknown id.
         """
         self._refuse_read_only()
         unknown = set(ids) - self.known()
@@ -290,8 +287,3 @@ class Quarantine:
             ) from error
         path = self.folder / f"{kind}-{stamp}-{secrets.token_hex(4)}.parquet"
         write_atomic(path, sink.getvalue().to_pybytes())
-
-
-def _reject_row(identity: str, reject: Reject, now: datetime) -> dict[str, object]:
-    texts = {name: getattr(reject, name) for name in _TEXTS}
-    return {"id": identity, "line": reject.line, "seen_at": now, **texts}

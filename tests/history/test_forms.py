@@ -80,11 +80,11 @@ def test_triplets_of_any_sequence(kind) -> None:
         ((["s"], ["a"], 1.0), UsageError, "value is 1.0 of type float; wanted a sequence"),
         ((["s"], ["a"], np.eye(1)), UsageError, "value is array.* of type ndarray; wanted"),
         ((["s"], ["a"], [1, 2]), DataError, "the lengths differ, {'task_id': 1, .*'value': 2}"),
-        ((["s"], ["a"], ["x"]), DataError, "the history's values are no numbers"),
+        ((["s"], ["a"], ["x"]), DataError, "the history's values are not numbers"),
         ((["s"], [None], [1.0]), DataError, "no 'model_id' in row 0"),
     ],
 )
-def test_what_are_no_triplets(told, kind: type[Exception], said: str) -> None:
+def test_what_are_not_triplets(told, kind: type[Exception], said: str) -> None:
     with pytest.raises(kind, match=said):
         rms.Interactions.from_triplets(*told)
 

@@ -280,7 +280,7 @@ def test_at_is_read_only(history: History) -> None:
         past.ingest_inbox,
         past.replay,
     ):
-        with pytest.raises(RefusedError, match="version 1 is the past"):
+        with pytest.raises(RefusedError, match="version 1 is an earlier one"):
             write()
     assert history.version == 2
     for version in (3, -1):
@@ -452,7 +452,7 @@ def run_child(code: str, *, killed: bool) -> None:
         "recsys_ms.history.store.delta:write_deltalake",
         "recsys_ms.history.store.delta:make_durable",
         "recsys_ms.history.quarantine:write_atomic",
-        "recsys_ms.history.history:History._mark",
+        "recsys_ms.history.history:write_marker",
         "recsys_ms.history.history:archive_inbox",
         "recsys_ms.history.inbox.inbox_files:fsync_directory",
         "pathlib:Path.unlink",
