@@ -1,8 +1,8 @@
-"""Learning curve over the size of the history: whether more runs make a ranker better."""
+"""Learning curve over the size of the history: whether more runs make rankers better."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Final
+from collections.abc import Sequence
+from itertools import product
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,6 @@ from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
 from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.bootstrap import bootstrap_intervals, mean_over_defined
-from recsys_ms.evaluation.folds import Fold, Protocol
 from recsys_ms.evaluation.metrics import PEARSON, REGRET_AT_1
 from recsys_ms.evaluation.protocols import LeaveOneTaskOut
 from recsys_ms.history.interactions import Interactions
@@ -25,36 +24,6 @@ CURVE_COLUMNS: Final = (
     *("ranker", "metric", "fraction", "n_outcomes", "n_tasks"),
     *("mean", "low", "high"),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GrowingHistory(Protocol):
-    """Leave-one-task-out on growing shares of the history, with the same tasks at every share.
-
-    Attributes
-    ----------
-    fractions : tuple of float
-        Shares of the other tasks' outcomes, each in (0, 1].
-    max_tasks : int
-        Number of tasks held out at most, drawn at random.
-    """
-
-    name: ClassVar[str] = "growing-history"
-    fractions: tuple[float, ...]
-    max_tasks: int
-
-    def folds(
-        self, interactions: Interactions, catalog: Catalog | None, *, seed: int
-    ) -> Iterator[Fold]:
-        """Yield one fold per share and task; its name is the share and the task."""
-        for fraction in self.fractions:
-            inner = LeaveOneTaskOut(max_tasks=self.max_tasks, history_fraction=fraction)
-            for fold in inner.folds(interactions, catalog, seed=seed):
-                yield replace(fold, name=_fold_name(fraction, fold.name))
-
-    def n_folds(self, interactions: Interactions) -> int:
-        """Shares times tasks."""
-        return len(self.fractions) * min(self.max_tasks, interactions.n_tasks)
 
 
 def learning_curve(
@@ -85,7 +54,7 @@ def learning_curve(
     seed : int
         Of the tasks, the shares, the rankers and the bootstrap.
     executor : Executor, optional
-        Where the folds run.
+        Where the folds run; its processes should be kept open, since every share runs apart.
     progress : Progress
 
     Returns
@@ -108,41 +77,31 @@ def learning_curve(
             f"the learning curve needs shares in (0, 1] and at least one task, got {shares} and "
             f"{max_tasks}"
         )
-    protocol = GrowingHistory(fractions=shares, max_tasks=max_tasks)
-    result = backtest(
-        interactions,
-        catalog=catalog,
-        protocol=protocol,
-        rankers=list(rankers),
-        seed=seed,
-        executor=executor,
-        progress=progress,
-        n_draws=1,
-    )
-    sizes: dict[float, list[int]] = {share: [] for share in shares}
-    for fold in protocol.folds(interactions, catalog, seed=seed):
-        sizes[float(fold.name.partition(" ")[0])].append(fold.train.n_interactions)
-    keys = [(n, metric, share) for n in rankers for metric in CURVE_METRICS for share in shares]
-    scores = {(cell.ranker, cell.fold): cell.scores for cell in result.cells}
-    table = np.array(
-        [
-            [
-                scores.get((name, _fold_name(share, task)), {}).get(metric, np.nan)
-                for name, metric, share in keys
-            ]
-            for task in result.tasks
-        ],
-        dtype=np.float64,
-    )
+    sizes, results = {}, {}
+    for share in shares:
+        protocol = LeaveOneTaskOut(max_tasks=max_tasks, history_fraction=share)
+        folds = protocol.folds(interactions, catalog, seed=seed)
+        sizes[share] = float(np.mean([fold.train.n_interactions for fold in folds]))
+        results[share] = backtest(
+            interactions,
+            list(rankers),
+            catalog=catalog,
+            protocol=protocol,
+            seed=seed,
+            executor=executor,
+            progress=progress,
+        )
+    keys = list(product(rankers, CURVE_METRICS, shares))
+    columns = []
+    for name, metric, share in keys:
+        by_task = results[share].per_task(name)
+        columns.append([by_task[task][metric] for task in sorted(by_task)])
+    table = np.array(columns).T
     # One set of draws for all columns: the points of a curve move together.
     ends = bootstrap_intervals(table, named_stream(seed, "learning curve"))
     means, counts = mean_over_defined(table), (~np.isnan(table)).sum(axis=0)
     rows = [
-        (name, metric, share, float(np.mean(sizes[share])), int(counts[i]), means[i], *ends[i])
+        (name, metric, share, sizes[share], int(counts[i]), means[i], *ends[i])
         for i, (name, metric, share) in enumerate(keys)
     ]
     return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
-
-
-def _fold_name(fraction: float, task_id: str) -> str:
-    return f"{fraction:.17g} {task_id}"

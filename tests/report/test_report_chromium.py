@@ -193,8 +193,11 @@ def test_the_metric_of_one_section_leaves_the_other_alone(browser, file):
     for own, other in (sections, sections[::-1]):
         before = {section: drawn(section) for section in sections}
         assert all(before.values())
+        height = browser.find_element(By.CSS_SELECTOR, f"#{own}-chart svg").size["height"]
         choose(own, "pearson")
         assert drawn(own) != before[own]
+        after = browser.find_element(By.CSS_SELECTOR, f"#{own}-chart svg").size["height"]
+        assert after == pytest.approx(height, abs=5)
         assert drawn(other) == before[other]
 
 

@@ -6,7 +6,7 @@ import pytest
 from evaluation.planted import planted, planted_catalog
 
 from recsys_ms.core.errors import UsageError
-from recsys_ms.core.executor import ProcessExecutor
+from recsys_ms.core.executor import ProcessExecutor, kept_open
 from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.protocols import LeaveOneTaskOut
 from recsys_ms.history.interactions import Interactions
@@ -135,9 +135,8 @@ def test_the_curve_depends_neither_on_processes_nor_on_order():
     inter = planted(5, 8)
     options = {"rankers": ["popularity"], "max_tasks": 3}
     here = learning_curve(inter, None, fractions=(0.5, 1.0), **options)
-    there = learning_curve(
-        inter, None, fractions=(1.0, 0.5), executor=ProcessExecutor(2), **options
-    )
+    with kept_open(ProcessExecutor(2)) as processes:
+        there = learning_curve(inter, None, fractions=(1.0, 0.5), executor=processes, **options)
     pd.testing.assert_frame_equal(here, there)
 
 
