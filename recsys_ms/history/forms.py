@@ -1,6 +1,6 @@
 """Reads a history given in any common form (frame, mapping, triplets, …) as one frame of runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -8,7 +8,6 @@ import pandas as pd
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError, kind_of
-from recsys_ms.core.types import FloatArray
 
 if TYPE_CHECKING:
     from recsys_ms.history.interactions import Interactions
@@ -86,7 +85,7 @@ def as_runs(given: RunsLike, columns: Sequence[str] | None = None) -> pd.DataFra
     if isinstance(told, pd.Series):
         return _completed(_of_series(told))
     if isinstance(told, Mapping):
-        return _completed(_of_mapping(told))
+        return _completed(_of_triplets(_entries(told)))
     if isinstance(told, Iterable) and not isinstance(told, str | bytes):
         return _completed(_of_triplets(told))
     hint = "; open a folder with History.open(path)" if isinstance(told, str) else ""
@@ -118,7 +117,14 @@ def _completed(frame: pd.DataFrame) -> pd.DataFrame:
                 "an id in each"
             )
         runs[name] = runs[name].astype(str)
-    runs[c.VALUE] = _numbers(runs[c.VALUE])
+    try:
+        numbers = pd.to_numeric(runs[c.VALUE]).to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"the history's values are not numbers ({error}); wanted one number each, NaN where "
+            "there is none"
+        ) from error
+    runs[c.VALUE] = numbers
     for name, value in ((c.METRIC, "score"), (c.DIRECTION, "max"), (c.STATUS, "finished")):
         if name not in runs:
             runs[name] = value
@@ -135,17 +141,6 @@ def _completed(frame: pd.DataFrame) -> pd.DataFrame:
             f"the history's frame has the direction {strange.iloc[0]!r}; wanted 'max' or 'min'"
         )
     return runs
-
-
-def _numbers(values: "pd.Series[Any]") -> FloatArray:
-    try:
-        found: FloatArray = pd.to_numeric(values).to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"the history's values are not numbers ({error}); wanted one number each, NaN where "
-            "there is none"
-        ) from error
-    return found
 
 
 def _frame(tasks: Iterable[object], models: Iterable[object], values: object) -> pd.DataFrame:
@@ -187,19 +182,17 @@ def _is_by_model(first: object, second: object) -> bool:
     return first == c.MODEL_ID or second == c.TASK_ID
 
 
-def _of_mapping(given: Mapping[Any, Any]) -> pd.DataFrame:
-    rows: list[tuple[object, object, object]] = []
+def _entries(given: Mapping[Any, Any]) -> Iterator[tuple[object, ...]]:
     for key, told in given.items():
         if isinstance(told, Mapping | pd.Series):
-            rows += [(key, model, value) for model, value in told.items()]
+            yield from ((key, model, value) for model, value in told.items())
         elif isinstance(key, tuple) and len(key) == 2:
-            rows.append((*key, told))
+            yield (*key, told)
         else:
             raise DataError(
                 f"the history has {kind_of(told)} for {key!r}; wanted values by model id, such as "
                 "{task: {model: value}}"
             )
-    return _of_triplets(rows)
 
 
 def _of_triplets(rows: Iterable[object]) -> pd.DataFrame:

@@ -26,19 +26,9 @@ FieldKind: TypeAlias = Literal["text", "number", "integer", "time", "json", "tag
 class Rule:
     """What a field of a run may hold; an unknown field is ``None``.
 
-    Attributes
-    ----------
-    kind : {"text", "number", "integer", "time", "json", "tags"}
-        Blank text is unknown; integers have 64 bits; a time has a zone; ``json`` and ``tags`` are
-        objects, kept as canonical JSON text, those of ``tags`` with text values only.
-    required : bool
-        Whether every run has it.
-    choices : tuple of str
-        The only texts allowed; empty where any is.
-    finite : bool
-        Whether NaN and infinities are refused.
-    minimum : float
-        Smallest number allowed.
+    Blank text is unknown; integers have 64 bits; a time has a zone; ``json`` and ``tags`` are
+    objects, kept as canonical JSON text, those of ``tags`` with text values only. ``choices`` are
+    the only texts allowed, if any are given.
     """
 
     kind: FieldKind
@@ -89,12 +79,12 @@ class Run:
     Attributes
     ----------
     model_id, task_id, metric : str
-        What was fine-tuned, on what, and what was measured. Not blank.
+        The fine-tuned model, its task, and the metric measured. Not blank.
     direction : {"max", "min"}
         Whether higher or lower values of the metric are better.
     value : float or None
-        Measured value, finite; fractions rather than percent. Required when ``status`` is
-        ``finished``; a non-finite value of a failed or running run is kept as ``None``.
+        Measured value, finite; fractions rather than percent. Required if ``status`` is
+        ``finished``; a non-finite value of a failed or running run becomes ``None``.
     status : {"finished", "failed", "running"}
         Failed runs are kept and do not count as outcomes; a running one may be updated later.
     run_id : str
@@ -175,27 +165,18 @@ class Run:
         DataError
             An unknown field, or missing or invalid fields.
         """
-        unknown = sorted(set(map(str, payload)) - set(c.RUN_COLUMNS))
+        unknown = sorted(set(map(str, payload)) - RULES.keys())
         if unknown:
             raise DataError(
-                f"unknown field {_show(unknown[0])}; fields of a run are {', '.join(c.RUN_COLUMNS)}"
+                f"unknown field {_show(unknown[0])}; fields of a run are {', '.join(RULES)}"
             )
-        missing = [name for name in c.REQUIRED_COLUMNS if payload.get(name) is None]
-        if missing:
-            raise DataError(f"{', '.join(missing)} missing; every run needs them")
         given: dict[str, Any] = {k: v for k, v in payload.items() if v is not None}
-        return cls(**given)
+        return cls(**{**dict.fromkeys(c.REQUIRED_COLUMNS), **given})
 
     def to_payload(self) -> JsonDict:
         """JSON values that :meth:`from_payload` takes; fields that are ``None`` are left out."""
-        payload: JsonDict = {}
-        for name in c.RUN_COLUMNS:
-            value = getattr(self, name)
-            if isinstance(value, datetime):
-                payload[name] = value.isoformat()
-            elif value is not None:
-                payload[name] = value
-        return payload
+        known = {name: getattr(self, name) for name in RULES if getattr(self, name) is not None}
+        return {n: v.isoformat() if isinstance(v, datetime) else v for n, v in known.items()}
 
 
 def make_run_id(fields: Mapping[str, object]) -> str:
@@ -249,9 +230,9 @@ def canonical_json(value: object) -> str:
             default=_plain,
         )
         text.encode()
-    except DataError:
-        raise
     except (TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{_show(value)} cannot be written as JSON ({error})") from error
     return text
 

@@ -107,7 +107,7 @@ def test_payload_round_trip() -> None:
 def test_payload_with_an_unknown_or_missing_field() -> None:
     with pytest.raises(DataError, match="unknown field 'modle_id'"):
         Run.from_payload({**REQUIRED, "modle_id": "x"})
-    with pytest.raises(DataError, match="task_id, metric, direction missing; every run"):
+    with pytest.raises(DataError, match="task_id: missing; every run needs it; metric: missing"):
         Run.from_payload({"model_id": "x"})
     assert Run.from_payload({**REQUIRED, "value": 1}).value == 1.0
 
