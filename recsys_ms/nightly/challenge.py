@@ -24,9 +24,8 @@ from recsys_ms.history.history import History
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.nightly.decision import CANDIDATE, CURRENT
 from recsys_ms.rankers.base import BaseRanker, Prediction
-from recsys_ms.serving.config import RankerConfig
+from recsys_ms.serving.config import RankerConfig, interactions_of
 from recsys_ms.serving.ranker import Ranker
-from recsys_ms.serving.training_data import interactions_of
 
 _log = logging.getLogger(__name__)
 

@@ -40,10 +40,9 @@ from recsys_ms.nightly.settings import NightlyConfig
 from recsys_ms.rankers.ranker_names import make_ranker
 from recsys_ms.report.write import write_report
 from recsys_ms.serving.artifact import read_manifest
-from recsys_ms.serving.config import RankerConfig
+from recsys_ms.serving.config import RankerConfig, interactions_of
 from recsys_ms.serving.ranker import Ranker
 from recsys_ms.serving.registry import Registry, Version
-from recsys_ms.serving.training_data import interactions_of
 
 _log = logging.getLogger(__name__)
 

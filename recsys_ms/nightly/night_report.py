@@ -21,10 +21,9 @@ from recsys_ms.report.matrix import run_matrix
 from recsys_ms.report.missing import missing_runs
 from recsys_ms.report.report_data import Decided, ReportData, TrainedOn, best_ranker
 from recsys_ms.report.space_chart import transfer_map
-from recsys_ms.serving.config import RankerConfig
+from recsys_ms.serving.config import RankerConfig, interactions_of
 from recsys_ms.serving.ranker import Ranker
 from recsys_ms.serving.registry import Registry
-from recsys_ms.serving.training_data import interactions_of
 
 REPORT_FILE: Final = "report.html"
 #: Predictions that a manifest keeps; a back-test of many tasks and models makes millions.

@@ -1,8 +1,7 @@
-"""What a run is expected to cost, from what past runs of other tasks and models took.
+"""Expected cost of a run, from past runs of other tasks and models.
 
-A run takes long because its task is large or because its model is, so the mean of a model's runs
-says as much about the tasks it was run on. Costs are taken as a product of the two, the logarithm
-as a sum, which is fitted by least squares to all runs that say what they took.
+A run takes long because its task is large or because its model is: the logarithm of the cost is a
+sum of both, fitted by least squares to all runs with a cost.
 """
 
 from collections.abc import Sequence
@@ -14,28 +13,17 @@ from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.history.interactions import Interactions
 
 _N_SWEEPS: Final = 50
-#: Change of a logarithm below which the fit has ended.
+#: Change of a logarithm at which the fit stops.
 _TOLERANCE: Final = 1e-6
 
 
 def expected_costs(
     interactions: Interactions, task_id: str, model_ids: Sequence[str]
 ) -> FloatArray | None:
-    """GPU seconds that a run of each model on a task is expected to take.
+    """Expected GPU seconds of a run of each model on a task, shape (n_models,), positive.
 
-    Parameters
-    ----------
-    interactions : Interactions
-        Past runs; a cost of 0 or NaN says nothing.
-    task_id : str
-        A task with timed runs is taken to be as large as they say, another to be the median task.
-    model_ids : sequence of str, n_models of them
-        A model that nobody timed is taken to be the median model.
-
-    Returns
-    -------
-    ndarray of shape (n_models,) or None
-        Positive; ``None`` where no run says what it took.
+    Past costs of 0 or NaN are ignored; ``None`` where no run has a cost. A task with timed runs is
+    as large as they say, another as the median task; a model without timed runs as the median one.
     """
     timed = interactions.costs > 0.0
     if not timed.any():

@@ -2,12 +2,13 @@
 
 The same acquisition that orders a recommendation (:meth:`Belief.order`): runs are chosen one after
 the other, each the one that raises the expected maximum most, over draws from the joint belief.
-A model that may turn out far better is worth a run, and two models that stand or fall together are
-not worth two.
+A model with a small chance of being far better is worth a run, two highly correlated models are not
+worth two.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -21,24 +22,16 @@ from recsys_ms.rankers.arguments import read_count, read_seconds
 from recsys_ms.rankers.base import BaseRanker, TaskQuery
 from recsys_ms.rankers.belief import Belief, greedy_maximum
 
-#: Runs of a plan that only a cost bounds: a hundredth adds nothing any more.
+#: Most runs of a plan that is bounded by its cost alone.
 MAX_PLAN: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How much is still to be spent on a task.
+    """Runs and GPU seconds that can still be spent on a task."""
 
-    Attributes
-    ----------
-    n_runs : int or None
-        Runs; ``None`` for as many as the cost allows.
-    cost : float or None
-        GPU seconds; ``None`` for no bound.
-    """
-
-    n_runs: int | None = None
-    cost: float | None = None
+    n_runs: int | None = None  # None for as many as the cost allows
+    cost: float | None = None  # GPU seconds, None for no bound
 
     def __post_init__(self) -> None:
         if self.n_runs is None and self.cost is None:
@@ -49,22 +42,13 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Suggestion:
-    """The next runs, in the order to make them.
+    """The next runs, in the order to make them, each of shape (n_runs,)."""
 
-    Attributes
-    ----------
-    chosen : ndarray of shape (n_runs,)
-        Positions among the candidates.
-    gain : ndarray of shape (n_runs,)
-        Expected improvement by this run on the best of the observed ones and of those before it;
-        where none was observed, on the mean of the task's models.
-    p_best : ndarray of shape (n_runs,)
-        Probability that it is the best of all candidates and better than all observed ones.
-    """
-
-    chosen: IntArray
+    chosen: IntArray  # positions among the candidates
+    #: Expected improvement on the best of the observed runs and of those before it; without
+    #: observed runs, on the mean of the task's models.
     gain: FloatArray
-    p_best: FloatArray
+    p_best: FloatArray  # probability that it is the best of all, observed runs included
 
 
 def next_runs(
@@ -75,11 +59,9 @@ def next_runs(
 ) -> Suggestion:
     """Choose runs one after the other, each the one that is expected to add most to the best.
 
-    A bound on the cost makes two plans of runs that fit into it: by gain, and by gain per second
-    (Snoek, Larochelle & Adams 2012, section 3.2). By the second, many cheap runs of poor models may
-    crowd out the one that counts; by gain, one dear run may leave nothing for others. The plan that
-    is expected to reach more is taken, which is within (1 - 1/e) / 2 of the best (Leskovec et al.
-    2007, section 3.2).
+    With a bound on the cost there are two plans of runs that fit into it: by gain, and by gain per
+    second (Snoek, Larochelle & Adams 2012, section 3.2). The one with the larger expected gain is
+    taken, which is within (1 - 1/e) / 2 of the best (Leskovec et al. 2007, section 3.2).
 
     Parameters
     ----------
@@ -97,21 +79,20 @@ def next_runs(
     at = fits[belief.take(fits).candidates()]
     part, price = belief.take(at), cost[at]
     scores = part.draws()
-    drawn, reached_score = part.outcomes(scores), None if best is None else belief.normal(best)
-    limit = float("inf") if budget.cost is None else budget.cost
-    n_runs = min(at.size, budget.n_runs or MAX_PLAN)
+    drawn = part.outcomes(scores)
     floor = float(belief.predicted.mean()) if best is None else best
+    greedy = partial(
+        greedy_maximum,
+        scores,
+        part.mean,
+        min(at.size, budget.n_runs or MAX_PLAN),
+        best=None if best is None else belief.normal(best),
+        cost=price,
+        budget=float("inf") if budget.cost is None else budget.cost,
+    )
 
     def plan(*, per_cost: bool) -> tuple[IntArray, FloatArray]:
-        chosen = greedy_maximum(
-            scores,
-            part.mean,
-            n_runs,
-            best=reached_score,
-            cost=price,
-            budget=limit,
-            per_cost=per_cost,
-        )
+        chosen = greedy(per_cost=per_cost)
         reached = np.maximum.accumulate(np.maximum(drawn[chosen], floor), axis=0)
         before = np.vstack([np.full((1, drawn.shape[1]), floor), reached[:-1]])
         return chosen, (reached - before).mean(axis=1) if chosen.size else np.empty(0)
@@ -134,18 +115,14 @@ def choose_runs(
 ) -> pd.DataFrame:
     """Choose the next runs of a task among models that were not run on it.
 
-    Returns
-    -------
-    DataFrame
-        One row a run, in the order to make them: ``model_id``, ``gain`` (expected improvement, in
-        the task's metric), ``p_best`` and ``expected_cost`` (GPU seconds, NaN where no run of the
-        history said what it cost).
+    One row a run, in the order to make them: ``model_id``, ``gain`` (expected improvement, in the
+    task's metric), ``p_best`` and ``expected_cost`` (GPU seconds, NaN where no run has a cost).
 
     Raises
     ------
     DataError
-        All models were run already, no run said what it cost and the budget is in GPU seconds, or
-        not one run fits into it.
+        All models were run already, the budget is in GPU seconds and no run has a cost, or no run
+        fits into it.
     """
     open_to = [model for model in candidates if model not in query.observed]
     if not open_to:
@@ -153,8 +130,8 @@ def choose_runs(
     cost = expected_costs(known.interactions, query.task_id, open_to)
     if budget.cost is not None and cost is None:
         raise DataError(
-            "no run of the history says what it cost (cost_gpu_seconds), so that a budget in GPU "
-            "seconds cannot be kept; give a number of runs"
+            "a budget in GPU seconds needs runs with a cost (cost_gpu_seconds), and the history "
+            "has none; give a number of runs"
         )
     filled = np.ones(len(open_to)) if cost is None else cost
     best = max(query.observed.values(), default=None)

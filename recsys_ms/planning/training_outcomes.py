@@ -1,4 +1,4 @@
-"""What a trained ranker keeps of its history: who reached what, to answer and to give reasons."""
+"""Outcomes of the training history that a ranker keeps, for answers and their reasons."""
 
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -16,22 +16,15 @@ from recsys_ms.history.standardize import standardize
 
 @dataclass(frozen=True, eq=False)
 class KnownOutcomes(Stateful):
-    """Outcomes of the training history, and of tasks added since.
-
-    Attributes
-    ----------
-    interactions : Interactions
-        Training interactions.
-    added : mapping of task id to mapping of model id to float
-        Outcomes (higher is better) of tasks that were added without a refit.
-    """
+    """Outcomes of the training history, and of tasks added since."""
 
     interactions: Interactions
+    #: Outcomes (higher is better) by model of tasks that were added without a refit, by task.
     added: Mapping[str, Mapping[str, float]]
 
     @classmethod
     def of(cls, interactions: Interactions) -> Self:
-        """Keep these interactions, with no task added."""
+        """The outcomes of these interactions, without added tasks."""
         return cls(interactions, {})
 
     @cached_property
@@ -61,62 +54,47 @@ class KnownOutcomes(Stateful):
 
     @cached_property
     def cost_by_model(self) -> dict[str, float]:
-        """Mean GPU seconds of a run of each model, NaN where no run said."""
-        costs = self.interactions.costs
-        said = ~np.isnan(costs)
-        n = self.interactions.n_models
-        index = self.interactions.model_index
-        sums = np.bincount(index[said], weights=costs[said], minlength=n)
-        counts = np.bincount(index[said], minlength=n)
+        """Mean GPU seconds of a run of each model, NaN where unknown."""
+        inter, said = self.interactions, ~np.isnan(self.interactions.costs)
+        index, n = inter.model_index[said], inter.n_models
+        sums = np.bincount(index, weights=inter.costs[said], minlength=n)
+        counts = np.bincount(index, minlength=n)
         with np.errstate(invalid="ignore"):
             means = np.where(counts > 0, sums / counts, np.nan)
-        return dict(zip(self.interactions.model_ids, means.tolist(), strict=True))
+        return dict(zip(inter.model_ids, means.tolist(), strict=True))
 
     def rank_on(self, model_id: str, task_id: str) -> tuple[int, int] | None:
-        """Rank (from 1) of a model among the models run on a training task; None if it was not."""
-        inter = self.interactions
-        if task_id not in inter.task_ids or model_id not in inter.model_ids:
-            return None
-        task, model = inter.task_position(task_id), inter.model_ids.index(model_id)
-        begin, end = np.searchsorted(inter.task_index, [task, task + 1])
-        own = np.flatnonzero(inter.model_index[begin:end] == model)
-        if own.size == 0:
-            return None
-        scores = self.scores[begin:end]
-        return int(np.sum(scores > scores[own[0]])) + 1, int(scores.size)
+        """Rank (from 1) of a model among those run on a training task; None if it was not."""
+        row = self._row(task_id, model_id)
+        return None if row is None else self._rank(row)
 
     def run_id(self, task_id: str, model_id: str) -> str | None:
-        """Id of the best run of a model on a training task; None where there is none."""
-        inter = self.interactions
-        task, model = _at(inter.task_ids, task_id), _at(inter.model_ids, model_id)
-        if task is None or model is None or not inter.run_ids:
-            return None
-        begin, end = np.searchsorted(inter.task_index, [task, task + 1]).tolist()
-        row = begin + int(np.searchsorted(inter.model_index[begin:end], model))
-        found = row < end and inter.model_index[row] == model
-        return (inter.run_ids[row] or None) if found else None
+        """Id of the best run of a model on a training task; None where unknown."""
+        row, ids = self._row(task_id, model_id), self.interactions.run_ids
+        return None if row is None or not ids else ids[row] or None
 
     def best_tasks(self, model_id: str, *, n: int = 2) -> list[tuple[str, int, int]]:
         """Training tasks on which a model ranked highest: (task id, rank from 1, models run)."""
         inter = self.interactions
-        if model_id not in inter.model_ids:
-            return []
-        rows = np.flatnonzero(inter.model_index == inter.model_ids.index(model_id))
+        model = _at(inter.model_ids, model_id)
+        rows = np.flatnonzero(inter.model_index == model) if model is not None else np.empty(0, int)
         best = rows[np.argsort(-self.scores[rows], kind="stable")[:n]]
-        found = []
-        for row in best:
-            begin, end = np.searchsorted(
-                inter.task_index, [inter.task_index[row], inter.task_index[row] + 1]
-            )
-            own = self.scores[begin:end]
-            found.append(
-                (
-                    inter.task_ids[int(inter.task_index[row])],
-                    int(np.sum(own > self.scores[row])) + 1,
-                    int(own.size),
-                )
-            )
-        return found
+        return [(inter.task_ids[int(inter.task_index[i])], *self._rank(int(i))) for i in best]
+
+    def _row(self, task_id: str, model_id: str) -> int | None:
+        inter = self.interactions
+        task, model = _at(inter.task_ids, task_id), _at(inter.model_ids, model_id)
+        if task is None or model is None:
+            return None
+        begin, end = np.searchsorted(inter.task_index, [task, task + 1]).tolist()
+        row = begin + int(np.searchsorted(inter.model_index[begin:end], model))
+        return row if row < end and inter.model_index[row] == model else None
+
+    def _rank(self, row: int) -> tuple[int, int]:
+        """Rank of a row's score in its task, and the number of models run there."""
+        task = self.interactions.task_index[row]
+        begin, end = np.searchsorted(self.interactions.task_index, [task, task + 1])
+        return int(np.sum(self.scores[begin:end] > self.scores[row])) + 1, int(end - begin)
 
 
 def _at(ids: tuple[str, ...], wanted: str) -> int | None:

@@ -1,10 +1,10 @@
-"""What is believed of models' outcomes on one task: every answer is read from it.
+"""The joint belief about models' outcomes on one task, from which every answer is read.
 
-Expected values, intervals, the order to try models in, and what a further run is worth are all
+Expected values, intervals, the order to try models in, and the value of a further run are all
 properties of one belief, so that they cannot contradict each other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -15,10 +15,9 @@ from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.rankers.outcome_shape import OutcomeShape
 from recsys_ms.rankers.task_scale import TaskScale
 
-#: Draws from the belief behind what depends on several outcomes at once.
+#: Draws from the belief, for what depends on several outcomes at once.
 N_DRAWS: Final = 512
-#: Models that compete for the next runs, by expected score plus one standard deviation; the others
-#: are too far behind.
+#: Models that compete for the next runs, by expected score plus one standard deviation.
 N_CANDIDATES: Final = 150
 #: First places of an order that are filled as a set; the others follow the expected score.
 N_GREEDY: Final = 5
@@ -30,36 +29,17 @@ class Belief:
 
     ``outcome = c + s (g(n) + bend)`` on the scale of the metric's link, with
     ``n = mean + root · z + noise``, ``z ~ N(0, I)``.
-
-    Attributes
-    ----------
-    mean : ndarray of shape (n_models,)
-        Of the normal score.
-    shaped : ndarray of shape (n_models,)
-        Expected ``g(n)``.
-    root : ndarray of shape (n_models, n_loadings)
-        What moves models together.
-    noise : ndarray of shape (n_models,)
-        Variance of what moves each alone.
-    bend : ndarray of shape (n_models,)
-        See :class:`recsys_ms.rankers.posterior.TaskPrior`.
-    between_sd : ndarray of shape (n_models,)
-        Standard deviation of the outcome that is due to the task's unknown location and spread, on
-        the link's scale.
-    scale : TaskScale
-        ``c`` and ``s``.
-    shape : OutcomeShape
-        ``g``.
     """
 
-    mean: FloatArray
-    shaped: FloatArray
-    root: FloatArray
-    noise: FloatArray
-    bend: FloatArray
+    mean: FloatArray  # (n_models,), of the normal score
+    shaped: FloatArray  # (n_models,), expected ``g(n)``
+    root: FloatArray  # (n_models, n_loadings), shared effects
+    noise: FloatArray  # (n_models,), variance of each model's own effect
+    bend: FloatArray  # (n_models,), see :class:`recsys_ms.rankers.posterior.TaskPrior`
+    #: (n_models,), standard deviation of the outcome by the task's uncertain location and spread.
     between_sd: FloatArray
-    scale: TaskScale
-    shape: OutcomeShape
+    scale: TaskScale  # ``c`` and ``s``
+    shape: OutcomeShape  # ``g``
 
     @cached_property
     def sd(self) -> FloatArray:
@@ -75,30 +55,29 @@ class Belief:
     @property
     def predicted(self) -> FloatArray:
         """Expected outcome in the metric's unit, higher is better, (n_models,)."""
-        return self.scale.outcome(self.scale.center + self.scale.scale * self.value)
+        return self.scale.outcome(self._middle)
+
+    @property
+    def _middle(self) -> FloatArray:
+        """Expected outcome on the scale of the link."""
+        return self.scale.center + self.scale.scale * self.value
 
     def interval(self, widening: float) -> tuple[FloatArray, FloatArray]:
-        """Ends of the interval of so many standard deviations, in the metric's unit, (n_models,).
+        """Ends of the interval of ``widening`` standard deviations, in the metric's unit.
 
-        Outcomes may stray further below than above: each side has its own standard deviation.
+        Shape (n_models,) each. Each side has its own standard deviation.
         """
         below, above = self._sides()
-        middle = self.scale.center + self.scale.scale * self.value
-        return (
-            self.scale.outcome(middle - widening * below),
-            self.scale.outcome(middle + widening * above),
-        )
+        low, high = self._middle - widening * below, self._middle + widening * above
+        return self.scale.outcome(low), self.scale.outcome(high)
 
     def strayed(self, outcomes: FloatArray) -> FloatArray:
-        """How many standard deviations outcomes are from what was expected, at least 0.
+        """Absolute errors of outcomes in standard deviations, shape (n_models,).
 
-        Parameters
-        ----------
-        outcomes : ndarray of shape (n_models,)
-            In the metric's unit, higher is better.
+        ``outcomes`` (n_models,) are in the metric's unit, higher is better.
         """
         below, above = self._sides()
-        left = self.scale.compared(outcomes) - (self.scale.center + self.scale.scale * self.value)
+        left = self.scale.compared(outcomes) - self._middle
         found: FloatArray = np.where(left < 0.0, -left / below, left / above)
         return found
 
@@ -110,22 +89,14 @@ class Belief:
 
     def take(self, at: IntArray) -> "Belief":
         """The belief about the models at some positions."""
-        return Belief(
-            self.mean[at],
-            self.shaped[at],
-            self.root[at],
-            self.noise[at],
-            self.bend[at],
-            self.between_sd[at],
-            self.scale,
-            self.shape,
-        )
+        rows = ("mean", "shaped", "root", "noise", "bend", "between_sd")
+        return replace(self, **{name: getattr(self, name)[at] for name in rows})
 
     def draws(self, n_draws: int = N_DRAWS) -> FloatArray:
         """Normal scores drawn from the belief, shape (n_models, n_draws).
 
-        They end where the metric's range does: nothing is better than all right. They are the same
-        whenever a belief is asked, so that an order and a plan begin with the same model.
+        They are cut at the best value of the metric, and are the same in every call, so that an
+        order and a plan begin with the same model.
         """
         rng = named_stream(0, "belief")
         half = -(-n_draws // 2)
@@ -151,7 +122,7 @@ class Belief:
         return float(self.shape.inverse(standard)[0])
 
     def candidates(self, n: int = N_CANDIDATES) -> IntArray:
-        """Positions of the models that may be the next run, by what they may reach."""
+        """Positions of the models that may be the next run, those of the highest potential."""
         reach = self.mean + self.sd
         if reach.size <= n:
             return np.arange(reach.size)
@@ -162,14 +133,10 @@ class Belief:
         """Sort key of the models in the order to try them, higher first, (n_models,).
 
         The first few are chosen one after the other, each the one that is expected to add most to
-        the best of those before it and of ``best``; the others follow by their expected score. The
-        best is sought among normal scores, which are ranks: on 15 public histories this was clearly
-        worse than popularity in 1 of 168 cells in regret@1, outcomes in 11 of 150.
-
-        Parameters
-        ----------
-        best : float, optional
-            Best outcome observed so far, higher is better.
+        the best of those before it and of ``best``, the best outcome observed so far (higher is
+        better); the others follow by their expected score. The best is sought among normal scores,
+        which are ranks: on 15 public histories this was clearly worse than popularity in 1 of 168
+        cells in regret@1, outcomes in 11 of 150.
         """
         key = self.mean.copy()
         at = self.candidates()
@@ -201,11 +168,11 @@ def greedy_maximum(
     ----------
     drawn : ndarray of shape (n_models, n_draws)
     value : ndarray of shape (n_models,)
-        Expected value, which decides where draws tell no difference.
+        Expected value, which breaks ties.
     n_chosen : int
         Rows at most.
     best : float, optional
-        What was reached before.
+        Best value observed before.
     cost : ndarray of shape (n_models,), optional
         Of each row; a row is open as long as it fits into what is left of ``budget``.
     budget : float

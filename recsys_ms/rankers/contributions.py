@@ -18,24 +18,12 @@ SourceKind: TypeAlias = Literal["base", "feature", "task", "run", "factor", "obs
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source of a prediction.
-
-    Attributes
-    ----------
-    kind : str
-        See :data:`SourceKind`.
-    name : str
-        Unique among the sources of its kind.
-    task_id : str or None
-        The known task, of a task or a run.
-    model_id : str or None
-        The model, of a run or an observed outcome.
-    """
+    """A source of a prediction."""
 
     kind: SourceKind
-    name: str
-    task_id: str | None = None
-    model_id: str | None = None
+    name: str  # unique among the sources of its kind
+    task_id: str | None = None  # the known task, of a task or a run
+    model_id: str | None = None  # the model, of a run or an observed outcome
 
     @classmethod
     def task(cls, task_id: str) -> Self:
@@ -49,7 +37,7 @@ class Source:
 
     @classmethod
     def observed(cls, model_id: str) -> Self:
-        """The outcome of a model on the task that is asked about."""
+        """The observed outcome of a model on the task of the question."""
         return cls("observed", model_id, model_id=model_id)
 
 
@@ -65,19 +53,13 @@ POPULARITY: Final = Source("feature", "popularity")
 class Contributions:
     """What each source adds to one part of a ranker's predictions for some models.
 
-    Attributes
-    ----------
-    part : str
-        Name of the part, as in :meth:`recsys_ms.rankers.base.BaseRanker.parts`.
-    sources : tuple of Source
-    amounts : ndarray of shape (n_models, n_sources)
-        What each source adds, in standard deviations over the task's models; a row adds up to the
-        part's contribution to the predicted value.
+    Amounts are in standard deviations over the task's models; a row adds up to the part's
+    contribution to the predicted value.
     """
 
-    part: str
+    part: str  # as in :meth:`recsys_ms.rankers.base.BaseRanker.parts`
     sources: tuple[Source, ...]
-    amounts: FloatArray
+    amounts: FloatArray  # (n_models, n_sources)
 
     @classmethod
     def whole(cls, part: str, value: FloatArray, source: Source | None = None) -> Self:
@@ -86,14 +68,14 @@ class Contributions:
 
     @classmethod
     def of_fields(cls, part: str, found: HeadContributions) -> Self:
-        """What the fields of a head's design add."""
+        """The contributions of the fields of a head's design."""
         base = np.full((found.amounts.shape[0], 1), found.base)
         fields = tuple(Source("feature", field) for field in found.fields)
         return cls(part, (BASE, *fields), np.hstack([base, found.amounts]))
 
     @classmethod
     def joined(cls, part: str, pieces: Sequence[Self]) -> Self:
-        """Pieces of one part, with different sources or the same, one beside the other."""
+        """The sources of several pieces side by side."""
         return cls(
             part,
             tuple(source for piece in pieces for source in piece.sources),
@@ -102,10 +84,10 @@ class Contributions:
 
     @property
     def total(self) -> FloatArray:
-        """What the part adds to each prediction, shape (n_models,)."""
+        """The part's contribution to each prediction, shape (n_models,)."""
         total: FloatArray = self.amounts.sum(axis=1)
         return total
 
     def weighted(self, weights: FloatArray) -> Self:
-        """The same of a part with a weight a model, shape (n_models,)."""
+        """The contributions times a weight for each model, shape (n_models,)."""
         return type(self)(self.part, self.sources, self.amounts * weights[:, None])

@@ -44,21 +44,12 @@ _MIN_MODELS: Final = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What was estimated.
+    """What was estimated on held-out tasks and models."""
 
-    Attributes
-    ----------
-    stack, cold_stack : Stack
-        Weights of the columns for models with runs, and without.
-    strengths : Strengths
-    errors : mapping of int to list of ndarray
-        Errors of held-out outcomes in standard deviations, by the number of observed runs, one
-        array a task.
-    """
-
-    stack: Stack
-    cold_stack: Stack
+    stack: Stack  # weights of the columns for models with runs
+    cold_stack: Stack  # and without runs
     strengths: Strengths
+    #: Errors in standard deviations, by the number of observed runs, one array a held-out task.
     errors: dict[int, list[FloatArray]]
 
     @classmethod

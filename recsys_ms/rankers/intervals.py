@@ -1,10 +1,9 @@
-"""Intervals with stated coverage: conformal quantiles of how far held-out outcomes strayed.
+"""Intervals with stated coverage: conformal quantiles of errors on held-out tasks.
 
-A belief says by how many standard deviations an outcome is off (:meth:`Belief.strayed`). How many
-hold the stated share of outcomes is measured on tasks that were held out from the very predictor
-that is served, for several numbers of observed runs (Lei et al. 2018, locally weighted conformal
-prediction). Outcomes of one task are not exchangeable with those of another, so every task weighs
-the same, whatever its number of models.
+The half-width, in standard deviations of the belief, that holds the stated share of outcomes is
+measured on held-out tasks with the predictor that is served, for several numbers of observed runs
+(Lei et al. 2018, locally weighted conformal prediction). Outcomes of one task are not exchangeable
+with those of another, so every task weighs the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,43 +16,23 @@ from scipy.special import ndtri
 from recsys_ms.core.state import Stateful
 from recsys_ms.core.types import FloatArray
 
-#: Levels that are tried: from a part of the stated coverage below it up to the largest error.
+#: Levels that are tried: from this share below the stated coverage up to the largest error.
 _LEVEL_REACH: Final = 0.25
 _N_LEVELS: Final = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IntervalCalibration(Stateful):
-    """Standard deviations that an interval spans on either side.
+    """Half-width of intervals in standard deviations."""
 
-    Attributes
-    ----------
-    coverage : float
-        Share of outcomes that the interval is made to hold.
-    n_observed : ndarray of shape (n_measured,)
-        Numbers of observed runs at which it was measured, increasing, the first 0.
-    widening : ndarray of shape (n_measured,)
-        Half-width for each.
-    n_tasks : int
-        Held-out tasks behind them; 0 means the normal distribution stands in.
-    """
-
-    coverage: float
-    n_observed: FloatArray
-    widening: FloatArray
-    n_tasks: int
+    coverage: float  # share of outcomes that the interval holds
+    n_observed: FloatArray  # (n_measured,), numbers of observed runs, increasing, the first 0
+    widening: FloatArray  # (n_measured,), half-width for each
+    n_tasks: int  # held-out tasks behind them; 0 for the normal distribution instead
 
     @classmethod
     def fit(cls, strayed: Mapping[int, Sequence[FloatArray]], *, coverage: float) -> Self:
-        """Measure from held-out tasks.
-
-        Parameters
-        ----------
-        strayed : mapping of int to sequence of ndarray
-            By the number of observed runs, one array a task.
-        coverage : float
-            In (0, 1).
-        """
+        """Measure from errors by the number of observed runs, one array a held-out task."""
         numbers = sorted(n for n, tasks in strayed.items() if len(tasks) > 1)
         if not numbers:
             normal = float(ndtri(0.5 + coverage / 2.0))
@@ -83,8 +62,8 @@ def _half_width(errors: Sequence[FloatArray], coverage: float) -> float:
         others = np.cumsum(np.where(mine, 0.0, weight)) / (len(errors) - 1)
         bounds = value[np.minimum(np.searchsorted(others, levels - 1e-12), value.size - 1)]
         covered += np.searchsorted(value[mine], bounds, side="right") / mine.sum()
-    # What a level falls short by goes with one over the number of tasks; one task more covers a new
-    # one than covered each of these.
+    # The shortfall of a level is proportional to one over the number of tasks; a new task has one
+    # more of them than each of these had.
     n_tasks = len(errors)
     expected = levels - (levels - covered / n_tasks) * n_tasks / (n_tasks + 1)
     # Between two tasks it jumps, and the nearer side of the jump is taken.

@@ -30,15 +30,9 @@ _WEIGHTS: Final = _raw / _raw.sum()
 
 @dataclass(frozen=True, eq=False)
 class OutcomeShape:
-    """``g``, piecewise linear, extended linearly beyond its knots.
+    """``g``, piecewise linear, extended linearly beyond its knots."""
 
-    Attributes
-    ----------
-    values : ndarray of shape (n_knots,)
-        Standardised outcome at each knot, increasing.
-    """
-
-    values: FloatArray
+    values: FloatArray  # (n_knots,), standardised outcome at each knot, increasing
 
     @classmethod
     def normal(cls) -> Self:
@@ -47,14 +41,7 @@ class OutcomeShape:
 
     @classmethod
     def fit(cls, interactions: Interactions, normal: FloatArray, standard: FloatArray) -> Self:
-        """Mean over tasks of the standardised outcome at each normal score.
-
-        Parameters
-        ----------
-        interactions : Interactions
-        normal, standard : ndarray of shape (n_interactions,)
-            Normal scores and z-scores of the outcomes within their tasks.
-        """
+        """Mean over tasks of the z-score at each normal score, (n_interactions,) both."""
         bounds = np.searchsorted(interactions.task_index, np.arange(interactions.n_tasks + 1))
         total, n_tasks = np.zeros(_KNOTS.size), 0
         for begin, end in pairwise(bounds.tolist()):

@@ -1,14 +1,14 @@
 """One Gaussian posterior over a task's models, given the outcomes that were observed on it.
 
-A task's normal scores are, before anything is observed, ``n = mean + loadings · z + noise`` with
-``z ~ N(0, I)``: what is expected of each model, what may move many models together, and what moves
-one alone. An observed outcome ``y`` tells ``n = g⁻¹((y - c) / s)``; the task's location ``c`` and
+Before any observation a task's normal scores are ``n = mean + loadings · z + noise`` with
+``z ~ N(0, I)``: the expected score of each model, effects shared by models, and effects of one
+model alone. An observed outcome ``y`` means ``n = g⁻¹((y - c) / s)``; the task's location ``c`` and
 spread ``s`` are unknown, too, and are summed over a grid of hypotheses weighted by their evidence.
 Given a hypothesis everything is Gaussian, and costs no more than inverting a matrix of the number
-of loadings, however many models are asked about.
+of loadings, for any number of models.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -16,55 +16,38 @@ import numpy as np
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.rankers.belief import Belief
 from recsys_ms.rankers.outcome_shape import OutcomeShape
-from recsys_ms.rankers.task_scale import MetricScale, TaskScale, hypotheses, usual_scale
+from recsys_ms.rankers.task_scale import MetricScale, TaskScale
 
-#: Places, in standard deviations of what is expected of it, at which a task's location is tried.
+#: Locations that are tried, in standard deviations around the expected one.
 _LOCATIONS: Final = np.linspace(-2.5, 2.5, 11)
-#: Hypotheses less likely than this, beside the likeliest, are dropped.
+#: Spreads that are tried, in standard deviations of ``log s``.
+_SPREADS: Final = np.linspace(-2.0, 2.0, 9)
+#: Hypotheses less likely than this, relative to the likeliest, are dropped.
 _NEGLIGIBLE: Final = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskPrior:
-    """What is believed of some models' normal scores on a task before any outcome is observed.
+    """Normal scores of some models on a task before any outcome is observed."""
 
-    Attributes
-    ----------
-    mean : ndarray of shape (n_models,)
-    loadings : ndarray of shape (n_models, n_loadings)
-        Their inner products are the covariance of what moves models together.
-    noise : ndarray of shape (n_models,)
-        Variance of what moves each alone, positive.
-    bend : ndarray of shape (n_models,)
-        By how much a model's standardised outcomes differ from what the common shape makes of its
-        normal scores, on average: a model that collapses now and then has a negative one.
-    """
-
-    mean: FloatArray
-    loadings: FloatArray
-    noise: FloatArray
+    mean: FloatArray  # (n_models,)
+    loadings: FloatArray  # (n_models, n_loadings); inner products are the models' covariance
+    noise: FloatArray  # (n_models,), variance of each model's own effect, positive
+    #: (n_models,), mean difference of a model's standardised outcomes from the common shape of its
+    #: normal scores: a model that collapses now and then has a negative one.
     bend: FloatArray
 
     @classmethod
     def independent(cls, mean: FloatArray, noise: FloatArray) -> "TaskPrior":
-        """Models that nothing moves together, each with the common shape."""
+        """Models without covariance, each with the common shape."""
         return cls(mean, np.zeros((mean.size, 0)), noise, np.zeros(mean.size))
 
     def update(self, left: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Covariance and mean of ``z`` given normal scores of all these models.
 
-        Parameters
-        ----------
-        left : ndarray of shape (..., n_models)
-            Normal scores less what was expected, for any number of hypotheses.
-
-        Returns
-        -------
-        cov : ndarray of shape (n_loadings, n_loadings)
-        told : ndarray of shape (..., n_loadings)
-            What the scores say of ``z``, before the covariance weighs it.
-        shift : ndarray of shape (..., n_loadings)
-            The mean.
+        ``left`` (..., n_models) are normal scores less the expected ones, for any number of
+        hypotheses. Gives the covariance (n_loadings, n_loadings), the mean before the covariance
+        weighs it, and the mean, both (..., n_loadings).
         """
         weighted = self.loadings / self.noise[:, None]
         precision = np.eye(self.loadings.shape[1]) + self.loadings.T @ weighted
@@ -79,46 +62,32 @@ class TaskPrior:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskPosterior:
-    """What observed outcomes say of ``z``, ``c`` and ``s``.
+    """``z``, ``c`` and ``s`` given observed outcomes."""
 
-    Attributes
-    ----------
-    weight, center, spread : ndarray of shape (n_hypotheses,)
-        Probability, location and spread of each hypothesis.
-    shift : ndarray of shape (n_hypotheses, n_loadings)
-        Mean of ``z`` under each.
-    cov : ndarray of shape (n_loadings, n_loadings)
-        Covariance of ``z`` under each.
-    scale : TaskScale
-        Location and spread on average.
-    shape : OutcomeShape
-    told : (tuple of str, ndarray of shape (n_loadings, n_observed))
-        Names of the observed models, and what each adds to the mean of ``z``.
-    """
-
-    weight: FloatArray
-    center: FloatArray
-    spread: FloatArray
-    shift: FloatArray
-    cov: FloatArray
-    scale: TaskScale
+    weight: FloatArray  # (n_hypotheses,), probability of each hypothesis
+    center: FloatArray  # (n_hypotheses,), its location
+    spread: FloatArray  # (n_hypotheses,), its spread
+    shift: FloatArray  # (n_hypotheses, n_loadings), mean of ``z`` under it
+    cov: FloatArray  # (n_loadings, n_loadings), covariance of ``z`` under each
+    scale: TaskScale  # location and spread on average
     shape: OutcomeShape
+    #: Observed models, and what each adds to the mean of ``z``, (n_loadings, n_observed).
     told: tuple[tuple[str, ...], FloatArray]
 
     def believe(self, prior: TaskPrior) -> Belief:
-        """What is believed of models' outcomes, observed ones told again included."""
+        """The belief about models' outcomes, a further run of observed ones included."""
         mean_shift = self.weight @ self.shift
         mean = prior.mean + prior.loadings @ mean_shift
         root = prior.loadings @ np.linalg.cholesky(self.cov + 1e-10 * np.eye(len(self.cov)))
-        # Location, spread and shift of one hypothesis go together: what they leave open of an
-        # outcome is less than the sum of what each leaves open.
+        # Location, spread and shift of a hypothesis are correlated: together they add less variance
+        # to an outcome than each alone.
         sd = np.sqrt((root**2).sum(axis=1) + prior.noise)
         shaped = self.shape.expected(mean, sd)
         slope = self.shape.slope(mean)
         moved = (self.shift - mean_shift) @ prior.loadings.T
         told = self.center[:, None] + self.spread[:, None] * (shaped + prior.bend + slope * moved)
         apart = told - self.weight @ told
-        between = self.weight @ apart**2 if self.weight.size > 1 else 0.0 * mean
+        between = self.weight @ apart**2
         if self.weight.size == 1:
             between = np.full(mean.size, self.scale.center_sd**2)
         return Belief(
@@ -143,19 +112,12 @@ def condition(
 ) -> TaskPosterior:
     """Posterior given observed outcomes.
 
-    Parameters
-    ----------
-    prior : TaskPrior
-        Of the observed models.
-    outcomes : ndarray of shape (n_observed,)
-        Higher is better, on the scale of the metric's link; may be empty.
-    metric : MetricScale
-    shape : OutcomeShape
-    names : tuple of str, optional
-        Names of the observed models, kept for reasons.
+    ``prior`` is that of the observed models, ``outcomes`` (n_observed,) are on the scale of the
+    metric's link, higher is better, and may be empty; ``names`` of the observed models are kept
+    for reasons.
     """
     n_loadings = prior.loadings.shape[1]
-    usual = usual_scale(metric)
+    usual = metric.usual
     if outcomes.size == 0:
         return TaskPosterior(
             weight=np.ones(1),
@@ -179,16 +141,14 @@ def condition(
     kept = weight > _NEGLIGIBLE
     weight = weight[kept] / weight[kept].sum()
     center, spread, shift = center[kept], spread[kept], shift[kept]
-    # The mean of z is linear in how far each outcome was from what was expected of it.
+    # The mean of z is linear in the error of each outcome.
     each = cov @ (prior.loadings / prior.noise[:, None]).T * (weight @ left[kept])
     middle = float(weight @ center)
-    scale = TaskScale(
+    scale = replace(
+        usual,
         center=middle,
         scale=float(np.exp(weight @ np.log(spread))),
         center_sd=float(np.sqrt(weight @ (center - middle) ** 2)),
-        link=usual.link,
-        sign=usual.sign,
-        range=usual.range,
     )
     return TaskPosterior(weight, center, spread, shift, cov, scale, shape, (names, each))
 
@@ -196,16 +156,18 @@ def condition(
 def _grid(
     prior: TaskPrior, outcomes: FloatArray, metric: MetricScale, shape: OutcomeShape
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Hypotheses: locations around what the outcomes say, for each spread; their log prior."""
-    tried = hypotheses(metric)
+    """Locations and spreads of the hypotheses, and their log prior, (n_hypotheses,) each."""
+    steps = metric.log_spread_sd * _SPREADS
+    tried = np.exp(metric.log_spread + steps)
+    usual, center_sd = metric.center + metric.slope * steps, metric.center_sd
     expected = shape(prior.mean) + prior.bend
     variance = float(np.mean((prior.loadings**2).sum(axis=1) + prior.noise))
-    precision = 1.0 / tried.center_sd**2 + outcomes.size / (tried.spread**2 * variance)
-    told = (outcomes - tried.spread[:, None] * expected).sum(axis=1)
-    around = (tried.center / tried.center_sd**2 + told / (tried.spread**2 * variance)) / precision
+    precision = 1.0 / center_sd**2 + outcomes.size / (tried**2 * variance)
+    told = (outcomes - tried[:, None] * expected).sum(axis=1)
+    around = (usual / center_sd**2 + told / (tried**2 * variance)) / precision
     step = 1.0 / np.sqrt(precision)
     center = around[:, None] + step[:, None] * _LOCATIONS
-    distance = (center - tried.center[:, None]) / tried.center_sd[:, None]
-    log_weight = (tried.log_weight - np.log(tried.center_sd) + np.log(step))[:, None]
-    spread = np.repeat(tried.spread, _LOCATIONS.size)
+    distance = (center - usual[:, None]) / center_sd
+    log_weight = (-0.5 * _SPREADS**2 - np.log(center_sd) + np.log(step))[:, None]
+    spread = np.repeat(tried, _LOCATIONS.size)
     return center.ravel(), spread, (log_weight - 0.5 * distance**2).ravel()

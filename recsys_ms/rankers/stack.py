@@ -1,10 +1,9 @@
 """A linear stack of held-out parts whose prior is centred on popularity.
 
-Each part predicts the normal scores of tasks (or of models) that it did not see. The stack is the
-non-negative combination of the parts that predicts them best (Wolpert 1992; Breiman 1996), drawn to
-popularity alone by a ridge. How strongly is what predicts a group best from the others: where parts
-tell nothing beyond popularity, the stack *is* popularity, and a part that adds nothing gets exactly
-0 and is not asked again.
+Each part predicts the normal scores of tasks (or of models) that it did not see. The stack is their
+best non-negative combination (Wolpert 1992; Breiman 1996), drawn to popularity alone by a ridge,
+whose strength is chosen by leaving out groups: where parts do not improve on popularity, the stack
+*is* popularity, and a useless part gets exactly 0.
 """
 
 from dataclasses import dataclass
@@ -14,27 +13,17 @@ import numpy as np
 
 from recsys_ms.core.types import FloatArray, IntArray
 
-#: Strengths of the prior that are tried, in groups' worth of evidence.
+#: Strengths of the prior that are tried, in groups.
 _STRENGTHS: Final = 10.0 ** np.arange(-2.0, 3.5, 0.5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """Weights of the parts.
+    """Weights of the parts."""
 
-    Attributes
-    ----------
-    weights : ndarray of shape (n_parts,)
-        At least 0; popularity's first.
-    strength : float
-        Of the prior, in groups.
-    gain : float
-        Share of popularity's squared error on groups left out that the stack takes away.
-    """
-
-    weights: FloatArray
-    strength: float = float("inf")
-    gain: float = 0.0
+    weights: FloatArray  # (n_parts,), at least 0; popularity's first
+    strength: float = float("inf")  # of the prior, in groups
+    gain: float = 0.0  # share of popularity's squared error on groups left out that is removed
 
     @classmethod
     def prior(cls, n_parts: int) -> "Stack":
@@ -45,14 +34,9 @@ class Stack:
 def fit_stack(predicted: FloatArray, target: FloatArray, group: IntArray) -> Stack:
     """Choose the weights.
 
-    Parameters
-    ----------
-    predicted : ndarray of shape (n_rows, n_parts)
-        Held-out predictions, popularity's in the first column; rows with a NaN are left out.
-    target : ndarray of shape (n_rows,)
-        Normal scores.
-    group : ndarray of shape (n_rows,)
-        Task of each row. All tasks weigh the same, and the level of a task is not judged.
+    ``predicted`` (n_rows, n_parts) are held-out predictions, popularity's in the first column; rows
+    with a NaN are left out. ``target`` (n_rows,) are normal scores, ``group`` (n_rows,) the task of
+    each row: all tasks weigh the same, and the level of a task does not count.
     """
     grams, products, sizes = [], [], []
     usable = np.isfinite(predicted).all(axis=1)
@@ -68,18 +52,18 @@ def fit_stack(predicted: FloatArray, target: FloatArray, group: IntArray) -> Sta
     if len(grams) < 2 or n_parts == 1:
         return Stack.prior(n_parts)
     gram, product = np.sum(grams, axis=0), np.sum(products, axis=0)
-    # One group's worth of evidence is what popularity's predictions vary in a task.
+    # The unit of a group is the variance of popularity's predictions in a task.
     unit = max(float(gram[0, 0]) / len(grams), 1e-6)
     best, best_loss = Stack.prior(n_parts), np.inf
     alone = _loss(Stack.prior(n_parts).weights, gram, product)
     total = float(np.sum(sizes))
     for strength in _STRENGTHS:
         loss = sum(
-            _loss(_drawn(gram - own, product - its, strength * unit), own, its)
+            _loss(_ridge(gram - own, product - its, strength * unit), own, its)
             for own, its in zip(grams, products, strict=True)
         )
         if loss < best_loss:
-            weights = _drawn(gram, product, strength * unit)
+            weights = _ridge(gram, product, strength * unit)
             gain = (alone - loss) / max(total + alone, 1e-12)
             best, best_loss = Stack(weights, float(strength), gain), loss
     if best_loss >= alone:
@@ -88,11 +72,11 @@ def fit_stack(predicted: FloatArray, target: FloatArray, group: IntArray) -> Sta
 
 
 def _loss(weights: FloatArray, gram: FloatArray, product: FloatArray) -> float:
-    """Squared error without the part that no weights change."""
+    """Squared error up to a constant."""
     return float(weights @ gram @ weights - 2.0 * weights @ product)
 
 
-def _drawn(gram: FloatArray, product: FloatArray, ridge: float) -> FloatArray:
+def _ridge(gram: FloatArray, product: FloatArray, ridge: float) -> FloatArray:
     """Minimise ``wᵀ gram w - 2 wᵀ product + ridge |w - popularity|²`` over ``w ≥ 0``."""
     from scipy.optimize import nnls
 

@@ -28,28 +28,14 @@ _STEPS: Final = (-1.0, 1.5, 0.4)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOutTask:
-    """A task that the transfer model did not see, and what was expected of it.
-
-    Attributes
-    ----------
-    name : str
-    mean : ndarray of shape (n_models,)
-        Expected normal scores.
-    level : float
-        Standard deviation of the task's level.
-    factor_sd : float
-        Standard deviation of the task's factors.
-    models : ModelRows
-    normal : ndarray of shape (n_models,)
-        Observed normal scores.
-    """
+    """A task that the transfer model did not see, and what was expected of it."""
 
     name: str
-    mean: FloatArray
-    level: float
-    factor_sd: float
+    mean: FloatArray  # (n_models,), expected normal scores
+    level: float  # standard deviation of the task's level
+    factor_sd: float  # standard deviation of the task's factors
     models: ModelRows
-    normal: FloatArray
+    normal: FloatArray  # (n_models,), observed normal scores
 
     def prior(self, strengths: "Strengths") -> TaskPrior:
         """The belief about the task under some strengths."""
@@ -58,20 +44,12 @@ class HeldOutTask:
 
 @dataclass(frozen=True, slots=True)
 class Strengths:
-    """Factors by which variances are multiplied.
-
-    Attributes
-    ----------
-    factors, directions, noise : float
-        Of the factors, of the directions of cards, of the noise; at least 0.
-    bend : float
-        Share of a model's bend that new tasks have, in [0, 1].
-    """
+    """Factors, at least 0, that multiply the variances of a task's parts."""
 
     factors: float = 0.75
     directions: float = 0.05
     noise: float = 1.1
-    bend: float = 0.0
+    bend: float = 0.0  # share of a model's bend that new tasks have, in [0, 1]
 
     def prior(
         self, mean: FloatArray, level: float, factor_sd: float, models: ModelRows
@@ -146,7 +124,7 @@ def fit_bend(
     shapes: Sequence[OutcomeShape],
     strengths: Strengths,
 ) -> Strengths:
-    """Add the share of the models' bend that predicts held-out z-scores best (least squares)."""
+    """Add the share of the models' bend that fits held-out z-scores best (least squares)."""
     above, below = 0.0, 1e-9
     for task, reached, shape in zip(tasks, standard, shapes, strict=True):
         prior = task.prior(strengths)

@@ -1,10 +1,9 @@
-"""Where the outcomes of a task lie and how far they spread, before and after some are observed.
+"""Location and spread of a task's outcomes, before and after some are observed.
 
 Rankers predict on a standardised scale. An answer in the task's own metric needs the task's
-location ``c`` and spread ``s``, which for a new task are known only as far as other tasks in the
-same metric tell. What they tell is kept as a prior: ``log s`` is normal, and ``c`` is normal given
-``s`` (tasks on which all models do well spread less). Metrics such as RMSE are taken by their
-logarithm.
+location ``c`` and spread ``s``. For a new task, other tasks in the same metric give a prior:
+``log s`` is normal, and ``c`` is normal given ``s`` (tasks on which all models do well spread
+less). Metrics such as RMSE are taken by their logarithm.
 """
 
 import math
@@ -20,72 +19,56 @@ from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 
-#: A task with fewer models tells nothing of its spread.
+#: Tasks with fewer models have no spread of their own.
 MIN_MODELS_FOR_SPREAD: Final = 3
-#: Standard deviations of ``log s``, and their prior weights, at which the spread is tried.
-_SPREADS: Final = np.linspace(-2.0, 2.0, 9)
-#: Spread of ``log s`` where too few tasks tell it: a factor of two either way.
+#: Spread of ``log s`` where too few tasks give one: a factor of two either way.
 _DEFAULT_LOG_SPREAD: Final = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricScale:
-    """What the training tasks in one metric say.
+    """Prior of a task's location and spread in one metric, on the scale of its link.
 
-    Attributes
-    ----------
-    sign : float
-        +1 where higher values are better, -1 where lower.
-    link : {"identity", "log"}
-        Scale on which all else is meant.
-    low, high : float
-        Values the metric can take, in its own direction; infinite where it has no bound.
-    center, slope, center_sd : float
-        ``c ~ N(center + slope * (log s - log_spread), center_sd²)``.
-    log_spread, log_spread_sd : float
-        ``log s ~ N(log_spread, log_spread_sd²)``.
+    ``log s ~ N(log_spread, log_spread_sd²)`` and
+    ``c ~ N(center + slope * (log s - log_spread), center_sd²)``.
     """
 
-    sign: float
+    sign: float  # +1 where higher values are better, -1 where lower
     link: Link
-    low: float
-    high: float
+    range: Range  # possible outcomes, higher is better; infinite without a bound
     center: float
     slope: float
     center_sd: float
     log_spread: float
     log_spread_sd: float
 
+    @property
+    def usual(self) -> "TaskScale":
+        """The scale of a task without known outcomes."""
+        return TaskScale(
+            center=self.center,
+            scale=math.exp(self.log_spread),
+            center_sd=math.hypot(self.center_sd, self.slope * self.log_spread_sd),
+            link=self.link,
+            sign=self.sign,
+            range=self.range,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TaskScale:
-    """What is believed of one task's location and spread, on the scale of the metric's link.
+    """Location and spread of one task, on the scale of the metric's link."""
 
-    Attributes
-    ----------
-    center : float
-        Mean outcome of the task's models, higher is better.
-    scale : float
-        Standard deviation of the outcomes over models, positive.
-    center_sd : float
-        Standard deviation of what is believed of ``center``.
-    link : {"identity", "log"}
-    sign : float
-        +1 where higher values of the metric are better, -1 where lower.
-    range : (float, float)
-        Outcomes (higher is better, the metric's unit) that can be; infinite without a bound.
-    """
-
-    center: float
-    scale: float
-    center_sd: float
+    center: float  # expected mean outcome of the task's models, higher is better
+    scale: float  # standard deviation of the outcomes over models, positive
+    center_sd: float  # standard deviation of the belief about ``center``
     link: Link = "identity"
-    sign: float = 1.0
-    range: Range = UNBOUNDED
+    sign: float = 1.0  # +1 where higher values of the metric are better, -1 where lower
+    range: Range = UNBOUNDED  # possible outcomes, higher is better, in the metric's unit
 
     @property
     def highest(self) -> float:
-        """Best there is on the scale of the link; a loss has no bound there, since it may be 0."""
+        """Best possible outcome on the scale of the link; a loss has no bound, as it may be 0."""
         return float("inf") if self.link == "log" else self.range[1]
 
     def outcome(self, compared: FloatArray) -> FloatArray:
@@ -101,45 +84,24 @@ class TaskScale:
 
 
 def to_link(outcome: FloatArray, link: Link, sign: float) -> FloatArray:
-    """Outcomes, higher is better, on the scale of a link.
-
-    Raises
-    ------
-    DataError
-        A logarithm of what is not positive.
-    """
+    """Outcomes, higher is better, on the scale of a link; the logarithm's must be positive."""
     if link == "identity":
         return outcome
     value = sign * outcome
     if (value <= 0.0).any():
         raise DataError(
-            f"an observed value is {float(value.min()):g} in a metric whose logged values are all "
-            "positive, and which is compared by its logarithm; check the value and its metric"
+            f"an observed value is {float(value.min()):g} in a metric that is compared by its "
+            "logarithm, since all logged values are positive; check the value and its metric"
         )
     found: FloatArray = sign * np.log(value)
     return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ScaleHypotheses:
-    """Possible spreads of a task with the location that goes with each, (n_hypotheses,) each."""
-
-    spread: FloatArray
-    center: FloatArray
-    center_sd: FloatArray
-    log_weight: FloatArray
-
-
 class ScalePrior(Stateful):
-    """What the training tasks say about the location and spread of a new task, per metric.
-
-    Attributes
-    ----------
-    main_metric : str
-        The metric of most training tasks (ties by name).
-    """
+    """Location and spread of a new task by those of the training tasks, per metric."""
 
     _metrics: Learned[dict[str, MetricScale]]
+    #: The metric of most training tasks (ties by name).
     main_metric: Learned[str]
 
     def __init__(self, metrics: dict[str, MetricScale], main_metric: str) -> None:
@@ -148,7 +110,7 @@ class ScalePrior(Stateful):
 
     @classmethod
     def fit(cls, interactions: Interactions) -> Self:
-        """Learn from (location, spread) of every training task that has a spread."""
+        """Learn from location and spread of every training task that has a spread."""
         found = standardize(interactions, "zscore")
         n_models = np.bincount(interactions.task_index, minlength=interactions.n_tasks)
         metrics = np.array(interactions.metrics)
@@ -158,13 +120,13 @@ class ScalePrior(Stateful):
             values = interactions.values[(metrics == metric)[interactions.task_index]]
             lowest, highest = float(values.min()), float(values.max())
             low, high = natural_range(metric, lowest, highest)
+            sign = float(interactions.signs[own[0]])
             spread = own[n_models[own] >= MIN_MODELS_FOR_SPREAD]
             chosen = spread if spread.size else own
             scales[metric] = MetricScale(
-                sign=float(interactions.signs[own[0]]),
+                sign=sign,
                 link=link_of(metric, lowest, highest),
-                low=low,
-                high=high,
+                range=(low, high) if sign > 0 else (-high, -low),
                 **_moments(found.center[chosen], np.log(found.scale[chosen])),
             )
         names, n_tasks = np.unique(metrics, return_counts=True)
@@ -172,7 +134,7 @@ class ScalePrior(Stateful):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics that the history has."""
+        """Metrics of the history."""
         return tuple(self._metrics)
 
     def sign(self, metric: str) -> float:
@@ -197,27 +159,20 @@ class ScalePrior(Stateful):
         )
 
     def of_metric(self, metric: str, outcomes: FloatArray) -> MetricScale:
-        """The prior of a metric; in one without tasks, what at least three outcomes say of it.
-
-        Raises
-        ------
-        DataError
-            A metric that no training task has, and fewer than three outcomes or no spread in them.
-        """
+        """The prior of a metric; one without tasks needs three outcomes that differ."""
         if metric in self._metrics:
             return self._metrics[metric]
         if not self.can_place(metric, outcomes):
             raise DataError(
                 f"no past task is measured in {metric!r} (they are in {', '.join(self.metrics)}), "
-                f"and {outcomes.size} observed outcomes do not say how outcomes spread; give at "
-                f"least {MIN_MODELS_FOR_SPREAD} that differ, or a metric of the history"
+                f"and the spread of {outcomes.size} observed outcomes is unknown; give at least "
+                f"{MIN_MODELS_FOR_SPREAD} that differ, or a metric of the history"
             )
         spread = float(outcomes.std())
         return MetricScale(
             sign=1.0,
             link="identity",
-            low=-math.inf,
-            high=math.inf,
+            range=UNBOUNDED,
             center=float(outcomes.mean()),
             slope=0.0,
             center_sd=spread,
@@ -226,35 +181,11 @@ class ScalePrior(Stateful):
         )
 
 
-def hypotheses(scale: MetricScale) -> ScaleHypotheses:
-    """Spreads to try, from two standard deviations below the usual one to two above."""
-    step = scale.log_spread_sd * _SPREADS
-    return ScaleHypotheses(
-        spread=np.exp(scale.log_spread + step),
-        center=scale.center + scale.slope * step,
-        center_sd=np.full(_SPREADS.size, scale.center_sd),
-        log_weight=-0.5 * _SPREADS**2,
-    )
-
-
-def usual_scale(scale: MetricScale) -> TaskScale:
-    """The scale of a task of which no outcome is known."""
-    low, high = scale.low, scale.high
-    return TaskScale(
-        center=scale.center,
-        scale=math.exp(scale.log_spread),
-        center_sd=math.hypot(scale.center_sd, scale.slope * scale.log_spread_sd),
-        link=scale.link,
-        sign=scale.sign,
-        range=(low, high) if scale.sign > 0 else (-high, -low),
-    )
-
-
 def _moments(center: FloatArray, log_spread: FloatArray) -> dict[str, Any]:
     """Mean, slope and spread of ``c`` given ``log s``, and of ``log s``, over training tasks."""
     n = center.size
     if n < MIN_MODELS_FOR_SPREAD:
-        # One or two tasks do not tell how tasks differ: their own spread stands in.
+        # One or two tasks do not show how tasks differ; their own spread is used instead.
         own = float(np.exp(log_spread.mean()))
         apart = float(np.ptp(center))
         return {
@@ -266,10 +197,10 @@ def _moments(center: FloatArray, log_spread: FloatArray) -> dict[str, Any]:
         }
     middle = log_spread - log_spread.mean()
     variance = float(middle @ middle) / (n - 1)
-    # The slope of few tasks is drawn to 0 as if one task more had none.
+    # The slope of few tasks is drawn to 0, as by one more task without a slope.
     slope = float(middle @ center) / (n * variance + 1e-12) if variance > 1e-12 else 0.0
     left = center - center.mean() - slope * middle
-    # The mean is itself known from these few.
+    # The mean is itself estimated from these few.
     spread = math.sqrt(float(left @ left) / (n - 1) * (1.0 + 1.0 / n))
     return {
         "center": float(center.mean()),

@@ -34,23 +34,12 @@ _FOLD_IN_ALPHA: Final = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Folding:
-    """Factors of a task with observed outcomes: ``keep @ prior + gain @ values``.
+    """Factors of a task with observed outcomes: ``keep @ prior + gain @ values``."""
 
-    Attributes
-    ----------
-    factors : ndarray of shape (n_factors,)
-    keep : ndarray of shape (n_factors, n_factors)
-        What is kept of where the task was before.
-    gain : ndarray of shape (n_factors, n_observed)
-        What an observed value adds, per unit.
-    values : ndarray of shape (n_observed,)
-        Observed outcomes on the scale of the factors' products.
-    """
-
-    factors: FloatArray
-    keep: FloatArray
-    gain: FloatArray
-    values: FloatArray
+    factors: FloatArray  # (n_factors,)
+    keep: FloatArray  # (n_factors, n_factors)
+    gain: FloatArray  # (n_factors, n_observed)
+    values: FloatArray  # (n_observed,), outcomes on the scale of the factors' products
 
     @classmethod
     def none(cls, prior: FloatArray, n_observed: int = 0) -> Self:
@@ -198,7 +187,7 @@ class FactorRanker(BaseRanker):
 
     @abstractmethod
     def _targets(self, interactions: Interactions, score: FloatArray) -> tuple[FloatArray, ...]:
-        """What the factors' products shall be, and further arrays a row that the learner takes."""
+        """Targets of the factors' products, and further arrays that the learner takes."""
 
     @abstractmethod
     def _fold_in(self, prior: FloatArray, rows: FloatArray, score: FloatArray) -> Folding:

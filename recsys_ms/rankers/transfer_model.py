@@ -33,26 +33,13 @@ _MIN_ROWS: Final = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelRows:
-    """Expected properties of some models, on any task.
+    """Expected properties of some models, on any task."""
 
-    Attributes
-    ----------
-    level : ndarray of shape (n_models,)
-        Popularity, in normal scores.
-    loadings : ndarray of shape (n_models, n_factors)
-    directions : ndarray of shape (n_models, n_directions)
-        Of the cards: inner products are similarities, at most 1.
-    noise : ndarray of shape (n_models,)
-        Residual variance.
-    bend : ndarray of shape (n_models,)
-        Mean z-score less what the common shape makes of the level; 0 without runs.
-    """
-
-    level: FloatArray
-    loadings: FloatArray
-    directions: FloatArray
-    noise: FloatArray
-    bend: FloatArray
+    level: FloatArray  # (n_models,), popularity in normal scores
+    loadings: FloatArray  # (n_models, n_factors)
+    directions: FloatArray  # (n_models, n_directions) of cards: similarities are inner products
+    noise: FloatArray  # (n_models,), residual variance
+    bend: FloatArray  # (n_models,), mean z-score less that of the common shape; 0 without runs
 
     def take(self, at: IntArray) -> "ModelRows":
         """The rows at some positions."""

@@ -1,9 +1,12 @@
-"""The public ranker: trained on a history, answers with a table, saved without pickle."""
+"""The public ranker: trained on a history, answers in tables, saved without pickle."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Self, Unpack
+from platform import python_version
+from typing import Final, Self, Unpack
 
 import pandas as pd
 
@@ -35,14 +38,15 @@ from recsys_ms.rankers.intervals import IntervalCalibration
 from recsys_ms.rankers.ranker_names import ranker_class
 from recsys_ms.serving.answer import answer_table, explanation
 from recsys_ms.serving.artifact import load_artifact, save_artifact
-from recsys_ms.serving.config import RankerConfig
-from recsys_ms.serving.manifest import trained_manifest
+from recsys_ms.serving.config import RankerConfig, interactions_of
 from recsys_ms.serving.question import Asked, Constraints, Question, QuestionOptions, TaskOptions
-from recsys_ms.serving.training_data import interactions_of
+
+#: Libraries whose versions are recorded with a trained ranker.
+_LIBRARIES: Final = ("recsys-ms", "numpy", "scipy", "lightgbm", "scikit-learn")
 
 
 class Ranker:
-    """Orders pre-trained models for a task, by what fine-tuning them reached before.
+    """Orders pre-trained models for a task, learned from logged fine-tuning runs.
 
     Parameters
     ----------
@@ -76,8 +80,8 @@ class Ranker:
         Parameters
         ----------
         history : History, Interactions, DataFrame, Series, mapping or iterable of triplets
-            Where the outcomes come from (:func:`recsys_ms.history.forms.as_runs`). The version of a
-            :class:`History` is recorded.
+            Outcomes (:func:`recsys_ms.history.forms.as_runs`). The version of a :class:`History` is
+            recorded.
         catalog : Catalog, optional
             Cards of models and tasks, including models that have no run yet.
         progress : Progress
@@ -86,15 +90,14 @@ class Ranker:
         Raises
         ------
         UsageError
-            Something that is no history.
+            Not a history.
         DataError
             No finished run, or two metrics for a task and no choice between them.
         """
         self._catalog = catalog if catalog is not None else Catalog.empty()
         interactions = interactions_of(history, self.config, self._catalog)
-        make = self._maker(progress)
         rng = named_stream(self.config.seed, "fit")
-        base = make().fit(interactions, self._catalog, rng=rng)
+        base = self.config.make(progress).fit(interactions, self._catalog, rng=rng)
         self._calibration = calibrate(
             base,
             self.config.make,
@@ -106,8 +109,22 @@ class Ranker:
         )
         self._known = KnownOutcomes.of(interactions)
         self._base = base
-        version = history.version if is_run_table(history) else None
-        self.manifest = trained_manifest(self.config, interactions, base, history_version=version)
+        versions = {name: version(name) for name in _LIBRARIES}
+        self.manifest = {
+            "ranker": self.config.spec,
+            "config": asdict(self.config),
+            "history_version": history.version if is_run_table(history) else None,
+            "n_tasks": interactions.n_tasks,
+            "n_models": interactions.n_models,
+            "n_interactions": interactions.n_interactions,
+            "directions": {
+                metric: "max" if sign > 0 else "min"
+                for metric, sign in zip(interactions.metrics, interactions.signs, strict=True)
+            },
+            "features": base.feature_names(),
+            "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {"python": python_version(), **versions},
+        }
         return self
 
     @property
@@ -124,7 +141,7 @@ class Ranker:
 
     @property
     def proxy(self) -> str | None:
-        """What made the vectors of the known tasks; ``None`` where none has any."""
+        """The proxy that made the vectors of the known tasks; ``None`` without vectors."""
         known = self._catalog.tasks.reindex(list(self.task_ids))
         sources = known["embedding_source"].dropna()
         return None if sources.empty else str(sources.mode().iloc[0])
@@ -146,15 +163,14 @@ class Ranker:
         top : int or None
             Number of rows, ``None`` for all.
         reasons : bool
-            Whether to say why, which takes most of the time of an answer.
+            Whether to give reasons, which take most of the time of an answer.
         observed : mapping or Series of model id to float, optional
-            Values already reached on the task, in the metric's own unit; these models are left out
-            of the answer.
+            Outcomes on the task, in the metric's own unit; these models are not recommended.
         card : TaskCard or mapping of its fields, optional
             Description of a new task.
         metric : str, optional
-            Metric of ``observed`` and of the predictions; needed only where the history has several
-            and the task is new.
+            Metric of ``observed`` and of the predictions; needed only for a new task in a history
+            with several metrics.
         models : iterable of str, optional
             Rank these only.
         constraints : Constraints, optional
@@ -165,11 +181,11 @@ class Ranker:
         DataFrame
             One row a model, in the order to try: ``rank``, ``model_id``, ``predicted`` (the task's
             metric and unit), ``low``, ``high`` (interval of the stated coverage; all three are cut
-            to what the metric can be, such as 0 to 1 for an accuracy), ``observed``
-            (what the history holds for this pair, NaN if none), ``transfer_score``, ``meta_score``
-            (standardised, higher is better, NaN if the ranker has no such part), ``n_tasks`` (tasks
-            the model was run on), ``n_parameters``, ``gmacs``, ``cost_gpu_seconds`` (mean of past
-            runs), ``reasons`` (tuple of str; no such column where they are not asked for).
+            to the metric's range, such as 0 to 1 for an accuracy), ``observed`` (outcome of the
+            history for this pair, or NaN), ``transfer_score``, ``meta_score`` (standardised, higher
+            is better, NaN if the ranker has no such part), ``n_tasks`` (tasks the model was run
+            on), ``n_parameters``, ``gmacs``, ``cost_gpu_seconds`` (mean of past runs), and, unless
+            switched off, ``reasons`` (tuple of str).
 
         Raises
         ------
@@ -195,14 +211,14 @@ class Ranker:
         constraints: Constraints | None = None,
         reasons: bool = True,
     ) -> pd.DataFrame:
-        """Which models to fine-tune on each of several tasks: what :meth:`recommend` says of each.
+        """Which models to fine-tune on each of several tasks: :meth:`recommend` for each.
 
         Parameters
         ----------
         tasks : iterable of str or TaskCard
             Tasks of the history, names of new ones, or their cards; each once.
         observed : mapping of task id to outcomes, optional
-            What was reached on some of the tasks, each as for :meth:`recommend`.
+            Outcomes on some of the tasks, each as for :meth:`recommend`.
         metric, top, models, constraints, reasons
             As for :meth:`recommend`, and the same for all tasks.
 
@@ -215,8 +231,8 @@ class Ranker:
         Raises
         ------
         UsageError
-            No task, one task twice, something that is none, or outcomes of a task that is not
-            asked about; and what :meth:`recommend` raises.
+            No tasks, a task twice, or outcomes of a task that is not among them; and the errors of
+            :meth:`recommend`.
         """
         cards = read_tasks(tasks)
         reached = read_reached(observed, cards)
@@ -260,8 +276,8 @@ class Ranker:
         budget : int, optional
             Runs that can be made; 5 where neither bound is given.
         cost : float, optional
-            GPU seconds that can be spent, by what past runs of a model took: of two plans that fit,
-            by gain and by gain per second, the one that is expected to reach more.
+            GPU seconds that can be spent, by the cost of past runs: of two plans that fit, by gain
+            and by gain per second, the one with the larger expected gain.
 
         Returns
         -------
@@ -274,8 +290,8 @@ class Ranker:
         Raises
         ------
         DataError
-            Every model was run already, no run fits into the cost, or no past run says its cost;
-            and what :meth:`recommend` raises.
+            Every model was run already, no run fits into the cost, or no past run has a cost; and
+            the errors of :meth:`recommend`.
         """
         bounds = Budget(n_runs=5 if budget is None and cost is None else budget, cost=cost)
         asked = self._asked(task, **options)
@@ -288,9 +304,9 @@ class Ranker:
         return table[["rank", "model_id", *table.columns.drop(["rank", "model_id"])]]
 
     def explain(self, task: str, model_id: str, **options: Unpack[TaskOptions]) -> pd.DataFrame:
-        """What the prediction for one model is made of, exactly.
+        """Exact contributions to the prediction for one model.
 
-        Parameters are those of :meth:`recommend`, errors too.
+        Parameters and errors are those of :meth:`recommend`.
 
         Returns
         -------
@@ -298,11 +314,11 @@ class Ranker:
             One row a source: ``part`` of the ranker, ``kind`` (``base``, ``feature``, ``task``,
             ``run``, ``factor``, ``observed``, ``part``; see
             :mod:`recsys_ms.rankers.contributions`), ``name``, ``task_id``, ``model_id`` and
-            ``run_id`` of what is a task or a run, and ``amount`` in standard deviations over the
-            task's models. ``attrs["center"] + attrs["scale"] * amount.sum()`` is the predicted
-            value in ``attrs["metric"]``, before it is cut to what that metric can be; where lower
-            is better the scale is negative. Where ``attrs["link"]`` is ``"log"`` (a loss, an RMSE)
-            it is the logarithm of that value.
+            ``run_id`` of a task or a run, and ``amount`` in standard deviations over the task's
+            models. ``attrs["center"] + attrs["scale"] * amount.sum()`` is the predicted value in
+            ``attrs["metric"]`` before it is cut to the metric's range, or its logarithm where
+            ``attrs["link"]`` is ``"log"`` (a loss, an RMSE); where lower is better the scale is
+            negative.
         """
         model_id = read_text(model_id, "model_id")
         asked = self._asked(task, models=[model_id], **options)
@@ -333,9 +349,9 @@ class Ranker:
         Raises
         ------
         UsageError
-            Neither outcomes nor a card, a card of another task, or something else in their place.
+            Neither outcomes nor a card, a card of another task, or an argument of another type.
         DataError
-            An outcome that is no finite number, or a field that a card cannot hold.
+            An outcome that is not a finite number, or an invalid field of the card.
         """
         known = self._require_known()
         task_id = read_text(task_id, "task_id")
@@ -357,7 +373,7 @@ class Ranker:
         folder : str or Path
             Must not exist.
         manifest : mapping, optional
-            Recorded beside what the ranker knows of itself, for example its back-test.
+            Recorded beside the ranker's own manifest, for example its back-test.
         """
         base = self._require_base()
         models, tasks = self._catalog.to_jsonl()
@@ -395,7 +411,7 @@ class Ranker:
             ranker._calibration = IntervalCalibration.from_state(state.children["calibration"])
         except (KeyError, TypeError, UsageError, DataError) as error:
             raise ArtifactError(
-                f"{folder}: the files are whole and do not make a ranker ({error}); train again"
+                f"{folder}: the files are intact but not a valid ranker ({error}); train again"
             ) from error
         ranker._catalog = catalog
         ranker._base = base
@@ -417,14 +433,6 @@ class Ranker:
             top=top,
             reasons=reasons,
         )
-
-    def _maker(self, progress: Progress) -> Callable[[], BaseRanker]:
-        def make() -> BaseRanker:
-            ranker = self.config.make()
-            ranker.progress = progress
-            return ranker
-
-        return make
 
     def _replace_catalog(self, catalog: Catalog) -> None:
         base = self._require_base()

@@ -61,7 +61,7 @@ def test_suggest_as_a_table_and_as_json(artifact):
 
 def test_a_budget_of_seconds_needs_runs_that_say_what_they_took(artifact):
     # The zoo was recorded on a machine without a GPU.
-    with pytest.raises(DataError, match="no run of the history says what it cost"):
+    with pytest.raises(DataError, match="a budget in GPU seconds needs runs with a cost"):
         invoke("suggest", "--artifact", artifact, "-t", "digits", "--cost", 60)
 
 

@@ -15,8 +15,7 @@ def metric(center_sd: float = 1e-6, log_spread_sd: float = 1e-9, **options: obje
         **{
             "sign": 1.0,
             "link": "identity",
-            "low": -np.inf,
-            "high": np.inf,
+            "range": (-np.inf, np.inf),
             "center": 0.0,
             "slope": 0.0,
             "center_sd": center_sd,
@@ -155,7 +154,7 @@ def test_strayed_and_interval_are_two_sides_of_one_thing() -> None:
 
 @pytest.mark.parametrize("link", ["identity", "log"])
 def test_a_minimised_metric_comes_back_in_its_own_unit(link: str) -> None:
-    scale = metric(0.1, 0.1, sign=-1.0, link=link, low=0.0, center=-1.0)
+    scale = metric(0.1, 0.1, sign=-1.0, link=link, range=(-np.inf, -0.0), center=-1.0)
     own = prior(3, 1)
     belief = condition(own.take(np.arange(0)), np.empty(0), scale, OutcomeShape.normal()).believe(
         own
@@ -205,7 +204,7 @@ def test_far_behind_the_best_the_likeliest_goes_first() -> None:
 
 def test_draws_end_where_the_metric_ends() -> None:
     own = prior()
-    scale = metric(0.5, low=0.0, high=0.3)
+    scale = metric(0.5, range=(0.0, 0.3))
     belief = condition(own.take(np.arange(0)), np.empty(0), scale, OutcomeShape.normal()).believe(
         own
     )

@@ -225,7 +225,7 @@ def test_a_whole_artifact_that_is_no_ranker(tmp_path: Path) -> None:
     from recsys_ms.serving.artifact import save_artifact
 
     save_artifact(State(), tmp_path / "a", manifest={"config": {"ranker": "nmf"}})
-    with pytest.raises(ArtifactError, match="do not make a ranker"):
+    with pytest.raises(ArtifactError, match="intact but not a valid ranker"):
         rms.Ranker.load(tmp_path / "a")
 
 

@@ -202,7 +202,7 @@ def test_cost_aware(blocks: Interactions, cards: Catalog):
 
 
 def test_without_costs_no_budget_of_seconds(ranker: Ranker):
-    with pytest.raises(DataError, match="no run of the history says what it cost"):
+    with pytest.raises(DataError, match="a budget in GPU seconds needs runs with a cost"):
         ranker.suggest("t01", cost=100.0)
 
 

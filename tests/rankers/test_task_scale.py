@@ -7,7 +7,7 @@ from recsys_ms.core.errors import DataError
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.rankers.outcome_shape import OutcomeShape
 from recsys_ms.rankers.posterior import TaskPrior, condition
-from recsys_ms.rankers.task_scale import ScalePrior, TaskScale, usual_scale
+from recsys_ms.rankers.task_scale import ScalePrior, TaskScale
 from recsys_ms.serving.config import RankerConfig
 from recsys_ms.serving.ranker import Ranker
 
@@ -72,7 +72,7 @@ def test_minimised_metrics_are_kept_apart_with_their_sign() -> None:
     prior = ScalePrior.fit(loss)
     assert prior.metrics == ("loss",)
     assert prior.sign("loss") == -1.0
-    scale = usual_scale(prior.of_metric("loss", np.empty(0)))
+    scale = prior.of_metric("loss", np.empty(0)).usual
     # A loss is compared by its logarithm: the geometric mean, lower is better.
     assert scale.link == "log"
     assert scale.outcome(np.array([scale.center]))[0] == pytest.approx(-(6.0 ** (1 / 3)))
