@@ -82,9 +82,9 @@ def test_where_there_is_none(tmp_path: Path) -> None:
     logged_history(tmp_path / "h")
     night(tmp_path)
     registry = Registry.open(tmp_path / "r")
-    with pytest.raises(DataError, match="version before 1 is not there; there are 1"):
+    with pytest.raises(DataError, match="version before 1 does not exist; there are 1"):
         registry.roll_back()
-    with pytest.raises(DataError, match="version 7 is not there"):
+    with pytest.raises(DataError, match="version 7 does not exist"):
         registry.roll_back(7)
 
 

@@ -1,7 +1,10 @@
-"""What a person tells a ranker, in every form that they would try, and refused in one place."""
+"""Reads what a caller gives a ranker, in every form that is accepted.
+
+An argument of another type raises ``UsageError``, an invalid value in one ``DataError``.
+"""
 
 from collections.abc import Container, Iterable, Mapping, Set
-from difflib import get_close_matches
+from contextlib import suppress
 from math import isfinite
 from typing import Any, Final, TypeAlias, TypeGuard
 
@@ -10,7 +13,7 @@ import pandas as pd
 
 from recsys_ms.catalog.card_files import TASKS
 from recsys_ms.catalog.cards import TASK_FIELDS, TaskCard
-from recsys_ms.core.errors import DataError, UsageError, kind_of
+from recsys_ms.core.errors import DataError, UsageError, did_you_mean, kind_of
 
 #: Outcomes by model id, if there are any.
 Outcomes: TypeAlias = "Mapping[str, float] | pd.Series[Any] | None"
@@ -21,26 +24,14 @@ _CARD: Final = "TaskCard(task_id='birds', n_classes=200), or its fields by name,
 
 
 def read_text(given: object, name: str) -> str:
-    """An id or another text that is not empty.
-
-    Raises
-    ------
-    UsageError
-        Something else.
-    """
+    """An id or another text that is not empty."""
     if isinstance(given, str) and given:
         return str(given)
     raise UsageError(f"{name} is {kind_of(given)}; wanted a text that is not empty")
 
 
 def read_count(given: object, name: str, *, none: str) -> int | None:
-    """A whole number of at least 1, or ``None``, which means what ``none`` says.
-
-    Raises
-    ------
-    UsageError
-        Something else.
-    """
+    """A whole number of at least 1, or ``None``, which means what ``none`` says."""
     if given is None:
         return None
     if isinstance(given, int | np.integer) and not isinstance(given, bool) and given >= 1:
@@ -49,13 +40,7 @@ def read_count(given: object, name: str, *, none: str) -> int | None:
 
 
 def read_seconds(given: object, name: str) -> float | None:
-    """A positive number of seconds, or ``None``.
-
-    Raises
-    ------
-    UsageError
-        Something else.
-    """
+    """A positive number of seconds, or ``None``."""
     if given is None:
         return None
     if isinstance(given, int | float | np.number) and not isinstance(given, bool) and given > 0:
@@ -64,19 +49,13 @@ def read_seconds(given: object, name: str) -> float | None:
 
 
 def _is_listing(given: object) -> TypeGuard[Iterable[object]]:
-    """Whether it holds ids one after the other; one text, a mapping and a table do not."""
+    """Whether it is an iterable of ids, unlike a text, a mapping or a table."""
     is_other = isinstance(given, str | bytes | Mapping | pd.DataFrame)
     return isinstance(given, Iterable) and not is_other
 
 
 def read_models(given: object) -> tuple[str, ...] | None:
-    """Model ids of any iterable, each once; those of a set in their own order.
-
-    Raises
-    ------
-    UsageError
-        One text, no text in it, something that is not iterable, or nothing in it.
-    """
+    """Model ids of any iterable that is not empty, each once; those of a set sorted."""
     if given is None:
         return None
     if not _is_listing(given):
@@ -89,13 +68,7 @@ def read_models(given: object) -> tuple[str, ...] | None:
 
 
 def read_tasks(given: object) -> dict[str, TaskCard | None]:
-    """Tasks of any iterable of ids and cards, in its order, each with its card where it is one.
-
-    Raises
-    ------
-    UsageError
-        One text, something that is neither, a task twice, or no task.
-    """
+    """Tasks of any iterable of ids and cards, in order, each with its card if it was a card."""
     wanted = "wanted a list of task ids, or of cards"
     if not _is_listing(given):
         raise UsageError(f"tasks is {kind_of(given)}; {wanted}")
@@ -112,15 +85,7 @@ def read_tasks(given: object) -> dict[str, TaskCard | None]:
 
 
 def read_outcomes(given: object, task_id: str) -> dict[str, float]:
-    """Outcomes by model id, from a mapping or a Series; none from ``None``.
-
-    Raises
-    ------
-    UsageError
-        Something else, an id that is no text, or a model twice.
-    DataError
-        An outcome that is no finite number.
-    """
+    """Finite outcomes by model id, from a mapping or a Series; none from ``None``."""
     where = f"task {task_id!r}"
     if given is None:
         return {}
@@ -142,13 +107,7 @@ def read_outcomes(given: object, task_id: str) -> dict[str, float]:
 
 
 def read_reached(given: object, tasks: Container[str]) -> Mapping[str, Outcomes]:
-    """Outcomes of some of the tasks, by task id; none from ``None``.
-
-    Raises
-    ------
-    UsageError
-        Something else, or a task that is not asked about.
-    """
+    """Outcomes of some of the tasks, by task id; none from ``None``."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):
@@ -165,35 +124,21 @@ def read_reached(given: object, tasks: Container[str]) -> Mapping[str, Outcomes]
 
 
 def _outcome(value: object, model_id: object, where: str) -> float:
-    try:
-        if isinstance(value, str | bytes | bool | np.bool_):
-            raise TypeError
-        found = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise _no_outcome(kind_of(value), model_id, where) from error
-    if not isfinite(found):
-        raise _no_outcome(str(found), model_id, where)
-    return found
-
-
-def _no_outcome(told: str, model_id: object, where: str) -> DataError:
-    # Put together where it is needed: a known task has thousands of outcomes in each request.
-    return DataError(
-        f"{where}: the observed outcome of model {model_id!r} is {told}; give a finite number, or "
-        "leave the model out"
+    found, told = float("nan"), None
+    if not isinstance(value, str | bytes | bool | np.bool_):
+        with suppress(TypeError, ValueError):
+            found = float(value)  # type: ignore[arg-type]
+            told = str(found)
+    if isfinite(found):
+        return found
+    raise DataError(
+        f"{where}: the observed outcome of model {model_id!r} is {told or kind_of(value)}; give a "
+        "finite number, or leave the model out"
     )
 
 
 def read_card(given: object, task_id: str) -> TaskCard | None:
-    """A card as it is, or one made of fields by name, whose task need not be said again.
-
-    Raises
-    ------
-    UsageError
-        Something else, or a field that no card has.
-    DataError
-        A field with a value that it cannot hold.
-    """
+    """A card, or one made of fields by name, which need not include the task."""
     if given is None or isinstance(given, TaskCard):
         return given
     where = f"task {task_id!r}"
@@ -201,9 +146,10 @@ def read_card(given: object, task_id: str) -> TaskCard | None:
         raise UsageError(f"{where}: card is {kind_of(given)}; wanted {_CARD}")
     for name in given:
         if name not in TASK_FIELDS:
-            near = get_close_matches(str(name), TASK_FIELDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(TASK_FIELDS)}"
-            raise UsageError(f"{where}: a card has no field {name!r}; {hint}")
+            hint = did_you_mean(str(name), TASK_FIELDS)
+            raise UsageError(
+                f"{where}: a card has no field {name!r}{hint}; it has {', '.join(TASK_FIELDS)}"
+            )
     try:
         return TASKS.from_rows([{"task_id": task_id, **given}])[0]
     except DataError:

@@ -1,4 +1,4 @@
-"""Rankers by name and spec, as the command line, a configuration and the back-test ask for them."""
+"""Rankers by name, or by a spec of name and settings such as ``nmf:8``."""
 
 import inspect
 import re
@@ -10,7 +10,7 @@ from recsys_ms.core.errors import UsageError
 from recsys_ms.core.plugins import PluginTable
 from recsys_ms.rankers.base import BaseRanker
 
-#: Where our own rankers are; a new one is its file and a line here.
+#: Our own rankers; a new one is a file and a line here.
 _HOMES: Final[Mapping[str, str]] = {
     "random": "recsys_ms.rankers.popularity:RandomRanker",
     "popularity": "recsys_ms.rankers.popularity:PopularityRanker",
@@ -25,13 +25,13 @@ _HOMES: Final[Mapping[str, str]] = {
     "gp": "recsys_ms.rankers.gp:PairProcessRanker",
     "auto": "recsys_ms.rankers.auto:AutoRanker",
 }
-#: Rankers that can do nothing without scores in the catalog.
+#: Rankers that need scores in the catalog.
 _OF_SCORES: Final[Mapping[str, str]] = {
     "score": "recsys_ms.rankers.by_score:ScoreRanker",
     "scored-history": "recsys_ms.rankers.by_score:ScoredHistoryRanker",
 }
 _GROUP: Final = "recsys_ms.rankers"
-#: ``NAME@SCORE`` is this ranker, with what stands before the sign as the ranker that learns.
+#: ``NAME@SCORE`` is this ranker, and NAME the ranker that learns.
 _AT: Final = "scored-history"
 _SIGNS: Final = re.compile(r"[:+]")
 _SETTING: Final = re.compile(r"\s*[A-Za-z_]\w*=")
@@ -39,9 +39,10 @@ _SETTING: Final = re.compile(r"\s*[A-Za-z_]\w*=")
 
 def _checked(name: str, found: object) -> type[BaseRanker]:
     if not (inspect.isclass(found) and issubclass(found, BaseRanker)):
-        raise TypeError(f"{found!r} is no subclass of recsys_ms.rankers.base.BaseRanker")
+        raise TypeError(f"{found!r} is not a subclass of recsys_ms.rankers.base.BaseRanker")
     if inspect.isabstract(found):
-        raise TypeError(f"{found.__name__} lacks {', '.join(sorted(found.__abstractmethods__))}")
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise TypeError(f"{found.__name__} does not define {missing}")
     if getattr(found, "name", None) != name:
         raise TypeError(f"{found.__name__}.name is {getattr(found, 'name', None)!r}, not {name!r}")
     return found
@@ -52,7 +53,7 @@ RANKERS: Final = PluginTable(_GROUP, {**_HOMES, **_OF_SCORES}, _checked)
 #: Our own rankers that learn from any history.
 RANKER_NAMES: Final = tuple(_HOMES)
 
-#: How a ranker may be asked for.
+#: The forms of a spec.
 SPEC_HELP: Final = (
     "NAME:SETTING=VALUE,SETTING=VALUE; short: nmf:RANK; fennec:ALPHA; lr+SCORE[+SCORE], fm+SCORE, "
     "gbdt+SCORE, gp+SCORE (of the scores, these only; +none for no score); score:SCORE (that score "
@@ -66,15 +67,19 @@ def ranker_class(name: str) -> type[BaseRanker]:
     Raises
     ------
     UsageError
-        No ranker has that name.
+        An unknown name.
     PluginError
-        An installed package has, and it cannot be used.
+        The installed package that adds the ranker cannot be used.
     """
     if name not in RANKERS:
-        raise UsageError(
-            f"no ranker is named {name!r}; choose from {', '.join(RANKERS)}. Variants: {SPEC_HELP}"
-        )
+        raise _unknown(name)
     return RANKERS[name]
+
+
+def _unknown(spec: str) -> UsageError:
+    return UsageError(
+        f"no ranker is named {spec!r}; choose from {', '.join(RANKERS)}. Variants: {SPEC_HELP}"
+    )
 
 
 def make_ranker(spec: str, params: Mapping[str, object] | None = None) -> BaseRanker:
@@ -90,9 +95,9 @@ def make_ranker(spec: str, params: Mapping[str, object] | None = None) -> BaseRa
     Raises
     ------
     UsageError
-        No ranker has that name, or the ranker no such setting, or the setting no such value.
+        An unknown name, an unknown setting, or an invalid value.
     PluginError
-        An installed package has a ranker of that name, and it cannot be used.
+        The installed package that adds the ranker cannot be used.
     """
     name, found = parse_spec(spec)
     return ranker_class(name)(**joined(spec, found, params or {}))
@@ -101,25 +106,19 @@ def make_ranker(spec: str, params: Mapping[str, object] | None = None) -> BaseRa
 def joined(
     spec: str, found: Mapping[str, object], params: Mapping[str, object]
 ) -> dict[str, object]:
-    """Settings of a spec and those beside it.
-
-    Raises
-    ------
-    UsageError
-        A setting stands in both.
-    """
+    """Settings of a spec and those beside it; a setting in both raises ``UsageError``."""
     if twice := sorted(set(found) & set(params)):
         raise UsageError(f"ranker {spec!r}: {twice[0]} is set in the name and in params; keep one")
     return {**found, **params}
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, object]]:
-    """Split a spec into the name of a ranker and its settings, texts as they stand there.
+    """Split a spec into the name of a ranker and its settings, as texts.
 
     Raises
     ------
     UsageError
-        No ranker has that name, or it has no such short form.
+        An unknown name, or a short form that the ranker does not have.
     """
     if spec in RANKERS:
         return spec, {}
@@ -128,9 +127,7 @@ def parse_spec(spec: str) -> tuple[str, dict[str, object]]:
         return _AT, {"ranker": inner, "score": score}
     sign = _SIGNS.search(spec)
     if sign is None or spec[: sign.start()] not in RANKERS or not spec[sign.end() :]:
-        raise UsageError(
-            f"no ranker is named {spec!r}; choose from {', '.join(RANKERS)}. Variants: {SPEC_HELP}"
-        )
+        raise _unknown(spec)
     name, rest = spec[: sign.start()], spec[sign.end() :]
     found: dict[str, object] = {}
     short = ranker_class(name).short_forms.get(sign.group())
@@ -141,7 +138,7 @@ def parse_spec(spec: str) -> tuple[str, dict[str, object]]:
             setting, text = short, piece
         else:
             raise UsageError(
-                f"ranker {spec!r}: {piece!r} is no SETTING=VALUE of {name}. Variants: {SPEC_HELP}"
+                f"ranker {spec!r}: {piece!r} is not SETTING=VALUE of {name}. Variants: {SPEC_HELP}"
             )
         if setting in found:
             raise UsageError(f"ranker {spec!r}: {setting} is set twice; keep one")
@@ -152,7 +149,7 @@ def parse_spec(spec: str) -> tuple[str, dict[str, object]]:
 def spec_of(name: str, params: Mapping[str, object]) -> str:
     """The spec that :func:`parse_spec` splits into a name and settings."""
     if name == _AT:
-        # Settings of the ranker that learns would be taken for its own.
+        # Settings after a colon would be those of the ranker that learns.
         told = values_of(ranker_class(name)(**params).config)
         return f"{told['ranker']}@{told['score']}"
     texts = ",".join(f"{setting}={text_of(value)}" for setting, value in params.items())
@@ -160,7 +157,7 @@ def spec_of(name: str, params: Mapping[str, object]) -> str:
 
 
 def split_specs(text: str) -> list[str]:
-    """Split specs that are joined by commas; ``SETTING=VALUE`` belongs to the spec before it."""
+    """Split specs at commas; ``SETTING=VALUE`` belongs to the spec before it."""
     found: list[str] = []
     for piece in text.split(","):
         if found and _SETTING.match(piece):

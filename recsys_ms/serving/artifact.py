@@ -26,7 +26,7 @@ from recsys_ms.core.state import State
 from recsys_ms.core.types import JsonDict
 
 FORMAT_NAME: Final = "recsys-ms-ranker"
-#: 3: classes and attributes renamed (:mod:`recsys_ms.core.state` says what is stored).
+#: 3: classes and attributes renamed, names of arrays in the tree (:mod:`recsys_ms.core.state`).
 FORMAT_VERSION: Final = 3
 
 _MANIFEST: Final = "manifest.json"
@@ -37,25 +37,23 @@ _SEPARATOR: Final = "/"
 
 
 def save_artifact(state: State, folder: Path, *, manifest: JsonDict) -> None:
-    """Write ``state`` to ``folder``, whole or not at all.
-
-    Everything is written to a temporary folder beside it, synced, and renamed.
+    """Write ``state`` to ``folder`` atomically: to a temporary folder, synced and renamed.
 
     Parameters
     ----------
     state : State
         State tree of a fitted object.
     folder : Path
-        Must not exist yet: artifacts are immutable.
+        Must not exist: artifacts are immutable.
     manifest : dict
-        What to record beside format and checksums (history version, seeds, back-test, …).
+        Recorded beside format and checksums (history version, seeds, back-test, …).
 
     Raises
     ------
     ArtifactError
         ``folder`` exists.
     StorageError
-        It cannot be written.
+        The folder cannot be written to.
     """
     if folder.exists():
         raise ArtifactError(
@@ -91,7 +89,7 @@ def read_manifest(folder: Path) -> JsonDict:
     Raises
     ------
     ArtifactError
-        Absent, not JSON, of another format, or of a newer format version.
+        Missing, not JSON, of another format, or of a newer format version.
     """
     path = folder / _MANIFEST
     try:
@@ -173,27 +171,24 @@ def _write_state(state: State, folder: Path) -> None:
     for number, (name, text) in enumerate(sorted(texts.items())):
         _write(folder / _TEXTS / f"{number:03d}.txt", text.encode())
         texts[name] = f"{number:03d}.txt"
-    by_column = sorted(name for name, array in arrays.items() if _is_by_column(array))
+    flags = {name: array.flags for name, array in arrays.items()}
+    by_column = sorted(n for n, f in flags.items() if f.f_contiguous and not f.c_contiguous)
     document = {"tree": tree, "texts": texts, "by_column": by_column}
     _write(folder / _STATE, json.dumps(document, sort_keys=True, allow_nan=False).encode())
-    # safetensors keeps the bytes of what it is given, so strided views must be laid out first. What
-    # lay by column does so again when it is read: products add up in the order of memory.
+    # safetensors stores the bytes of an array, so strided views must be laid out first. Arrays laid
+    # out by column are restored so: products add up in the order of memory.
     _write(folder / _ARRAYS, save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
-
-
-def _is_by_column(array: NDArray[np.generic]) -> bool:
-    return array.flags.f_contiguous and not array.flags.c_contiguous
 
 
 def _flatten(
     state: State, prefix: str, arrays: dict[str, NDArray[np.generic]], texts: dict[str, str]
 ) -> JsonDict:
-    for name, array in state.arrays.items():
-        arrays[prefix + name] = array
-    for name, text in state.texts.items():
-        texts[prefix + name] = text
+    arrays |= {prefix + name: array for name, array in state.arrays.items()}
+    texts |= {prefix + name: text for name, text in state.texts.items()}
     return {
         "values": state.values,
+        "arrays": list(state.arrays),
+        "texts": list(state.texts),
         "children": {
             name: _flatten(child, f"{prefix}{name}{_SEPARATOR}", arrays, texts)
             for name, child in state.children.items()
@@ -213,24 +208,17 @@ def _read_state(folder: Path) -> State:
         return _unflatten(document["tree"], "", arrays, texts)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ArtifactError(
-            f"{folder}: the state does not fit its format ({error}); train again"
+            f"{folder}: the state does not match its format ({error}); train again"
         ) from error
 
 
 def _unflatten(
     node: Any, prefix: str, arrays: dict[str, NDArray[np.generic]], texts: dict[str, str]
 ) -> State:
-    def own(named: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name[len(prefix) :]: item
-            for name, item in named.items()
-            if name.startswith(prefix) and _SEPARATOR not in name[len(prefix) :]
-        }
-
     return State(
         values=node["values"],
-        arrays=own(arrays),
-        texts=own(texts),
+        arrays={name: arrays[prefix + name] for name in node["arrays"]},
+        texts={name: texts[prefix + name] for name in node["texts"]},
         children={
             name: _unflatten(child, f"{prefix}{name}{_SEPARATOR}", arrays, texts)
             for name, child in node["children"].items()

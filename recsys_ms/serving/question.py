@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Final, TypedDict
 
 import numpy as np
 import pandas as pd
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, kind_of
+from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, did_you_mean, kind_of
 from recsys_ms.core.types import BoolArray
 from recsys_ms.planning.training_outcomes import KnownOutcomes
 from recsys_ms.rankers.arguments import CardLike, Outcomes, read_models
@@ -24,7 +23,7 @@ _BOUNDS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraints:
-    """What a recommended model must meet. A model whose card does not say is left out.
+    """Requirements of a recommended model. A model whose card does not tell is left out.
 
     Attributes
     ----------
@@ -67,7 +66,7 @@ class Constraints:
 
 
 class TaskOptions(TypedDict, total=False):
-    """What may be said of the task of a question, in every form that :class:`Question` reads."""
+    """Options about the task of a question, in every form that :class:`Question` accepts."""
 
     observed: Outcomes
     card: CardLike
@@ -75,7 +74,7 @@ class TaskOptions(TypedDict, total=False):
 
 
 class QuestionOptions(TaskOptions, total=False):
-    """The same, and which models may be answered."""
+    """Options about the task, and about the models that may be recommended."""
 
     models: Iterable[str] | None
     constraints: Constraints | None
@@ -115,22 +114,11 @@ class Question(TaskQuery):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A question to a fitted ranker: all known outcomes of the task, and models it can answer.
+    """A question to a fitted ranker: all known outcomes of the task, and models it can answer."""
 
-    Attributes
-    ----------
-    query : TaskQuery
-        The task with all its outcomes, higher is better.
-    sign : float
-        +1 where higher values of its metric are better, -1 where lower.
-    models : tuple of str
-        Models that are asked about and were not observed.
-    constraints : Constraints
-    """
-
-    query: TaskQuery
-    sign: float
-    models: tuple[str, ...]
+    query: TaskQuery  # the task with all its outcomes, higher is better
+    sign: float  # +1 where higher values of its metric are better, -1 where lower
+    models: tuple[str, ...]  # requested models that were not observed
     constraints: Constraints
 
     @classmethod
@@ -183,8 +171,7 @@ class Asked:
         if not met:
             raise DataError(
                 f"none of {len(self.models)} models meets the constraints ({wanted}); widen them, "
-                "or add cards that say what a model needs (a model whose card does not say is left "
-                "out)"
+                "or add cards with size and licence (a model without them on its card is left out)"
                 if wanted
                 else "no model is left to recommend: all were observed"
             )
@@ -195,9 +182,7 @@ def _require_known(all_models: Sequence[str], asked: Sequence[str]) -> None:
     known = set(all_models)
     for model in asked:
         if model not in known:
-            near = get_close_matches(model, all_models, n=3)
-            hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
             raise UnknownIdError(
                 f"model {model!r} has neither runs nor a card among the {len(known)} models "
-                f"of this ranker{hint}"
+                f"of this ranker{did_you_mean(model, all_models)}"
             )

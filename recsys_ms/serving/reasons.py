@@ -1,4 +1,4 @@
-"""Why a model is recommended: what the ranker's parts are made of, told in a few words."""
+"""Why a model is recommended: the contributions of a ranker's parts in a few words."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,46 +24,35 @@ _PART_NAMES: Final = {
     "gbdt": "features (gbdt)",
     "gp": "Gaussian process (gp)",
     "fennec": "transfer and meta score",
-    "transfer": "tasks and models that look alike",
-    "shape of outcomes": "how outcomes spread on past tasks",
+    "transfer": "similar tasks and models",
+    "shape of outcomes": "the spread of outcomes on past tasks",
 }
-#: Known tasks that the place of a cold task is told by.
+#: Nearest known tasks that are reported for a cold task.
 _N_NEAREST: Final = 3
 #: Contributions below this many standard deviations are left out of the reasons.
 _MIN_CONTRIBUTION: Final = 0.005
-#: Sources that are told of a part, and tasks whose runs are.
+#: Sources that are named of a part, and tasks whose runs are.
 _N_SOURCES: Final = 3
 _N_RUN_TASKS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class NearTask:
-    """A known task that a cold task was placed by.
-
-    Attributes
-    ----------
-    task_id : str
-    similarity : float
-        Cosine of what both tasks' views say, in [-1, 1].
-    weight : float
-        Share of the known task in the cold task's place.
-    """
+    """A known task that a cold task was placed by."""
 
     task_id: str
-    similarity: float
-    weight: float
+    similarity: float  # cosine of both tasks' views, in [-1, 1]
+    weight: float  # share of the known task in the cold task's place
 
 
 def nearest_tasks(base: BaseRanker, view: TaskView) -> list[NearTask]:
-    """The known tasks that weigh most in the place of a cold task, heaviest first."""
+    """The known tasks with the largest weights in the place of a cold task, largest first."""
     placed = base.place(view)
     if placed is None or not placed.similarity:
         return []
-    heaviest = sorted(placed.weights, key=lambda task: -placed.weights[task])[:_N_NEAREST]
+    largest = sorted(placed.weights.items(), key=lambda item: -item[1])[:_N_NEAREST]
     return [
-        NearTask(task, placed.similarity[task], placed.weights[task])
-        for task in heaviest
-        if placed.weights[task] > 0.0
+        NearTask(task, placed.similarity[task], weight) for task, weight in largest if weight > 0.0
     ]
 
 
@@ -76,7 +65,7 @@ def reasons_of(
     catalog: Catalog,
     near: Sequence[NearTask],
 ) -> list[tuple[str, ...]]:
-    """Exact contributions to each model's predicted value, then the runs and traits behind them."""
+    """Exact contributions to each model's predicted value, then its runs and traits."""
     parts = [_Told(each, known) for each in base.explain(view, models)]
     counts = known.n_tasks_by_model
     return [
@@ -101,15 +90,10 @@ def explanation_table(
     ]  # fmt: skip
     names = ["part", "kind", "name", "task_id", "model_id", "run_id", "amount"]
     table = pd.DataFrame(rows, columns=names).astype(dict.fromkeys(names[:-1], "string"))
-    order = np.lexsort((-table["amount"].abs(), -_part_sizes(table)))
+    # By the size of the part's whole contribution, then by the row's own.
+    part_sizes = table.groupby("part")["amount"].transform("sum").abs()
+    order = np.lexsort((-table["amount"].abs(), -part_sizes.to_numpy(dtype=np.float64)))
     return table.iloc[order].reset_index(drop=True)
-
-
-def _part_sizes(table: pd.DataFrame) -> FloatArray:
-    """Size of the whole contribution of each row's part."""
-    sums = table.groupby("part")["amount"].transform("sum")
-    sizes: FloatArray = sums.abs().to_numpy(dtype=np.float64)
-    return sizes
 
 
 def _run_id(source: Source, known: KnownOutcomes) -> str | None:
@@ -119,7 +103,7 @@ def _run_id(source: Source, known: KnownOutcomes) -> str | None:
 
 
 class _Told:
-    """A part, its runs summed by task; says which of its sources matter most for a model."""
+    """A part, its runs summed by task; names its largest sources for a model."""
 
     def __init__(self, found: Contributions, known: KnownOutcomes) -> None:
         self.part = found.part
@@ -131,28 +115,27 @@ class _Told:
         self._tasks, self._task_of = np.unique(np.array(of_runs, dtype=str), return_inverse=True)
 
     def sources(self, row: int, model: str) -> Iterator[str]:
-        """The sources that matter most, with what they add; none where the part says it all."""
+        """The largest sources with their amounts; none where the part's name says it all."""
         amounts = self._found.amounts[row]
         sums = np.bincount(self._task_of, weights=amounts[self._runs], minlength=self._tasks.size)
         for task in np.argsort(-np.abs(sums), kind="stable")[:_N_RUN_TASKS]:
             if abs(sums[task]) >= _MIN_CONTRIBUTION:
                 run = self._heaviest(amounts, int(task), model)
                 yield f"runs on {self._tasks[task]} {sums[task]:+.2f} ({run})"
+        largest = self._single[np.argsort(-np.abs(amounts[self._single]), kind="stable")]
         told = [
-            int(i)
-            for i in self._single[np.argsort(-np.abs(amounts[self._single]), kind="stable")]
+            (self._found.sources[i], amounts[i])
+            for i in largest
             if abs(amounts[i]) >= _MIN_CONTRIBUTION
         ]
-        sources = [self._found.sources[i] for i in told]
-        if self._runs.size == 0 and sources == [POPULARITY]:
-            # The part's own name says so.
+        if self._runs.size == 0 and [source for source, _ in told] == [POPULARITY]:
             return
-        for i, source in list(zip(told, sources, strict=True))[:_N_SOURCES]:
+        for source, amount in told[:_N_SOURCES]:
             if source.kind not in ("base", "part"):
-                yield f"{source.name} {amounts[i]:+.2f}"
+                yield f"{source.name} {amount:+.2f}"
 
     def _heaviest(self, amounts: FloatArray, task: int, model: str) -> str:
-        """The run of a task that adds most in the direction of all its runs."""
+        """The run of a task with the largest contribution in the direction of their sum."""
         runs = self._runs[self._task_of == task]
         sign = np.sign(amounts[runs].sum())
         source = self._found.sources[runs[int(np.argmax(sign * amounts[runs]))]]
@@ -183,22 +166,22 @@ def _background(
 ) -> Iterator[str]:
     for task in near:
         place = known.rank_on(model, task.task_id)
-        liked = "not run there" if place is None else f"rank {place[0]} of {place[1]} there"
+        rank = "not run there" if place is None else f"rank {place[0]} of {place[1]} there"
         run_id = known.run_id(task.task_id, model)
         run = "" if run_id is None else f", run {run_id}"
-        yield f"like {task.task_id} (similarity {task.similarity:.2f}): {liked}{run}"
+        yield f"like {task.task_id} (similarity {task.similarity:.2f}): {rank}{run}"
     if n_tasks:
         told = [f"rank {rank} of {n} on {task}" for task, rank, n in known.best_tasks(model)]
         yield f"run on {n_tasks} past tasks: {', '.join(told)}"
     traits = _traits(catalog.find_model_card(model))
     if not n_tasks:
-        yield f"no run yet, judged by its card{f' ({traits})' if traits else ''}"
+        yield f"no run yet, predicted from its card{f' ({traits})' if traits else ''}"
     elif traits:
         yield traits
 
 
 def _traits(card: ModelCard | None) -> str:
-    """What the card says of family, pre-training and size."""
+    """Family, pre-training and size on the card."""
     if card is None:
         return ""
     said = [] if card.family is None else [card.family]

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -45,9 +45,8 @@ class Version:
     folder : Path
         The artifact.
     manifest : dict
-        Its manifest.
     is_current : bool
-        Whether readers are served this one.
+        Whether readers get this one.
     """
 
     number: int
@@ -71,7 +70,7 @@ class Registry:
         DataError
             There is none and ``create`` is false.
         StorageError
-            The folder cannot be made.
+            The folder cannot be created.
         """
         root = Path(path)
         if create:
@@ -80,7 +79,7 @@ class Registry:
                     (root / name).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise StorageError(
-                    f"{root}: the registry folder cannot be made ({error.strerror}); "
+                    f"{root}: the registry folder cannot be created ({error.strerror}); "
                     "choose a writable folder with --registry"
                 ) from error
         elif not (root / _VERSIONS).is_dir():
@@ -91,7 +90,7 @@ class Registry:
         return cls(root)
 
     def lock(self, *, timeout_seconds: float = 0.0) -> AbstractContextManager[None]:
-        """Lock that a writer holds; readers need none."""
+        """The lock of writers; readers need none."""
         return file_lock(self.root / ".lock", timeout_seconds=timeout_seconds)
 
     def current_folder(self) -> Path | None:
@@ -116,9 +115,7 @@ class Registry:
         return folder
 
     def load_current(self) -> "Ranker":
-        """Load the published ranker.
-
-        A version can be replaced and pruned while it is read; then the new one is loaded.
+        """Load the published ranker, the new one if it is replaced while it is read.
 
         Raises
         ------
@@ -127,7 +124,7 @@ class Registry:
         ArtifactError
             The published artifact is damaged.
         """
-        # Rolling back and counting versions need no learner.
+        # Imported here, since rolling back and listing versions need no learner.
         from recsys_ms.serving.ranker import Ranker
 
         while True:
@@ -143,23 +140,16 @@ class Registry:
         current = self.current_folder()
         found = []
         for number, folder in self._numbered():
-            try:
-                manifest = read_manifest(folder)
-            except ArtifactError:
-                continue
-            found.append(
-                Version(
-                    number=number,
-                    folder=folder,
-                    manifest=manifest,
-                    is_current=folder.resolve() == current,
+            with suppress(ArtifactError):
+                about, is_current = read_manifest(folder), folder.resolve() == current
+                found.append(
+                    Version(number=number, folder=folder, manifest=about, is_current=is_current)
                 )
-            )
         return found
 
     @staticmethod
     def is_intact(folder: Path) -> bool:
-        """Whether every file of an artifact is there and has its digest."""
+        """Whether all files of an artifact exist and match their digests."""
         try:
             load_artifact(folder)
         except (ArtifactError, OSError):
@@ -167,20 +157,20 @@ class Registry:
         return True
 
     def staging_folder(self, digest: str) -> Path:
-        """Where the candidate of ``digest`` is prepared."""
+        """Folder of the candidate with ``digest``."""
         return self.root / _STAGING / digest
 
     def publish(self, staged: Path) -> Version:
         """Make a staged artifact the current one; call with the lock held.
 
         The intent is noted, the folder is renamed into ``versions``, and the pointer is swapped,
-        each atomic: killed in between, :meth:`find` still knows the artifact, :attr:`unfinished`
-        says so, and :meth:`point_to` ends it.
+        each atomic: killed in between, :meth:`find` still finds the artifact, :attr:`unfinished`
+        names it, and :meth:`point_to` completes it.
 
         Raises
         ------
         StorageError
-            The registry cannot be written.
+            The registry cannot be written to.
         """
         manifest = read_manifest(staged)
         number = max((number for number, _ in self._numbered()), default=0) + 1
@@ -193,7 +183,7 @@ class Registry:
         return Version(number=number, folder=folder, manifest=manifest, is_current=True)
 
     def point_to(self, folder: Path) -> None:
-        """Swap the pointer to a version; readers see the old one or the new one."""
+        """Swap the pointer to a version atomically."""
         temporary = self.root / f".{_CURRENT}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
         with self._writing():
             temporary.symlink_to(Path(_VERSIONS) / folder.name)
@@ -203,25 +193,25 @@ class Registry:
 
     @property
     def unfinished(self) -> str | None:
-        """Name of the version that a killed job was about to put into service."""
+        """Name of the version that a killed job was about to publish."""
         noted = self.root / _PUBLISHING
         return noted.read_text(encoding="utf-8") if noted.is_file() else None
 
     def roll_back(self, number: int | None = None) -> Version:
         """Put an earlier version back into service; call with the lock held.
 
-        It stays there until a job publishes a ranker of newer runs, cards or settings, or one that
-        another version of this package has trained.
+        It stays until a job publishes a ranker of newer runs, cards or settings, or of another
+        version of this package.
 
         Parameters
         ----------
         number : int, optional
-            The version; default: the newest intact one before the current.
+            Default: the newest intact version before the current one.
 
         Raises
         ------
         DataError
-            There is no such version, or it is damaged.
+            The version does not exist or is damaged.
         """
         versions = self.versions()
         now = next((each.number for each in versions if each.is_current), None)
@@ -230,16 +220,16 @@ class Registry:
             for each in versions
             if (each.number == number if number is not None else now and each.number < now)
         ]
-        whole = [each for each in wanted if self.is_intact(each.folder)]
-        if not whole:
+        intact = [each for each in wanted if self.is_intact(each.folder)]
+        if not intact:
             what = f"version {number}" if number is not None else f"version before {now}"
-            state = "is damaged" if wanted else "is not there"
+            state = "is damaged" if wanted else "does not exist"
             raise DataError(
                 f"{self.root}: the {what} {state}; there are "
                 f"{', '.join(str(each.number) for each in versions) or 'none'}"
             )
-        self.point_to(whole[-1].folder)
-        return replace(whole[-1], is_current=True)
+        self.point_to(intact[-1].folder)
+        return replace(intact[-1], is_current=True)
 
     def find(self, key: str, value: str) -> Version | None:
         """The newest version whose manifest has ``value`` under ``key``."""
@@ -247,19 +237,13 @@ class Registry:
         return matching[-1] if matching else None
 
     def prune(self, keep: int) -> list[int]:
-        """Delete all but the newest ``keep`` versions; the current one always stays.
-
-        Returns
-        -------
-        list of int
-            Numbers of the versions deleted.
-        """
+        """Delete all but the newest ``keep`` versions and the current one; gives their numbers."""
         current = self.current_folder()
         deleted = []
         for number, folder in self._numbered()[:-keep] if keep > 0 else []:
             if folder.resolve() == current:
                 continue
-            # Renamed first, so that a reader or a killed prune never meets half a version.
+            # Renamed first, so that no reader and no killed prune leaves half a version.
             doomed = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
             with self._writing():
                 folder.rename(doomed)
@@ -268,7 +252,7 @@ class Registry:
         return deleted
 
     def sweep(self, *, keep_staged: str | None = None) -> None:
-        """Remove what killed writers left behind; call with the lock held."""
+        """Remove leftovers of killed writers; call with the lock held."""
         for leftover in self.root.rglob(".*.tmp"):
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -284,8 +268,8 @@ class Registry:
             yield
         except OSError as error:
             raise StorageError(
-                f"{self.root}: the registry cannot be written ({error.strerror or error}); what "
-                "was published stays; check free space and permissions and run again"
+                f"{self.root}: the registry cannot be written to ({error.strerror or error}); "
+                "published versions stay; check free space and permissions and run again"
             ) from error
 
     def _numbered(self) -> list[tuple[int, Path]]:

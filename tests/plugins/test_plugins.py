@@ -168,10 +168,10 @@ else:
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
-        ("X = 3\n", "is no subclass of"),
+        ("X = 3\n", "is not a subclass of"),
         (
             "from recsys_ms.rankers.base import BaseRanker\nclass X(BaseRanker): pass\n",
-            "lacks _fit",
+            "does not define _fit",
         ),
         (
             "from recsys_ms.rankers.popularity import PopularityRanker\n"

@@ -84,7 +84,11 @@ def test_a_task_is_added_as_it_is_asked_about(blocks: rms.Interactions, cards: r
         ({"observed": {"m00": True}}, DataError, "of model 'm00' is True of type bool"),
         ({"observed": {"m00": np.inf}}, DataError, "of model 'm00' is inf; give a finite number"),
         ({"card": ["domain1"]}, UsageError, r"card is \['domain1'\] of type list; wanted TaskCard"),
-        ({"card": {"n_class": 2}}, UsageError, "no field 'n_class'; did you mean 'n_classes'"),
+        (
+            {"card": {"n_class": 2}},
+            UsageError,
+            r"no field 'n_class' \(did you mean 'n_classes'\?\); it has task_id, domain",
+        ),
         ({"card": {1: 2}}, UsageError, "no field 1; it has task_id, domain"),
         ({"card": {"n_classes": "ten"}}, DataError, "the card's fields cannot be read .invalid"),
         ({"card": {"n_classes": -1}}, DataError, "n_classes is -1 and must be a whole number"),
