@@ -7,9 +7,9 @@ from typing import Final, Self
 import numpy as np
 
 from recsys_ms.catalog.cards import TASK_FIELDS, TaskCard
-from recsys_ms.catalog.features import CardColumns, TaskFeatureEncoder, card_columns
+from recsys_ms.catalog.features import TaskFeatureEncoder, card_columns
 from recsys_ms.core.state import Learned, Stateful
-from recsys_ms.core.types import BoolArray, FloatArray, IntArray
+from recsys_ms.core.types import FloatArray
 from recsys_ms.learners.gaussian.vectors import commonest_length, known_rows, stacked
 
 #: The views, in order: the proxy's vector of the images, the vector of the class names, and what
@@ -50,40 +50,6 @@ class ViewScale:
         return scaled
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CardTable:
-    """Task cards that were read once, for several :class:`TaskVectors` of some of them.
-
-    Attributes
-    ----------
-    cards : tuple of TaskCard
-    columns : mapping of str to ndarray
-        What the view of the card encodes, a row a card.
-    is_silent : ndarray of shape (n_cards,)
-        Cards that say nothing.
-    """
-
-    cards: tuple[TaskCard, ...]
-    columns: CardColumns
-    is_silent: BoolArray
-
-    @classmethod
-    def of(cls, cards: "Sequence[TaskCard] | CardTable") -> "CardTable":
-        """Read cards; a table is returned as it is."""
-        if isinstance(cards, CardTable):
-            return cards
-        silent = np.array([_says_nothing(card) for card in cards], dtype=np.bool_)
-        return cls(tuple(cards), card_columns(cards, hidden=_ELSEWHERE), silent)
-
-    def take(self, index: IntArray) -> "CardTable":
-        """Some of the cards, in the order of ``index``."""
-        return type(self)(
-            tuple(self.cards[int(i)] for i in index),
-            {name: column[index] for name, column in self.columns.items()},
-            self.is_silent[index],
-        )
-
-
 class TaskVectors(Stateful):
     """Turns task cards into one vector a view; what a card does not know is NaN throughout."""
 
@@ -101,29 +67,26 @@ class TaskVectors(Stateful):
         """Views that at least two training tasks have and that tell them apart."""
         return tuple(view for view in VIEWS if view in self._scales)
 
-    def fit(self, cards: Sequence[TaskCard] | CardTable) -> Self:
+    def fit(self, cards: Sequence[TaskCard]) -> Self:
         """Learn widths and scales from the cards of the training tasks."""
-        table = CardTable.of(cards)
-        self._encoder = TaskFeatureEncoder().fit_cards(table.columns)
-        self._source = _commonest(
-            [card.embedding_source for card in table.cards if _has_vectors(card)]
-        )
+        self._encoder = TaskFeatureEncoder().fit_cards(card_columns(cards, hidden=_ELSEWHERE))
+        self._source = _commonest([card.embedding_source for card in cards if _has_vectors(card)])
         self._scales = {}
-        for view, vectors in self._raw(table, {}).items():
+        for view, vectors in self._raw(cards, {}).items():
             known = vectors[known_rows(vectors)]
             if known.shape[0] >= 2 and known.shape[1] and np.ptp(known, axis=0).max() > _TINY:
                 self._scales[view] = ViewScale.fit(known)
         return self
 
-    def __call__(self, cards: Sequence[TaskCard] | CardTable) -> dict[str, FloatArray]:
+    def __call__(self, cards: Sequence[TaskCard]) -> dict[str, FloatArray]:
         """Scaled vectors of each of :attr:`views`, shape (n_cards, n_dimensions)."""
         widths = {view: scale.center.size for view, scale in self._scales.items()}
-        raw = self._raw(CardTable.of(cards), widths)
+        raw = self._raw(cards, widths)
         return {view: scale(raw[view]) for view, scale in self._scales.items()}
 
-    def _raw(self, given: CardTable, widths: Mapping[str, int]) -> dict[str, FloatArray]:
-        cards = given.cards
-        table = self._encoder.transform_cards(given.columns).linear.toarray()
+    def _raw(self, cards: Sequence[TaskCard], widths: Mapping[str, int]) -> dict[str, FloatArray]:
+        columns = card_columns(cards, hidden=_ELSEWHERE)
+        table = self._encoder.transform_cards(columns).linear.toarray()
 
         def table_of(vectors: Sequence[tuple[float, ...] | None], view: str) -> FloatArray:
             own = [
@@ -132,8 +95,8 @@ class TaskVectors(Stateful):
             ]
             return stacked(own, widths.get(view, commonest_length(own)))
 
-        # A card that says nothing is not a card in the middle of all.
-        table[given.is_silent] = np.nan
+        # A card that says nothing is unknown, not the mean of all cards.
+        table[[_says_nothing(card) for card in cards]] = np.nan
         return {
             IMAGES: table_of([card.embedding for card in cards], IMAGES),
             NAMES: table_of([card.label_embedding for card in cards], NAMES),

@@ -111,7 +111,7 @@ class AutoRanker(BaseRanker):
 
     def place(self, task: TaskView) -> Placed | None:
         """Place of a task without runs among the known ones."""
-        return None if task.task_id in self._model.task_ids else self._model.placed(task.card)
+        return None if task.task_id in self._model.task_ids else self._model.tasks.placed(task.card)
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> Prediction:
         query = _query_of(task)
@@ -167,9 +167,9 @@ class AutoRanker(BaseRanker):
         if self._told is None or self._told.task_id != task.task_id or self._told.card != task.card:
             known = self._known_models
             if task.task_id in self._model.task_ids:
-                factors, variance = self._model.place_known(task.task_id)
+                factors, variance = self._model.tasks.place_known(task.task_id)
             else:
-                factors, variance = self._model.place(task.card)
+                factors, variance = self._model.tasks.place(task.card)
             columns = stack_columns(known.rows, factors, {}, task, known.ids)
             described = TaskView(task_id=task.task_id, card=task.card)
             for at, name in enumerate(COLUMNS):

@@ -191,7 +191,7 @@ class _Asker:
             stream = named_stream(self._seed, "rows", view.task_id)
             rows = rows[np.sort(stream.permutation(rows.size)[:_MAX_ROWS])]
         ids = self._data.model_ids(rows)
-        factors, variance = fold.model.place(view.card)
+        factors, variance = fold.model.tasks.place(view.card)
         models = fold.model.rows(self._catalog, ids)
         columns = stack_columns(models, factors, fold.parts, view, ids)
         return _Question(fold, task, rows, columns, variance, models)

@@ -12,11 +12,9 @@ from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 
-from recsys_ms.catalog.cards import TaskCard
-from recsys_ms.cold_start.placement import Outcomes, Placed, TaskPlacement
-from recsys_ms.core.rng import named_stream, seed_from
+from recsys_ms.cold_start.placement import Placed, TaskPlacement
 from recsys_ms.core.state import Learned
-from recsys_ms.core.types import BoolArray, FloatArray
+from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
 from recsys_ms.learners.als import ALSConfig, fit_als, fold_in_als, preference_and_confidence
@@ -69,7 +67,11 @@ class FactorRanker(BaseRanker):
         self._model_ids = interactions.model_ids
         self._task_ids = interactions.task_ids
         self._tasks, self._models = self._factorise(interactions, score, rng)
-        self._placement = self._place_tasks(interactions, score, rng)
+        # An error e of a task's factors changes how its models differ by eᵀ metric e on average.
+        metric = np.cov(self._models.T, bias=True).reshape(self._tasks.shape[1], -1)
+        self._placement = TaskPlacement.fit(
+            self._catalog, self._task_ids, self._tasks, metric=metric
+        )
         by_card = CardRegression(LinearHead)
         self._by_card = by_card.fit(self._catalog, self._model_ids, self._models)
         tasks, models = interactions.task_index, interactions.model_index
@@ -79,29 +81,6 @@ class FactorRanker(BaseRanker):
         # No spread: every model is predicted the mean of its task.
         self._slope = float(centred @ score) / spread if spread > 1e-12 else 0.0
         self._offset = float(score.mean() - self._slope * product.mean())
-
-    def _place_tasks(
-        self, interactions: Interactions, score: FloatArray, rng: np.random.Generator
-    ) -> TaskPlacement:
-        seed = seed_from(rng)
-
-        def factorise(keep: BoolArray) -> tuple[FloatArray, FloatArray]:
-            part = interactions.select(keep)
-            stream = named_stream(seed, "placement", "factorise")
-            found = self._factorise(part, standardize(part, "zscore").scores, stream)
-            return (
-                _spread(found[0], part.task_ids, interactions.task_ids),
-                _spread(found[1], part.model_ids, interactions.model_ids),
-            )
-
-        cards = [
-            self._catalog.find_task_card(task_id) or TaskCard(task_id=task_id)
-            for task_id in interactions.task_ids
-        ]
-        index = {"task_index": interactions.task_index, "model_index": interactions.model_index}
-        outcomes = Outcomes(**index, score=score)
-        folds = named_stream(seed, "placement", "folds")
-        return TaskPlacement.fit(cards, self._tasks, self._models, outcomes, factorise, rng=folds)
 
     def _factorise(
         self, interactions: Interactions, score: FloatArray, rng: np.random.Generator
@@ -136,8 +115,7 @@ class FactorRanker(BaseRanker):
         outcomes = seen * (self._offset + self._slope * folding.values)
         kept = models @ folding.keep
         rest = self._offset * (1.0 - seen.sum(axis=1))
-        placed = self.place(task)
-        if placed is None:
+        if task.task_id in self._task_ids:
             own = self._tasks[self._task_ids.index(task.task_id)]
             prior = np.column_stack([rest, self._slope * kept * own])
             # A factor is named by the known task that has most of it.
@@ -145,7 +123,8 @@ class FactorRanker(BaseRanker):
             names = [f"factor {i} (most in {name})" for i, name in enumerate(most, start=1)]
             sources = (BASE, *(Source("factor", name) for name in names))
         else:
-            weights = np.array([placed.weights[known] for known in self._task_ids])
+            n, placed = len(self._task_ids), self.place(task)
+            weights = np.array(list(placed.weights.values())) if placed else np.full(n, 1.0 / n)
             prior = weights * (self._slope * kept @ self._tasks.T + rest[:, None])
             sources = tuple(Source.task(known) for known in self._task_ids)
         observed = tuple(Source.observed(model_id) for model_id in task.observed_ids)
@@ -167,16 +146,17 @@ class FactorRanker(BaseRanker):
 
     def place(self, task: TaskView) -> Placed | None:
         """Where a task without runs is placed and why; ``None`` for one with runs."""
-        return None if task.task_id in self._task_ids else self._placement.place(task.card)
+        return None if task.task_id in self._task_ids else self._placement.placed(task.card)
 
     def task_factors(self, task: TaskView) -> FloatArray:
         """Factor row of a task, shape (n_factors,): its own, from its card, or folded in."""
         return self._folded(task).factors
 
     def _folded(self, task: TaskView) -> Folding:
-        placed = self.place(task)
         prior: FloatArray = (
-            self._tasks[self._task_ids.index(task.task_id)] if placed is None else placed.factors
+            self._tasks[self._task_ids.index(task.task_id)]
+            if task.task_id in self._task_ids
+            else self._placement.place(task.card)[0]
         )
         if not task.observed_ids:
             return Folding.none(prior)
@@ -192,13 +172,6 @@ class FactorRanker(BaseRanker):
     @abstractmethod
     def _fold_in(self, prior: FloatArray, rows: FloatArray, score: FloatArray) -> Folding:
         """Factors of a task whose outcomes on models with factors ``rows`` are known."""
-
-
-def _spread(factors: FloatArray, ids: Sequence[str], all_ids: Sequence[str]) -> FloatArray:
-    """Factor rows of ``ids`` in the places of ``all_ids``; zeros elsewhere."""
-    rows = np.zeros((len(all_ids), factors.shape[1]))
-    rows[positions(all_ids, ids)] = factors
-    return rows
 
 
 class NMFRanker(FactorRanker):

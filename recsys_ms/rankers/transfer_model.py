@@ -12,12 +12,10 @@ from typing import Final, Self
 
 import numpy as np
 
-from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cold_start.model_vectors import ModelVectors
-from recsys_ms.cold_start.placement import Placed
-from recsys_ms.cold_start.views import TaskVectors
-from recsys_ms.core.state import Derived, Learned, Stateful
+from recsys_ms.cold_start.placement import TaskPlacement
+from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.learners.factor_model import FactorModelConfig, fit_factor_model
 from recsys_ms.learners.gaussian.card_process import CardProcess
@@ -62,9 +60,7 @@ class TransferModel(Stateful):
     noise: Learned[FloatArray]
     factors: Learned[FloatArray]
     bend: Learned[FloatArray]
-    _task_vectors: Learned[TaskVectors]
-    _task_views: Learned[dict[str, FloatArray]]
-    _task_process: Learned[CardProcess | None]
+    tasks: Learned[TaskPlacement]
     _model_vectors: Learned[ModelVectors]
     _model_process: Learned[CardProcess | None]
     _target_center: Learned[FloatArray]
@@ -72,7 +68,6 @@ class TransferModel(Stateful):
     _directions: Learned[FloatArray]
     _known_directions: Learned[FloatArray]
     _level_by_card: Learned[CardRegression | None]
-    _left_out: Derived[tuple[FloatArray, FloatArray] | None] = None
 
     def fit(
         self,
@@ -106,27 +101,13 @@ class TransferModel(Stateful):
         self.bend = _single(
             mean_by_model(interactions, data.standard) - shape.expected(self.level, sd)
         )
-        self._fit_tasks(catalog)
+        self.tasks = TaskPlacement.fit(catalog, self.task_ids, self.factors, centred=False)
         self._fit_models(catalog)
         self._level_by_card = None
         if rng is not None and self._model_process is not None:
             by_card = CardRegression.ensemble()
             self._level_by_card = by_card.fit(catalog, self.model_ids, self.level[:, None], rng=rng)
         return self
-
-    def _fit_tasks(self, catalog: Catalog) -> None:
-        cards = [
-            catalog.find_task_card(task_id) or TaskCard(task_id=task_id)
-            for task_id in self.task_ids
-        ]
-        self._task_vectors = TaskVectors().fit(cards)
-        self._task_views, self._task_process = {}, None
-        self._left_out = None
-        n_factors = self.factors.shape[1]
-        if self._task_vectors.views and n_factors and len(cards) >= _MIN_ROWS:
-            vectors = self._task_vectors(cards)
-            self._task_views = {name: np.ascontiguousarray(v) for name, v in vectors.items()}
-            self._task_process = CardProcess.fit(self._task_views, self.factors)
 
     def _fit_models(self, catalog: Catalog) -> None:
         self._model_vectors = ModelVectors().fit(catalog, self.model_ids)
@@ -150,45 +131,6 @@ class TransferModel(Stateful):
             kept = min(_N_DIRECTIONS, int((size > 1e-6).sum()))
             self._directions = axes[:kept].T / np.sqrt(total)
             self._known_directions = _single(features @ self._directions)
-
-    def place(self, card: TaskCard | None) -> tuple[FloatArray, float]:
-        """Mean (n_factors,) and variance of a task's factors, by its card alone."""
-        n_factors = self.factors.shape[1]
-        if self._task_process is None or card is None:
-            return np.zeros(n_factors), 1.0
-        views = self._task_vectors([card])
-        mean, variance = self._task_process.predict(views)
-        return mean[0], float(variance[0])
-
-    def place_known(self, task_id: str) -> tuple[FloatArray, float]:
-        """The same for a training task, its own outcomes left out."""
-        if self._task_process is None:
-            return np.zeros(self.factors.shape[1]), 1.0
-        if self._left_out is None:
-            # Of all tasks at once, and only once.
-            self._left_out = self._task_process.predict_left_out(self._task_views, self.factors)
-        mean, variance = self._left_out
-        at = self.task_ids.index(task_id)
-        return mean[at], float(variance[at])
-
-    def placed(self, card: TaskCard | None) -> Placed | None:
-        """Weight and similarity of the known tasks in a task's place; ``None`` without a card."""
-        if self._task_process is None or card is None:
-            return None
-        views = self._task_vectors([card])
-        known = self._task_process.features(self._task_views)
-        own = self._task_process.features(views)[0]
-        weight = self._task_process.weights(views, self._task_views)[0]
-        length = np.sqrt((known**2).sum(axis=1) * (own @ own))
-        alike = (known @ own) / np.maximum(length, 1e-12)
-        if not own.any():
-            return None
-        return Placed(
-            factors=weight @ self.factors,
-            weights=dict(zip(self.task_ids, weight.tolist(), strict=True)),
-            similarity=dict(zip(self.task_ids, alike.tolist(), strict=True)),
-            shares={},
-        )
 
     def known_rows(self) -> ModelRows:
         """All models with runs."""

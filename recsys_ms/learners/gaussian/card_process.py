@@ -101,7 +101,12 @@ class CardProcess(Stateful):
     _process: Derived[Process]
 
     @classmethod
-    def fit(cls, views: Mapping[str, FloatArray], targets: FloatArray) -> Self:
+    def fit(
+        cls,
+        views: Mapping[str, FloatArray],
+        targets: FloatArray,
+        weighing: FloatArray | None = None,
+    ) -> Self:
         """Learn from training rows.
 
         Parameters
@@ -110,6 +115,8 @@ class CardProcess(Stateful):
             NaN throughout where a row's view is unknown.
         targets : ndarray of shape (n_rows, n_factors)
             Mean 0; factors that vary less than others count less for the variances.
+        weighing : ndarray of shape (n_factors, n_columns), optional
+            The variances are those of ``targets @ weighing``, about 1. Default: of the targets.
         """
         found = cls()
         found._kernels = {name: ViewKernel.fit(vectors) for name, vectors in views.items()}
@@ -118,7 +125,7 @@ class CardProcess(Stateful):
         evidence = Evidence(
             kernel=found._kernel(),
             compared=found._rows.compare(found._rows),
-            target=found._target,
+            target=found._target if weighing is None else found._target @ weighing,
             start={"view": share, NOISE: float(np.log(0.6))},
             mean=_PRIOR_LOG_MEAN,
             sd=_PRIOR_LOG_SD,
