@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import scipy.sparse as sp
 
-from recsys_ms.core.errors import UsageError
+from recsys_ms.core.configured import check_range
 from recsys_ms.core.types import FloatArray, IntArray
 
 _TINY: Final = 1e-9
@@ -48,13 +48,9 @@ class FactorModelConfig:
     max_rounds: int = 40
 
     def __post_init__(self) -> None:
-        if self.n_factors < 0:
-            raise UsageError(f"FactorModelConfig: n_factors is {self.n_factors}, wanted 0 or more")
-        if not self.noise_tasks > 0 or not self.tolerance > 0 or self.max_rounds < 1:
-            raise UsageError(
-                "FactorModelConfig: noise_tasks and tolerance must be positive, max_rounds at "
-                f"least 1; got {self.noise_tasks}, {self.tolerance}, {self.max_rounds}"
-            )
+        check_range(self, "n_factors", least=0)
+        check_range(self, "noise_tasks", "tolerance", above=0)
+        check_range(self, "max_rounds", least=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +92,6 @@ def fit_factor_model(
     n_tasks: int,
     n_models: int,
     config: FactorModelConfig | None = None,
-    start: FactorModel | None = None,
 ) -> FactorModel:
     """Fit by coordinate ascent on the evidence bound.
 
@@ -107,14 +102,11 @@ def fit_factor_model(
     value : ndarray of shape (n_values,)
     n_tasks, n_models : int
     config : FactorModelConfig, optional
-    start : FactorModel, optional
-        Where to begin, such as last night's; its shapes must fit. The end is the same up to the
-        tolerance. Default: the leading singular vectors.
     """
     chosen = config or FactorModelConfig()
     table = sp.csr_array((value, (task_index, model_index)), shape=(n_tasks, n_models))
     n_factors = max(min(chosen.n_factors, n_tasks - 1, n_models - 1), 0)
-    state = _State.begin(table, n_factors, chosen.noise_tasks, start)
+    state = _State(table, n_factors, chosen.noise_tasks)
     before = state.fitted()
     rounds = 0
     for rounds in range(1, chosen.max_rounds + 1):  # noqa: B007
@@ -132,13 +124,6 @@ def fit_factor_model(
 class _State:
     """Means and covariances of the blocks ``(b_t, u_t)`` and ``(a_m, w_m)``."""
 
-    eta: FloatArray
-    eta_cov: FloatArray
-    theta: FloatArray
-    theta_cov: FloatArray
-    theta_prior: FloatArray
-    noise: FloatArray
-    level_variance: float
     moments: FloatArray
     task_cov: FloatArray
 
@@ -157,36 +142,20 @@ class _State:
         self.pairs = np.zeros((self.size, self.size), dtype=np.int64)
         self.pairs[self.upper] = np.arange(self.upper[0].size)
         self.pairs = np.maximum(self.pairs, self.pairs.T)
-
-    @classmethod
-    def begin(
-        cls,
-        table: sp.csr_array,
-        n_factors: int,
-        noise_tasks: float,
-        start: FactorModel | None,
-    ) -> "_State":
-        state = cls(table, n_factors, noise_tasks)
+        # From the mean of each model, and the leading singular vectors of what it leaves.
         n_tasks, n_models = table.shape
-        eye = np.eye(state.size)
-        if start is not None and start.loadings.shape[1] <= n_factors:
-            missing = n_factors - start.loadings.shape[1]
-            loadings = np.pad(start.loadings, ((0, 0), (0, missing)))
-            factors = np.pad(start.factors, ((0, 0), (0, missing)))
-            level, state.noise = start.level, np.maximum(start.noise, _MIN_NOISE)
-        else:
-            level = np.asarray(table.sum(axis=0)).ravel() / (state.n_of_model + 0.5)
-            left = table.copy()
-            left.data = table.data - level[state.model]
-            factors, loadings = _leading(left, n_factors)
-            state.noise = np.full(n_models, 0.5)
-        state.theta = np.column_stack([level, loadings])
-        state.theta_cov = np.tile(eye * 0.05, (n_models, 1, 1))
-        state.eta = np.column_stack([np.zeros(n_tasks), factors])
-        state.eta_cov = np.tile(eye * 0.1, (n_tasks, 1, 1))
-        state.theta_prior = np.concatenate([[1.0], np.full(n_factors, 0.3)])
-        state.level_variance = 0.05
-        return state
+        eye = np.eye(self.size)
+        level = np.asarray(table.sum(axis=0)).ravel() / (self.n_of_model + 0.5)
+        rest = table.copy()
+        rest.data = table.data - level[self.model]
+        factors, loadings = _leading(rest, n_factors)
+        self.noise: FloatArray = np.full(n_models, 0.5)
+        self.theta: FloatArray = np.column_stack([level, loadings])
+        self.theta_cov: FloatArray = np.tile(eye * 0.05, (n_models, 1, 1))
+        self.eta: FloatArray = np.column_stack([np.zeros(n_tasks), factors])
+        self.eta_cov: FloatArray = np.tile(eye * 0.1, (n_tasks, 1, 1))
+        self.theta_prior: FloatArray = np.concatenate([[1.0], np.full(n_factors, 0.3)])
+        self.level_variance = 0.05
 
     def update_tasks(self) -> None:
         """Posterior of ``(b_t, u_t)``; both are then centred, which moves their mean into ``a``."""

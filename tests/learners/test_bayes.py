@@ -75,23 +75,6 @@ def test_without_factors_levels_are_means_drawn_to_zero() -> None:
     np.testing.assert_allclose(found.level, means, atol=0.06)
 
 
-def test_a_warm_start_ends_where_a_cold_start_ends() -> None:
-    _, _, table = planted(n_tasks=80)
-    known = np.random.default_rng(4).random(table.shape) < 0.6
-    config = FactorModelConfig(n_factors=3, tolerance=1e-6, max_rounds=600)
-    yesterday = known.copy()
-    yesterday[:, ::7] = False
-    yesterday[0, :3] = True
-    cold = fit(table, known, config=config)
-    before = fit(table, yesterday | (np.arange(40) % 7 == 0) & (np.arange(80)[:, None] < 5) & known)
-    warm = fit(table, known, config=config, start=before)
-    np.testing.assert_allclose(warm.level, cold.level, atol=5e-3)
-    np.testing.assert_allclose(
-        warm.loadings @ warm.loadings.T, cold.loadings @ cold.loadings.T, atol=2e-2
-    )
-    np.testing.assert_allclose(warm.noise, cold.noise, atol=1e-2)
-
-
 def test_the_order_of_values_does_not_matter() -> None:
     _, _, table = planted(n_tasks=20, n_models=15)
     task, model = np.nonzero(np.ones(table.shape, dtype=bool))
