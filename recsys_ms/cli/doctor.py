@@ -30,7 +30,7 @@ from recsys_ms.history.readers.inspection import (
     FolderInspection,
     inspect_logs,
 )
-from recsys_ms.history.readers.log_names import options_for
+from recsys_ms.history.readers.log_names import named, options_for
 from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
 from recsys_ms.serving.registry import Registry
 
@@ -170,18 +170,13 @@ def _show_folder(path: str, folder: FolderInspection) -> None:
             shown.add_row("to quarantine", f"{n} x {reason}")
         if log.needs:
             shown.add_row("needs", log.needs)
-        shown.add_row("columns for --map", _named(log.columns))
-        shown.add_row("series for --map value", _named(log.series))
+        shown.add_row("columns for --map", named(log.columns, _N_NAMES))
+        shown.add_row("series for --map value", named(log.series, _N_NAMES))
         show(shown)
     for table in folder.tables:
         show(f"{table}: a table, not a known log format; ingest it by itself, with --map")
     if not folder.logs:
         show(f"{path}: no log of a known format ({folder.n_others} other files)")
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _N_NAMES} more" if len(names) > _N_NAMES else ""
-    return ", ".join(names[:_N_NAMES]) + more if names else "none"
 
 
 def _as_json(folder: FolderInspection) -> JsonDict:

@@ -7,6 +7,7 @@ from typing import Final
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import Unit
+from recsys_ms.history.readers.log_names import named
 from recsys_ms.history.readers.logged import LoggedRun
 from recsys_ms.history.readers.mapping import unit_problem
 from recsys_ms.history.store.curves import Series
@@ -20,14 +21,7 @@ _N_NAMED: Final = 20
 class Asked:
     """What the mapping says about the value of one run; ``None`` where it says nothing.
 
-    Attributes
-    ----------
-    series : str or None
-        Name of the series, from ``--map value='{NAME}'``.
-    metric, split, direction, value_kind : str or None
-        Fields of the run.
-    unit : {"fraction", "percent"} or None
-        Of the value in the log.
+    ``series`` is the name in ``--map value='{NAME}'``, ``unit`` that of the value in the log.
     """
 
     series: str | None = None
@@ -105,9 +99,8 @@ def choose_value(run: LoggedRun, asked: Asked, *, wanted: bool) -> Chosen:
     value_kind = asked.value_kind or run.value_kind or run.fields.get(c.VALUE_KIND)
     fields[c.VALUE_KIND] = value_kind or (None if is_summary else kind)
     value = float(series.values[at])
-    if asked.unit is not None:
-        outside = unit_problem(value, asked.unit)
-        problem = "" if outside is None else f"{c.VALUE}: {series.name!r}: {outside}"
+    outside = None if asked.unit is None else unit_problem(value, asked.unit)
+    problem = f"{c.VALUE}: {series.name!r}: {outside}" if outside else ""
     if asked.unit == "percent" or (asked.unit is None and series.percent):
         value /= 100.0
     fields |= {c.VALUE: value, c.EPOCH: series.epochs[at]}
@@ -126,14 +119,12 @@ def _series(run: LoggedRun, asked: Asked) -> tuple[Series | None, str]:
     found = [
         series
         for series in run.series
-        if (asked.metric in (series.name, series.metric))
-        and (asked.split is None or asked.split == series.split)
+        if asked.metric in (series.name, series.metric) and asked.split in (None, series.split)
     ]
     if len(found) > 1:
         found = [series for series in found if series.split not in _FITTED] or found
     if len(found) > 1:
-        by_framework = [series for series in found if series.name == run.chosen]
-        found = by_framework or found
+        found = [series for series in found if series.name == run.chosen] or found
     if not found:
         # An objective without a name in its study has the name that the caller gives.
         found = [each for each in run.series if each.name == run.chosen and not each.metric]
@@ -146,18 +137,13 @@ def _series(run: LoggedRun, asked: Asked) -> tuple[Series | None, str]:
             f"{c.VALUE}: {len(found)} series hold {asked.metric!r}{where}: {names}; choose one "
             f"with --map value='{{{found[0].name}}}' or --set split={found[0].split or 'NAME'}"
         )
-    return (
-        None,
-        f"{c.VALUE}: the log has no series of {asked.metric!r}{where}; {_named(run.series)}",
-    )
+    told = f"{c.VALUE}: the log has no series of {asked.metric!r}{where}; {_named(run.series)}"
+    return None, told
 
 
 def _named(series: Sequence[Series]) -> str:
     names = [each.name for each in series]
-    if not names:
-        return "it has no series at all"
-    more = f" and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else ""
-    return f"its series are {', '.join(names[:_N_NAMED])}{more}"
+    return f"its series are {named(names, _N_NAMED)}" if names else "it has no series at all"
 
 
 def _position(series: Series, direction: str | None, kind: str) -> int | None:

@@ -52,15 +52,7 @@ _SKIPPED_FOLDERS: Final = ("__pycache__", "node_modules", "site-packages")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundLog:
-    """A log in a folder.
-
-    Attributes
-    ----------
-    format_name : str
-        One of :data:`LOG_FORMATS`.
-    place : Path
-        Run folder, database or file, resolved.
-    """
+    """A log: its format, one of :data:`LOG_FORMATS`, and its run folder, database or file."""
 
     format_name: str
     place: Path
@@ -68,15 +60,7 @@ class FoundLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundLogs:
-    """What :func:`find_logs` found.
-
-    Attributes
-    ----------
-    logs : tuple of FoundLog
-        In the order of their paths.
-    others : tuple of Path
-        Files that are not part of any known log.
-    """
+    """Logs of a folder in the order of their paths, and the files that are not part of any."""
 
     logs: tuple[FoundLog, ...]
     others: tuple[Path, ...]

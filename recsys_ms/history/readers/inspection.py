@@ -29,20 +29,14 @@ class LogInspection:
     ----------
     format_name : str
         The format.
-    n_logs : int
-        Run folders, databases or files.
-    n_runs : int
-        Runs looked at: all, or the first :data:`N_LOOKED_AT`.
-    n_ready : int
-        Those an ingest would take as they are.
-    statuses : mapping of status to int
-        Of the ready ones.
-    missing : mapping of field to int
-        Runs without a required field.
-    reasons : mapping of text to int
-        Why runs or files would go to quarantine, the most frequent first.
+    n_logs, n_runs, n_ready : int
+        Run folders, databases or files; runs looked at (all, or the first :data:`N_LOOKED_AT`);
+        those of them that an ingest would take as they are.
+    statuses, missing, reasons : mapping to int
+        Number of ready runs by status, of runs by missing required field, and of runs or files by
+        the reason for quarantine, the most frequent first.
     columns, series : tuple of str
-        What ``--map`` may use.
+        Names that ``--map`` may use.
     needs : str
         Why the format cannot be read here (a missing extra); else empty.
     """
@@ -71,11 +65,11 @@ class FolderInspection:
     Attributes
     ----------
     logs : tuple of LogInspection
-        By format.
+        One of each format.
     tables : tuple of Path
-        Tables of no known log format, which are read one by one with ``--map``.
+        Tables that are not of a known log format, to be read one by one with ``--map``.
     n_others : int
-        Other files, left alone.
+        Other files, which are ignored.
     """
 
     logs: tuple[LogInspection, ...]
@@ -115,11 +109,13 @@ def inspect_logs(
 
 def _inspected(reader: LogReader, name: str, places: list[Path]) -> LogInspection:
     pieces: list[MappedLogs] = []
-    needs = ""
+    needs, n_runs = "", 0
     try:
         for piece in reader.read(name, places):
             pieces.append(piece)
-            if sum(map(_n_runs, pieces)) >= N_LOOKED_AT:
+            batch = piece.batch
+            n_runs += batch.runs.num_rows + len(batch.rejects) + batch.n_left_out
+            if n_runs >= N_LOOKED_AT:
                 break
     except MissingExtraError as error:
         needs = str(error)
@@ -129,7 +125,7 @@ def _inspected(reader: LogReader, name: str, places: list[Path]) -> LogInspectio
     return LogInspection(
         format_name=name,
         n_logs=len(places),
-        n_runs=sum(map(_n_runs, pieces)),
+        n_runs=n_runs,
         n_ready=sum(batch.runs.num_rows for batch in batches),
         statuses=dict(Counter(s for b in batches for s in b.runs[c.STATUS].to_pylist())),
         missing={field: missing[field] for field in c.REQUIRED_COLUMNS if missing[field]},
@@ -138,8 +134,3 @@ def _inspected(reader: LogReader, name: str, places: list[Path]) -> LogInspectio
         series=tuple(dict.fromkeys(chain.from_iterable(piece.series for piece in pieces))),
         needs=needs,
     )
-
-
-def _n_runs(piece: MappedLogs) -> int:
-    n_runs: int = piece.batch.runs.num_rows
-    return n_runs + len(piece.batch.rejects) + piece.batch.n_left_out

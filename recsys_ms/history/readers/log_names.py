@@ -41,6 +41,12 @@ def options_for(missing: Sequence[str]) -> str:
     )
 
 
+def named(names: Sequence[str], n: int = 40) -> str:
+    """The first names of a list, and the number of the others."""
+    more = f" and {len(names) - n} more" if len(names) > n else ""
+    return ", ".join(names[:n]) + more if names else "none"
+
+
 def series_slot(mapping: FieldMapping) -> str | None:
     """Name of the series in ``--map value='{NAME}'``.
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -21,6 +21,7 @@ from recsys_ms.history.readers.log_names import (
     LOG_COLUMNS,
     LOG_READER,
     LOG_RUN_READER,
+    named,
     options_for,
 )
 from recsys_ms.history.readers.logged import (
@@ -39,7 +40,6 @@ _POINTS_PER_BATCH: Final = 1_000_000
 _Item: TypeAlias = tuple[Path, LoggedRun | BadLog]
 #: Runs with missing fields before the first good one, until the caller is told to give them.
 _MAX_HELD: Final = 10_000
-_N_NAMED: Final = 40
 
 
 class LogReader:
@@ -129,16 +129,11 @@ class LogReader:
             raise UsageError(
                 f"{self._path}: {len(missing)} {format_name} {runs} not say "
                 f"{', '.join(common)}: give {options_for(common)}. "
-                f"Columns are: {_shown([*columns, *LOG_COLUMNS, *PSEUDO_COLUMNS])}. "
-                f"Series are: {_shown(series)}"
+                f"Columns are: {named([*columns, *LOG_COLUMNS, *PSEUDO_COLUMNS])}. "
+                f"Series are: {named(series)}"
             )
         yield from held
         yield from pieces
-
-
-def _shown(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else ""
-    return ", ".join(names[:_N_NAMED]) + more if names else "none"
 
 
 def _items(chosen: LogFormat, places: Iterable[Path], files: LogFiles) -> Iterator[_Item]:

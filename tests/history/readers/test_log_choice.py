@@ -57,6 +57,12 @@ def test_best_is_the_first_extreme_of_the_finite_values(values: list[float], way
     assert chosen.fields["value_kind"] == "best"
 
 
+def test_the_series_the_framework_chose_needs_no_metric_from_the_caller() -> None:
+    logged = run(series("val_accuracy", [0.25, 0.5]), chosen="val_accuracy")
+    chosen = choose(logged, direction="max")
+    assert (chosen.fields["value"], chosen.problem, chosen.missing) == (0.5, "", ())
+
+
 def test_last_is_the_last_and_a_last_nan_is_no_value() -> None:
     good = choose(
         run(series("v", [0.9, 0.5])), metric="accuracy", direction="max", value_kind="last"
