@@ -2,7 +2,7 @@
 
 Hu, Koren & Volinsky (2008), Eq. 3: minimises ``Σ_tm c_tm (p_tm − x_t·y_m)² + λ(Σ‖x_t‖² + Σ‖y_m‖²)``
 over *all* pairs. A pair with a run has a preference p of 0 or 1 and its own confidence c; a pair
-without one enters with p = 0 and c = 1, a weak vote against models nobody tried. That is the
+without one enters with p = 0 and c = 1, a weak vote against models without runs. That is the
 difference from :mod:`recsys_ms.learners.nmf`, where a missing pair says nothing.
 
 ``implicit`` is users × items, which is tasks × models here.
@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from recsys_ms.core.configured import check_range
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.rng import as_generator, seed_from
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
+from recsys_ms.learners.factors import Factors, check_interactions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,38 +43,8 @@ class ALSConfig:
     n_threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("n_factors", "n_sweeps", "n_threads"):
-            if getattr(self, name) < 1:
-                raise UsageError(
-                    f"ALSConfig: {name} is {getattr(self, name)}, wanted at least 1; "
-                    "leave it out for the default"
-                )
-        if not (math.isfinite(self.regularization) and self.regularization > 0.0):
-            raise UsageError(
-                f"ALSConfig: regularization is {self.regularization}, wanted a finite "
-                "number above 0"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ALSFactors:
-    """A fitted factorisation.
-
-    Attributes
-    ----------
-    task_factors : ndarray of shape (n_tasks, n_factors)
-        x_t of the paper.
-    model_factors : ndarray of shape (n_models, n_factors)
-        y_m of the paper.
-    """
-
-    task_factors: FloatArray
-    model_factors: FloatArray
-
-    def predict(self, task_index: IntArray, model_index: IntArray) -> FloatArray:
-        """Predicted preference of each (task, model) pair, about 0 to 1, higher is better."""
-        pairs = self.task_factors[task_index] * self.model_factors[model_index]
-        return np.asarray(pairs.sum(axis=1), dtype=np.float64)
+        check_range(self, "n_factors", "n_sweeps", "n_threads", least=1)
+        check_range(self, "regularization", above=0)
 
 
 def preference_and_confidence(
@@ -103,7 +75,7 @@ def preference_and_confidence(
         A negative ``slope``.
     """
     if not (math.isfinite(slope) and slope >= 0.0):
-        raise UsageError(f"slope is {slope}, wanted a finite number of at least 0")
+        raise UsageError(f"slope is {slope}, expected a finite number of at least 0")
     return (scores > 0.0).astype(np.float64), 1.0 + slope * np.abs(scores)
 
 
@@ -117,7 +89,7 @@ def fit_als(
     n_models: int,
     config: ALSConfig | None = None,
     rng: RngLike = None,
-) -> ALSFactors:
+) -> Factors:
     """Factorise preferences under their confidences.
 
     Parameters
@@ -143,24 +115,15 @@ def fit_als(
         outside the matrix, a pair given twice, unequal lengths, or no interaction at all.
     """
     settings = config or ALSConfig()
-    lengths = {a.shape for a in (task_index, model_index, preference, confidence)}
-    if len(lengths) != 1 or preference.ndim != 1 or preference.size == 0:
-        raise DataError(
-            f"interactions of shapes {sorted(lengths)}; "
-            "wanted four vectors of one length, not empty"
-        )
-    for name, index, size in (("task", task_index, n_tasks), ("model", model_index, n_models)):
-        if index.min() < 0 or index.max() >= size:
-            raise DataError(
-                f"{name} indices span [{index.min()}, {index.max()}], wanted [0, {size})"
-            )
+    columns = preference, confidence
+    check_interactions(task_index, model_index, *columns, n_tasks=n_tasks, n_models=n_models)
     signed = _signed(preference, confidence)
     # implicit knows the older matrix class only, and 32-bit indices.
     matrix = sp.csr_matrix((signed, (task_index, model_index)), shape=(n_tasks, n_models))
     if matrix.nnz != signed.size:
         raise DataError(
             f"{signed.size - matrix.nnz} (task, model) pairs occur twice; "
-            "reduce runs to one outcome per pair first (Interactions.from_runs does)"
+            "reduce runs to one outcome a pair first, as Interactions.from_runs does"
         )
     from implicit.cpu.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
@@ -181,7 +144,7 @@ def fit_als(
             random_state=seed_from(as_generator(rng)),
         )
         learner.fit(matrix, show_progress=False)
-    return ALSFactors(
+    return Factors(
         task_factors=np.asarray(learner.user_factors, dtype=np.float64),
         model_factors=np.asarray(learner.item_factors, dtype=np.float64),
     )
@@ -224,15 +187,15 @@ def fold_in_als(
         ``regularization`` not above 0.
     """
     if not (math.isfinite(regularization) and regularization > 0.0):
-        raise UsageError(f"regularization is {regularization}, wanted a finite number above 0")
+        raise UsageError(f"regularization is {regularization}, expected a finite number above 0")
     if not other_index.shape == preference.shape == confidence.shape:
         raise DataError(
             f"{other_index.shape} indices, {preference.shape} preferences and {confidence.shape} "
-            "confidences; wanted vectors of one length"
+            "confidences, expected vectors of one length"
         )
     n_others, n_factors = other_factors.shape
     if other_index.size and (other_index.min() < 0 or other_index.max() >= n_others):
-        raise DataError(f"indices span beyond [0, {n_others}), the rows of other_factors")
+        raise DataError(f"indices go beyond [0, {n_others}), the rows of other_factors")
     _signed(preference, confidence)
     from threadpoolctl import threadpool_limits
 
@@ -245,10 +208,10 @@ def fold_in_als(
 
 
 def _signed(preference: FloatArray, confidence: FloatArray) -> FloatArray:
-    # implicit's way to say "preference 0, with this confidence" is a negative entry.
+    # implicit reads a negative entry as a preference of 0 with this confidence.
     if not np.isin(preference, (0.0, 1.0)).all():
         raise DataError(
-            "a preference is neither 0 nor 1; preference_and_confidence() makes them so"
+            "a preference is neither 0 nor 1; preference_and_confidence() computes valid ones"
         )
     if not (np.isfinite(confidence) & (confidence > 0.0)).all():
         raise DataError("a confidence is not a finite number above 0; leave that interaction out")

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys_ms.core.configured import check_range
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.rng import as_generator
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
+from recsys_ms.learners.factors import Factors, check_interactions
 from recsys_ms.learners.nmf_kernel import Side
 
 
@@ -36,7 +38,7 @@ class NMFConfig:
     tolerance : float
         Stop when a sweep lowers the objective by less than this share of it.
     n_inner : int
-        Passes over a row's factors while its interactions are at hand (Gillis & Glineur 2012).
+        Passes over a row's factors each time its interactions are read (Gillis & Glineur 2012).
     """
 
     n_factors: int = 8
@@ -47,49 +49,33 @@ class NMFConfig:
     n_inner: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("n_factors", "max_sweeps", "n_inner"):
-            if getattr(self, name) < 1:
-                raise UsageError(
-                    f"NMFConfig: {name} is {getattr(self, name)}, wanted at least 1; "
-                    "leave it out for the default"
-                )
-        for name in ("alpha_models", "alpha_tasks", "tolerance"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0.0):
-                raise UsageError(
-                    f"NMFConfig: {name} is {value}, wanted a finite number of at least 0; "
-                    "leave it out for the default"
-                )
+        check_range(self, "n_factors", "max_sweeps", "n_inner", least=1)
+        check_range(self, "alpha_models", "alpha_tasks", "tolerance", least=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class NMFFactors:
-    """A fitted factorisation.
+class NMFFactors(Factors):
+    """Non-negative factors; rows of zeros for tasks and models without interactions.
 
     Attributes
     ----------
     task_factors : ndarray of shape (n_tasks, n_factors)
-        T, non-negative; a row of zeros for a task without interactions.
+        T.
     model_factors : ndarray of shape (n_models, n_factors)
-        M, non-negative; a row of zeros for a model without interactions.
+        M.
     objective : tuple of float
         The objective after each sweep, never rising.
-    n_sweeps : int
-        Sweeps carried out.
     converged : bool
         Whether the tolerance was met within ``max_sweeps``.
     """
 
-    task_factors: FloatArray
-    model_factors: FloatArray
     objective: tuple[float, ...]
-    n_sweeps: int
     converged: bool
 
-    def predict(self, task_index: IntArray, model_index: IntArray) -> FloatArray:
-        """Predicted value of each (task, model) pair, in the unit of the values fitted."""
-        pairs = self.task_factors[task_index] * self.model_factors[model_index]
-        return np.asarray(pairs.sum(axis=1), dtype=np.float64)
+    @property
+    def n_sweeps(self) -> int:
+        """Sweeps carried out."""
+        return len(self.objective)
 
 
 def fit_nmf(
@@ -127,15 +113,22 @@ def fit_nmf(
         no interaction at all.
     """
     settings = config or NMFConfig()
-    _check_triplets(task_index, model_index, values, n_rows=n_tasks, n_others=n_models)
+    check_interactions(task_index, model_index, values, n_tasks=n_tasks, n_models=n_models)
     observed = np.asarray(values, dtype=np.float64)
     squared = _checked_weights(weights, observed.size)
-    _check_values(observed)
+    wrong = np.flatnonzero(~(np.isfinite(observed) & (observed >= 0.0)))
+    if wrong.size:
+        raise DataError(
+            f"the value of interaction {wrong[0]} is {observed[wrong[0]]}, expected finite values "
+            "of at least 0; shift standardised outcomes by their minimum first"
+        )
     by_task = Side.sorted_by(task_index, model_index, observed, squared, n_tasks)
     by_model = Side.sorted_by(model_index, task_index, observed, squared, n_models)
     generator = as_generator(rng)
     # The mean product of two starting rows is the mean value: the first sweep needs no rescaling.
-    start = math.sqrt(_sorted_mean(by_task) / settings.n_factors)
+    total = float(by_task.weights.sum())
+    mean = float((by_task.weights * by_task.values).sum()) / total if total > 0.0 else 0.0
+    start = math.sqrt(mean / settings.n_factors)
     tasks = start * generator.uniform(0.5, 1.5, (n_tasks, settings.n_factors))
     models = start * generator.uniform(0.5, 1.5, (n_models, settings.n_factors))
     objective: list[float] = []
@@ -153,7 +146,6 @@ def fit_nmf(
         task_factors=tasks,
         model_factors=models,
         objective=tuple(objective),
-        n_sweeps=len(objective),
         converged=converged,
     )
 
@@ -199,18 +191,17 @@ def fold_in(
     from scipy.optimize import nnls
 
     if not (math.isfinite(alpha) and alpha >= 0.0):
-        raise UsageError(f"fold_in: alpha is {alpha}, wanted a finite number of at least 0")
+        raise UsageError(f"fold_in: alpha is {alpha}, expected a finite number of at least 0")
     n_factors = factors.shape[1] if factors.ndim == 2 else -1
     centre = np.zeros(max(n_factors, 0)) if prior is None else np.asarray(prior, dtype=np.float64)
     if factors.shape != (values.size, n_factors) or centre.shape != (n_factors,):
         raise DataError(
             f"fold_in: factors of shape {factors.shape}, {values.size} values and a prior of shape "
-            f"{centre.shape} do not fit; "
-            "wanted (n_observed, n_factors), n_observed and (n_factors,)"
+            f"{centre.shape} do not fit; expected one row of factors a value, one prior a factor"
         )
     for name, array in (("factors", factors), ("values", values), ("prior", centre)):
         if not np.isfinite(array).all():
-            raise DataError(f"fold_in: {name} has a NaN or infinite entry; leave that one out")
+            raise DataError(f"fold_in: {name} has NaN or infinite entries; leave them out")
     root = np.sqrt(_checked_weights(weights, values.size))
     if values.size == 0:
         return np.maximum(centre, 0.0)
@@ -222,104 +213,13 @@ def fold_in(
     return np.asarray(solution, dtype=np.float64)
 
 
-def fold_in_rows(
-    row_index: IntArray,
-    other_index: IntArray,
-    values: FloatArray,
-    *,
-    n_rows: int,
-    other_factors: FloatArray,
-    alpha: float,
-    weights: FloatArray | None = None,
-    prior: FloatArray | None = None,
-) -> FloatArray:
-    """Factors of new rows from their interactions, without a refit.
-
-    New tasks: ``other_factors`` are the model factors and ``alpha`` is ``alpha_tasks``; new models
-    the other way round. Each row is what :func:`fold_in` gives for it alone.
-
-    Parameters
-    ----------
-    row_index : ndarray of shape (n_interactions,)
-        Which new row a value belongs to, in [0, n_rows).
-    other_index : ndarray of shape (n_interactions,)
-        Row of ``other_factors``.
-    values : ndarray of shape (n_interactions,)
-        Observed values.
-    n_rows : int
-        Number of new rows.
-    other_factors : ndarray of shape (n_others, n_factors)
-        Factors of the other side, held fixed.
-    alpha, weights, prior
-        As in :func:`fold_in`.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_factors)
-        Non-negative factors.
-    """
-    n_others, n_factors = other_factors.shape
-    _check_triplets(row_index, other_index, values, n_rows=n_rows, n_others=n_others, empty=True)
-    squared = _checked_weights(weights, values.size)
-    order = np.lexsort((other_index, row_index))
-    starts = np.searchsorted(row_index[order], np.arange(n_rows + 1))
-    folded = np.empty((n_rows, n_factors))
-    for row in range(n_rows):
-        own = order[starts[row] : starts[row + 1]]
-        folded[row] = fold_in(
-            other_factors[other_index[own]], values[own], squared[own], alpha=alpha, prior=prior
-        )
-    return folded
-
-
-def _sorted_mean(side: Side) -> float:
-    total = float(side.weights.sum())
-    return float((side.weights * side.values).sum()) / total if total > 0.0 else 0.0
-
-
-def _check_triplets(
-    row_index: IntArray,
-    other_index: IntArray,
-    values: FloatArray,
-    *,
-    n_rows: int,
-    n_others: int,
-    empty: bool = False,
-) -> None:
-    if not (row_index.shape == other_index.shape == values.shape and values.ndim == 1):
-        raise DataError(
-            f"the triplets have the shapes {row_index.shape}, {other_index.shape} and "
-            f"{values.shape}; wanted three vectors of one length"
-        )
-    if values.size == 0:
-        if empty:
-            return
-        raise DataError("no interaction to factorise; ingest finished runs first")
-    for name, index, size in (("row", row_index, n_rows), ("column", other_index, n_others)):
-        if index.min() < 0 or index.max() >= size:
-            raise DataError(
-                f"{name} indices span [{index.min()}, {index.max()}] in a matrix with {size} of "
-                f"them; wanted [0, {size})"
-            )
-
-
-def _check_values(values: FloatArray) -> None:
-    wrong = ~(np.isfinite(values) & (values >= 0.0))
-    if wrong.any():
-        at = int(np.flatnonzero(wrong)[0])
-        raise DataError(
-            f"interaction {at} has the value {values[at]}; a non-negative factorisation takes "
-            "finite values of at least 0: shift standardised outcomes by their minimum first"
-        )
-
-
 def _checked_weights(weights: FloatArray | None, n: int) -> FloatArray:
     if weights is None:
         return np.ones(n)
     checked = np.asarray(weights, dtype=np.float64)
     if checked.shape != (n,) or not np.isfinite(checked).all() or (checked < 0.0).any():
         raise DataError(
-            f"weights of shape {checked.shape} for {n} values, or a negative or non-finite one "
-            "among them; wanted one finite weight of at least 0 per value"
+            f"weights of shape {checked.shape} for {n} values, or negative or non-finite entries; "
+            "expected one finite weight of at least 0 a value"
         )
     return checked

@@ -13,7 +13,7 @@ from scipy.optimize import nnls
 from sklearn.decomposition import NMF
 
 from recsys_ms.core.errors import DataError, UsageError
-from recsys_ms.learners.nmf import NMFConfig, fit_nmf, fold_in, fold_in_rows
+from recsys_ms.learners.nmf import NMFConfig, fit_nmf, fold_in
 
 EXACT = NMFConfig(n_factors=3, max_sweeps=20_000, tolerance=1e-13)
 
@@ -279,8 +279,8 @@ def test_stops_at_the_bound_and_says_so():
         ({"values": np.array([1.0, -0.5])}, "at least 0"),
         ({"values": np.array([1.0, np.nan])}, "finite"),
         ({"values": np.array([1.0])}, "one length"),
-        ({"task_index": np.array([0, 2])}, "wanted \\[0, 2\\)"),
-        ({"model_index": np.array([0, -1])}, "column"),
+        ({"task_index": np.array([0, 2])}, "expected \\[0, 2\\)"),
+        ({"model_index": np.array([0, -1])}, "model"),
         ({"weights": np.array([1.0, -1.0])}, "weight"),
         ({"weights": np.array([1.0])}, "weight"),
     ],
@@ -368,31 +368,16 @@ def test_fold_in_limits():
 def test_folding_a_fitted_row_in_gives_the_fitted_row():
     task, model, values, _ = masked_problem(np.random.default_rng(9))
     fitted = fit_nmf(task, model, values, n_tasks=12, n_models=15, config=EXACT, rng=0)
-    tasks = fold_in_rows(
-        task, model, values, n_rows=12, other_factors=fitted.model_factors, alpha=EXACT.alpha_tasks
-    )
-    np.testing.assert_allclose(tasks, fitted.task_factors, atol=1e-3)
-    own = np.flatnonzero(task == 4)
-    single = fold_in(fitted.model_factors[model[own]], values[own], alpha=EXACT.alpha_tasks)
-    np.testing.assert_allclose(tasks[4], single, atol=1e-12)
+    for row in range(12):
+        own = np.flatnonzero(task == row)
+        folded = fold_in(fitted.model_factors[model[own]], values[own], alpha=EXACT.alpha_tasks)
+        np.testing.assert_allclose(folded, fitted.task_factors[row], atol=1e-3)
 
 
-def test_new_models_fold_in_without_a_refit_and_rows_without_values_take_the_prior():
+def test_a_new_row_folds_in_without_a_refit():
     rng = np.random.default_rng(0)
-    others, true = rng.random((9, 2)), rng.random((3, 2))
-    row, other = np.nonzero(np.ones((2, 9)))
-    prior = np.array([0.3, 0.4])
-    folded = fold_in_rows(
-        row + row,  # rows 0 and 2; row 1 has nothing
-        other,
-        (true[row + row] * others[other]).sum(axis=1),
-        n_rows=3,
-        other_factors=others,
-        alpha=1e-9,
-        prior=prior,
-    )
-    np.testing.assert_allclose(folded[[0, 2]], true[[0, 2]], atol=1e-6)
-    np.testing.assert_allclose(folded[1], prior)
+    others, true = rng.random((9, 2)), rng.random(2)
+    np.testing.assert_allclose(fold_in(others, others @ true, alpha=1e-9), true, atol=1e-6)
 
 
 def test_fold_in_refuses_what_does_not_fit():
@@ -404,12 +389,3 @@ def test_fold_in_refuses_what_does_not_fit():
         fold_in(np.ones((1, 2)), np.ones(1), alpha=1.0, prior=np.ones(3))
     with pytest.raises(DataError, match="NaN"):
         fold_in(np.ones((1, 1)), np.array([np.nan]), alpha=1.0)
-    with pytest.raises(DataError, match="wanted \\[0, 1\\)"):
-        fold_in_rows(
-            np.array([1]),
-            np.array([0]),
-            np.ones(1),
-            n_rows=1,
-            other_factors=np.ones((1, 1)),
-            alpha=1.0,
-        )
