@@ -34,9 +34,9 @@ _WINDOW: Final = re.compile(r"\)\s*over\b", re.IGNORECASE)
 
 
 class Expressions:
-    """Computed columns and a predicate, for one table, batch after batch.
+    """Computed columns and a predicate of one table, evaluated batch by batch.
 
-    A column has the type that :func:`kinds_of` decides. A cell that does not fit it is NULL.
+    A cell that does not fit the kind of its column (see :func:`kinds_of`) is NULL.
 
     Parameters
     ----------

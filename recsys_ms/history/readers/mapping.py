@@ -35,23 +35,23 @@ class FieldMapping:
     Attributes
     ----------
     map : mapping of field to template
-        For example ``{"model_id": "{Architecture}@{Source Dataset}"}``. A field may be
-        ``hyperparameters.NAME``, ``tags.NAME`` or, of a card, ``traits.NAME``. A slot is a column
-        of any name, ``{configs.lr}`` looks into a column that holds a dict (JSON, else a Python
-        literal), ``{lr:.3f}`` formats. A template with an empty slot is empty.
+        For example ``{"model_id": "{Architecture}@{Source Dataset}"}``; a field may be
+        ``hyperparameters.NAME``, ``tags.NAME`` or, for cards, ``traits.NAME``. A slot is a column,
+        ``{configs.lr}`` an entry of a column with dicts (JSON or Python literals), ``{lr:.3f}``
+        formats. A template with an empty slot is empty.
     set : mapping of field to text
         Constants.
     columns : mapping of name to DuckDB expression
-        Computed columns, each seeing those before it. Columns that hold mostly numbers are DOUBLE
-        there, columns that hold dicts are JSON, all others VARCHAR.
+        Computed columns, each seeing those before it. Columns of mostly numbers are DOUBLE there,
+        those of dicts JSON, all others VARCHAR.
     unit : {"fraction", "percent"} or None
-        Of ``value``: percent is divided by 100, and values outside the unit's range are refused.
+        Of ``value``: percent is divided by 100, values outside the range of the unit are refused;
         ``None`` stores values as they are.
     where : str or None
         DuckDB predicate; rows for which it is not true are left out, and counted.
     missing : tuple of str
-        Values that mean "no result", compared as numbers where both are. Such a run is kept as
-        failed, without a value, with the tag ``missing`` (of a card: the field is unknown).
+        Values that mean "no result", compared as numbers if both are numbers. Such a run is kept as
+        failed, without a value, with the tag ``missing``; a field of a card is unknown.
 
     Raises
     ------
@@ -89,8 +89,8 @@ class FieldMapping:
     ) -> "FieldMapping":
         """Lay options over this mapping, as the command line does over a preset.
 
-        A field that is mapped or set here replaces what the mapping said of it. ``where`` is joined
-        by AND. ``None`` leaves the rest as it is.
+        A field that is mapped or set here replaces that of the mapping, ``where`` is joined by AND,
+        and ``None`` changes nothing.
         """
         new_map, new_set = dict(map or {}), dict(set or {})
         taken = new_map.keys() | new_set.keys()
@@ -130,15 +130,7 @@ class FieldMapping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundMapping:
-    """A mapping whose columns were found in a table.
-
-    Attributes
-    ----------
-    templates : mapping of field to BoundTemplate
-        Fields that differ by row, those of columns that have a field's name included.
-    constants : mapping of field to str
-        Fields that do not.
-    """
+    """A mapping bound to the columns of a table: templates and constants by field."""
 
     templates: Mapping[str, BoundTemplate]
     constants: Mapping[str, str]

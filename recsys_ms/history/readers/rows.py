@@ -19,16 +19,9 @@ TABLE_READER: Final = "table"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappedRows:
-    """Fields of the rows of one batch that were not left out.
+    """Rows of one batch for which the predicate holds: cells by field, and as the table has them.
 
-    Attributes
-    ----------
-    fields : dict of field to list of length n_rows
-        Cells; ``None`` where empty. Constants are not among them.
-    batch : SourceBatch
-        The rows as the table has them.
-    n_left_out : int
-        Rows removed by the predicate.
+    ``fields`` has ``None`` where a cell is empty, and no constants.
     """
 
     fields: dict[str, list[Any]]
@@ -50,16 +43,14 @@ class RowMapper:
 
     Parameters
     ----------
-    source : Source
-        The table.
-    mapping : FieldMapping
-        The mapping.
+    source, mapping : Source, FieldMapping
+        The table and the mapping.
     fields, open_fields : iterable of str, set of str
         As for :func:`recsys_ms.history.readers.mapping.bind_mapping`.
     kind : str
         What the rows become ("run", "model", "task"), kept with the rejects.
     kinds : mapping of column name to kind, optional
-        What the columns hold in expressions; default: decided from the first rows.
+        Kinds of the columns in expressions; default: by the first rows.
 
     Raises
     ------

@@ -10,7 +10,6 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -47,11 +46,11 @@ class SourceBatch:
     Attributes
     ----------
     columns : dict of str to list
-        Cells by column; ``None`` where a cell is empty. Cells of CSV have no surrounding spaces.
+        Cells by column; ``None`` where empty. Cells of CSV have no surrounding spaces.
     lines : list of int
         Physical line (row, for Parquet) each row begins on, from 1.
     raws : list of str or None
-        Text of each row; ``None`` where the table holds no text (Parquet).
+        Text of each row; ``None`` for Parquet.
     bad : tuple of BadRow
         Rows between them that could not be read.
     """
@@ -79,19 +78,9 @@ class SourceBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A table on disk whose head was read.
+    """A table on disk whose columns are known; those of JSONL are the keys of all rows.
 
-    Attributes
-    ----------
-    path : Path
-        The file.
-    table_format : {"csv", "tsv", "jsonl", "parquet"}
-        How it is read.
-    columns : tuple of str
-        Its columns; for JSONL the keys of all rows. An unnamed column is ``column_N``, the second
-        of one name ``name#2``.
-    delimiter, encoding : str
-        Of a text table.
+    An unnamed column is ``column_N``, the second of one name ``name#2``.
     """
 
     path: Path
@@ -154,7 +143,7 @@ def open_source(
     delimiter: str | None = None,
     encoding: str = "utf-8",
 ) -> Source:
-    """Find out the format and the columns of a table.
+    """Open a table: its format and its columns.
 
     Parameters
     ----------
@@ -217,9 +206,7 @@ def _format_of(path: Path) -> TableFormat:
 
 def _csv_columns(path: Path, lines: Lines, delimiter: str) -> tuple[str, ...]:
     try:
-        header = next(
-            (row for row in csv.reader(lines, delimiter=delimiter, strict=True) if row), None
-        )
+        header = next(filter(None, csv.reader(lines, delimiter=delimiter, strict=True)), None)
     except BadLineError as error:
         raise DataError(f"{path}: the header cannot be read: {error}") from error
     except csv.Error as error:
@@ -299,21 +286,15 @@ def _bare(line: str) -> str:
 
 
 def _json_row(line: str) -> dict[str, Any]:
-    """Parse one line.
-
-    Raises
-    ------
-    ValueError
-        Not a JSON object.
-    """
+    """Parse one line; a ValueError says why it is not a JSON object."""
     try:
         row = json.loads(line)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(row, dict):
-        raise ValueError(f"a JSON {type(row).__name__} where an object was wanted")
+        raise ValueError(f"got a JSON {type(row).__name__}, expected an object")
     if "\\u" in line:
-        # Half of a surrogate pair is valid JSON and no text; the error is a ValueError too.
+        # Half of a surrogate pair is valid JSON but not text; the error is a ValueError too.
         json.dumps(row, ensure_ascii=False).encode()
     return row
 
@@ -347,7 +328,7 @@ def _json_columns(path: Path, lines: Lines) -> tuple[str, ...]:
         if len(names) > _MAX_KEYS:
             raise DataError(
                 f"{path}: line {row[0]}: more than {_MAX_KEYS} different keys so far; "
-                "log what varies from run to run inside one key, as a dict"
+                "log what varies from run to run as a dict inside one key"
             )
     if names:
         return tuple(names)
@@ -363,12 +344,11 @@ def _parquet_columns(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; check the path")
     try:
-        names: list[str] = pq.read_schema(path).names
+        return tuple(pq.read_schema(path).names)
     except pa.ArrowInvalid as error:
         raise DataError(f"{path}: not a Parquet file ({error})") from error
     except OSError as error:
         raise StorageError(f"{path}: cannot be opened ({error.strerror or error})") from error
-    return tuple(names)
 
 
 def _parquet_batches(
@@ -392,7 +372,6 @@ def _parquet_batches(
 
 
 def _python(column: pa.Array) -> list[Any]:
-    values: list[Any] = column.to_pylist()
     if pa.types.is_decimal(column.type):
-        return [float(value) if isinstance(value, Decimal) else value for value in values]
-    return list(map(_known, values))
+        column = column.cast(pa.float64())
+    return list(map(_known, column.to_pylist()))

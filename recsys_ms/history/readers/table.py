@@ -34,14 +34,12 @@ class TableReader:
 
     Parameters
     ----------
-    source : Source
-        The table.
-    mapping : FieldMapping
-        How its columns become fields of runs.
+    source, mapping : Source, FieldMapping
+        The table, and how its columns become fields of runs.
     batch_rows : int
         Rows held at a time.
     kinds : mapping of column name to kind, optional
-        What the columns hold in expressions; default: decided from the first rows.
+        Kinds of the columns in expressions; default: by the first rows.
 
     Raises
     ------
@@ -67,7 +65,7 @@ class TableReader:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What looks wrong about the rows read so far, though each could be read."""
+        """Suspicions about the rows read so far, although each could be read."""
         found = [
             f"{name} was empty in every row; check its template {self._mapper.mapping.map[name]!r}"
             for name in self._mapper.never_filled()

@@ -26,7 +26,7 @@ _FLOAT: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """What stands between two braces, once the columns are known."""
+    """A slot in braces: a column, keys inside its dicts, and a format."""
 
     column: str
     keys: tuple[str, ...]
@@ -35,17 +35,8 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class BoundTemplate:
-    """A template whose columns were found.
+    """A template whose columns were found: literal text and slots, in order."""
 
-    Attributes
-    ----------
-    text : str
-        The template as written.
-    parts : tuple of str or slot
-        Literal text and slots, in order.
-    """
-
-    text: str
     parts: tuple["str | _Slot", ...]
 
     def apply(self, columns: Mapping[str, Sequence[Any]], n_rows: int) -> list[Any]:
@@ -132,7 +123,7 @@ def bind_template(text: str, columns: Sequence[str], *, target: str) -> BoundTem
         raise UsageError(f"--map {target}: template {text!r} names no column; did you mean {hint}?")
     known = set(columns)
     return BoundTemplate(
-        text, tuple(_slot(p, known, columns, target) if is_slot else p for p, is_slot in pieces)
+        tuple(_slot(p, known, columns, target) if is_slot else p for p, is_slot in pieces)
     )
 
 

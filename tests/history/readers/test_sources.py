@@ -173,7 +173,7 @@ def test_jsonl_keeps_types_and_finds_keys_of_every_row(tmp_path):
     ]
     assert lines == [1, 5]
     assert [row.line for row in bad] == [3, 4, 6]
-    assert bad[1].reason == "not JSON: a JSON list where an object was wanted"
+    assert bad[1].reason == "not JSON: got a JSON list, expected an object"
     assert bad[0].raw == "not json"
 
 
