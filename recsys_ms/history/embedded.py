@@ -1,4 +1,4 @@
-"""The history that ships with the project: recorded by its own laboratory (``training/zoo``)."""
+"""Finds and ingests the data that ships with the package (recorded by ``training/zoo``)."""
 
 from pathlib import Path
 from typing import Final
@@ -39,5 +39,5 @@ def embedded_folder(name: str = "zoo") -> Path:
 
 
 def ingest_embedded(history: History) -> IngestReport:
-    """Take the embedded runs into a history; a second time changes nothing."""
+    """Take the embedded runs into a history; re-ingesting them is a no-op."""
     return history.ingest(read_table(embedded_folder() / RUNS_FILE))

@@ -37,13 +37,13 @@ class Interactions:
     counts : ndarray of shape (n_interactions,)
         Finished runs behind the value.
     costs : ndarray of shape (n_interactions,)
-        Mean GPU seconds of those runs, NaN where no run said.
+        Mean GPU seconds of those runs, NaN where unknown.
     metrics : tuple of str
         Metric of each task, shape (n_tasks,).
     signs : ndarray of shape (n_tasks,)
         +1 where higher values are better, -1 where lower.
     run_ids : tuple of str, shape (n_interactions,)
-        Run that reached the value, "" where it had no id; empty where no run was said to have one.
+        Run that reached the value, "" where it has no id; empty if the runs have no ids.
     """
 
     task_ids: tuple[str, ...]

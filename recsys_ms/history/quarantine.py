@@ -173,7 +173,7 @@ class Quarantine:
     Parameters
     ----------
     folder : Path
-        Where the files lie; it is created with the first reject.
+        Folder of the files; it is created with the first reject.
     read_only : bool
         Whether to refuse :meth:`add` and :meth:`resolve`.
     """

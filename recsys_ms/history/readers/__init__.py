@@ -1,1 +1,1 @@
-"""Readers of the logs that people have, one file a format."""
+"""Readers of tables of runs and of the logs of training frameworks."""

@@ -186,7 +186,7 @@ def _refused(
     columns = [f"{column.name} ({column.type})" for column in schema or () if column.name != _ROW]
     return UsageError(
         f"{_option(name)} {text!r}: DuckDB says: {said}; it takes one expression over the columns "
-        "(a column with a space or # stands in double quotes, text in single ones)"
+        "(put a column with a space or # in double quotes, text in single ones)"
         + (f". Columns it names: {', '.join(columns)}" if columns else "")
     )
 

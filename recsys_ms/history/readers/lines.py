@@ -1,4 +1,4 @@
-"""Physical lines of a text file, one at a time, in bounded memory."""
+"""Reads the physical lines of a text file, one at a time, in bounded memory."""
 
 import codecs
 import gzip

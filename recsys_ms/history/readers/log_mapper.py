@@ -85,12 +85,12 @@ class LogMapper:
         bound = self._bind(names)
         cells, rows = apply_mapping(bound, self._expressions, columns, len(runs), self._kinds)
         kept = [runs[row] for row in rows]
-        told = [_Told(run, bound, cells, row) for row, run in enumerate(kept)]
-        chosen = [self._choose(each) for each in told]
+        texts = [_RunTexts(run, bound, cells, row) for row, run in enumerate(kept)]
+        chosen = [self._choose(each) for each in texts]
         failed = self._failed(chosen)
         problems = {row: each.problem for row, each in enumerate(chosen) if each.problem}
         missing: list[tuple[str, ...]] = []
-        for row, each in enumerate(told):
+        for row, each in enumerate(texts):
             plain = [name for name in (c.MODEL_ID, c.TASK_ID) if each.text(name) is None]
             absent = (*plain, *chosen[row].missing)
             if absent:
@@ -98,7 +98,7 @@ class LogMapper:
                 reason = f"the log does not say {', '.join(absent)}: give {options_for(absent)}"
                 problems[row] = "; ".join(filter(None, (reason, problems.get(row, ""))))
         good = [row for row in range(len(kept)) if row not in problems]
-        arrays = self._arrays(kept, told, chosen, cells, bound, failed)
+        arrays = self._arrays(kept, texts, chosen, cells, bound, failed)
         taken = pa.array(good, pa.int64())
         built = build_runs({name: array.take(taken) for name, array in arrays.items()}, len(good))
         problems |= {good[at]: reason for at, reason in built.problems.items()}
@@ -183,19 +183,19 @@ class LogMapper:
             bound, templates={n: each for n, each in bound.templates.items() if n not in by_log}
         )
 
-    def _choose(self, told: "_Told") -> Chosen:
+    def _choose(self, texts: "_RunTexts") -> Chosen:
         asked = Asked(
             series=self._series_name,
-            metric=told.text(c.METRIC),
-            split=told.text(c.SPLIT),
-            direction=told.text(c.DIRECTION),
-            value_kind=told.given(c.VALUE_KIND),
+            metric=texts.text(c.METRIC),
+            split=texts.text(c.SPLIT),
+            direction=texts.text(c.DIRECTION),
+            value_kind=texts.given(c.VALUE_KIND),
             unit=self.mapping.unit,
         )
-        return choose_value(told.run, asked, wanted=told.text(c.STATUS) in (None, "finished"))
+        return choose_value(texts.run, asked, wanted=texts.text(c.STATUS) in (None, "finished"))
 
     def _failed(self, chosen: Sequence[Chosen]) -> dict[int, dict[str, str]]:
-        """Tags of runs that failed by what stands in the place of their value."""
+        """Tags of runs that failed: by a marker as their value, or without a finite value."""
         values = [each.fields.get(c.VALUE) for each in chosen]
         marked = missing_rows(values, self.mapping.missing)
         tags = {
@@ -209,7 +209,7 @@ class LogMapper:
     def _arrays(
         self,
         runs: Sequence[LoggedRun],
-        told: Sequence["_Told"],
+        texts: Sequence["_RunTexts"],
         chosen: Sequence[Chosen],
         cells: Mapping[str, list[Any]],
         bound: BoundMapping,
@@ -226,12 +226,12 @@ class LogMapper:
             elif name in _BY_SERIES:
                 fields[name] = [each.fields.get(name) for each in chosen]
             else:
-                fields[name] = [each.text(name) for each in told]
+                fields[name] = [each.text(name) for each in texts]
         for name, default in ((c.SOURCE, self._format), (c.STATUS, "finished")):
             fields[name] = [text or default for text in fields[name]]
         for row, run in enumerate(runs):
             fields[c.RUN_ID][row] = fields[c.RUN_ID][row] or log_run_id(run.identity)
-            fields[c.EPOCH][row] = told[row].given(c.EPOCH) or fields[c.EPOCH][row]
+            fields[c.EPOCH][row] = texts[row].given(c.EPOCH) or fields[c.EPOCH][row]
             if row in failed:
                 fields[c.VALUE][row] = None
                 if fields[c.STATUS][row] == "finished":
@@ -241,7 +241,7 @@ class LogMapper:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _RunTexts:
     """What the mapping and the log say of one run."""
 
     run: LoggedRun

@@ -1,4 +1,4 @@
-"""What a log format hands over: runs as their log has them, and texts that could not be read."""
+"""Base of the log formats, and what they give: runs as logged, and texts that cannot be read."""
 
 import json
 from abc import ABC, abstractmethod
@@ -22,27 +22,26 @@ class LoggedRun:
     Attributes
     ----------
     file : str
-        The file (folder, database) it stands in, resolved.
+        Its file (folder, database), resolved.
     identity : str
-        What names the run for ever, unique among all logs: an id that the framework gave it, else
-        the resolved place of its log. ``run_id`` is made of it unless the mapping gives one.
+        Permanent name of the run, unique among all logs: the id of the framework, else the resolved
+        place of its log. ``run_id`` is made of it unless the mapping gives one.
     line : int or None
         Line or row in ``file``, from 1.
     columns : mapping of str to JSON value
-        What templates and expressions see. Groups that the framework has are dicts (``args``,
-        ``params``, ``hparams``, ``config``): ``{args.model}`` looks inside.
+        Columns for templates and expressions. Groups of the framework are dicts (``args``,
+        ``params``, ``hparams``, ``config``): ``{args.model}`` is an entry.
     fields : mapping of field to JSON value or datetime
-        Fields of a run that the log itself states, by ``core.columns``. What it does not state is
-        not there; ``hyperparameters`` is a dict with typed values, ``tags`` one of text.
+        Fields of a run that the log itself states, by ``core.columns``; ``hyperparameters`` is a
+        dict with typed values, ``tags`` one of text.
     series : sequence of Series
         All metrics the run logged.
     chosen : str or None
         Name of the series by which the framework itself selects the best model, where the log says.
     directions : mapping of series name to direction
-        Where the log or the framework's definition says; never guessed from a name.
+        By the log or the framework's definition; never guessed from a name.
     progress : int or None
-        How far the log had come when it was read; it only grows. See
-        :class:`recsys_ms.history.quarantine.ReadBatch`.
+        How far the log had come; see :class:`recsys_ms.history.quarantine.ReadBatch`.
     value_kind : {"ema"} or None
         ``ema`` where the logged values are those of averaged weights.
     """
@@ -96,12 +95,12 @@ class BadLog:
     Attributes
     ----------
     file : Path
-        Where it stands.
+        Its file.
     reason : str
-        What was wrong and what was wanted.
+        What was wrong and what was expected.
     raw : str
-        The text, such that it could stand for the file: a whole small file, or the header and the
-        row of a table. For a binary file (SQLite, Parquet) empty.
+        The text, such that it could replace the file: a whole small file, or the header and the row
+        of a table. Empty for a binary file (SQLite, Parquet).
     line : int or None
         Line in ``file``, from 1.
     """
@@ -113,7 +112,7 @@ class BadLog:
 
 
 class BadLogError(DataError):
-    """Carries the :class:`BadLog` up to whoever reads the place; raise it when nothing is left."""
+    """Nothing (more) of a log can be read; carries the :class:`BadLog`."""
 
     def __init__(self, bad: BadLog) -> None:
         super().__init__(f"{bad.file}: {bad.reason}")
@@ -121,12 +120,12 @@ class BadLogError(DataError):
 
 
 class LogFiles:
-    """Reads files of logs as text; a replay puts corrected texts in the place of files.
+    """Reads files of logs as text; a replay replaces files by corrected texts.
 
     Parameters
     ----------
     texts : mapping of resolved path to str, optional
-        Texts that stand for files, which need not exist any more.
+        Texts that replace files, which need not exist any more.
     """
 
     def __init__(self, texts: Mapping[Path, str] | None = None) -> None:
@@ -137,7 +136,7 @@ class LogFiles:
         return path.resolve() in self._texts or path.is_file()
 
     def given(self, path: Path) -> bool:
-        """Whether a corrected text stands for the file."""
+        """Whether a corrected text replaces the file."""
         return path.resolve() in self._texts
 
     def text(self, path: Path) -> str:

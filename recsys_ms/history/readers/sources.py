@@ -1,4 +1,4 @@
-"""Tables on disk as batches of columns: CSV, TSV, JSONL and Parquet, streamed.
+"""Reads tables on disk in batches of columns: CSV, TSV, JSONL and Parquet.
 
 Every row is given with its physical line and its text, and a row that cannot be read costs no
 other. DuckDB's readers were tried for this: they give neither line nor text of the rows they can
@@ -251,7 +251,7 @@ def _csv_rows(lines: Lines, reader: Iterator[list[str]], n_columns: int) -> Iter
             yield error.bad
             continue
         except csv.Error as error:
-            # The quote may have swallowed good lines: only its own line is bad, the rest go again.
+            # An unclosed quote takes good lines with it: only its own is bad, read the rest again.
             yield BadRow(line=start, reason=f"not CSV: {error}", raw=_bare(lines.taken[0]))
             lines.push_back(lines.taken[1:])
             continue

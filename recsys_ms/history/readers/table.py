@@ -1,4 +1,4 @@
-"""Runs out of tables (CSV, TSV, JSONL, Parquet), streamed: every row a run, or in quarantine."""
+"""Reads runs from tables (CSV, TSV, JSONL, Parquet): every row becomes a run or a reject."""
 
 import logging
 from collections.abc import Iterator, Mapping
