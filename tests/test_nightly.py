@@ -207,7 +207,7 @@ def test_a_damaged_current_version_is_replaced(tmp_path: Path) -> None:
 def test_a_registry_that_cannot_be_made(tmp_path: Path) -> None:
     logged_history(tmp_path / "h")
     (tmp_path / "r").write_text("a file where a folder should be")
-    with pytest.raises(StorageError, match="cannot be made"):
+    with pytest.raises(StorageError, match="cannot be created"):
         nightly(tmp_path)
 
 
