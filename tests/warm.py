@@ -66,12 +66,13 @@ class Warm:
     ``python`` in a shell are then commands of ours.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *more: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="warm")
         self.folder = Path(self._folder.name)
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "warm", str(self.folder / "socket"), *PACKAGES],
+            [sys.executable, "-m", "warm", str(self.folder / "socket"), *PACKAGES, *more],
             cwd=Path(__file__).parent,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -98,10 +99,12 @@ class Warm:
             command, cwd=cwd, capture_output=True, text=True, check=False, env=environment
         )
 
-    def python(self, code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    def python(
+        self, code: str, *arguments: object, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run Python code with arguments."""
         command = [str(self.folder / "python"), "-c", code, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
     def close(self) -> None:
         """End the process."""
@@ -112,9 +115,9 @@ class Warm:
 
 
 @cache
-def warm() -> Warm:
-    """The one of this test process."""
-    return Warm()
+def warm(*more: str) -> Warm:
+    """The one of this test process that has these packages, too."""
+    return Warm(*more)
 
 
 def _serve(address: str, packages: Sequence[str]) -> None:

@@ -57,6 +57,7 @@ class RankerContract:
         ranker = self.make_ranker()
         found = ranker.fit(self.interactions(), self.catalog(), rng=_SEED)
         require(found is ranker, "fit() must return self")
+        _FITTED.setdefault((type(self), repr(ranker)), ranker)
 
     def test_one_finite_number_a_model(self) -> None:
         """Every model is answered, known or not, on every task, known or not."""

@@ -292,8 +292,6 @@ FAST: list[tuple[Builder, str]] = [
     (from_timm, "resnet18"),
     (from_timm, "convnext_atto"),
     (from_timm, "vit_tiny_patch16_224"),
-    (from_timm, "mixer_s32_224"),
-    (from_torchvision, "shufflenet_v2_x0_5"),
     (from_torchvision, "lraspp_mobilenet_v3_large"),
     (from_transformers, "bert"),
 ]
@@ -307,12 +305,14 @@ SLOW: list[tuple[Builder, str]] = [
             "halonet26t lambda_resnet26t efficientvit_b0 levit_128s mobilevit_xxs gcvit_xxtiny "
             "maxvit_pico_rw_256 swinv2_tiny_window8_256 twins_svt_small xcit_nano_12_p16_224 "
             "cait_xxs24_224 eva02_tiny_patch14_224 beit_base_patch16_224 crossvit_9_240 "
-            "gmlp_s16_224 resmlp_12_224 sequencer2d_s convit_tiny tnt_s_patch16_224"
+            "mixer_s32_224 gmlp_s16_224 resmlp_12_224 sequencer2d_s convit_tiny tnt_s_patch16_224"
         ).split()
     ),
     *(
         (from_torchvision, name)
-        for name in "inception_v3 densenet121 swin_t deeplabv3_resnet50 resnet18_fpn".split()
+        for name in (
+            "shufflenet_v2_x0_5 inception_v3 densenet121 swin_t deeplabv3_resnet50 resnet18_fpn"
+        ).split()
     ),
     *((from_transformers, name) for name in ("gpt2", "llama", "vit", "clip", "mamba")),
 ]

@@ -1,6 +1,7 @@
 """Operator graphs of ONNX models: built by hand with known answers, and exported from torch."""
 
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -278,7 +279,7 @@ def test_without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
         architecture_graph_from_onnx("model.onnx")
 
 
-@pytest.fixture(params=["dynamo", "legacy"])
+@pytest.fixture
 def exporter(request: pytest.FixtureRequest) -> dict[str, Any]:
     torch: Any = pytest.importorskip("torch", reason="torch is not installed (extra embed)")
     if request.param == "dynamo":
@@ -291,18 +292,30 @@ def exporter(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "name",
+    ("exporter", "name"),
     [
-        "resnet18",
-        "vit_tiny_patch16_224",
+        ("dynamo", "resnet18"),
+        ("dynamo", "vit_tiny_patch16_224"),
+        ("dynamo", "convnext_atto"),
+        ("legacy", "resnet18"),
+        ("legacy", "vit_tiny_patch16_224"),
         # Depthwise convolutions, swish, gates; norms of channels; of groups; windows.
-        "efficientnet_b0",
-        "convnext_atto",
-        "poolformer_s12",
-        pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow),
-        pytest.param("sequencer2d_s", marks=pytest.mark.slow),
-        pytest.param("xcit_nano_12_p16_224", marks=pytest.mark.slow),
+        ("legacy", "efficientnet_b0"),
+        ("legacy", "convnext_atto"),
+        ("legacy", "poolformer_s12"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("dynamo", "efficientnet_b0"),
+                ("dynamo", "poolformer_s12"),
+                *product(
+                    ("dynamo", "legacy"),
+                    ("swin_tiny_patch4_window7_224", "sequencer2d_s", "xcit_nano_12_p16_224"),
+                ),
+            )
+        ),
     ],
+    indirect=["exporter"],
 )
 def test_exported_models_are_read_as_their_modules(
     name: str, exporter: dict[str, Any], tmp_path: Path

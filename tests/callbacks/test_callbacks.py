@@ -56,20 +56,21 @@ def train(folder: Path, framework: str, *cases: str, code: int = 0) -> Trained:
 
 @pytest.fixture(scope="module")
 def hf_trainer(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    cases = ("success", "twice", "with", "other-rank", "monitor", "caught")
-    return train(tmp_path_factory.mktemp("hf"), "hf_trainer", *cases)
+    # The last one ends the process.
+    cases = ("success", "twice", "with", "other-rank", "monitor", "caught", "crash")
+    return train(tmp_path_factory.mktemp("hf"), "hf_trainer", *cases, code=1)
 
 
 @pytest.fixture(scope="module")
 def lightning(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    cases = ("success", "monitor", "crash", "crash-with")
-    return train(tmp_path_factory.mktemp("lightning"), "lightning", *cases)
+    cases = ("success", "monitor", "crash", "crash-with", "sigterm")
+    return train(tmp_path_factory.mktemp("lightning"), "lightning", *cases, code=-signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
 def keras(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    cases = ("success", "with", "unvalidated", "monitor")
-    return train(tmp_path_factory.mktemp("keras"), "keras", *cases)
+    cases = ("success", "with", "unvalidated", "monitor", "crash")
+    return train(tmp_path_factory.mktemp("keras"), "keras", *cases, code=1)
 
 
 def only(history: History) -> pd.Series:
@@ -110,8 +111,8 @@ def test_hf_trainer_trained_twice_is_two_runs(hf_trainer: Trained) -> None:
     assert hf_trainer.history("twice").runs()["status"].tolist() == ["finished", "finished"]
 
 
-def test_hf_trainer_crash(tmp_path: Path) -> None:
-    check_crash(train(tmp_path, "hf_trainer", "crash", code=1).history("crash"))
+def test_hf_trainer_crash(hf_trainer: Trained) -> None:
+    check_crash(hf_trainer.history("crash"))
 
 
 def test_hf_trainer_crash_in_a_with(hf_trainer: Trained) -> None:
@@ -163,9 +164,8 @@ def test_lightning_crash(lightning: Trained, case: str) -> None:
     assert tags(row) == {"error": "CrashError", "error_message": "out of luck"}
 
 
-def test_lightning_sigterm(tmp_path: Path) -> None:
-    trained = train(tmp_path, "lightning", "sigterm", code=-signal.SIGTERM)
-    row = only(trained.history("sigterm"))
+def test_lightning_sigterm(lightning: Trained) -> None:
+    row = only(lightning.history("sigterm"))
     assert (row["status"], row["value"]) == ("failed", 0.5)
     assert tags(row)["error"] == "SIGTERM"
 
@@ -189,8 +189,8 @@ def test_keras_success(keras: Trained) -> None:
     }
 
 
-def test_keras_crash(tmp_path: Path) -> None:
-    check_crash(train(tmp_path, "keras", "crash", code=1).history("crash"))
+def test_keras_crash(keras: Trained) -> None:
+    check_crash(keras.history("crash"))
 
 
 def test_keras_crash_in_a_with(keras: Trained) -> None:

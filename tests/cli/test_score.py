@@ -1,18 +1,20 @@
 """``recsys-ms score`` as a user calls it."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 from warm import warm
 
+#: What commands need that run a model.
+TORCH = ("torch", "timm", "transformers")
 
-def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+
+def run(*arguments: object, cwd: Path, more: tuple[str, ...] = ()) -> CompletedProcess[str]:
     env = {"COLUMNS": "220", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1"}
-    return warm().run(*arguments, cwd=cwd, env=env)
+    return warm(*more).run(*arguments, cwd=cwd, env=env)
 
 
 @pytest.fixture
@@ -106,13 +108,13 @@ def test_a_model_on_a_folder_of_images(tmp_path: Path) -> None:
         *("--weights", "w.safetensors", "--cache", "cache", "--most", "18", "--json"),
         *("-C", "c", "--task", "shades"),
     ]
-    done = run(*line, cwd=tmp_path)
+    done = run(*line, cwd=tmp_path, more=TORCH)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["n_images"], told["n_computed"], told["n_classes"]) == (18, 18, 3)
     assert told["scores"]["knn"]["value"] > 0.6
     assert told["scores"]["leep"]["status"] == "ok"
-    again = json.loads(run(*line, cwd=tmp_path).stdout)
+    again = json.loads(run(*line, cwd=tmp_path, more=TORCH).stdout)
     assert again["n_computed"] == 0
     assert again["scores"]["logme"]["value"] == told["scores"]["logme"]["value"]
     from recsys_ms.catalog.catalog import Catalog
@@ -120,7 +122,8 @@ def test_a_model_on_a_folder_of_images(tmp_path: Path) -> None:
     assert Catalog.read(tmp_path / "c").scores.frame.index.tolist() == [
         ("shades", "test_resnet.r160_in1k")
     ]
-    absent = run("score", "--model", "timm:resnet18", "--images", "photos", cwd=tmp_path)
+    line = ["score", "--model", "timm:resnet18", "--images", "photos"]
+    absent = run(*line, cwd=tmp_path, more=TORCH)
     assert absent.returncode == 3
     assert "--weights" in absent.stderr
 
@@ -161,9 +164,8 @@ BertModel(config).save_pretrained(sys.argv[1])
 def test_emms_with_a_foundation_model_from_a_folder(tmp_path: Path) -> None:
     for module in ("torch", "transformers"):
         pytest.importorskip(module, reason=f"{module} is not installed (extra embed)")
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", TINY_BERT, "bert"], check=True, cwd=tmp_path
-    )
+    made = warm(*TORCH).python(TINY_BERT, "bert", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     np.savez(
@@ -174,13 +176,13 @@ def test_emms_with_a_foundation_model_from_a_folder(tmp_path: Path) -> None:
     )
     line = ["score", "p.npz", "--scores", "emms", "--cache", "cache", "--json"]
     encoders = ["--encoder", "transformers:bert", "--encoder", "transformers:bert=cls"]
-    done = run(*line, *encoders, cwd=tmp_path)
+    done = run(*line, *encoders, cwd=tmp_path, more=TORCH)
     assert done.returncode == 0, done.stderr
     first = json.loads(done.stdout)["scores"]["emms"]
     assert first["status"] == "ok"
     assert -1 / 8 < first["value"] < 0
-    again = json.loads(run(*line, *encoders, cwd=tmp_path).stdout)["scores"]["emms"]
+    again = json.loads(run(*line, *encoders, cwd=tmp_path, more=TORCH).stdout)["scores"]["emms"]
     assert again["value"] == first["value"]
-    absent = run(*line, "--encoder", "transformers:./nowhere", cwd=tmp_path)
+    absent = run(*line, "--encoder", "transformers:./nowhere", cwd=tmp_path, more=TORCH)
     assert absent.returncode == 2
     assert "nowhere" in absent.stderr

@@ -576,13 +576,15 @@ def hub_cache(folder, name, model):
 
 @needs_transformers
 class TestHub:
-    def test_names_in_the_cache_need_no_network(self, bert, tmp_path, request):
+    def test_names_in_the_cache_need_no_network_and_others_are_told(self, bert, tmp_path, request):
         cached = hub_cache(tmp_path, "owner/tiny", bert)
         models = {str(bert): ("TransformersEncoder", "owner/tiny")}
         if importlib.util.find_spec("open_clip") is not None:
             clip = request.getfixturevalue("clip")
             hub_cache(tmp_path, "owner/clip", clip)
             models[str(clip)] = ("OpenClipEncoder", "hf-hub:owner/clip")
+        names = ["gpt2", "owner/absent", "not//a name"]
+        tags = ["laion2b_s34b_b79k"] * (importlib.util.find_spec("open_clip") is not None)
         done = run(
             f"""
             import numpy as np
@@ -591,16 +593,7 @@ class TestHub:
                 encoder = getattr(label_encoders, kind)
                 here, there = encoder(folder), encoder(name)
                 assert np.array_equal(here.encode(["a cat"]), there.encode(["a cat"])), name
-            """,
-            **cached,
-        )
-        assert done.returncode == 0, done.stderr
 
-    def test_weights_that_are_nowhere(self, tmp_path):
-        names = ["gpt2", "owner/absent", "not//a name"]
-        tags = ["laion2b_s34b_b79k"] * (importlib.util.find_spec("open_clip") is not None)
-        done = run(
-            f"""
             from recsys_ms.core.errors import UsageError
             from recsys_ms.scores.label_encoders import OpenClipEncoder, TransformersEncoder
             encoders = [TransformersEncoder(name) for name in {names!r}]
@@ -613,8 +606,7 @@ class TestHub:
                 else:
                     raise AssertionError(encoder.name)
             """,
-            HF_HOME=str(tmp_path),
-            HF_HUB_CACHE=str(tmp_path / "hub"),
+            **cached,
             HF_HUB_OFFLINE="1",
         )
         assert done.returncode == 0, done.stderr
