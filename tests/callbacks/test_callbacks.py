@@ -63,8 +63,8 @@ def hf_trainer(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture(scope="module")
 def lightning(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    cases = ("success", "monitor", "crash", "crash-with", "sigterm")
-    return train(tmp_path_factory.mktemp("lightning"), "lightning", *cases, code=-signal.SIGTERM)
+    cases = ("success", "monitor", "crash", "crash-with")
+    return train(tmp_path_factory.mktemp("lightning"), "lightning", *cases)
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +164,9 @@ def test_lightning_crash(lightning: Trained, case: str) -> None:
     assert tags(row) == {"error": "CrashError", "error_message": "out of luck"}
 
 
-def test_lightning_sigterm(lightning: Trained) -> None:
-    row = only(lightning.history("sigterm"))
+def test_lightning_sigterm(tmp_path: Path) -> None:
+    trained = train(tmp_path, "lightning", "sigterm", code=-signal.SIGTERM)
+    row = only(trained.history("sigterm"))
     assert (row["status"], row["value"]) == ("failed", 0.5)
     assert tags(row)["error"] == "SIGTERM"
 
