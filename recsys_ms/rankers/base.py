@@ -59,8 +59,8 @@ class TaskQuery:
     task_id : str
         A task of the training history (hot), or any other name.
     observed : mapping or Series of model id to float
-        Outcomes (higher is better, the metric's unit) that are known besides the training history:
-        a new task with some is warm. Kept as a dict.
+        Known outcomes (higher is better, the metric's unit) besides the training history. Kept as
+        a dict.
     card : TaskCard, mapping of its fields, or None
         Description of the task; ``None`` looks the id up in the training catalog. Kept as a card.
     metric : str or None
@@ -97,8 +97,7 @@ class Prediction:
     value : ndarray
         Expected standardised outcome (z-score within the task), higher is better.
     order : ndarray
-        Key to sort by, higher first. It may differ from ``value``: what predicts values best is
-        not what finds the best model soonest.
+        Key to sort by, higher first. It may differ from ``value``, to find the best model sooner.
     """
 
     value: FloatArray
@@ -107,25 +106,13 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TaskView:
-    """A task as rankers see it: its id, its card, and observed outcomes made comparable.
-
-    Attributes
-    ----------
-    task_id : str
-    card : TaskCard or None
-    observed_ids : tuple of str
-        Models with an observed outcome.
-    observed_scores : ndarray of shape (n_observed,)
-        Their standardised outcomes, by what is believed of the task's location and spread.
-    query : TaskQuery or None
-        The question itself, where there is one.
-    """
+    """A task as rankers see it: its card, and observed outcomes that are standardised."""
 
     task_id: str
     card: TaskCard | None
-    observed_ids: tuple[str, ...] = ()
-    observed_scores: FloatArray = field(default_factory=lambda: np.empty(0))
-    query: TaskQuery | None = None
+    observed_ids: tuple[str, ...] = ()  # models with an observed outcome
+    observed_scores: FloatArray = field(default_factory=lambda: np.empty(0))  # (n_observed,)
+    query: TaskQuery | None = None  # the question itself, if there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,31 +30,26 @@ class ScoreConfig:
     score: str = "logme"
 
     def __post_init__(self) -> None:
-        _check_name(type(self).__name__, self.score)
+        if not isinstance(self.score, str) or not self.score:
+            raise UsageError(
+                f"{type(self).__name__}: score is {self.score!r}, wanted the name of a score"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoredHistoryConfig:
+class ScoredHistoryConfig(ScoreConfig):
     """Settings of the :class:`ScoredHistoryRanker`.
 
     Attributes
     ----------
-    ranker : str
-        Spec of the ranker that learns, such as ``nmf`` or ``lr+parc``.
     score : str
         Name of the score in the catalog.
+    ranker : str
+        Spec of the ranker that learns, such as ``nmf`` or ``lr+parc``.
     """
 
-    ranker: str = "nmf"
     score: str = "fda"
-
-    def __post_init__(self) -> None:
-        _check_name(type(self).__name__, self.score)
-
-
-def _check_name(owner: str, score: object) -> None:
-    if not isinstance(score, str) or not score:
-        raise UsageError(f"{owner}: score is {score!r}, wanted the name of a score")
+    ranker: str = "nmf"
 
 
 class ScoreRanker(BaseRanker):
@@ -134,21 +129,10 @@ def score_history(
     tasks: Sequence[str] | None = None,
     models: Sequence[str] | None = None,
 ) -> Interactions:
-    """Interactions whose values are a score of the catalog, of all pairs or those given.
+    """Interactions whose values are a score of the catalog, of all pairs or of those given.
 
-    Parameters
-    ----------
-    catalog : Catalog
-        With scores.
-    score : str
-        Name of the score.
-    tasks, models : sequence of str, optional
-        The pairs, in parallel.
-
-    Raises
-    ------
-    DataError
-        The catalog has no such score, or none for these pairs.
+    ``tasks`` and ``models`` are the pairs, in parallel. Raises ``DataError`` where the catalog does
+    not have the score for any of them.
     """
     _require_score(catalog, score)
     column = catalog.scores.frame[score]

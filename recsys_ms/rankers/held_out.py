@@ -59,17 +59,8 @@ def predict_held_out(
 ) -> FloatArray:
     """Standardised outcomes predicted by rankers that did not see the task, (n_interactions,).
 
-    NaN for interactions in no fold, and for folds whose complement is empty.
-
-    Parameters
-    ----------
-    make : type of ranker
-    interactions, catalog
-        Training data; the part outside a fold is what that fold's ranker sees.
-    held_out : sequence of ndarray
-        Indices of tasks, one array a fold.
-    seed : int
-        Seed of every fit.
+    ``held_out`` are folds of task indices; a fold's ranker sees the other tasks. NaN for
+    interactions in no fold, and for a fold of all tasks.
     """
     value = np.full(interactions.n_interactions, np.nan)
     folds = progress.track(

@@ -1,4 +1,4 @@
-"""The answer of a ranker: one row a model, in the order to try, with interval and reasons."""
+"""The table of an answer: one row a model, in the order to try, with interval and reasons."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -40,7 +40,7 @@ def answer_table(
     chosen, told = [candidates[int(i)] for i in order], belief.take(order)
     logged, predicted = logged[order], told.predicted
     low, high = told.interval(calibration.at(len(query.observed)))
-    # What was reached is known: no prediction is better than the log.
+    # A logged outcome needs no prediction.
     tried = ~np.isnan(logged)
     for column in (predicted, low, high):
         column[tried] = logged[tried]
@@ -74,15 +74,15 @@ def answer_table(
 def _order_to_try(belief: Belief, logged: FloatArray, best: float | None) -> IntArray:
     """Positions of models in the order to try them.
 
-    Models that were run already stand where what they reached is: before the first model that is
-    not expected to reach more.
+    Models that were run are placed by their outcome, before the first model with no higher
+    expectation.
     """
     tried = np.flatnonzero(~np.isnan(logged))
     tried = tried[np.argsort(-logged[tried], kind="stable")]
     rest = np.flatnonzero(np.isnan(logged))
     rest = rest[np.argsort(-belief.take(rest).order(best), kind="stable")]
     expected = np.where(np.isnan(logged), belief.predicted, logged)
-    # The most that is still expected, from each place of the order on.
+    # The largest expectation from each place of the order on.
     ahead = np.maximum.accumulate(expected[rest][::-1])[::-1]
     place = np.searchsorted(-ahead, -logged[tried], side="left")
     found: IntArray = np.insert(rest, place, tried)
@@ -107,13 +107,11 @@ def explanation(
 def _mean_part(
     parts: Mapping[str, tuple[FloatArray, FloatArray]], names: frozenset[str], n_rows: int
 ) -> FloatArray:
-    """Weighted mean of the parts by name; plain mean where all their weights are 0."""
-    chosen = [parts[name] for name in parts if name in names]
+    """Weighted mean of the named parts; plain mean where all their weights are 0."""
+    chosen = [part for name, part in parts.items() if name in names]
     if not chosen:
         return np.full(n_rows, np.nan)
-    weights = np.stack([weight for weight, _ in chosen])
-    values = np.stack([value for _, value in chosen])
-    total = weights.sum(axis=0)
-    weights = np.where(total > 0, weights, 1.0)
+    weights, values = np.stack(chosen, axis=1)
+    weights = np.where(weights.sum(axis=0) > 0, weights, 1.0)
     mean: FloatArray = (weights * values).sum(axis=0) / weights.sum(axis=0)
     return mean

@@ -29,7 +29,7 @@ def block_history(
 
 
 def block_catalog(n_tasks: int = 12, n_models: int = 18) -> Catalog:
-    """Cards that tell the block of every task and model, and one model that nobody has run."""
+    """Cards that tell the block of every task and model, and one model without runs."""
     models = [
         ModelCard(
             model_id=f"m{j:02d}",

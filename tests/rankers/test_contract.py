@@ -1,4 +1,4 @@
-"""What every ranker must do, asked of every ranker there is."""
+"""The contract of rankers, for every ranker of the package."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -78,7 +78,7 @@ class TestBareRanker(RankerContract):
         return _Bare()
 
 
-def test_a_ranker_that_says_not_how_it_is_saved(blocks: Interactions) -> None:
+def test_a_ranker_that_declares_nothing_cannot_be_saved(blocks: Interactions) -> None:
     ranker = _Bare().fit(blocks)
     with pytest.raises(NotSavableError, match=r"_Bare cannot be saved: _ids is not declared"):
         ranker.state()

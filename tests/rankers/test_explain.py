@@ -154,7 +154,7 @@ def test_a_sample_of_a_large_history_keeps_popularity_apart(
         np.testing.assert_allclose(found.total, ranker.predict(query, IDS).value, atol=1e-9)
         amount = by_source(found)[POPULARITY]
         assert amount[0] != 0.0
-        assert amount[3] == 0.0  # nobody ran it
+        assert amount[3] == 0.0  # without runs
 
 
 def test_fields_of_task_and_model_are_told_apart(blocks: Interactions, cards: Catalog) -> None:

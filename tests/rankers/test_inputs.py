@@ -1,4 +1,4 @@
-"""What a person may tell a ranker, and what is said where it cannot be meant."""
+"""Forms of arguments that a ranker accepts, and messages for invalid ones."""
 
 import numpy as np
 import pandas as pd
@@ -95,7 +95,7 @@ def test_a_task_is_added_as_it_is_asked_about(blocks: rms.Interactions, cards: r
         ({"card": {"class_names": "cat"}}, DataError, "names are the text 'cat'; wanted a list"),
     ],
 )
-def test_what_describes_no_task(
+def test_invalid_descriptions_of_a_task(
     ranker: rms.Ranker, told: dict[str, object], kind: type[Exception], said: str
 ) -> None:
     for asked in (ranker.recommend, ranker.suggest, ranker.add_task):
@@ -120,14 +120,14 @@ def test_what_describes_no_task(
         ({"constraints": {"max_params": 3}}, r"constraints is .*dict; wanted Constraints\(max_par"),
     ],
 )
-def test_what_cannot_be_asked(ranker: rms.Ranker, told: dict[str, object], said: str) -> None:
+def test_invalid_questions(ranker: rms.Ranker, told: dict[str, object], said: str) -> None:
     for asked in (ranker.recommend, ranker.suggest):
         with pytest.raises(UsageError, match=said):
             asked("x", **told)
 
 
 @pytest.mark.parametrize("top", [0, -1, 1.5, "3", True])
-def test_what_is_no_number_of_rows(ranker: rms.Ranker, top: object) -> None:
+def test_invalid_numbers_of_rows(ranker: rms.Ranker, top: object) -> None:
     with pytest.raises(UsageError, match=f"top is {top!r} .*wanted at least 1, or None for all"):
         ranker.recommend("x", top=top)
     with pytest.raises(UsageError, match=f"n_runs is {top!r} .*wanted at least 1"):
@@ -135,7 +135,7 @@ def test_what_is_no_number_of_rows(ranker: rms.Ranker, top: object) -> None:
 
 
 @pytest.mark.parametrize("cost", [0, -1.0, float("nan"), "3", True])
-def test_what_is_no_cost(ranker: rms.Ranker, cost: object) -> None:
+def test_invalid_costs(ranker: rms.Ranker, cost: object) -> None:
     with pytest.raises(UsageError, match=f"cost is {cost!r} .*wanted a positive number of seconds"):
         ranker.suggest("x", cost=cost)
 
@@ -146,7 +146,7 @@ def test_numbers_of_numpy_are_numbers(ranker: rms.Ranker) -> None:
 
 
 @pytest.mark.parametrize("task", [None, 3, "", ("x",)])
-def test_what_is_no_task(ranker: rms.Ranker, task: object) -> None:
+def test_invalid_tasks(ranker: rms.Ranker, task: object) -> None:
     for asked in (ranker.recommend, ranker.suggest):
         with pytest.raises(UsageError, match=r"task is .*; wanted a text that is not empty"):
             asked(task)
@@ -156,8 +156,8 @@ def test_what_is_no_task(ranker: rms.Ranker, task: object) -> None:
         ranker.explain(task, "m00")
 
 
-def test_what_is_no_model(ranker: rms.Ranker) -> None:
+def test_invalid_models(ranker: rms.Ranker) -> None:
     with pytest.raises(UsageError, match="model_id is None of type NoneType; wanted a text"):
         ranker.explain("x", None)
-    with pytest.raises(UnknownIdError, match="'nobody' has neither runs nor a card"):
-        ranker.explain("x", "nobody")
+    with pytest.raises(UnknownIdError, match="'unheard' has neither runs nor a card"):
+        ranker.explain("x", "unheard")

@@ -78,7 +78,7 @@ def test_vectors_that_say_nothing_do_not_harm_a_line_on_new_architectures() -> N
     n_architectures, n_tags = 200, 4
     size = rng.normal(size=n_architectures)
     vectors = rng.normal(size=(n_architectures, 60)) / 60**0.5
-    # Half of an architecture's quality is its size, half is known to nobody.
+    # Half of an architecture's quality is its size, half is unknown.
     quality = size + rng.normal(size=n_architectures)
     ids = [f"net{a}.tag{t}" for a in range(n_architectures) for t in range(n_tags)]
     architecture = np.repeat(np.arange(n_architectures), n_tags)

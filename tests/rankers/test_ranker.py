@@ -258,7 +258,7 @@ def test_every_public_name_is_importable() -> None:
         _ = rms.nothing  # type: ignore[attr-defined]
 
 
-def test_config_refuses_what_cannot_be_meant() -> None:
+def test_config_refuses_invalid_values() -> None:
     with pytest.raises(UsageError, match="no ranker is named 'best'"):
         rms.RankerConfig(ranker="best")
     with pytest.raises(UsageError, match=r"coverage is 1\.5"):

@@ -203,8 +203,8 @@ def test_lower_is_better_has_a_negative_scale() -> None:
 def test_misuse_is_refused(ranker: rms.Ranker) -> None:
     with pytest.raises(NotFittedError, match="call fit"):
         rms.Ranker().explain("t", "m")
-    with pytest.raises(UnknownIdError, match="'nobody' has neither runs nor a card"):
-        ranker.explain(HELD_OUT_TASK, "nobody")
+    with pytest.raises(UnknownIdError, match="'unheard' has neither runs nor a card"):
+        ranker.explain(HELD_OUT_TASK, "unheard")
     with pytest.raises(DataError, match=r"outcome of model '.*' is nan"):
         ranker.explain(HELD_OUT_TASK, HELD_OUT_MODEL, observed={HELD_OUT_MODEL: float("nan")})
     card = ranker._catalog.find_task_card(HELD_OUT_TASK)

@@ -85,7 +85,7 @@ def test_before_any_run_the_best_expected_one_goes_first():
 
 
 def test_what_all_models_share_is_no_reason_to_run_any():
-    # The location of a task that nobody has run is hardly known; no gain comes from that.
+    # The location of a task without runs is hardly known; no gain comes from that.
     alone = joint([0.5, 0.45, 0.1], np.eye(3) * 0.01)
     shared = replace(alone, between_sd=np.full(3, 10.0))
     first, second = (next_runs(each, 0.4, np.ones(3), Budget(n_runs=3)) for each in (alone, shared))
@@ -150,7 +150,7 @@ def test_a_plan_without_a_number_of_runs_ends():
 
 
 @pytest.mark.parametrize("bad", [{}, {"n_runs": 0}, {"cost": 0.0}, {"cost": float("nan")}])
-def test_what_is_no_budget(bad):
+def test_invalid_budgets(bad):
     with pytest.raises(UsageError, match="Budget"):
         Budget(**bad)
 
