@@ -24,13 +24,14 @@ from recsys_ms.cli.options import (
 from recsys_ms.core.errors import DataError, RecsysError
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.history import History
+from recsys_ms.history.readers.choice import named
 from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS
 from recsys_ms.history.readers.inspection import (
     N_LOOKED_AT,
     FolderInspection,
     inspect_logs,
 )
-from recsys_ms.history.readers.log_names import named, options_for
+from recsys_ms.history.readers.log_mapper import options_for
 from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
 from recsys_ms.serving.registry import Registry
 

@@ -27,7 +27,7 @@ from recsys_ms.history.history import History
 from recsys_ms.history.ingestion import IngestReport
 from recsys_ms.history.quarantine import ReadBatch, Reject
 from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS, find_logs
-from recsys_ms.history.readers.log_names import LOG_READER, LOG_RUN_READER
+from recsys_ms.history.readers.log_mapper import LOG_READER, LOG_RUN_READER
 from recsys_ms.history.readers.logs import LogReader, read_log, replay_log
 from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
 from recsys_ms.history.readers.presets import PRESETS, PresetKind, get_preset

@@ -238,26 +238,14 @@ def canonical_json(value: object) -> str:
 
 
 def check_field(name: str, value: object, *, from_text: bool = False) -> Any:
-    """Value of a field as the history keeps it, by the field's rule.
+    """Value of a field as the history keeps it: times in UTC, JSON objects as canonical text.
 
-    Parameters
-    ----------
-    name : str
-        One of ``core.columns.RUN_COLUMNS``.
-    value : object
-        The value; ``None`` where it is unknown.
-    from_text : bool, default False
-        Whether text may spell a number, as in tables without types.
-
-    Returns
-    -------
-    str, float, int, datetime in UTC or None
-        JSON objects as canonical text.
+    ``from_text`` reads numbers from text, for tables without types.
 
     Raises
     ------
     DataError
-        The value breaks the rule.
+        The value breaks the rule of the field.
     """
     rule = RULES[name]
     spelt = from_text and rule.kind in ("number", "integer")

@@ -7,7 +7,6 @@ from typing import Final
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import Unit
-from recsys_ms.history.readers.log_names import named
 from recsys_ms.history.readers.logged import LoggedRun
 from recsys_ms.history.readers.mapping import unit_problem
 from recsys_ms.history.store.curves import Series
@@ -63,14 +62,7 @@ def choose_value(run: LoggedRun, asked: Asked, *, wanted: bool) -> Chosen:
     framework chose its best model. Within it, the best finite value by the direction (the first of
     equal ones), or the last one.
 
-    Parameters
-    ----------
-    run : LoggedRun
-        The run.
-    asked : Asked
-        What the mapping says.
-    wanted : bool
-        Whether a run without a value is a problem (it is finished).
+    ``wanted`` says whether a run without a value is a problem (it is finished).
     """
     series, problem = _series(run, asked)
     fields: dict[str, object] = {}
@@ -139,6 +131,12 @@ def _series(run: LoggedRun, asked: Asked) -> tuple[Series | None, str]:
         )
     told = f"{c.VALUE}: the log has no series of {asked.metric!r}{where}; {_named(run.series)}"
     return None, told
+
+
+def named(names: Sequence[str], n: int = 40) -> str:
+    """The first names of a list, and the number of the others."""
+    more = f" and {len(names) - n} more" if len(names) > n else ""
+    return ", ".join(names[:n]) + more if names else "none"
 
 
 def _named(series: Sequence[Series]) -> str:

@@ -38,12 +38,7 @@ class Expressions:
 
     A cell that does not fit the kind of its column (see :func:`kinds_of`) is NULL.
 
-    Parameters
-    ----------
-    computed : mapping of name to expression
-        Each sees the table's columns and the ones before it.
-    where : str or None
-        Predicate.
+    Each computed column sees the table's columns and the ones before it.
 
     Raises
     ------
@@ -70,16 +65,9 @@ class Expressions:
     def evaluate(
         self, columns: Mapping[str, Sequence[Any]], n_rows: int, kinds: Mapping[str, ColumnKind]
     ) -> tuple[list[bool], dict[str, list[Any]]]:
-        """Evaluate for the rows of one batch.
+        """Evaluate for one batch: cells by column, ``None`` where empty, each with ``n_rows`` rows.
 
-        Parameters
-        ----------
-        columns : mapping of column name to sequence of length ``n_rows``
-            Cells, ``None`` where empty.
-        n_rows : int
-            Number of rows.
-        kinds : mapping of column name to kind
-            The same for every batch of a table.
+        The ``kinds`` of the columns are the same for every batch of a table.
 
         Returns
         -------

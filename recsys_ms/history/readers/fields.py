@@ -55,17 +55,9 @@ class RunArrays:
     ) -> dict[str, pa.Array]:
         """Columns as text, for :func:`recsys_ms.history.store.schema.build_runs`.
 
-        Parameters
-        ----------
-        fields : mapping of field to sequence of length ``n_rows``
-            Cells, ``None`` where empty. Entries such as ``hyperparameters.lr`` are joined to the
-            dict of their field, and replace those in it.
-        n_rows : int
-            Number of rows.
-        constants : mapping of field to str
-            Fields that are the same in every row.
-        tags : mapping of row to tags
-            Tags of single rows.
+        ``fields`` has cells by field, ``None`` where empty, ``constants`` the fields that are the
+        same in every row, ``tags`` more tags by row. Entries such as ``hyperparameters.lr`` are
+        joined to the dict of their field, and replace those in it.
         """
         arrays: dict[str, pa.Array] = {}
         for name in RUN_FIELDS:

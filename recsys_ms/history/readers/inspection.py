@@ -10,8 +10,7 @@ from typing import Final
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import MissingExtraError
 from recsys_ms.history.readers.found_logs import AUTO, find_logs
-from recsys_ms.history.readers.log_mapper import MappedLogs
-from recsys_ms.history.readers.log_names import options_for
+from recsys_ms.history.readers.log_mapper import MappedLogs, options_for
 from recsys_ms.history.readers.logs import LogReader
 from recsys_ms.history.readers.mapping import FieldMapping
 from recsys_ms.history.readers.sources import is_table

@@ -52,21 +52,8 @@ class Lines:
     A line that is not text or is longer than :data:`MAX_LINE_BYTES` raises :class:`BadLineError`;
     the next call goes on behind it.
 
-    Parameters
-    ----------
-    handle : BinaryIO
-        Open at the first byte.
-    encoding : str
-        Any encoding whose line feed is one byte.
-    name : str
-        What errors call the file.
-
-    Attributes
-    ----------
-    number : int
-        Number of the last line, from 1.
-    taken : list of str
-        Lines given out since the caller last cleared it.
+    The encoding is any whose line feed is one byte; ``name`` is the file in errors. ``number`` is
+    that of the last line, from 1, and ``taken`` the lines given out since the caller cleared it.
     """
 
     def __init__(self, handle: BinaryIO, encoding: str, name: str = "row") -> None:

@@ -1,6 +1,8 @@
 """Turns runs of logs into runs of the history, by what the log and the mapping give."""
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,19 +11,11 @@ from typing import Any, Final
 import pyarrow as pa
 
 from recsys_ms.core import columns as c
+from recsys_ms.core.errors import UsageError
 from recsys_ms.history.quarantine import ReadBatch, Reject, digest_of
 from recsys_ms.history.readers.choice import Asked, Chosen, choose_value
 from recsys_ms.history.readers.expressions import ColumnKind, Expressions, kinds_of
 from recsys_ms.history.readers.fields import OPEN_FIELDS, RUN_FIELDS, RunArrays, missing_rows
-from recsys_ms.history.readers.log_names import (
-    LOG_COLUMNS,
-    LOG_READER,
-    LOG_RUN_READER,
-    LOG_TAG,
-    log_run_id,
-    options_for,
-    series_slot,
-)
 from recsys_ms.history.readers.logged import BadLog, LoggedRun
 from recsys_ms.history.readers.mapping import (
     PSEUDO_COLUMNS,
@@ -30,27 +24,31 @@ from recsys_ms.history.readers.mapping import (
     bind_mapping,
 )
 from recsys_ms.history.readers.rows import apply_mapping, canonical, stem
-from recsys_ms.history.readers.templates import text_of
+from recsys_ms.history.readers.templates import split_template, text_of
 from recsys_ms.history.recorder.journal import ERROR_TAG
 from recsys_ms.history.store.curves import curve_table
 from recsys_ms.history.store.schema import build_runs
 
+#: ``Reject.reader`` of texts of logs, and of runs of logs with missing fields.
+LOG_READER: Final = "log"
+LOG_RUN_READER: Final = "log-run"
+
+#: Columns that templates see of every log besides ``_file``, ``_stem`` and ``_line``.
+LOG_COLUMNS: Final = ("_folder", "_path", "_run_id")
+#: Tag that says where a run's log is.
+LOG_TAG: Final = "log"
+
+_SAFE_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 #: Fields that are chosen together with the series; a column of their name does not set them.
 _BY_SERIES: Final = (c.METRIC, c.DIRECTION, c.SPLIT, c.VALUE_KIND, c.VALUE, c.EPOCH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappedLogs:
-    """What became of some runs of logs.
+    """Runs of logs as runs and rejects.
 
-    Attributes
-    ----------
-    batch : ReadBatch
-        Runs and rejects.
-    missing : tuple of tuple of str
-        For each reject without some required fields, which.
-    columns, series : tuple of str
-        Names that templates may use.
+    ``missing`` has the required fields that are missing in each reject without some; ``columns``
+    and ``series`` are names that templates may use.
     """
 
     batch: ReadBatch
@@ -60,14 +58,9 @@ class MappedLogs:
 
 
 class LogMapper:
-    """A mapping applied to the runs of logs of one format, batch after batch.
+    """Applies a mapping to the runs of logs of one format, batch by batch.
 
-    Parameters
-    ----------
-    format_name : str
-        The format.
-    mapping : FieldMapping
-        Fields that the log does not give, or that replace those of the log.
+    Fields of the mapping complete those of the log, and replace them.
     """
 
     def __init__(self, format_name: str, mapping: FieldMapping) -> None:
@@ -271,3 +264,42 @@ def _inner_names(runs: Sequence[LoggedRun]) -> tuple[str, ...]:
             elif name not in LOG_COLUMNS:
                 found[name] = None
     return tuple(found)
+
+
+def log_run_id(identity: str) -> str:
+    """``run_id`` of a run of a log: the framework's own id, or a digest of the place of its log."""
+    kind, _, rest = identity.partition(":")
+    if _SAFE_ID.fullmatch(rest):
+        return f"{kind}-{rest}"
+    return f"{kind}-{hashlib.sha256(rest.encode(errors='backslashreplace')).hexdigest()[:32]}"
+
+
+def options_for(missing: Sequence[str]) -> str:
+    """Options that give the fields which a log does not."""
+    ways = {
+        c.METRIC: "--set metric=NAME (or --map value='{SERIES}')",
+        c.DIRECTION: "--set direction=max or --set direction=min",
+    }
+    return "; ".join(
+        ways.get(name, f"--map {name}='{{COLUMN}}' or --set {name}=TEXT") for name in missing
+    )
+
+
+def series_slot(mapping: FieldMapping) -> str | None:
+    """Name of the series in ``--map value='{NAME}'``.
+
+    Raises
+    ------
+    UsageError
+        The template is more than one name in braces.
+    """
+    text = mapping.map.get(c.VALUE)
+    if text is None:
+        return None
+    pieces = split_template(text)
+    if len(pieces) != 1 or not pieces[0][1]:
+        raise UsageError(
+            f"--map value={text!r}: for logs, value is the name of one series in braces, such as "
+            "--map value='{eval_accuracy}'"
+        )
+    return pieces[0][0]

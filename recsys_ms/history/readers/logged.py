@@ -173,13 +173,7 @@ class LogFiles:
 
 
 class Candidate:
-    """A file that a format may claim: its path, and its first bytes when they are asked for.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    """
+    """A file that a format may claim: its path, and its first bytes, read if needed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.quarantine import ReadBatch, Reject, digest_of
+from recsys_ms.history.readers.choice import named
 from recsys_ms.history.readers.found_logs import (
     AUTO,
     FoundLogs,
@@ -16,12 +17,12 @@ from recsys_ms.history.readers.found_logs import (
     log_format,
     log_formats,
 )
-from recsys_ms.history.readers.log_mapper import LogMapper, MappedLogs
-from recsys_ms.history.readers.log_names import (
+from recsys_ms.history.readers.log_mapper import (
     LOG_COLUMNS,
     LOG_READER,
     LOG_RUN_READER,
-    named,
+    LogMapper,
+    MappedLogs,
     options_for,
 )
 from recsys_ms.history.readers.logged import (
@@ -45,14 +46,7 @@ _MAX_HELD: Final = 10_000
 class LogReader:
     """Batches of runs out of logs; iterate it, then look at :attr:`warnings`.
 
-    Parameters
-    ----------
-    found : FoundLogs
-        The logs.
-    mapping : FieldMapping
-        Fields that the logs do not give.
-    path : Path
-        Where they were looked for, named in errors.
+    ``mapping`` gives the fields that the logs do not; errors name ``path``.
     """
 
     def __init__(self, found: FoundLogs, mapping: FieldMapping, path: Path) -> None:

@@ -151,16 +151,13 @@ def bind_mapping(
 
     Parameters
     ----------
-    mapping : FieldMapping
-        The mapping.
-    columns : sequence of str
-        Columns of the table.
-    fields : iterable of str
-        Names of the fields. One that is neither mapped nor set takes the column of its own name.
-    open_fields : set of str
-        Those that hold names of their own (``hyperparameters.NAME``).
+    mapping, columns : FieldMapping, sequence of str
+        The mapping, and the columns of the table.
+    fields, open_fields : iterable of str, set of str
+        Names of the fields, and those of them with names of their own (``hyperparameters.NAME``). A
+        field that is neither mapped nor set takes the column of its own name.
     skip_unknown : bool, default False
-        Whether a template with a column that the table has not is left out, not refused.
+        Whether to leave out templates with unknown columns instead of refusing them.
 
     Raises
     ------

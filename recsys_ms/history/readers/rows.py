@@ -43,9 +43,7 @@ class RowMapper:
 
     Parameters
     ----------
-    source, mapping : Source, FieldMapping
-        The table and the mapping.
-    fields, open_fields : iterable of str, set of str
+    source, mapping, fields, open_fields
         As for :func:`recsys_ms.history.readers.mapping.bind_mapping`.
     kind : str
         What the rows become ("run", "model", "task"), kept with the rejects.

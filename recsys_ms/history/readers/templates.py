@@ -40,20 +40,10 @@ class BoundTemplate:
     parts: tuple["str | _Slot", ...]
 
     def apply(self, columns: Mapping[str, Sequence[Any]], n_rows: int) -> list[Any]:
-        """Fill the template in for every row.
+        """Fill the template in for every row, from cells by column (``None`` where empty).
 
-        Parameters
-        ----------
-        columns : mapping of column name to sequence of length ``n_rows``
-            Cells; ``None`` where empty.
-        n_rows : int
-            Number of rows.
-
-        Returns
-        -------
-        list of length n_rows
-            ``None`` where any slot is empty. A template that is one slot without a format keeps the
-            type of the cell, every other one gives text.
+        The result is ``None`` where any slot is empty. A template that is one slot without a format
+        keeps the type of the cell, every other one gives text.
         """
         if len(self.parts) == 1 and isinstance(self.parts[0], _Slot) and not self.parts[0].spec:
             return _cells(self.parts[0], columns)
@@ -100,22 +90,14 @@ class UnknownColumnError(UsageError):
 
 
 def bind_template(text: str, columns: Sequence[str], *, target: str) -> BoundTemplate:
-    """Find the columns that a template names.
-
-    Parameters
-    ----------
-    text : str
-        The template.
-    columns : sequence of str
-        Columns there are.
-    target : str
-        The field it is for, named in errors.
+    """Find the columns that the template of the field ``target`` names.
 
     Raises
     ------
     UsageError
-        It names no column, one that does not exist, or has a format that is not allowed. The
-        message lists the columns, the likely ones first.
+        It names no column, or has a format that is not allowed.
+    UnknownColumnError
+        It names a column that does not exist; the message lists those that do.
     """
     pieces = split_template(text)
     if not any(is_slot for _, is_slot in pieces):

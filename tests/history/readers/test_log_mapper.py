@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from recsys_ms.core.errors import DataError, UsageError
-from recsys_ms.history.readers.log_mapper import LogMapper
-from recsys_ms.history.readers.log_names import LOG_RUN_READER, log_run_id
+from recsys_ms.history.readers.log_mapper import LOG_RUN_READER, LogMapper, log_run_id
 from recsys_ms.history.readers.logged import LoggedRun
 from recsys_ms.history.readers.logs import replay_log
 from recsys_ms.history.readers.mapping import FieldMapping
