@@ -13,7 +13,7 @@ from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cli.console import progress_bars, show, show_json, warn
 from recsys_ms.cli.options import JsonFlag, SeedOption
-from recsys_ms.cold_start.defaults import EMBEDDED, MAX_IMAGES
+from recsys_ms.cold_start import EMBEDDED, MAX_IMAGES
 from recsys_ms.cold_start.pictures import IMAGE_COLUMN
 from recsys_ms.cold_start.proxy import HUB_DEFAULT, Proxy
 from recsys_ms.cold_start.proxy_task import TaskEmbedding

@@ -15,7 +15,7 @@ from recsys_ms.cli.options import (
     parse_observed,
     read_task_card,
 )
-from recsys_ms.cold_start.defaults import EMBEDDED, MAX_IMAGES
+from recsys_ms.cold_start import EMBEDDED, MAX_IMAGES
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict
 

@@ -31,7 +31,7 @@ _VECTORS: Final[dict[str, Callable[[ModelCard], Sequence[float] | None]]] = {
 
 
 class ModelEntities(Stateful):
-    """Turns model cards into labels and vectors that tell the training models apart."""
+    """Turns model cards into labels and vectors by which the training models differ."""
 
     _labels: Learned[tuple[str, ...]]
     _units: Learned[dict[str, float]]
@@ -43,13 +43,13 @@ class ModelEntities(Stateful):
         return (ITSELF, *self._labels, *self._units)
 
     def fit(self, cards: Sequence[ModelCard]) -> Self:
-        """Choose what tells the training models apart, and learn the units of vectors."""
+        """Choose labels and vectors that differ, and learn the units of vectors."""
         self._labels, self._units, self._widths = (), {}, {}
         seen: list[tuple[int, ...]] = [tuple(range(len(cards)))]
         for name, read in _LABELS.items():
             labels = [read(card) for card in cards]
             parts = _partition(labels)
-            # A label of its own for each model, or of another label's groups, says nothing new.
+            # A label that differs for every model, or repeats another's groups, adds nothing.
             if 1 < len(set(parts)) < len(cards) and parts not in seen:
                 self._labels += (name,)
                 seen.append(parts)

@@ -1,4 +1,4 @@
-"""What is known of a model besides its runs, as vectors: architecture, numbers, words."""
+"""Vectors of model cards: architecture, numbers, words."""
 
 from collections.abc import Sequence
 from typing import Final, Self
@@ -12,8 +12,8 @@ from recsys_ms.cold_start.views import ViewScale
 from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray
 
-#: The views, in order: the vector of the architecture; numbers such as the size; families, data and
-#: the words of the name.
+#: The views: the vector of the architecture; numbers such as the size; families, data and words of
+#: the name.
 ARCHITECTURE: Final = "architecture"
 NUMBERS: Final = "numbers"
 WORDS: Final = "words"
@@ -21,14 +21,14 @@ _TINY: Final = 1e-12
 
 
 class ModelVectors(Stateful):
-    """Turns model cards, and names, into one vector a view."""
+    """Turns model cards and names into one vector a view."""
 
     _encoder: Learned[ModelFeatureEncoder]
     _scales: Learned[dict[str, ViewScale]]
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Views that tell the training models apart."""
+        """Views by which the training models differ."""
         return tuple(self._scales)
 
     def fit(self, catalog: Catalog, model_ids: Sequence[str]) -> Self:

@@ -1,4 +1,4 @@
-"""Unlabelled images of a task, from wherever they lie; nothing is decoded before it is wanted."""
+"""Unlabelled images of a task from folders, files, tables, arrays and data sets, read lazily."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys_ms.cold_start.defaults import MAX_IMAGES
+from recsys_ms.cold_start import MAX_IMAGES
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.optional import require
 from recsys_ms.scores.images import SUFFIXES
@@ -35,11 +35,11 @@ class Picture:
     Attributes
     ----------
     name : str
-        What it is called in messages: a path, or a position.
+        Path or position, for messages.
     key : str
-        What decides whether a sample takes it, alike on every machine.
+        Decides whether a sample takes it; the same on every machine.
     fetch : callable
-        Gets its encoded bytes, an array, a tensor or an image of Pillow.
+        Returns its encoded bytes, an array, a tensor or an image of Pillow.
     """
 
     name: str
@@ -47,13 +47,7 @@ class Picture:
     fetch: Callable[[], Any]
 
     def read(self) -> "Content":
-        """Fetch it.
-
-        Raises
-        ------
-        UnreadableError
-            It is not there, or nothing that images are made of.
-        """
+        """Fetch it; an :class:`UnreadableError` where it is missing, or not an image."""
         try:
             return Content(self.name, _plain(self.fetch()))
         except (OSError, ValueError, LookupError, TypeError) as error:
@@ -62,15 +56,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What an image consists of.
-
-    Attributes
-    ----------
-    name : str
-        As the picture's.
-    data : bytes or ndarray of uint8
-        An encoded file, or pixels of shape (height, width) or (height, width, 3).
-    """
+    """A fetched image: an encoded file, or uint8 pixels (height, width) or (height, width, 3)."""
 
     name: str
     data: bytes | NDArray[np.uint8]
@@ -84,7 +70,7 @@ class Content:
         return hashlib.sha256(head + np.ascontiguousarray(self.data).tobytes()).hexdigest()
 
     def image(self) -> Any:
-        """Decode it: an image of Pillow, RGB, turned as its camera was held.
+        """Decode it to an RGB image of Pillow, rotated by its EXIF orientation.
 
         Raises
         ------
@@ -104,14 +90,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Unlabelled images of one task.
-
-    Attributes
-    ----------
-    origin : str
-        Where they come from, for messages.
-    items : tuple of Picture
-    """
+    """Unlabelled images of one task; ``origin`` says in messages where they come from."""
 
     origin: str
     items: tuple[Picture, ...]
@@ -120,23 +99,14 @@ class Pictures:
         return len(self.items)
 
     def sample(self, most: int = MAX_IMAGES) -> "Pictures":
-        """At most so many of them, in their order; which ones depends on their keys alone.
-
-        Raises
-        ------
-        UsageError
-            Fewer than one.
-        """
+        """At most ``most`` of them, in their order, chosen by their keys alone."""
         if most < 1:
-            raise UsageError(f"max_images: got {most}, wanted at least 1")
+            raise UsageError(f"max_images is {most}, expected at least 1")
         if len(self.items) <= most:
             return self
-
         # The order of a digest is as good as chance, and the same on every machine.
-        def chance(row: int) -> bytes:
-            return hashlib.sha256(self.items[row].key.encode()).digest()
-
-        chosen = sorted(sorted(range(len(self.items)), key=chance)[:most])
+        digests = [hashlib.sha256(each.key.encode()).digest() for each in self.items]
+        chosen = sorted(sorted(range(len(digests)), key=digests.__getitem__)[:most])
         return Pictures(self.origin, tuple(self.items[row] for row in chosen))
 
 
@@ -149,8 +119,8 @@ def open_pictures(source: Any, *, column: str = IMAGE_COLUMN) -> Pictures:
         A folder, flat or nested (hidden files are left out); a file of an image; a Parquet file
         with a column of images; a list of paths, of images of Pillow, or of arrays (uint8, or
         floats in [0, 1], of shape (height, width), (height, width, 1) or (height, width, 3)), or
-        one array of them; or a data set of torch: what has a length and items that are an image,
-        a tensor (channels, height, width) in uint8 or [0, 1], a tuple with one of these in front,
+        one array of them; or a data set of torch: with a length and items that are an image, a
+        tensor (channels, height, width) in uint8 or [0, 1], a tuple that begins with one of these,
         or a mapping with one at ``column``.
     column : str, default "image"
         Column of the Parquet file (bytes, or a struct with ``bytes``), or key of the items.
@@ -158,9 +128,9 @@ def open_pictures(source: Any, *, column: str = IMAGE_COLUMN) -> Pictures:
     Raises
     ------
     DataError
-        Nothing there, or no images in it.
+        The source does not exist, or has no images.
     UsageError
-        None of the above.
+        A source of another kind.
     """
     if isinstance(source, Pictures):
         return source
@@ -170,11 +140,11 @@ def open_pictures(source: Any, *, column: str = IMAGE_COLUMN) -> Pictures:
         source, Mapping | bytes
     ):
         raise UsageError(
-            f"images: got {type(source).__name__}, wanted a folder, a Parquet file, a list of "
+            f"images: got {type(source).__name__}, expected a folder, a Parquet file, a list of "
             "arrays, images or paths, or a data set with a length"
         )
     if len(source) == 0:
-        raise DataError("images: got none; a task is embedded from at least one image")
+        raise DataError("images: got none, expected at least one")
     return _of_items(source, column)
 
 
@@ -182,7 +152,7 @@ def _of_path(path: Path, column: str) -> Pictures:
     if path.is_dir():
         found = sorted(each for each in path.rglob("*") if _is_image(each, path))
         if not found:
-            raise DataError(f"{path}: no images in it or below ({', '.join(SUFFIXES)})")
+            raise DataError(f"{path}: the folder has no images ({', '.join(SUFFIXES)})")
         return Pictures(
             str(path),
             tuple(
@@ -191,14 +161,12 @@ def _of_path(path: Path, column: str) -> Pictures:
             ),
         )
     if not path.is_file():
-        raise DataError(f"{path}: no such file or folder; name a folder of images, or a Parquet")
+        raise DataError(f"{path}: no such file or folder; give a folder or a Parquet file")
     if path.suffix.lower() in _TABLES:
         return _of_parquet(path, column)
     if path.suffix.lower() in SUFFIXES:
         return Pictures(str(path), (Picture(str(path), path.name, path.read_bytes),))
-    raise DataError(
-        f"{path}: neither a folder, a Parquet file nor an image ({', '.join(SUFFIXES)})"
-    )
+    raise DataError(f"{path}: not a folder, a Parquet file or an image ({', '.join(SUFFIXES)})")
 
 
 def _is_image(path: Path, root: Path) -> bool:
@@ -218,15 +186,15 @@ class _ParquetColumn:
         schema = self._file.schema_arrow
         if column not in schema.names:
             raise DataError(
-                f"{path}: no column {column!r} (it has {', '.join(schema.names)}); name the one "
-                "that holds the images"
+                f"{path}: no column {column!r}; give the column of the images, one of "
+                f"{', '.join(schema.names)}"
             )
         kind = schema.field(column).type
         fields = [field.name for field in kind] if pa.types.is_struct(kind) else []
         self._in_struct = "bytes" in fields
         if not (self._in_struct or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
             raise DataError(
-                f"{path}: column {column!r} holds {kind}, wanted bytes, or a struct with 'bytes'"
+                f"{path}: column {column!r} holds {kind}, expected bytes or a struct with 'bytes'"
             )
         groups = range(self._file.num_row_groups)
         counts = [self._file.metadata.row_group(group).num_rows for group in groups]
@@ -242,7 +210,7 @@ class _ParquetColumn:
             try:
                 table = self._file.read_row_group(group, columns=[self._column])
             except pa.ArrowException as error:
-                raise ValueError(f"its part of the file is damaged ({error})") from error
+                raise ValueError(f"the row group is damaged ({error})") from error
             self._held = group, table.column(0).combine_chunks()
         values = self._held[1].field("bytes") if self._in_struct else self._held[1]
         data = values[row - (int(self._ends[group - 1]) if group else 0)].as_py()
@@ -254,7 +222,7 @@ class _ParquetColumn:
 def _of_parquet(path: Path, column: str) -> Pictures:
     table = _ParquetColumn(path, column)
     if len(table) == 0:
-        raise DataError(f"{path}: no rows; a task is embedded from at least one image")
+        raise DataError(f"{path}: no rows, expected at least one image")
     return Pictures(
         str(path),
         tuple(
@@ -303,15 +271,15 @@ def _pixels(array: NDArray[Any], wanted: str) -> NDArray[np.uint8]:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        raise ValueError(f"an image of shape {array.shape}, wanted {wanted} of 1 or 3 channels")
+        raise ValueError(f"the shape is {array.shape}, expected {wanted} of 1 or 3 channels")
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype.kind != "f":
-        raise ValueError(f"pixels of type {array.dtype}, wanted uint8, or floats in [0, 1]")
+        raise ValueError(f"pixels of type {array.dtype}, expected uint8, or floats in [0, 1]")
     if not (np.isfinite(array).all() and array.min() >= 0.0 and array.max() <= 1.0):
         raise ValueError(
-            f"pixels from {array.min():.3g} to {array.max():.3g}, wanted [0, 1]; leave the "
-            "normalisation out"
+            f"pixels from {array.min():.3g} to {array.max():.3g}, expected [0, 1]; leave out "
+            "the normalisation"
         )
     return np.rint(array * 255.0).astype(np.uint8)
 

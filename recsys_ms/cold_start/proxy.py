@@ -1,8 +1,8 @@
-"""The proxy: a CLIP that describes a task nobody has fine-tuned on, by its images and class names.
+"""The proxy: a CLIP that embeds a task without runs by its images and class names.
 
-As in Fennec (Bai et al. 2024, §3.3) a task is what a foundation model sees in a few hundred of its
-images. Any model of open_clip serves; a small one that the laboratory trained ships with the
-package. It runs when a task enters the catalog, so ranking needs no torch (extra ``embed``).
+As in Fennec (Bai et al. 2024, §3.3) a task is described by what a foundation model sees in a few
+hundred of its images. Any model of open_clip works; a small one, trained by the project, ships with
+the package. It runs when a task enters the catalog, so ranking needs no torch (extra ``embed``).
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from recsys_ms.cold_start.defaults import EMBEDDED, MAX_IMAGES
+from recsys_ms.cold_start import EMBEDDED, MAX_IMAGES
 from recsys_ms.cold_start.pictures import IMAGE_COLUMN, open_pictures
 from recsys_ms.cold_start.proxy_features import ClipTowers, ImageFeatures, image_features
 from recsys_ms.cold_start.proxy_task import TaskEmbedding
@@ -26,7 +26,7 @@ from recsys_ms.scores.label_texts import class_texts
 from recsys_ms.scores.label_torch import FOLDER, HUB
 from recsys_ms.scores.label_weights import fingerprint
 
-#: What to name where the hub of weights can be reached: better wherever photos are meant.
+#: A better proxy for photos, where the hub of weights can be reached.
 HUB_DEFAULT: Final = "ViT-B-32=laion2b_s34b_b79k"
 _CONFIG_FILE: Final = "open_clip_config.json"
 
@@ -75,7 +75,7 @@ class Proxy:
 
     @property
     def name(self) -> str:
-        """What it is called: ``embedded``, the folder, or architecture and tag."""
+        """``embedded``, the folder, or architecture and tag."""
         return self._towers.name
 
     @property
@@ -85,7 +85,7 @@ class Proxy:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of weights, architecture and how images are prepared: alike on every machine."""
+        """Digest of weights, architecture and preprocessing, the same on every machine."""
         return fingerprint(
             type(self).__name__,
             "",
@@ -94,24 +94,9 @@ class Proxy:
         )
 
     def embed_images(self, pictures: Any, *, progress: Progress = NO_PROGRESS) -> Float32Array:
-        """Vectors of images; those that cannot be read have none, see :meth:`look_at`.
+        """Vectors of the readable images, (n_readable, width), float32 rows of length 1.
 
-        Parameters
-        ----------
-        pictures : str, Path, sequence or data set
-            See :func:`~recsys_ms.cold_start.pictures.open_pictures`.
-        progress : Progress, optional
-            Shows batches.
-
-        Returns
-        -------
-        ndarray of shape (n_readable, width)
-            Float32, rows of length 1.
-
-        Raises
-        ------
-        DataError
-            None can be read, or the weights are damaged.
+        Arguments and errors are those of :meth:`look_at`.
         """
         return self.look_at(pictures, progress=progress).vectors
 
@@ -130,11 +115,16 @@ class Proxy:
         pictures : str, Path, sequence or data set
             See :func:`~recsys_ms.cold_start.pictures.open_pictures`.
         max_images : int, optional
-            Look at a sample of so many, which depends on paths or positions alone.
+            Size of a sample, which depends on paths or positions alone. Default: all images.
         column : str, default "image"
             Where a Parquet file or a mapping holds the image.
         progress : Progress, optional
             Shows batches.
+
+        Raises
+        ------
+        DataError
+            No image can be read, or the weights are damaged.
         """
         found = open_pictures(pictures, column=column)
         if max_images is not None:
@@ -143,13 +133,7 @@ class Proxy:
         return image_features(self._towers, found, cache=folder, progress=progress)
 
     def embed_texts(self, texts: Iterable[str]) -> Float32Array:
-        """Vectors of texts, shape (n_texts, width), float32, rows of length 1.
-
-        Raises
-        ------
-        ProbeSetError
-            No texts, or blank ones.
-        """
+        """Vectors of texts, (n_texts, width), float32 rows of length 1; none may be blank."""
         return self._towers.encode(texts)
 
     def label_embedding(self, class_names: Sequence[str]) -> FloatArray:
@@ -165,9 +149,7 @@ class Proxy:
             A blank name.
         """
         if isinstance(class_names, str) or len(class_names) == 0:
-            raise UsageError(
-                f"class_names: got {class_names!r}, wanted a list of at least one name"
-            )
+            raise UsageError(f"class_names is {class_names!r}, expected a list of names")
         prompts = class_texts(np.arange(len(class_names)), tuple(class_names))
         mean: FloatArray = self.embed_texts(prompts).mean(axis=0, dtype=np.float64)
         return mean
@@ -190,7 +172,7 @@ class Proxy:
         class_names : sequence of str, optional
             Underscores become spaces.
         max_images : int, default 300
-            At most so many images are decoded.
+            Size of the sample of images that are decoded.
         column : str, default "image"
             Where a Parquet file or a mapping holds the image.
         progress : Progress, optional
@@ -205,8 +187,7 @@ class Proxy:
         """
         if images is None and class_names is None:
             raise UsageError(
-                "task_embedding: neither images nor class_names; a task is described by at least "
-                "one of them"
+                "task_embedding: images and class_names are missing; give at least one of them"
             )
         labels = None if class_names is None else self.label_embedding(class_names)
         seen = (
@@ -225,34 +206,17 @@ class Proxy:
 
 
 def mean_and_spread(vectors: Float32Array) -> FloatArray:
-    """Mean and standard deviation (of the sample itself) of each dimension.
-
-    Parameters
-    ----------
-    vectors : ndarray of shape (n_images, width)
-
-    Returns
-    -------
-    ndarray of shape (2 * width,)
-        Means, then spreads; the spread of one image is 0.
-    """
+    """Means of vectors (n_images, width), then standard deviations of the sample, (2 * width,)."""
     exact = vectors.astype(np.float64)
     return np.concatenate([exact.mean(axis=0), exact.std(axis=0)])
 
 
 def proxy_folder() -> Path:
-    """Folder of the small CLIP that ships with the package.
-
-    Raises
-    ------
-    DataError
-        The package was installed without its data.
-    """
+    """Folder of the small CLIP of the package; a ``DataError`` where its data are missing."""
     return embedded_folder("proxy")
 
 
 def _towers(source: str | Path, device: str, batch_size: int) -> ClipTowers:
-    """The model that ``source`` means."""
     options: Any = {"device": device, "batch_size": batch_size}
     if source == EMBEDDED:
         return ClipTowers(proxy_folder(), name=EMBEDDED, **options)
@@ -267,7 +231,7 @@ def _towers(source: str | Path, device: str, batch_size: int) -> ClipTowers:
     name, equals, weights = text.partition("=")
     if not (name and equals and weights):
         raise UsageError(
-            f"proxy {text!r}: wanted 'embedded', NAME=TAG or NAME=FILE (such as {HUB_DEFAULT}), or "
-            f"a folder with {_CONFIG_FILE} and weights"
+            f"proxy {text!r}: expected 'embedded', NAME=TAG, NAME=FILE (such as {HUB_DEFAULT}) or a "
+            f"folder with {_CONFIG_FILE} and weights"
         )
     return ClipTowers(name, weights, **options)

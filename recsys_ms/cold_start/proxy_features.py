@@ -1,4 +1,4 @@
-"""Features of images by the image tower of a CLIP, computed once for each image."""
+"""Features of images by the image tower of a CLIP, each image computed once."""
 
 import logging
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ _PURPOSE: Final = "look at images with a CLIP"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageFeatures:
-    """What a proxy makes of images.
+    """Features of images by a proxy.
 
     Attributes
     ----------
     vectors : ndarray of shape (n_readable, width)
         Float32, rows of length 1.
     names : tuple of str
-        What each row is of.
+        Image of each row.
     left_out : tuple of str
         Images that cannot be read.
     n_computed : int
@@ -49,11 +49,11 @@ class ImageFeatures:
 
 
 class ClipTowers(OpenClipEncoder):
-    """Both towers of a CLIP; takes what :class:`OpenClipEncoder`, its text tower, takes."""
+    """Both towers of a CLIP; parameters are those of its text tower, :class:`OpenClipEncoder`."""
 
     @property
     def weights_digest(self) -> str:
-        """Digest of architecture, vocabulary and weights, whatever the folder is called."""
+        """Digest of architecture, vocabulary and weights; the folder's name does not count."""
         if self._in_folder:
             return folder_digest(self._folder)
         return fingerprint(
@@ -62,7 +62,7 @@ class ClipTowers(OpenClipEncoder):
 
     @property
     def preprocessing(self) -> JsonDict:
-        """How images are prepared: size, mean, spread and the like, by open_clip's names."""
+        """Settings of the preprocessing (size, mean, spread …), by open_clip's names."""
         return dict(self._model.visual.preprocess_cfg)
 
     def prepared(self, content: Content) -> Any:
@@ -103,24 +103,11 @@ def image_features(
     cache: Path | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> ImageFeatures:
-    """Compute the features of images, or take them from the cache.
+    """Compute the features of all images, or take them from the cache.
 
-    Parameters
-    ----------
-    towers : ClipTowers
-    pictures : Pictures
-        All of them are looked at.
-    cache : Path, optional
-        Folder of these towers, that keeps features by the contents of the image.
-    progress : Progress, optional
-        Shows batches.
-
-    Raises
-    ------
-    DataError
-        No image can be read.
-    StorageError
-        The cache cannot be written.
+    ``cache`` is a folder for these towers alone; it keeps features by the contents of the image.
+    Raises a ``DataError`` if no image can be read, a ``StorageError`` if the cache cannot be
+    written.
     """
     rows: list[Float32Array | None] = []
     n_computed = 0
@@ -153,7 +140,7 @@ def _batch(
     towers: ClipTowers, pictures: Sequence[Picture], cache: Path | None, pool: ThreadPoolExecutor
 ) -> tuple[list[Float32Array | None], int, list[str]]:
     """Vectors of some images, how many were computed, and why the others have none."""
-    # One after another: a data set of torch, and a Parquet file, need not bear several readers.
+    # One after another: data sets of torch and Parquet files may not allow several readers.
     contents = [_tried(picture.read) for picture in pictures]
     reasons = [str(each) for each in contents if isinstance(each, UnreadableError)]
     rows: list[Float32Array | None] = [
@@ -188,7 +175,7 @@ def _batch(
 
 
 def _tried(action: Any) -> Any:
-    """What ``action`` gives, or the error that says the image is unreadable."""
+    """The result of ``action``, or its :class:`UnreadableError`."""
     try:
         return action()
     except UnreadableError as error:
@@ -201,7 +188,7 @@ def _place(cache: Path, content: Content) -> Path:
 
 
 def _known(cache: Path | None, content: Content, width: int) -> Float32Array | None:
-    """Features from the cache; a damaged file is computed anew and replaced."""
+    """Features from the cache; ``None`` for a damaged file, which is then replaced."""
     if cache is None:
         return None
     found: Float32Array | None = (read_arrays(_place(cache, content)) or {}).get("features")

@@ -1,4 +1,4 @@
-"""What a proxy says of a task, and how it gets onto the task's card."""
+"""The embedding of a task by a proxy, and how it is written to the task's card."""
 
 from dataclasses import dataclass, replace
 
@@ -9,14 +9,14 @@ from recsys_ms.core.types import FloatArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskEmbedding:
-    """A task as a proxy sees it.
+    """Vectors of a task by a proxy.
 
     Attributes
     ----------
     proxy : str
         Name of the proxy.
     fingerprint : str
-        Its digest: vectors of two fingerprints must not be compared.
+        Its digest: vectors of different fingerprints are not comparable.
     images : ndarray of shape (2 * width,), or None
         Mean and standard deviation of the features of its images.
     labels : ndarray of shape (width,), or None
@@ -36,16 +36,16 @@ class TaskEmbedding:
 
     @property
     def source(self) -> str:
-        """Name and digest: what a card's vectors are from."""
+        """Name and digest of the proxy, as a card records them."""
         return f"{self.proxy} {self.fingerprint[:12]}"
 
     def on(self, card: TaskCard) -> TaskCard:
-        """The card with these vectors; what this embedding lacks stays as the card has it.
+        """The card with these vectors; a vector that is missing here stays as it was.
 
         Raises
         ------
         DataError
-            What stays is of another proxy.
+            A vector that stays comes from another proxy.
         """
         stays = (
             self.images is None and card.embedding is not None,
@@ -54,8 +54,8 @@ class TaskEmbedding:
         if any(stays) and card.embedding_source != self.source:
             made = "embedding" if stays[0] else "label_embedding"
             raise DataError(
-                f"task card {card.task_id!r}: its {made} is of {card.embedding_source or 'unknown'}"
-                f", the new vector of {self.source}; make both anew with one proxy"
+                f"task card {card.task_id!r}: its {made} is from "
+                f"{card.embedding_source or 'unknown'}, the new vector from {self.source}; compute both with one proxy"
             )
         return replace(
             card,

@@ -1,4 +1,4 @@
-"""What is known of a task besides its runs, as vectors: its images, its class names, its card."""
+"""Vectors of task cards, one a view: images, class names, and what else the card says."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,15 @@ from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray
 from recsys_ms.learners.gaussian.vectors import commonest_length, known_rows, stacked
 
-#: The views, in order: the proxy's vector of the images, the vector of the class names, and what
-#: else the card says (numbers and words).
+#: The proxy's vectors of images and of class names, and numbers and words of the card.
 IMAGES: Final = "images"
 NAMES: Final = "names"
 CARD: Final = "card"
 VIEWS: Final = (IMAGES, NAMES, CARD)
 
-#: Fields that the view of the card leaves to the other views.
+#: Fields of the other views.
 _ELSEWHERE: Final = frozenset({"embedding", "label_embedding", "embedding_source", "class_names"})
-#: Fields that a card has which says nothing.
+#: Fields that every card has.
 _ALWAYS: Final = frozenset({"task_id", "metric", "direction"})
 _TINY: Final = 1e-12
 
@@ -30,8 +29,7 @@ _TINY: Final = 1e-12
 class ViewScale:
     """Makes the vectors of a view comparable: centred, and of length 1 on average.
 
-    A common factor for all dimensions keeps what the proxy says: a dimension in which tasks differ
-    more counts more.
+    One factor for all dimensions: a dimension in which tasks differ more counts more.
     """
 
     center: FloatArray
@@ -51,7 +49,7 @@ class ViewScale:
 
 
 class TaskVectors(Stateful):
-    """Turns task cards into one vector a view; what a card does not know is NaN throughout."""
+    """Turns task cards into one vector a view, NaN throughout where a card has no such view."""
 
     _encoder: Learned[TaskFeatureEncoder]
     _scales: Learned[dict[str, ViewScale]]
@@ -59,12 +57,12 @@ class TaskVectors(Stateful):
 
     @property
     def source(self) -> str | None:
-        """What made the vectors of the training cards; other vectors are unknown."""
+        """Proxy of the training cards; vectors of another one count as unknown."""
         return self._source
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Views that at least two training tasks have and that tell them apart."""
+        """Views that at least two training tasks have, and by which they differ."""
         return tuple(view for view in VIEWS if view in self._scales)
 
     def fit(self, cards: Sequence[TaskCard]) -> Self:
@@ -116,6 +114,6 @@ def _has_vectors(card: TaskCard) -> bool:
 
 
 def _commonest(sources: Sequence[str | None]) -> str | None:
-    """The source of most cards, the first by name of equally many; ``None`` is one, too."""
+    """The source of most cards, ties by name; ``None`` counts as a source."""
     ordered = sorted(set(sources), key=lambda source: (-sources.count(source), source or ""))
     return ordered[0] if ordered else None

@@ -5,7 +5,6 @@ Everything here works on one design, a csr_array of shape (n_rows, n_columns) in
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,6 +14,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from recsys_ms.core.compiled import Compiled
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.learners.linear import NormalEquations
+from recsys_ms.learners.nmf_kernel import late_njit
 
 #: Conjugate gradients stop at this residual, relative to the right-hand side.
 _EXACT = 1e-12
@@ -317,16 +317,9 @@ def _sweep_factors_loop(
 
 
 # No threads: columns share rows, and a back-test runs many fits side by side without the lock.
-def _njit(*args: Any, **options: Any) -> Any:
-    # A compiler that is loaded by the first kernel that needs it: recommending needs none.
-    from numba import njit
-
-    return njit(*args, **options)
-
-
 _sweep_factors = Compiled(
     _sweep_factors_loop,
     "void(i8[::1], i8[::1], f8[::1], f8[::1], f8[:, ::1], f8[::1], f8[::1])",
-    compiler=_njit,
+    compiler=late_njit,
     nogil=True,
 )

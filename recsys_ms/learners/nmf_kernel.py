@@ -130,18 +130,18 @@ def _update_rows_loop(
     return loss
 
 
-# No threads: a back-test runs many fits side by side, and the kernel lets go of the interpreter's
-# lock. No fast mathematics either: sums regrouped by the compiler differed from call to call.
-def _njit(*args: Any, **options: Any) -> Any:
-    # A compiler that is loaded by the first kernel that needs it: recommending needs none.
+def late_njit(*args: Any, **options: Any) -> Any:
+    """``numba.njit``, loaded by the first kernel that needs it: recommending needs none."""
     from numba import njit
 
     return njit(*args, **options)
 
 
+# No threads: a back-test runs many fits side by side, and the kernel releases the interpreter's
+# lock. No fast mathematics either: sums regrouped by the compiler differed from call to call.
 _update_rows = Compiled(
     _update_rows_loop,
     "f8(i8[::1], i8[::1], f8[::1], f8[::1], f8[:, ::1], f8[:, ::1], f8, i8)",
-    compiler=_njit,
+    compiler=late_njit,
     nogil=True,
 )

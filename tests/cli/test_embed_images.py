@@ -107,7 +107,7 @@ def test_what_the_catalog_knows_stays(run, photos: Path) -> None:
         (["images", "photos", "-C", "c"], 2, "--task NAME"),
         (["images", "-C", "c", "-t", "pets"], 2, "--names a,b,c"),
         (["images", "no", "-C", "c", "-t", "pets"], 3, "no such file or folder"),
-        (["images", "c.toml", "-C", "c", "-t", "pets"], 3, "neither a folder"),
+        (["images", "c.toml", "-C", "c", "-t", "pets"], 3, "not a folder"),
         (["images", "photos", "-C", "c", "-t", "p", "--proxy", "nosuch"], 2, "NAME=TAG"),
         (["images", "photos", "-C", "c", "-t", "p", "--max-images", "0"], 2, "at least 1"),
         (["images", "-C", "c", "-t", "p", "--names", "a,,b"], 3, "blank"),

@@ -123,7 +123,7 @@ def test_spread_is_the_standard_deviation():
 
 @pytest.mark.parametrize("arguments", [(), (None, None), (None, []), (None, "cat")])
 def test_a_task_of_nothing(tiny, arguments):
-    with pytest.raises(UsageError, match=r"wanted a list|at least one of them"):
+    with pytest.raises(UsageError, match=r"expected a list|at least one of them"):
         Proxy(tiny).task_embedding(*arguments)
 
 
@@ -198,8 +198,8 @@ def test_architecture_and_file_of_weights(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("source", "error", "why"),
     [
-        ("ViT-B-32", UsageError, "wanted 'embedded', NAME=TAG"),
-        ("=laion2b", UsageError, "wanted 'embedded', NAME=TAG"),
+        ("ViT-B-32", UsageError, "expected 'embedded', NAME=TAG"),
+        ("=laion2b", UsageError, "expected 'embedded', NAME=TAG"),
         ("no/such/folder", UsageError, "a folder with open_clip_config.json"),
         ("ViT-B-32=no_such_tag", UsageError, "neither a file nor a tag"),
         ("no-such-model=laion2b", UsageError, "does not know this architecture"),
@@ -257,9 +257,9 @@ def test_vectors_on_a_card():
 def test_vectors_of_two_proxies_do_not_share_a_card():
     card = embedding(3).on(TaskCard(task_id="birds"))
     assert card.embedding_source == "p f"
-    with pytest.raises(DataError, match="its label_embedding is of p f, the new vector of q f"):
+    with pytest.raises(DataError, match="its label_embedding is from p f, the new vector from q f"):
         embedding(3, labels=False, proxy="q").on(card)
-    with pytest.raises(DataError, match="its embedding is of p f, the new vector of q f"):
+    with pytest.raises(DataError, match="its embedding is from p f, the new vector from q f"):
         embedding(3, images=False, proxy="q").on(card)
     assert embedding(4, proxy="q").on(card).embedding_source == "q f"
 
