@@ -231,7 +231,7 @@ def _towers(source: str | Path, device: str, batch_size: int) -> ClipTowers:
     name, equals, weights = text.partition("=")
     if not (name and equals and weights):
         raise UsageError(
-            f"proxy {text!r}: expected 'embedded', NAME=TAG, NAME=FILE (such as {HUB_DEFAULT}) or a "
-            f"folder with {_CONFIG_FILE} and weights"
+            f"proxy {text!r}: expected 'embedded', NAME=TAG or NAME=FILE such as {HUB_DEFAULT}, or "
+            f"a folder with {_CONFIG_FILE} and weights"
         )
     return ClipTowers(name, weights, **options)

@@ -55,7 +55,8 @@ class TaskEmbedding:
             made = "embedding" if stays[0] else "label_embedding"
             raise DataError(
                 f"task card {card.task_id!r}: its {made} is from "
-                f"{card.embedding_source or 'unknown'}, the new vector from {self.source}; compute both with one proxy"
+                f"{card.embedding_source or 'unknown'}, the new vector from {self.source}; "
+                "compute both with one proxy"
             )
         return replace(
             card,
