@@ -25,14 +25,13 @@ from training.proxy.export import export, load
 from training.proxy.loss import SharedCaptionLoss
 from training.proxy.measure import measure
 from training.proxy.train import build, design_digest, learning_rate, plateau_digest, train
-from training.zoo.tasks import canvas, glyphs, sprites, textures
+from training.zoo.tasks import canvas
+from training.zoo.tasks.registry import TASKS
 
 pytestmark = pytest.mark.zoo
 
 DESIGN = Path(__file__).resolve().parents[2] / "training" / "proxy" / "proxy.toml"
-DRAWN = {
-    task.task_id: task.class_names for task in (glyphs.CAPITALS, textures.PATTERNS, sprites.SCENES)
-}
+DRAWN = {task_id: TASKS[task_id].class_names for task_id in ("capitals", "patterns", "scenes")}
 KINDS = ("waves", "stripes", "checks", "dots", "lattice", "rings")
 
 
@@ -97,8 +96,8 @@ def test_a_factor_is_true_of_every_class_that_has_it() -> None:
     }
     assert named["a fine pattern"] == {f"fine {kind}" for kind in KINDS}
     assert named["rings"] == {f"{band} rings" for band in ("coarse", "medium", "fine")}
-    assert named["a star"] == {name for name in sprites.SCENES.class_names if "star" in name}
-    assert named["a capital letter"] == set(glyphs.CAPITALS.class_names)
+    assert named["a star"] == {name for name in DRAWN["scenes"] if "star" in name}
+    assert named["a capital letter"] == set(DRAWN["capitals"])
 
 
 def test_photos_of_one_thing_in_two_sets_are_no_negatives() -> None:

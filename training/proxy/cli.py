@@ -7,27 +7,20 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 
-from recsys_ms.core.errors import RecsysError
 from training.proxy.design import read_design
 from training.proxy.export import export, load
 from training.proxy.measure import measure
 from training.proxy.train import train
-from training.zoo.cli import RichProgress
+from training.zoo.cli import ImagesFolder, RichProgress, run_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 _HERE: Final = Path(__file__).parent
-_ERR: Final = Console(stderr=True)
 _DESIGN: Final = _HERE / "proxy.toml"
 _WORK: Final = _HERE / ".work"
 _EMBEDDED: Final = _HERE.parents[1] / "data_history" / "proxy"
 
 DesignFile = Annotated[Path, typer.Option("--design", help="Design of the proxy, TOML.")]
-ImagesFolder = Annotated[
-    Path | None,
-    typer.Option("--images", help="Folder of the image sets; default: the one the study names."),
-]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the model, as open_clip reads it.")]
 
 
@@ -63,9 +56,5 @@ def measure_command(
 
 
 def main() -> None:
-    """Entry point: refusals become one line and an exit code."""
-    try:
-        app()
-    except RecsysError as error:
-        _ERR.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
-        raise SystemExit(error.exit_code) from error
+    """Entry point."""
+    run_app(app)

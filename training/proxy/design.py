@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_ms.core.errors import UsageError
-from training.toml_files import read_toml
+from training.toml_files import checked_keys, read_toml
 from training.zoo.study import Study, read_study
 
 
@@ -152,7 +152,7 @@ def read_design(path: str | Path, images: str | Path | None = None) -> Design:
         No such file, not TOML, a key missing or unknown, or an invalid value.
     """
     document = read_toml(path, "design")
-    try:
+    with checked_keys(path, "training/proxy/proxy.toml"):
         head = document["proxy"]
         augmentation = document["augmentation"]
         return Design(
@@ -168,7 +168,3 @@ def read_design(path: str | Path, images: str | Path | None = None) -> Design:
                 **augmentation | {"mirror": tuple(augmentation.get("mirror", ()))}
             ),
         )
-    except KeyError as error:
-        raise UsageError(f"{path}: {error} is missing; training/proxy/proxy.toml has it") from error
-    except TypeError as error:
-        raise UsageError(f"{path}: {error}; see training/proxy/proxy.toml") from error

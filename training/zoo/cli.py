@@ -194,10 +194,15 @@ def summary(study: StudyFile = _STUDY, out: OutFolder = _EMBEDDED) -> None:
     typer.echo(summarize(read_study(study), out))
 
 
-def main() -> None:
-    """Entry point: refusals become one line and an exit code."""
+def run_app(commands: typer.Typer) -> None:
+    """Run a command line; an error of ours becomes one line and an exit code."""
     try:
-        app()
+        commands()
     except RecsysError as error:
         _ERR.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         raise SystemExit(error.exit_code) from error
+
+
+def main() -> None:
+    """Entry point."""
+    run_app(app)

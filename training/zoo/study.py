@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.rng import named_stream
-from training.toml_files import read_toml
+from training.toml_files import checked_keys, read_toml
 from training.zoo.tasks.pictures import PictureTask
 from training.zoo.tasks.registry import TaskBook
 
@@ -281,13 +281,9 @@ def read_study(path: str | Path, images: str | Path | None = None) -> Study:
         No such file, not TOML, a key missing or unknown, or an invalid value.
     """
     document = read_toml(path, "study")
-    try:
+    with checked_keys(path, "training/zoo/study.toml"):
         root = Path(images) if images is not None else Path(path).parent / _images(document)
         study = _from_document(document, root.resolve(), Path(path).parent.resolve())
-    except KeyError as error:
-        raise UsageError(f"{path}: {error} is missing; training/zoo/study.toml has it") from error
-    except TypeError as error:
-        raise UsageError(f"{path}: {error}; see training/zoo/study.toml") from error
     left = {f"{name}.{key}" for name, table in document.items() if isinstance(table, dict)
             for key in table}  # fmt: skip
     left |= {name for name, table in document.items() if not isinstance(table, dict) and table}

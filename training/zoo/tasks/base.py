@@ -1,7 +1,7 @@
 """What an image task is: a name, its classes, and images as a function of (seed, split)."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -130,3 +130,33 @@ class RenderedTask:
             image = self.render(int(label), rng, size)
             images[index] = np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
         return ImageSet(images=images, labels=labels, class_names=self.class_names)
+
+
+class RenderedTasks(dict[str, RenderedTask]):
+    """Tasks of one domain by id, declared at the functions that draw their images.
+
+    Parameters
+    ----------
+    domain : str
+    """
+
+    def __init__(self, domain: str) -> None:
+        super().__init__()
+        self._domain = domain
+
+    def declare(
+        self, task_id: str, description: str, class_names: Iterable[str]
+    ) -> Callable[[Renderer], Renderer]:
+        """Decorate the function that draws the images of a new task."""
+
+        def add(render: Renderer) -> Renderer:
+            self[task_id] = RenderedTask(
+                task_id=task_id,
+                domain=self._domain,
+                class_names=tuple(class_names),
+                description=description,
+                render=render,
+            )
+            return render
+
+        return add

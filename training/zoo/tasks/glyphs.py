@@ -14,7 +14,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from recsys_ms.core.types import FloatArray
 from training.zoo.tasks import canvas
-from training.zoo.tasks.base import RenderedTask
+from training.zoo.tasks.base import RenderedTasks
+
+TASKS: Final = RenderedTasks("glyphs")
 
 NOISE: Final = 0.06
 
@@ -93,6 +95,17 @@ def _draw_character(
     return canvas.with_noise(image, rng, NOISE)
 
 
+TASKS.declare(
+    "capitals",
+    "Source: capital letters A to Z, turned, sheared, moved, in any colours.",
+    ascii_uppercase,
+)(partial(_draw_character, ascii_uppercase, (0.9, 1.35), (0.35, 0.25, 0.2, 0.2)))
+TASKS.declare("letters", "Small letters a to z, turned and sheared a little.", ascii_lowercase)(
+    partial(_draw_character, ascii_lowercase, (1.1, 1.5), (0.25, 0.2, 0.15, 0.12))
+)
+
+
+@TASKS.declare("numerals", "Printed numerals 0 to 9 in front of three coloured strokes.", digits)
 def _draw_numeral(label: int, rng: np.random.Generator, size: int) -> FloatArray:
     """One numeral among three fragments of other strokes, as on a crowded sign."""
     image, base = canvas.backdrop(rng, size)
@@ -117,6 +130,11 @@ def _draw_numeral(label: int, rng: np.random.Generator, size: int) -> FloatArray
     return canvas.with_noise(image, rng, NOISE)
 
 
+@TASKS.declare(
+    "letter-style",
+    "How a small letter is drawn: seven styles, the letter does not matter.",
+    _STYLES,
+)
 def _draw_style(label: int, rng: np.random.Generator, size: int) -> FloatArray:
     style = _STYLES[label]
     character = _STYLE_TEXT[int(rng.integers(len(_STYLE_TEXT)))]
@@ -141,33 +159,3 @@ def _draw_style(label: int, rng: np.random.Generator, size: int) -> FloatArray:
     alpha = _mapped(sheet, size, shift=at, **placing)
     image = canvas.paint(image, canvas.contrasting(rng, base), alpha)
     return canvas.with_noise(image, rng, NOISE / 2.0)
-
-
-CAPITALS: Final = RenderedTask(
-    task_id="capitals",
-    domain="glyphs",
-    class_names=tuple(ascii_uppercase),
-    description="Source: capital letters A to Z, turned, sheared, moved, in any colours.",
-    render=partial(_draw_character, ascii_uppercase, (0.9, 1.35), (0.35, 0.25, 0.2, 0.2)),
-)
-LETTERS: Final = RenderedTask(
-    task_id="letters",
-    domain="glyphs",
-    class_names=tuple(ascii_lowercase),
-    description="Small letters a to z, turned and sheared a little.",
-    render=partial(_draw_character, ascii_lowercase, (1.1, 1.5), (0.25, 0.2, 0.15, 0.12)),
-)
-NUMERALS: Final = RenderedTask(
-    task_id="numerals",
-    domain="glyphs",
-    class_names=tuple(digits),
-    description="Printed numerals 0 to 9 in front of three coloured strokes.",
-    render=_draw_numeral,
-)
-STYLE: Final = RenderedTask(
-    task_id="letter-style",
-    domain="glyphs",
-    class_names=_STYLES,
-    description="How a small letter is drawn: seven styles, the letter does not matter.",
-    render=_draw_style,
-)

@@ -10,27 +10,10 @@ from training.zoo.tasks import digits, glyphs, sprites, textures
 from training.zoo.tasks.base import ImageTask, Split
 from training.zoo.tasks.pictures import PictureTask
 
-_ALL: Final[tuple[ImageTask, ...]] = (
-    glyphs.CAPITALS,
-    textures.PATTERNS,
-    sprites.SCENES,
-    digits.DIGITS,
-    glyphs.LETTERS,
-    glyphs.NUMERALS,
-    glyphs.STYLE,
-    textures.GRATING_FREQUENCY,
-    textures.GRATING_ORIENTATION,
-    textures.MATERIALS,
-    textures.SPECTRUM,
-    sprites.COUNTING,
-    sprites.DISTANCE,
-    sprites.ORIENTATION,
-    sprites.POSITION,
-    sprites.SCALE,
-)
-
 #: Tasks that need no files.
-TASKS: Final[Mapping[str, ImageTask]] = MappingProxyType({task.task_id: task for task in _ALL})
+TASKS: Final[Mapping[str, ImageTask]] = MappingProxyType(
+    {"digits": digits.DIGITS, **glyphs.TASKS, **textures.TASKS, **sprites.TASKS}
+)
 
 
 @dataclass(frozen=True, slots=True)

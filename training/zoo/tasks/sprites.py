@@ -12,7 +12,9 @@ import numpy as np
 
 from recsys_ms.core.types import FloatArray
 from training.zoo.tasks import canvas
-from training.zoo.tasks.base import RenderedTask
+from training.zoo.tasks.base import RenderedTasks
+
+TASKS: Final = RenderedTasks("sprites")
 
 NOISE: Final = 0.06
 
@@ -28,86 +30,107 @@ def _pick(rng: np.random.Generator, shapes: tuple[canvas.Shape, ...]) -> canvas.
     return shapes[int(rng.integers(len(shapes)))]
 
 
-def _with_sprite(
-    image: FloatArray,
-    base: FloatArray,
-    rng: np.random.Generator,
-    shape: canvas.Shape,
-    *,
-    centre: tuple[float, float],
-    scale: float,
-    angle: float,
-) -> FloatArray:
-    """The image with a sprite in a colour that contrasts with its backdrop."""
-    distance = canvas.placed(shape, len(image), centre=centre, scale=scale, angle=angle)
-    return canvas.paint(image, canvas.contrasting(rng, base), canvas.coverage(distance))
+class _Scene:
+    """A soft backdrop on which sprites are laid, and at last pixel noise."""
+
+    def __init__(self, rng: np.random.Generator, size: int) -> None:
+        self.image, self.base = canvas.backdrop(rng, size)
+        self._rng = rng
+
+    def add(
+        self,
+        shape: canvas.Shape,
+        *,
+        centre: tuple[float, float],
+        scale: float,
+        angle: float | None = None,
+        colour: FloatArray | None = None,
+    ) -> None:
+        """Lay a sprite on, by default turned at random and contrasting with the backdrop."""
+        if angle is None:
+            angle = self._rng.uniform(0.0, 2.0 * np.pi)
+        distance = canvas.placed(shape, len(self.image), centre=centre, scale=scale, angle=angle)
+        if colour is None:
+            colour = canvas.contrasting(self._rng, self.base)
+        self.image = canvas.paint(self.image, colour, canvas.coverage(distance))
+
+    def noisy(self) -> FloatArray:
+        return canvas.with_noise(self.image, self._rng, NOISE)
 
 
+@TASKS.declare(
+    "scenes",
+    "Source: one of five shapes in one of four quadrants; colour, size and turn vary.",
+    (f"{s} {q}" for s in canvas.SOURCE_SHAPES for q in _QUADRANTS),
+)
 def _draw_scene(label: int, rng: np.random.Generator, size: int) -> FloatArray:
     kind, quadrant = divmod(label, len(_QUADRANTS))
-    image, base = canvas.backdrop(rng, size)
+    scene = _Scene(rng, size)
     x = rng.uniform(0.2, 0.65) * (1.0 if quadrant % 2 else -1.0)
     y = rng.uniform(0.2, 0.65) * (1.0 if quadrant >= 2 else -1.0)
-    image = _with_sprite(
-        image,
-        base,
-        rng,
-        list(canvas.SOURCE_SHAPES.values())[kind],
-        centre=(x, y),
-        scale=rng.uniform(0.22, 0.42),
-        angle=rng.uniform(0.0, 2.0 * np.pi),
+    scene.add(
+        list(canvas.SOURCE_SHAPES.values())[kind], centre=(x, y), scale=rng.uniform(0.22, 0.42)
     )
-    return canvas.with_noise(image, rng, NOISE)
+    return scene.noisy()
 
 
+@TASKS.declare(
+    "sprites-position",
+    "Horizontal position of one sprite, eight bins.",
+    (f"column {i + 1}" for i in range(_N_POSITIONS)),
+)
 def _draw_position(label: int, rng: np.random.Generator, size: int) -> FloatArray:
-    image, base = canvas.backdrop(rng, size)
+    scene = _Scene(rng, size)
     width = 1.5 / _N_POSITIONS
     x = -0.75 + (label + rng.uniform(0.1, 0.9)) * width
-    image = _with_sprite(
-        image,
-        base,
-        rng,
+    scene.add(
         _pick(rng, canvas.TARGET_SHAPES),
         centre=(x, rng.uniform(-0.75, 0.75)),
         scale=rng.uniform(0.15, 0.3),
-        angle=rng.uniform(0.0, 2.0 * np.pi),
     )
-    return canvas.with_noise(image, rng, NOISE)
+    return scene.noisy()
 
 
+@TASKS.declare(
+    "sprites-orientation",
+    "Orientation of a bar or an ellipse, eight bins of 22.5 degrees.",
+    (f"{22.5 * i:g} to {22.5 * (i + 1):g} degrees" for i in range(8)),
+)
 def _draw_orientation(label: int, rng: np.random.Generator, size: int) -> FloatArray:
-    image, base = canvas.backdrop(rng, size)
+    scene = _Scene(rng, size)
     width = np.pi / _N_ORIENTATIONS
-    image = _with_sprite(
-        image,
-        base,
-        rng,
+    scene.add(
         _pick(rng, canvas.LONG_SHAPES),
         centre=(rng.uniform(-0.4, 0.4), rng.uniform(-0.4, 0.4)),
         scale=rng.uniform(0.35, 0.6),
         angle=(label + rng.uniform(0.1, 0.9)) * width,
     )
-    return canvas.with_noise(image, rng, NOISE)
+    return scene.noisy()
 
 
+@TASKS.declare(
+    "sprites-scale",
+    "Size of one sprite, six geometric bins.",
+    (f"radius {a:g} to {b:g}" for a, b in pairwise(_SCALES)),
+)
 def _draw_scale(label: int, rng: np.random.Generator, size: int) -> FloatArray:
-    image, base = canvas.backdrop(rng, size)
+    scene = _Scene(rng, size)
     low, high = np.log(_SCALES[label]), np.log(_SCALES[label + 1])
-    image = _with_sprite(
-        image,
-        base,
-        rng,
+    scene.add(
         _pick(rng, canvas.TARGET_SHAPES),
         centre=(rng.uniform(-0.35, 0.35), rng.uniform(-0.35, 0.35)),
         scale=float(np.exp(low + (high - low) * rng.uniform(0.1, 0.9))),
-        angle=rng.uniform(0.0, 2.0 * np.pi),
     )
-    return canvas.with_noise(image, rng, NOISE)
+    return scene.noisy()
 
 
+@TASKS.declare(
+    "counting",
+    "Number of small sprites, one to six, no overlap.",
+    (f"{i + 1} object{'s' if i else ''}" for i in range(_N_COUNTS)),
+)
 def _draw_counting(label: int, rng: np.random.Generator, size: int) -> FloatArray:
-    image, base = canvas.backdrop(rng, size)
+    scene = _Scene(rng, size)
     centres: list[tuple[float, float]] = []
     # Objects at least 0.5 apart: six of them always fit, so the loop ends.
     while len(centres) < label + 1:
@@ -115,73 +138,27 @@ def _draw_counting(label: int, rng: np.random.Generator, size: int) -> FloatArra
         if all(np.hypot(x - a, y - b) >= 0.5 for a, b in centres):
             centres.append((float(x), float(y)))
     for centre in centres:
-        image = _with_sprite(
-            image,
-            base,
-            rng,
-            _pick(rng, canvas.TARGET_SHAPES),
-            centre=centre,
-            scale=rng.uniform(0.13, 0.22),
-            angle=rng.uniform(0.0, 2.0 * np.pi),
-        )
-    return canvas.with_noise(image, rng, NOISE)
+        scene.add(_pick(rng, canvas.TARGET_SHAPES), centre=centre, scale=rng.uniform(0.13, 0.22))
+    return scene.noisy()
 
 
+@TASKS.declare(
+    "pair-distance",
+    "Distance between two discs, five bins.",
+    (f"{a:g} to {b:g} apart" for a, b in pairwise(_DISTANCES)),
+)
 def _draw_distance(label: int, rng: np.random.Generator, size: int) -> FloatArray:
-    image, base = canvas.backdrop(rng, size)
+    scene = _Scene(rng, size)
     low, high = _DISTANCES[label], _DISTANCES[label + 1]
     apart = low + (high - low) * rng.uniform(0.1, 0.9)
     angle = rng.uniform(0.0, 2.0 * np.pi)
     half = apart / 2.0 * np.array([np.cos(angle), np.sin(angle)])
     room = 0.85 - np.abs(half)
     middle = rng.uniform(-room, room)
-    first = canvas.contrasting(rng, base)
-    for sign, colour in ((1.0, first), (-1.0, canvas.contrasting(rng, base, first))):
+    first = canvas.contrasting(rng, scene.base)
+    for sign, colour in ((1.0, first), (-1.0, canvas.contrasting(rng, scene.base, first))):
         x, y = middle + sign * half
-        distance = canvas.placed(canvas.disc, size, centre=(x, y), scale=rng.uniform(0.1, 0.16))
-        image = canvas.paint(image, colour, canvas.coverage(distance))
-    return canvas.with_noise(image, rng, NOISE)
-
-
-SCENES: Final = RenderedTask(
-    task_id="scenes",
-    domain="sprites",
-    class_names=tuple(f"{s} {q}" for s in canvas.SOURCE_SHAPES for q in _QUADRANTS),
-    description="Source: one of five shapes in one of four quadrants; colour, size and turn vary.",
-    render=_draw_scene,
-)
-POSITION: Final = RenderedTask(
-    task_id="sprites-position",
-    domain="sprites",
-    class_names=tuple(f"column {i + 1}" for i in range(_N_POSITIONS)),
-    description="Horizontal position of one sprite, eight bins.",
-    render=_draw_position,
-)
-ORIENTATION: Final = RenderedTask(
-    task_id="sprites-orientation",
-    domain="sprites",
-    class_names=tuple(f"{22.5 * i:g} to {22.5 * (i + 1):g} degrees" for i in range(8)),
-    description="Orientation of a bar or an ellipse, eight bins of 22.5 degrees.",
-    render=_draw_orientation,
-)
-SCALE: Final = RenderedTask(
-    task_id="sprites-scale",
-    domain="sprites",
-    class_names=tuple(f"radius {a:g} to {b:g}" for a, b in pairwise(_SCALES)),
-    description="Size of one sprite, six geometric bins.",
-    render=_draw_scale,
-)
-COUNTING: Final = RenderedTask(
-    task_id="counting",
-    domain="sprites",
-    class_names=tuple(f"{i + 1} object{'s' if i else ''}" for i in range(_N_COUNTS)),
-    description="Number of small sprites, one to six, no overlap.",
-    render=_draw_counting,
-)
-DISTANCE: Final = RenderedTask(
-    task_id="pair-distance",
-    domain="sprites",
-    class_names=tuple(f"{a:g} to {b:g} apart" for a, b in pairwise(_DISTANCES)),
-    description="Distance between two discs, five bins.",
-    render=_draw_distance,
-)
+        scene.add(
+            canvas.disc, centre=(x, y), scale=rng.uniform(0.1, 0.16), angle=0.0, colour=colour
+        )
+    return scene.noisy()

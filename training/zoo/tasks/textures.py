@@ -6,7 +6,9 @@ import numpy as np
 
 from recsys_ms.core.types import FloatArray
 from training.zoo.tasks import canvas
-from training.zoo.tasks.base import RenderedTask
+from training.zoo.tasks.base import RenderedTasks
+
+TASKS: Final = RenderedTasks("textures")
 
 _PATTERNS: Final = ("waves", "stripes", "checks", "dots", "lattice", "rings")
 _BANDS: Final = ((2.0, 3.2), (3.8, 5.5), (6.5, 9.0))
@@ -44,6 +46,11 @@ def _smooth_noise(rng: np.random.Generator, size: int, exponent: float) -> Float
     return scaled
 
 
+@TASKS.declare(
+    "patterns",
+    "Source: six regular patterns in three frequency bands, any angle and colours.",
+    (f"{b} {p}" for p in _PATTERNS for b in ("coarse", "medium", "fine")),
+)
 def _draw_pattern(label: int, rng: np.random.Generator, size: int) -> FloatArray:
     kind, band = divmod(label, len(_BANDS))
     cycles = rng.uniform(*_BANDS[band])
@@ -67,6 +74,11 @@ def _draw_pattern(label: int, rng: np.random.Generator, size: int) -> FloatArray
     return _coloured(pattern, rng, noise=0.04)
 
 
+@TASKS.declare(
+    "grating-orientation",
+    "Orientation of a noisy grating, eight bins of 22.5 degrees, any frequency.",
+    (f"{22.5 * i:g} to {22.5 * (i + 1):g} degrees" for i in range(8)),
+)
 def _draw_orientation(label: int, rng: np.random.Generator, size: int) -> FloatArray:
     angle = (label + rng.uniform(0.1, 0.9)) * np.pi / _N_ORIENTATIONS
     u, _ = _turned(size, angle)
@@ -74,6 +86,11 @@ def _draw_orientation(label: int, rng: np.random.Generator, size: int) -> FloatA
     return _coloured(0.5 + 0.35 * wave, rng, noise=0.1)
 
 
+@TASKS.declare(
+    "grating-frequency",
+    "Frequency of a noisy, bent grating, six geometric bands, any angle.",
+    (f"band {i + 1}" for i in range(_N_FREQUENCIES)),
+)
 def _draw_frequency(label: int, rng: np.random.Generator, size: int) -> FloatArray:
     low, high = (np.geomspace(1.5, 10.0, _N_FREQUENCIES + 1)[label + i] for i in (0, 1))
     cycles = low + (high - low) * rng.uniform(0.1, 0.9)
@@ -83,6 +100,11 @@ def _draw_frequency(label: int, rng: np.random.Generator, size: int) -> FloatArr
     return _coloured(0.5 + 0.35 * wave, rng, noise=0.1)
 
 
+@TASKS.declare(
+    "noise-spectrum",
+    "Slope of the amplitude spectrum of a random field, five bins.",
+    (f"exponent {a:g} to {a + 0.5:g}" for a in _EXPONENTS[:-1]),
+)
 def _draw_spectrum(label: int, rng: np.random.Generator, size: int) -> FloatArray:
     low, high = _EXPONENTS[label], _EXPONENTS[label + 1]
     field = _smooth_noise(rng, size, low + (high - low) * rng.uniform(0.1, 0.9))
@@ -98,6 +120,9 @@ def _cells(rng: np.random.Generator, size: int, n_points: int) -> tuple[FloatArr
     return nearest[..., 0], nearest[..., 1]
 
 
+@TASKS.declare(
+    "materials", "Six procedural materials: bricks, cells, marble, spots, weave, wood.", _MATERIALS
+)
 def _draw_material(label: int, rng: np.random.Generator, size: int) -> FloatArray:
     name = _MATERIALS[label]
     u, v = _turned(size, rng.uniform(-0.4, 0.4) + np.pi / 2.0 * rng.integers(2))
@@ -125,40 +150,3 @@ def _draw_material(label: int, rng: np.random.Generator, size: int) -> FloatArra
         reach = np.hypot(u * 0.35, v) + 0.06 * field
         pattern = 0.5 + 0.5 * np.sin(2.0 * np.pi * rng.uniform(2.5, 5.0) * reach)
     return _coloured(np.clip(pattern, 0.0, 1.0), rng, noise=0.06)
-
-
-PATTERNS: Final = RenderedTask(
-    task_id="patterns",
-    domain="textures",
-    class_names=tuple(f"{b} {p}" for p in _PATTERNS for b in ("coarse", "medium", "fine")),
-    description="Source: six regular patterns in three frequency bands, any angle and colours.",
-    render=_draw_pattern,
-)
-GRATING_ORIENTATION: Final = RenderedTask(
-    task_id="grating-orientation",
-    domain="textures",
-    class_names=tuple(f"{22.5 * i:g} to {22.5 * (i + 1):g} degrees" for i in range(8)),
-    description="Orientation of a noisy grating, eight bins of 22.5 degrees, any frequency.",
-    render=_draw_orientation,
-)
-GRATING_FREQUENCY: Final = RenderedTask(
-    task_id="grating-frequency",
-    domain="textures",
-    class_names=tuple(f"band {i + 1}" for i in range(_N_FREQUENCIES)),
-    description="Frequency of a noisy, bent grating, six geometric bands, any angle.",
-    render=_draw_frequency,
-)
-SPECTRUM: Final = RenderedTask(
-    task_id="noise-spectrum",
-    domain="textures",
-    class_names=tuple(f"exponent {a:g} to {a + 0.5:g}" for a in _EXPONENTS[:-1]),
-    description="Slope of the amplitude spectrum of a random field, five bins.",
-    render=_draw_spectrum,
-)
-MATERIALS: Final = RenderedTask(
-    task_id="materials",
-    domain="textures",
-    class_names=_MATERIALS,
-    description="Six procedural materials: bricks, cells, marble, spots, weave, wood.",
-    render=_draw_material,
-)
