@@ -12,7 +12,7 @@ from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray, RngLike
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
-from recsys_ms.learners.design import row_design
+from recsys_ms.learners.design import FeatureDesign, row_design
 from recsys_ms.learners.ensemble import EnsembleHead
 from recsys_ms.learners.linear import LinearHead
 from recsys_ms.rankers.base import BaseRanker, TaskView
@@ -21,16 +21,18 @@ from recsys_ms.rankers.popularity import lookup, mean_by_model, positions
 
 
 class CardRegression(Stateful):
-    """Regressions from model cards to properties of models, one head a property.
+    """Properties of models: known for those it was fitted on, predicted from cards for others.
 
     Parameters
     ----------
     make : callable
-        Makes a head, not fitted.
+        Makes a head, not fitted; each property has one.
     config : EncodingConfig, optional
         How cards are encoded.
     """
 
+    ids: Learned[tuple[str, ...]]
+    known: Learned[FloatArray]
     _encoder: Learned[ModelFeatureEncoder]
     _heads: Learned[tuple[EnsembleHead | LinearHead, ...]]
 
@@ -39,29 +41,39 @@ class CardRegression(Stateful):
     ) -> None:
         self._make, self._encoder = make, ModelFeatureEncoder(config)
 
-    def fit(
-        self, catalog: Catalog, ids: Sequence[str], target: FloatArray, *, rng: RngLike = None
-    ) -> Self:
-        """Learn ``target`` (n_models, n_properties) from the cards of the models ``ids``."""
-        design = row_design(self._encoder.fit(catalog, ids).transform(catalog, ids))
-        self._heads = tuple(self._make().fit(design, column, rng=rng) for column in target.T)
-        del self._make
-        return self
-
     @classmethod
     def ensemble(cls) -> Self:
         """Ridge on features and their products, trees and a Gaussian process, stacked."""
         return cls(EnsembleHead, EncodingConfig(quadratic=True))
 
-    def predict(self, catalog: Catalog, ids: Sequence[str]) -> FloatArray:
-        """Properties of models by their cards, shape (n_models, n_properties)."""
-        design = row_design(self._encoder.transform(catalog, ids))
-        return np.column_stack([head.predict(design) for head in self._heads])
+    def fit(
+        self, catalog: Catalog, ids: Sequence[str], known: FloatArray, *, rng: RngLike = None
+    ) -> Self:
+        """Learn the properties ``known`` (n_models, n_properties) from the cards of ``ids``."""
+        self.ids, self.known = tuple(ids), known
+        self._encoder.fit(catalog, ids)
+        design = self._design(catalog, ids)
+        self._heads = tuple(self._make().fit(design, column, rng=rng) for column in known.T)
+        del self._make
+        return self
+
+    def rows(self, catalog: Catalog, ids: Sequence[str]) -> FloatArray:
+        """Properties of some models, shape (n_models, n_properties)."""
+        at = positions(self.ids, ids)
+        found: FloatArray = self.known[np.maximum(at, 0)]
+        cold = np.flatnonzero(at < 0)
+        if cold.size:
+            design = self._design(catalog, [ids[int(i)] for i in cold])
+            found[cold] = np.column_stack([head.predict(design) for head in self._heads])
+        return found
 
     def explain(self, part: str, catalog: Catalog, ids: Sequence[str]) -> Contributions:
-        """What each field of the cards adds to the first property."""
-        design = row_design(self._encoder.transform(catalog, ids))
-        return Contributions.of_fields(part, self._heads[0].contributions(design))
+        """Contributions of the cards' fields to the first property as predicted."""
+        found = self._heads[0].contributions(self._design(catalog, ids))
+        return Contributions.of_fields(part, found)
+
+    def _design(self, catalog: Catalog, ids: Sequence[str]) -> FeatureDesign:
+        return row_design(self._encoder.transform(catalog, ids))
 
 
 class CardRanker(BaseRanker):
@@ -73,31 +85,25 @@ class CardRanker(BaseRanker):
 
     name: ClassVar[str] = "cards"
 
-    _model_ids: Learned[tuple[str, ...]]
-    _means: Learned[FloatArray]
-    _by_card: Learned[CardRegression]
+    _popularity: Learned[CardRegression]
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
-        self._model_ids = interactions.model_ids
-        self._means = mean_by_model(interactions, standardize(interactions, "zscore").scores)
-        self._by_card = CardRegression.ensemble()
-        self._by_card.fit(self._catalog, self._model_ids, self._means[:, None], rng=rng)
+        means = mean_by_model(interactions, standardize(interactions, "zscore").scores)
+        by_card = CardRegression.ensemble()
+        self._popularity = by_card.fit(
+            self._catalog, interactions.model_ids, means[:, None], rng=rng
+        )
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
-        at = positions(self._model_ids, model_ids)
-        value: FloatArray = self._means[np.maximum(at, 0)]
-        cold = np.flatnonzero(at < 0)
-        if cold.size:
-            ids = [model_ids[int(i)] for i in cold]
-            value[cold] = self._by_card.predict(self._catalog, ids)[:, 0]
-        return value
+        return self._popularity.rows(self._catalog, model_ids)[:, 0]
 
     def explain(self, task: TaskView, model_ids: Sequence[str]) -> tuple[Contributions, ...]:
         """Popularity of models with runs, fields of the card of the others."""
-        is_cold = positions(self._model_ids, model_ids) < 0
-        known = lookup(self._model_ids, self._means, model_ids)
+        popularity = self._popularity
+        is_cold = positions(popularity.ids, model_ids) < 0
+        known = lookup(popularity.ids, popularity.known[:, 0], model_ids)
         found = [Contributions.whole(self.name, known, POPULARITY)]
         if is_cold.any():
-            by_card = self._by_card.explain(self.name, self._catalog, model_ids)
+            by_card = popularity.explain(self.name, self._catalog, model_ids)
             found.append(by_card.weighted(is_cold.astype(np.float64)))
         return (Contributions.joined(self.name, found),)

@@ -24,7 +24,6 @@ from recsys_ms.learners.transfer_space import TransferSpace
 from recsys_ms.rankers.base import BaseRanker, TaskView
 from recsys_ms.rankers.by_cards import CardRegression
 from recsys_ms.rankers.contributions import BASE, Contributions, Source
-from recsys_ms.rankers.popularity import positions
 
 #: Weight of the prior place of a task when a few of its outcomes are folded in, in outcomes.
 _FOLD_IN_ALPHA: Final = 1.0
@@ -53,39 +52,16 @@ class FactorRanker(BaseRanker):
 
     short_forms: ClassVar[Mapping[str, str]] = {":": "n_factors"}
 
-    _model_ids: Learned[tuple[str, ...]]
     _task_ids: Learned[tuple[str, ...]]
     _tasks: Learned[FloatArray]
-    _models: Learned[FloatArray]
     _slope: Learned[float]
     _offset: Learned[float]
-    _by_card: Learned[CardRegression]
+    _models: Learned[CardRegression]
     _placement: Learned[TaskPlacement]
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         score = standardize(interactions, "zscore").scores
-        self._model_ids = interactions.model_ids
         self._task_ids = interactions.task_ids
-        self._tasks, self._models = self._factorise(interactions, score, rng)
-        # An error e of a task's factors changes how its models differ by eᵀ metric e on average.
-        metric = np.cov(self._models.T, bias=True).reshape(self._tasks.shape[1], -1)
-        self._placement = TaskPlacement.fit(
-            self._catalog, self._task_ids, self._tasks, metric=metric
-        )
-        by_card = CardRegression(LinearHead)
-        self._by_card = by_card.fit(self._catalog, self._model_ids, self._models)
-        tasks, models = interactions.task_index, interactions.model_index
-        product = np.einsum("ij,ij->i", self._tasks[tasks], self._models[models])
-        centred = product - product.mean()
-        spread = float(centred @ centred)
-        # No spread: every model is predicted the mean of its task.
-        self._slope = float(centred @ score) / spread if spread > 1e-12 else 0.0
-        self._offset = float(score.mean() - self._slope * product.mean())
-
-    def _factorise(
-        self, interactions: Interactions, score: FloatArray, rng: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
-        """Task factors and model factors."""
         found = self._fit_factors(
             interactions.task_index,
             interactions.model_index,
@@ -95,7 +71,21 @@ class FactorRanker(BaseRanker):
             config=self.config,
             rng=rng,
         )
-        return found.task_factors, found.model_factors
+        self._tasks, factors = found.task_factors, found.model_factors
+        # An error e of a task's factors changes how its models differ by eᵀ metric e on average.
+        metric = np.cov(factors.T, bias=True).reshape(self._tasks.shape[1], -1)
+        self._placement = TaskPlacement.fit(
+            self._catalog, self._task_ids, self._tasks, metric=metric
+        )
+        models = CardRegression(LinearHead)
+        self._models = models.fit(self._catalog, interactions.model_ids, factors)
+        task, model = interactions.task_index, interactions.model_index
+        product = np.einsum("ij,ij->i", self._tasks[task], factors[model])
+        centred = product - product.mean()
+        spread = float(centred @ centred)
+        # No spread: every model is predicted the mean of its task.
+        self._slope = float(centred @ score) / spread if spread > 1e-12 else 0.0
+        self._offset = float(score.mean() - self._slope * product.mean())
 
     def _predict(self, task: TaskView, model_ids: Sequence[str]) -> FloatArray:
         product = self.model_factors(model_ids) @ self.task_factors(task)
@@ -132,13 +122,7 @@ class FactorRanker(BaseRanker):
 
     def model_factors(self, model_ids: Sequence[str]) -> FloatArray:
         """Factor rows of models, (n_models, n_factors); without runs, predicted from the card."""
-        at = positions(self._model_ids, model_ids)
-        rows: FloatArray = self._models[np.maximum(at, 0)]
-        cold = np.flatnonzero(at < 0)
-        if cold.size:
-            ids = [model_ids[int(i)] for i in cold]
-            rows[cold] = self._by_card.predict(self._catalog, ids)
-        return rows
+        return self._models.rows(self._catalog, model_ids)
 
     def space(self, model_ids: Sequence[str]) -> TransferSpace:
         """Some models, with runs or without, ready to be ranked for many tasks."""

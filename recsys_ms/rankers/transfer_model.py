@@ -164,7 +164,7 @@ class TransferModel(Stateful):
         mean, variance = self._model_process.predict(views)
         told = self._target_center + mean * self._target_unit
         if self._level_by_card is not None:
-            told[:, 0] = self._level_by_card.predict(catalog, model_ids)[:, 0]
+            told[:, 0] = self._level_by_card.rows(catalog, model_ids)[:, 0]
         directions = self._model_process.features(views) @ self._directions
         open_variance = variance * self._target_unit**2
         return ModelRows(told[:, 0], told[:, 1:], directions, usual + open_variance, np.zeros(n))
