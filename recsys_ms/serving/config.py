@@ -6,7 +6,7 @@ from typing import Final, Self, get_args
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core import columns as c
-from recsys_ms.core.configured import differing
+from recsys_ms.core.configured import changed, differing
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.history.forms import HistoryLike, as_runs
@@ -92,12 +92,7 @@ class RankerConfig:
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> Self:
         """Make a config of TOML or JSON values; unknown keys are refused."""
-        known = set(cls.__dataclass_fields__)
-        if unknown := sorted(set(values) - known):
-            raise UsageError(
-                f"RankerConfig: unknown key {unknown[0]!r}; the keys are {', '.join(sorted(known))}"
-            )
-        return cls(**values)  # type: ignore[arg-type]
+        return changed(cls(), values, owner=cls.__name__)
 
 
 def interactions_of(history: HistoryLike, config: RankerConfig, catalog: Catalog) -> Interactions:

@@ -263,7 +263,7 @@ def test_config_refuses_invalid_values() -> None:
         rms.RankerConfig(ranker="best")
     with pytest.raises(UsageError, match=r"coverage is 1\.5"):
         rms.RankerConfig(coverage=1.5)
-    with pytest.raises(UsageError, match="unknown key 'sed'"):
+    with pytest.raises(UsageError, match="unknown setting 'sed'"):
         rms.RankerConfig.from_mapping({"sed": 1})
     with pytest.raises(NotFittedError):
         rms.Ranker().recommend("x")
