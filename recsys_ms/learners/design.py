@@ -7,13 +7,14 @@ asks for a matrix; a linear head never has to.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 
 from recsys_ms.catalog.column_stack import TreeArray
-from recsys_ms.catalog.encoding import EncodedFeatures
+from recsys_ms.catalog.encoding import INDICATOR, NUMBER, EncodedFeatures
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import FloatArray, IntArray
 
@@ -165,41 +166,80 @@ def _block(
     return features, np.where(rows < 0, rows + n, rows).astype(np.int64)
 
 
-#: A plain matrix serves linear learners and trees alike; a FeatureDesign has a form for each.
-Design: TypeAlias = FloatArray | sp.csr_array | FeatureDesign
+class MatrixDesign:
+    """A plain matrix, dense or sparse, that serves linear learners and trees alike.
+
+    Each column is a field of its own, named by its position. It holds words (indicators) if all its
+    values are 0 or 1, numbers otherwise.
+    """
+
+    categorical: tuple[int, ...] = ()
+
+    def __init__(self, matrix: FloatArray | sp.csr_array) -> None:
+        self._matrix = matrix
+        self.n_rows, self.n_linear = map(int, matrix.shape)
+        self.linear_fields = self.tree_fields = tuple(map(str, range(self.n_linear)))
+
+    @cached_property
+    def _sparse(self) -> sp.csr_array:
+        return sp.csr_array(self._matrix)
+
+    @cached_property
+    def _transposed(self) -> sp.csr_array:
+        return sp.csr_array(self._sparse.T)
+
+    @property
+    def kinds(self) -> IntArray:
+        """What each column holds."""
+        fractional = abs((self._sparse != 0).astype(np.float64) - self._sparse)
+        is_number = np.asarray(fractional.sum(axis=0)).ravel() > 0.0
+        return np.where(is_number, NUMBER, INDICATOR)
+
+    def linear(self) -> sp.csr_array:
+        """The matrix for linear learners."""
+        return self._sparse
+
+    def trees(self) -> TreeArray | sp.csr_matrix:
+        """The matrix for trees; LightGBM reads SciPy's older class of sparse matrices only."""
+        dense = isinstance(self._matrix, np.ndarray)
+        return self._matrix if dense else sp.csr_matrix(self._matrix)
+
+    def take(self, rows: IntArray) -> Self:
+        """The design of some of the rows, in that order."""
+        return type(self)(self._matrix[rows])
+
+    def dot(self, weights: FloatArray) -> FloatArray:
+        """``linear() @ weights``, shape (n_rows,)."""
+        # Sparse products add up row by row, so a row's answer does not depend on the others.
+        return np.asarray(self._sparse @ weights)
+
+    def transposed_dot(self, values: FloatArray, *, squared: bool = False) -> FloatArray:
+        """``linear().T @ values`` (entries squared if asked), shape (n_linear,)."""
+        return np.asarray((self._transposed.power(2) if squared else self._transposed) @ values)
 
 
-def n_rows_of(design: Design) -> int:
-    """Number of rows."""
-    return design.n_rows if isinstance(design, FeatureDesign) else int(design.shape[0])
+#: What heads work on.
+Design: TypeAlias = FeatureDesign | MatrixDesign
+#: What heads take: a design, or a plain matrix.
+DesignLike: TypeAlias = FloatArray | sp.csr_array | Design
 
 
-def n_columns_of(design: Design) -> int:
-    """Number of columns in the form for linear learners."""
-    return design.n_linear if isinstance(design, FeatureDesign) else int(design.shape[1])
-
-
-def take_rows(design: Design, rows: IntArray) -> Design:
-    """Some of the rows, in that order."""
-    return design.take(rows) if isinstance(design, FeatureDesign) else design[rows]
-
-
-def linear_form(design: Design) -> sp.csr_array:
-    """The design as one sparse matrix for linear learners."""
-    return design.linear() if isinstance(design, FeatureDesign) else sp.csr_array(design)
+def as_design(design: DesignLike) -> Design:
+    """A design as it is, or the design of a plain matrix."""
+    return design if isinstance(design, FeatureDesign | MatrixDesign) else MatrixDesign(design)
 
 
 def check_fit_input(design: Design, target: FloatArray, groups: IntArray | None) -> None:
-    """Refuse training data of which no head can learn.
+    """Check training data.
 
     Raises
     ------
     DataError
         No rows, lengths that differ, or a target that is not finite.
     """
-    n_rows = n_rows_of(design)
+    n_rows = design.n_rows
     if n_rows == 0:
-        raise DataError("a head cannot be fitted on no rows; give the training interactions")
+        raise DataError("the design has no rows; give the training interactions")
     if target.shape != (n_rows,):
         raise DataError(f"target has shape {target.shape}; the design has {n_rows} rows")
     if groups is not None and groups.shape != (n_rows,):
@@ -207,21 +247,6 @@ def check_fit_input(design: Design, target: FloatArray, groups: IntArray | None)
     if not np.isfinite(target).all():
         at = int(np.flatnonzero(~np.isfinite(target))[0])
         raise DataError(f"target of row {at} is {target[at]}; leave out rows without an outcome")
-
-
-def check_columns(got: int, wanted: int) -> None:
-    """Refuse a design with other columns than in ``fit``.
-
-    Raises
-    ------
-    DataError
-        The numbers differ.
-    """
-    if got != wanted:
-        raise DataError(
-            f"the design has {got} columns and the head was fitted on {wanted}; "
-            "encode with the encoder that the head was fitted with"
-        )
 
 
 def group_folds(groups: IntArray, n_folds: int) -> IntArray:

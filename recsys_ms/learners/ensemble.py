@@ -10,7 +10,7 @@ from recsys_ms.core.configured import check_range
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.state import Derived, Learned
 from recsys_ms.core.types import FloatArray, IntArray
-from recsys_ms.learners.design import Design, group_folds, n_rows_of, take_rows
+from recsys_ms.learners.design import Design, group_folds
 from recsys_ms.learners.gaussian.kernel_head import KernelConfig, KernelHead
 from recsys_ms.learners.head import Head
 from recsys_ms.learners.head_contributions import HeadContributions
@@ -96,7 +96,7 @@ class EnsembleHead(Head):
     def _fit(
         self, design: Design, target: FloatArray, groups: IntArray | None, rng: np.random.Generator
     ) -> None:
-        factories = self._factories or default_heads(n_rows_of(design))
+        factories = self._factories or default_heads(design.n_rows)
         names = list(factories)
         fold_stream, *streams = rng.spawn(1 + len(names))
         folds = self._folds(target.size, groups, fold_stream)
@@ -121,7 +121,7 @@ class EnsembleHead(Head):
         }
 
     def _predict(self, design: Design) -> FloatArray:
-        total = np.zeros(n_rows_of(design))
+        total = np.zeros(design.n_rows)
         for name, head in self._heads.items():
             total += self.weights_[name] * head.predict(design)
         return total
@@ -211,10 +211,10 @@ def _left_out_predictions(
     for fold, stream in enumerate(rng.spawn(int(folds.max()) + 1)):
         kept, left_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         head = factory().fit(
-            take_rows(design, kept),
+            design.take(kept),
             target[kept],
             groups=None if groups is None else groups[kept],
             rng=stream,
         )
-        predicted[left_out] = head.predict(take_rows(design, left_out))
+        predicted[left_out] = head.predict(design.take(left_out))
     return predicted

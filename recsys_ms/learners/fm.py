@@ -22,10 +22,10 @@ from recsys_ms.core.configured import check_range
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray, IntArray
-from recsys_ms.learners.design import Design, linear_form
+from recsys_ms.learners.design import Design
 from recsys_ms.learners.fm_solver import Problem, Solution, interaction_part
 from recsys_ms.learners.head import Head
-from recsys_ms.learners.head_contributions import HeadContributions, linear_fields
+from recsys_ms.learners.head_contributions import HeadContributions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +152,7 @@ class FactorizationMachineHead(Head):
         beside = np.einsum("fe,fe->e", factors, sums - factors * rows.data)
         each = rows.data * (self.coefficients_[rows.indices] + 0.5 * beside)
         columns = sp.csr_array((each, rows.indices, rows.indptr), shape=rows.shape)
-        return HeadContributions.of_columns(self.intercept_, columns, linear_fields(design))
+        return HeadContributions.of_columns(self.intercept_, columns, design.linear_fields)
 
     def _solve(self, problem: Problem, penalty: float, rng: np.random.Generator) -> Solution:
         return problem.solve(
@@ -233,7 +233,7 @@ def _excess(errors: FloatArray, groups: IntArray | None) -> FloatArray:
 
 
 def _finite_rows(design: Design) -> sp.csr_array:
-    rows = linear_form(design).astype(np.float64, copy=False)
+    rows = design.linear().astype(np.float64, copy=False)
     if not np.isfinite(rows.data).all():
         raise DataError(
             f"FactorizationMachineHead: the design of shape {rows.shape} has NaN or infinite "

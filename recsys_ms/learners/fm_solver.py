@@ -13,6 +13,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from recsys_ms.core.compiled import Compiled
 from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.learners.design import MatrixDesign
 from recsys_ms.learners.linear import NormalEquations
 from recsys_ms.learners.nmf_kernel import late_njit
 
@@ -76,7 +77,7 @@ class Problem:
         self.l2_linear = l2_linear
         self.columns = rows.tocsc()
         self.sizes = column_sizes(rows)
-        self.equations = NormalEquations(rows)
+        self.equations = NormalEquations(MatrixDesign(rows))
         self.ridge = self.equations.solve(target, l2_linear, tolerance=_EXACT)
         self.residual = target - self.ridge[0] - rows @ self.ridge[1]
         self.interactions = InteractionMatrix(rows, self.sizes)

@@ -6,10 +6,11 @@ from typing import ClassVar, Self, final
 import numpy as np
 
 from recsys_ms.core.configured import Configured
+from recsys_ms.core.errors import DataError
 from recsys_ms.core.rng import as_generator
 from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
-from recsys_ms.learners.design import Design, check_columns, check_fit_input, n_columns_of
+from recsys_ms.learners.design import Design, DesignLike, as_design, check_fit_input
 from recsys_ms.learners.head_contributions import HeadContributions
 
 
@@ -37,7 +38,7 @@ class Head(Configured, Stateful, ABC):
     @final
     def fit(
         self,
-        design: Design,
+        design: DesignLike,
         target: FloatArray,
         *,
         groups: IntArray | None = None,
@@ -53,13 +54,14 @@ class Head(Configured, Stateful, ABC):
         DataError
             No rows, lengths that differ, or a target that is not finite.
         """
-        check_fit_input(design, target, groups)
-        self._n_columns = n_columns_of(design)
-        self._fit(design, np.asarray(target, dtype=np.float64), groups, as_generator(rng))
+        rows = as_design(design)
+        check_fit_input(rows, target, groups)
+        self._n_columns = rows.n_linear
+        self._fit(rows, np.asarray(target, dtype=np.float64), groups, as_generator(rng))
         return self
 
     @final
-    def predict(self, design: Design) -> FloatArray:
+    def predict(self, design: DesignLike) -> FloatArray:
         """Predicted target of each row, shape (n_rows,).
 
         Raises
@@ -69,11 +71,10 @@ class Head(Configured, Stateful, ABC):
         DataError
             Another number of columns than in ``fit``.
         """
-        self._check(design)
-        return self._predict(design)
+        return self._predict(self._checked(design))
 
     @final
-    def contributions(self, design: Design) -> HeadContributions:
+    def contributions(self, design: DesignLike) -> HeadContributions:
         """What each card field adds to each prediction, in the unit of the target.
 
         ``base`` plus a row's contributions is its prediction, up to rounding; the class of a head
@@ -86,12 +87,17 @@ class Head(Configured, Stateful, ABC):
         DataError
             Another number of columns than in ``fit``.
         """
-        self._check(design)
-        return self._contributions(design)
+        return self._contributions(self._checked(design))
 
-    def _check(self, design: Design) -> None:
+    def _checked(self, design: DesignLike) -> Design:
         self._require_fitted()
-        check_columns(n_columns_of(design), self._n_columns)
+        rows = as_design(design)
+        if rows.n_linear != self._n_columns:
+            raise DataError(
+                f"the design has {rows.n_linear} columns, expected {self._n_columns} as in fit; "
+                "encode with the encoder that the head was fitted with"
+            )
+        return rows
 
     @abstractmethod
     def _fit(

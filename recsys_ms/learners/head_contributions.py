@@ -8,7 +8,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from recsys_ms.core.types import FloatArray, IntArray
-from recsys_ms.learners.design import Design, FeatureDesign
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,17 +68,3 @@ def field_codes(fields: Sequence[str]) -> tuple[tuple[str, ...], IntArray]:
     """Each field once, in order of first use, and the position of each column's field there."""
     first = {field: i for i, field in enumerate(dict.fromkeys(fields))}
     return tuple(first), np.array([first[field] for field in fields], dtype=np.int64)
-
-
-def linear_fields(design: Design) -> tuple[str, ...]:
-    """Field of each column of the form for linear learners."""
-    if isinstance(design, FeatureDesign):
-        return design.linear_fields
-    return tuple(str(column) for column in range(design.shape[1]))
-
-
-def tree_fields(design: Design) -> tuple[str, ...]:
-    """Field of each column of the form for trees."""
-    if isinstance(design, FeatureDesign):
-        return design.tree_fields
-    return linear_fields(design)

@@ -1,6 +1,5 @@
 """Linear regression with a ridge penalty: the LR head of Guided Recommendation."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -11,17 +10,9 @@ import scipy.sparse as sp
 from recsys_ms.core.configured import check_range
 from recsys_ms.core.state import Learned
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
-from recsys_ms.learners.design import (
-    Design,
-    FeatureDesign,
-    group_folds,
-    linear_form,
-    n_columns_of,
-    n_rows_of,
-    take_rows,
-)
+from recsys_ms.learners.design import Design, group_folds
 from recsys_ms.learners.head import Head
-from recsys_ms.learners.head_contributions import HeadContributions, linear_fields
+from recsys_ms.learners.head_contributions import HeadContributions
 
 #: Above these a dense decomposition costs more than an iteration to the same answer.
 _MAX_RANK: Final = 2500
@@ -93,7 +84,7 @@ class LinearHead(Head):
     def _fit(
         self, design: Design, target: FloatArray, groups: IntArray | None, rng: np.random.Generator
     ) -> None:
-        n_rows, n_columns = n_rows_of(design), n_columns_of(design)
+        n_rows, n_columns = design.n_rows, design.n_linear
         several = groups is not None and np.unique(groups).size > 1
         folds = group_folds(groups, _N_FOLDS) if groups is not None and several else None
         self.coef_, self.penalty_ = np.zeros(n_columns), self.config.penalty or 1.0
@@ -101,20 +92,16 @@ class LinearHead(Head):
         if n_columns == 0 or np.ptp(target) == 0.0:
             return
         if min(n_rows, n_columns) <= _MAX_RANK and n_rows * n_columns <= _MAX_CELLS:
-            self._fit_exact(linear_form(design), target, folds)
+            self._fit_exact(design.linear(), target, folds)
         else:
             self._fit_iterative(design, target, groups)
 
     def _predict(self, design: Design) -> FloatArray:
-        if isinstance(design, FeatureDesign):
-            return self.intercept_ + design.dot(self.coef_)
-        # Sparse products add up row by row, so a row's answer does not depend on the others.
-        predicted: FloatArray = self.intercept_ + sp.csr_array(design) @ self.coef_
-        return predicted
+        return self.intercept_ + design.dot(self.coef_)
 
     def _contributions(self, design: Design) -> HeadContributions:
-        columns = sp.csr_array(linear_form(design).multiply(self.coef_[None, :]))
-        return HeadContributions.of_columns(self.intercept_, columns, linear_fields(design))
+        columns = sp.csr_array(design.linear().multiply(self.coef_[None, :]))
+        return HeadContributions.of_columns(self.intercept_, columns, design.linear_fields)
 
     def _fit_exact(self, matrix: sp.csr_array, target: FloatArray, folds: IntArray | None) -> None:
         center = np.asarray(matrix.mean(axis=0)).ravel()
@@ -249,19 +236,12 @@ class NormalEquations:
     """
 
     def __init__(self, design: Design) -> None:
-        self._dot: Callable[[FloatArray], FloatArray]
-        self._transposed: Callable[[FloatArray], FloatArray]
-        n_rows = n_rows_of(design)
-        if isinstance(design, FeatureDesign):
-            self._dot, self._transposed = design.dot, design.transposed_dot
-            squares = design.transposed_dot(np.ones(n_rows), squared=True)
-        else:
-            matrix = sp.csr_array(design)
-            self._dot, self._transposed = matrix.dot, sp.csr_array(matrix.T).dot
-            squares = np.asarray(matrix.power(2).sum(axis=0)).ravel()
-        self._center = self._transposed(np.ones(n_rows)) / n_rows
+        self._design = design
+        ones = np.ones(design.n_rows)
+        self._center = design.transposed_dot(ones) / ones.size
+        squares = design.transposed_dot(ones, squared=True)
         #: Diagonal of the centred Gram matrix.
-        self.diagonal = np.maximum(squares - n_rows * self._center**2, 0.0)
+        self.diagonal = np.maximum(squares - ones.size * self._center**2, 0.0)
 
     def solve(
         self,
@@ -272,7 +252,7 @@ class NormalEquations:
         start: FloatArray | None = None,
     ) -> tuple[float, FloatArray]:
         """Intercept and weights, by conjugate gradients to a relative residual of ``tolerance``."""
-        right = self._transposed(target - target.mean())
+        right = self._design.transposed_dot(target - target.mean())
         precondition = 1.0 / (self.diagonal + penalty)
         weights = np.zeros_like(right) if start is None else start.copy()
         residual = right - self._apply(weights, penalty)
@@ -293,15 +273,14 @@ class NormalEquations:
         return float(target.mean() - self._center @ weights), weights
 
     def _apply(self, weights: FloatArray, penalty: float) -> FloatArray:
-        image = self._dot(weights)
-        return self._transposed(image - image.mean()) + penalty * weights
+        image = self._design.dot(weights)
+        return self._design.transposed_dot(image - image.mean()) + penalty * weights
 
 
 def _chosen_penalty(design: Design, target: FloatArray, held_out: IntArray) -> float:
     kept = np.setdiff1d(np.arange(target.size), held_out)
-    equations = NormalEquations(take_rows(design, kept))
-    test = take_rows(design, held_out)
-    dot = test.dot if isinstance(test, FeatureDesign) else sp.csr_array(test).dot
+    equations = NormalEquations(design.take(kept))
+    test = design.take(held_out)
     grid = _ITERATIVE_GRID * float(equations.diagonal.mean())
     weights: FloatArray | None = None
     errors = []
@@ -310,7 +289,7 @@ def _chosen_penalty(design: Design, target: FloatArray, held_out: IntArray) -> f
         intercept, weights = equations.solve(
             target[kept], float(penalty), tolerance=1e-4, start=weights
         )
-        left_out = target[held_out] - intercept - dot(weights)
+        left_out = target[held_out] - intercept - test.dot(weights)
         errors.append(float(left_out @ left_out))
     # The whole has more rows than the kept part; the penalty grows with them.
     return float(grid[int(np.argmin(errors))]) * target.size / kept.size

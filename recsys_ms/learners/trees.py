@@ -12,9 +12,9 @@ from recsys_ms.core.rng import seed_from
 from recsys_ms.core.state import AsText, Learned
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.learners.booster import Trees, load_trees
-from recsys_ms.learners.design import Design, FeatureDesign
+from recsys_ms.learners.design import Design
 from recsys_ms.learners.head import Head
-from recsys_ms.learners.head_contributions import HeadContributions, tree_fields
+from recsys_ms.learners.head_contributions import HeadContributions
 
 Objective: TypeAlias = Literal["regression", "lambdarank"]
 
@@ -117,7 +117,7 @@ class LightGBMHead(Head):
     def _fit(
         self, design: Design, target: FloatArray, groups: IntArray | None, rng: np.random.Generator
     ) -> None:
-        matrix, categorical = _tree_form(design)
+        matrix, categorical = design.trees(), list(design.categorical)
         seed = seed_from(rng)
         self._booster, self._constant, self._line = None, None, (0.0, 1.0)
         self.objective_ = self._fitting_objective(target, groups)
@@ -133,25 +133,24 @@ class LightGBMHead(Head):
                 matrix[order],
                 label=group_labels(target, groups)[order],
                 group=np.unique(queries, return_counts=True)[1],
-                categorical_feature=list(categorical),
+                categorical_feature=categorical,
             )
         else:
-            data = lgb.Dataset(matrix, label=target, categorical_feature=list(categorical))
+            data = lgb.Dataset(matrix, label=target, categorical_feature=categorical)
         parameters = self._parameters(target.size, seed)
         self._booster = lgb.train(parameters, data, num_boost_round=self.config.n_trees)
         if self.objective_ == "lambdarank":
             self._line = _least_squares_line(self._raw(matrix), target)
 
     def _predict(self, design: Design) -> FloatArray:
-        matrix, _ = _tree_form(design)
+        matrix = design.trees()
         if self._constant is not None:
             return np.full(matrix.shape[0], self._constant)
         offset, slope = self._line
         return offset + slope * self._raw(matrix)
 
     def _contributions(self, design: Design) -> HeadContributions:
-        matrix, _ = _tree_form(design)
-        fields = tree_fields(design)
+        matrix, fields = design.trees(), design.tree_fields
         if self._booster is None or matrix.shape[0] == 0:
             base = self._line[0] if self._constant is None else self._constant
             return HeadContributions.of_columns(base, np.zeros(matrix.shape), fields)
@@ -260,12 +259,3 @@ def _least_squares_line(score: FloatArray, target: FloatArray) -> tuple[float, f
     least = _LEAST_SLOPE * float(target.std()) / float(score.std())
     slope = max(float(centered @ target) / square, least)
     return float(target.mean()) - slope * float(score.mean()), slope
-
-
-def _tree_form(design: Design) -> tuple[FloatArray | sp.csr_array, tuple[int, ...]]:
-    if isinstance(design, FeatureDesign):
-        return design.trees(), design.categorical
-    if isinstance(design, np.ndarray):
-        return design, ()
-    # LightGBM knows the older sparse matrices only.
-    return sp.csr_matrix(design), ()

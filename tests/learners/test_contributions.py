@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from recsys_ms.catalog.encoding import ColumnEncoder, RawColumns
 from recsys_ms.core.errors import DataError, NotFittedError
-from recsys_ms.learners.design import linear_form, pair_design, row_design
+from recsys_ms.learners.design import pair_design, row_design
 from recsys_ms.learners.ensemble import EnsembleHead
 from recsys_ms.learners.fm import FactorizationMachineConfig, FactorizationMachineHead
 from recsys_ms.learners.gaussian.kernel_head import KernelConfig, KernelHead
@@ -194,7 +194,7 @@ def test_the_kernel_shares_by_field_what_its_formula_says():
     head = KernelHead(KERNEL).fit(design, target, rng=0)
     found = head.contributions(design)
     columns = np.array(design.linear_fields)
-    kinds, matrix = design.kinds, linear_form(design).toarray()
+    kinds, matrix = design.kinds, design.linear().toarray()
     numbers, words = kinds == 0, kinds == 2
     fields, sizes = np.unique(columns[numbers], return_counts=True)
     order = list(dict.fromkeys(columns[numbers]))
@@ -277,7 +277,7 @@ def test_a_line_adds_weight_times_value():
     design, target = problem()
     head = LinearHead().fit(design, target)
     found = head.contributions(design)
-    matrix, fields = linear_form(design).toarray(), np.array(design.linear_fields)
+    matrix, fields = design.linear().toarray(), np.array(design.linear_fields)
     for position, field in enumerate(found.fields):
         own = fields == field
         expected = matrix[:, own] @ head.coef_[own]

@@ -9,14 +9,11 @@ from hypothesis import strategies as st
 from recsys_ms.catalog.encoding import ColumnEncoder, RawColumns, id_features
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.learners.design import (
+    as_design,
     check_fit_input,
     group_folds,
-    linear_form,
-    n_columns_of,
-    n_rows_of,
     pair_design,
     row_design,
-    take_rows,
 )
 
 
@@ -74,10 +71,16 @@ def test_position_minus_one_is_no_id(design):
 def test_rows_can_be_taken_from_every_form(design):
     rows = np.array([5, 5, 0])
     for form in (design, design.linear(), design.linear().toarray()):
-        taken = take_rows(form, rows)
-        assert n_rows_of(taken) == 3
-        assert n_columns_of(taken) == design.n_linear
-        np.testing.assert_array_equal(linear_form(taken).toarray(), design.linear().toarray()[rows])
+        taken = as_design(form).take(rows)
+        assert taken.n_rows == 3
+        assert taken.n_linear == design.n_linear
+        np.testing.assert_array_equal(taken.linear().toarray(), design.linear().toarray()[rows])
+        weights, values = np.arange(1.0, 1.0 + taken.n_linear), np.array([1.0, -2.0, 0.5])
+        matrix = taken.linear().toarray()
+        np.testing.assert_allclose(taken.dot(weights), matrix @ weights)
+        np.testing.assert_allclose(taken.transposed_dot(values), matrix.T @ values)
+        squares = taken.transposed_dot(values, squared=True)
+        np.testing.assert_allclose(squares, (matrix**2).T @ values)
     np.testing.assert_array_equal(design.take(rows).trees(), design.trees()[rows])
 
 
@@ -96,13 +99,13 @@ def test_misuse_is_refused():
         pair_design(own, np.array([0]), own, np.array([0, 1]))
     matrix = np.zeros((3, 1))
     with pytest.raises(DataError, match="no rows"):
-        check_fit_input(np.zeros((0, 1)), np.zeros(0), None)
+        check_fit_input(as_design(np.zeros((0, 1))), np.zeros(0), None)
     with pytest.raises(DataError, match="target has shape"):
-        check_fit_input(matrix, np.zeros(2), None)
+        check_fit_input(as_design(matrix), np.zeros(2), None)
     with pytest.raises(DataError, match="groups has shape"):
-        check_fit_input(matrix, np.zeros(3), np.zeros(2, dtype=np.int64))
+        check_fit_input(as_design(matrix), np.zeros(3), np.zeros(2, dtype=np.int64))
     with pytest.raises(DataError, match="row 1 is nan"):
-        check_fit_input(sp.csr_array(matrix), np.array([0.0, np.nan, 1.0]), None)
+        check_fit_input(as_design(sp.csr_array(matrix)), np.array([0.0, np.nan, 1.0]), None)
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.integers(1, 8))

@@ -8,7 +8,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from recsys_ms.catalog.encoding import ColumnEncoder, EncodingConfig, RawColumns
 from recsys_ms.core.errors import DataError, NotFittedError, UsageError
-from recsys_ms.learners.design import linear_form, row_design
+from recsys_ms.learners.design import as_design, row_design
 from recsys_ms.learners.gaussian import kernel_head as kernel
 from recsys_ms.learners.gaussian.kernel_head import KernelConfig, KernelHead
 from recsys_ms.learners.gaussian.process import Evidence
@@ -61,8 +61,8 @@ def test_the_mean_equals_scikit_learn_for_the_same_kernel(monkeypatch):
 
 def test_the_gradient_of_the_evidence():
     design, target = problem(40)
-    columns = kernel._Columns.of(design)
-    rows = columns.split(linear_form(design))
+    columns = kernel._Columns.of(as_design(design))
+    rows = columns.split(as_design(design).linear())
     evidence = Evidence(
         kernel=columns.kernel(),
         compared=rows.compare(rows),

@@ -11,11 +11,11 @@ from recsys_ms.core.configured import check_range
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray, IntArray
-from recsys_ms.learners.design import Design, FeatureDesign, linear_form, n_rows_of
+from recsys_ms.learners.design import Design
 from recsys_ms.learners.gaussian.kernels import Compared, Given, Kernel, Scaled, Smooth
 from recsys_ms.learners.gaussian.process import NOISE, Evidence, Process, fit
 from recsys_ms.learners.head import Head
-from recsys_ms.learners.head_contributions import HeadContributions, field_codes, linear_fields
+from recsys_ms.learners.head_contributions import HeadContributions, field_codes
 from recsys_ms.learners.product_shapley import by_field, shapley_of_products
 
 #: Test rows whose kernel is held at once.
@@ -81,14 +81,14 @@ class KernelHead(Head):
     def _fit(
         self, design: Design, target: FloatArray, groups: IntArray | None, rng: np.random.Generator
     ) -> None:
-        n_rows = n_rows_of(design)
+        n_rows = design.n_rows
         if n_rows > self.config.max_rows:
             raise UsageError(
                 f"KernelHead: {n_rows} training rows, max_rows is {self.config.max_rows}; "
                 "use LinearHead or LightGBMHead for a history of this size"
             )
         self._columns = _Columns.of(design)
-        self._rows = self._columns.split(linear_form(design))
+        self._rows = self._columns.split(design.linear())
         scale = float(target.std())
         self._target = (float(target.mean()), scale if scale > 0.0 else 1.0)
         standard = (target - self._target[0]) / self._target[1]
@@ -103,7 +103,7 @@ class KernelHead(Head):
         self._weights = Process(kernel, self._logs).condition(self._rows, standard).weights
 
     def _predict(self, design: Design) -> FloatArray:
-        matrix, kernel = linear_form(design), self._columns.kernel()
+        matrix, kernel = design.linear(), self._columns.kernel()
         predicted = np.empty(matrix.shape[0])
         for start in range(0, matrix.shape[0], _CHUNK):
             part = self._columns.split(matrix[start : start + _CHUNK])
@@ -114,8 +114,8 @@ class KernelHead(Head):
 
     def _contributions(self, design: Design) -> HeadContributions:
         columns, rows = self._columns, self._rows
-        matrix = linear_form(design)
-        names, codes = field_codes(linear_fields(design))
+        matrix = design.linear()
+        names, codes = field_codes(design.linear_fields)
         setting = {name: float(np.exp(log)) for name, log in self._logs.items()}
         amounts = np.empty((matrix.shape[0], len(names)))
         sizes = np.bincount(rows.fields)
@@ -174,17 +174,10 @@ class _Columns:
 
     @classmethod
     def of(cls, design: Design) -> "_Columns":
-        matrix = linear_form(design)
-        if isinstance(design, FeatureDesign):
-            kinds, names = design.kinds, design.linear_fields
-            numbers = np.flatnonzero(kinds == NUMBER)
-            words = np.flatnonzero(kinds == INDICATOR)
-        else:
-            fractional = (matrix != 0).astype(np.float64) - matrix
-            kept = np.asarray(np.abs(fractional).sum(axis=0)).ravel() > 0.0
-            numbers, words = np.flatnonzero(kept), np.flatnonzero(~kept)
-            names = linear_fields(design)
-        fields = field_codes([names[i] for i in numbers])[1]
+        matrix = design.linear()
+        numbers = np.flatnonzero(design.kinds == NUMBER)
+        words = np.flatnonzero(design.kinds == INDICATOR)
+        fields = field_codes([design.linear_fields[i] for i in numbers])[1]
         per_row = float(matrix[:, words].power(2).sum()) / matrix.shape[0]
         return cls(
             numbers=numbers,
