@@ -50,29 +50,12 @@ class ALSConfig:
 def preference_and_confidence(
     scores: FloatArray, *, slope: float = 4.0
 ) -> tuple[FloatArray, FloatArray]:
-    """Turn standardised outcomes of finished runs into preferences and confidences.
+    """Preference and confidence of standardised outcomes (n_interactions,), for :func:`fit_als`.
 
-    Hu et al. take a preference of 1 for whatever was consumed. A fine-tuning log is dense, and its
-    bad results are as telling as its good ones, so the preference is 1 where the outcome is above
-    the task's average and 0 elsewhere; the confidence ``1 + slope·|score|`` (their ``1 + α r``)
-    grows with the distance from it.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n_interactions,)
-        Outcomes standardised within the task, 0 its average, higher is better.
-    slope : float
-        α of the paper, at least 0.
-
-    Returns
-    -------
-    preference, confidence : ndarray of shape (n_interactions,)
-        As :func:`fit_als` takes them.
-
-    Raises
-    ------
-    UsageError
-        A negative ``slope``.
+    Hu et al. take a preference of 1 for what was consumed. A fine-tuning log is dense, and its bad
+    results tell as much as its good ones, so the preference is 1 where the outcome is above the
+    task's average (0) and 0 elsewhere; the confidence ``1 + slope·|score|`` (their ``1 + α r``)
+    grows with the distance from it. A negative ``slope`` raises a ``UsageError``.
     """
     if not (math.isfinite(slope) and slope >= 0.0):
         raise UsageError(f"slope is {slope}, expected a finite number of at least 0")
@@ -168,23 +151,9 @@ def fold_in_als(
     other_factors : ndarray of shape (n_others, n_factors)
         Model factors when a task is folded in, task factors when a model is.
     other_index : ndarray of shape (n_observed,)
-        Rows of ``other_factors`` that were observed.
-    preference, confidence : ndarray of shape (n_observed,)
-        As in :func:`fit_als`.
-    regularization : float
-        λ of the fit, above 0.
-
-    Returns
-    -------
-    ndarray of shape (n_factors,)
-        The factors; zeros when nothing was observed.
-
-    Raises
-    ------
-    DataError
-        As in :func:`fit_als`.
-    UsageError
-        ``regularization`` not above 0.
+        Rows of ``other_factors`` that were observed; without any, the factors are 0.
+    preference, confidence, regularization
+        As in :func:`fit_als`, errors too.
     """
     if not (math.isfinite(regularization) and regularization > 0.0):
         raise UsageError(f"regularization is {regularization}, expected a finite number above 0")

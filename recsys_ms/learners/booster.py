@@ -1,7 +1,7 @@
-"""Stored trees of LightGBM, asked through its C library.
+"""Predictions of stored LightGBM trees, by its C library.
 
 LightGBM's Python package loads scikit-learn and with it ``scipy.stats``: half a second before a
-stored ranker can answer. Trees that were grown already need nothing but the library beside it.
+stored ranker can answer. Stored trees need nothing but the library beside it.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ _PLACES: Final = ("lib/lib_lightgbm.so", "bin/lib_lightgbm.so", "../lib_lightgbm
 
 
 class Trees(Protocol):
-    """What a head asks of trees: a ``lightgbm.Booster``, or :class:`StoredTrees`."""
+    """A ``lightgbm.Booster``, or :class:`StoredTrees`."""
 
     def predict(
         self,
@@ -47,13 +47,7 @@ class Trees(Protocol):
 
 
 def load_trees(text: str) -> Trees:
-    """Trees from LightGBM's own text.
-
-    Raises
-    ------
-    DataError
-        The text is damaged.
-    """
+    """Trees from LightGBM's own text; a ``DataError`` where it is damaged."""
     if _library() is not None:
         return StoredTrees(text)
     # An installation that keeps its library elsewhere: slower to start, the same numbers.
@@ -64,18 +58,7 @@ def load_trees(text: str) -> Trees:
 
 
 class StoredTrees:
-    """Trees that can be asked and stored, not trained.
-
-    Parameters
-    ----------
-    text : str
-        As ``lightgbm.Booster.model_to_string`` writes it.
-
-    Raises
-    ------
-    DataError
-        The text is damaged.
-    """
+    """Trees that predict and can be stored, from the text of ``Booster.model_to_string``."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -102,7 +85,7 @@ class StoredTrees:
         ``lightgbm.Booster.predict``, the numbers too.
         """
         if raw_score == pred_contrib:
-            raise ValueError("ask for raw scores, or for contributions")
+            raise ValueError("raw_score and pred_contrib: set exactly one")
         kind = _CONTRIBUTIONS if pred_contrib else _RAW
         n_rows, n_columns = data.shape
         size = n_rows * (n_columns + 1) if pred_contrib else n_rows
@@ -147,7 +130,7 @@ class StoredTrees:
                 *last,
             )
         if n_found.value != size:
-            raise DataError(f"LightGBM gave {n_found.value} numbers where {size} were wanted")
+            raise DataError(f"LightGBM returned {n_found.value} numbers, expected {size}")
         return found.reshape(n_rows, -1) if pred_contrib else found
 
     def model_to_string(self) -> str:

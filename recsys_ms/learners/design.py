@@ -59,11 +59,6 @@ class FeatureDesign:
         return np.concatenate([features.kinds for features, _ in self.blocks])
 
     @property
-    def tree_names(self) -> tuple[str, ...]:
-        """Names of the columns of :meth:`trees`."""
-        return tuple(name for features, _ in self.blocks for name in features.tree_names)
-
-    @property
     def tree_fields(self) -> tuple[str, ...]:
         """Card field that each column of :meth:`trees` comes from."""
         return tuple(field for features, _ in self.blocks for field in features.tree_fields)
@@ -252,13 +247,8 @@ def check_fit_input(design: Design, target: FloatArray, groups: IntArray | None)
 def group_folds(groups: IntArray, n_folds: int) -> IntArray:
     """Fold of each row so that no group is in two folds and folds are about equally large.
 
-    Deterministic: groups by falling size go to the smallest fold. At most ``n_folds`` folds, fewer
-    where there are fewer groups.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-        Integers from 0.
+    Integers from 0, shape (n_rows,). Deterministic: groups by falling size go to the smallest fold.
+    At most ``n_folds`` folds, fewer where there are fewer groups.
     """
     names, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     n_folds = min(n_folds, names.size)

@@ -1,4 +1,4 @@
-"""A blend of heads whose weights come from predictions on folds that were left out."""
+"""A weighted mean of heads; the weights are learned on held-out folds."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ class EnsembleHead(Head):
         super().__init__(config, **params)
         self._factories = heads
         if heads is not None and not heads:
-            raise UsageError("EnsembleHead: no heads to blend; give at least one")
+            raise UsageError("EnsembleHead: no heads given, expected at least one")
 
     def _fit(
         self, design: Design, target: FloatArray, groups: IntArray | None, rng: np.random.Generator
@@ -162,17 +162,9 @@ def default_heads(n_rows: int) -> dict[str, HeadFactory]:
 def simplex_weights(predictions: FloatArray, target: FloatArray) -> FloatArray:
     """Weights, at least 0 with sum 1, whose blend of ``predictions`` is closest to ``target``.
 
-    Parameters
-    ----------
-    predictions : ndarray of shape (n_rows, n_heads)
-        Predictions on rows that the heads did not learn from.
-    target : ndarray of shape (n_rows,)
-        What they should have been.
-
-    Returns
-    -------
-    ndarray of shape (n_heads,)
-        Minimises the squared error plus a small multiple of the squared distance to equal weights.
+    ``predictions`` (n_rows, n_heads) are those on rows that the heads did not learn from. The
+    weights (n_heads,) minimise the squared error plus a small multiple of the squared distance to
+    equal weights.
     """
     from scipy.optimize import nnls
 

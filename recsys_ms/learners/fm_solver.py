@@ -27,23 +27,7 @@ _DENSE_ENTRIES = 20_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Solution:
-    """Parameters of a learned machine, and how the learning went.
-
-    Attributes
-    ----------
-    intercept : float
-        w₀.
-    coefficients : ndarray of shape (n_columns,)
-        w.
-    factors : ndarray of shape (n_factors, n_columns)
-        v, one row per factor.
-    penalty : float
-        Penalty on the factors that was used.
-    objective : tuple of float
-        Penalised squared error after each sweep, never rising.
-    converged : bool
-        Whether the tolerance was met.
-    """
+    """What ``FactorizationMachineHead`` learns; attributes are the head's, without underscores."""
 
     intercept: float
     coefficients: FloatArray
@@ -59,17 +43,7 @@ class Solution:
 
 
 class Problem:
-    """One design and target, with what every solution of it shares.
-
-    Parameters
-    ----------
-    rows : csr_array of shape (n_rows, n_columns)
-        Design.
-    target : ndarray of shape (n_rows,)
-        y.
-    l2_linear : float
-        Penalty on Σ w_j².
-    """
+    """A design (n_rows, n_columns) and target (n_rows,), with what every solution of it shares."""
 
     def __init__(self, rows: sp.csr_array, target: FloatArray, l2_linear: float) -> None:
         self.rows = rows
@@ -157,7 +131,7 @@ class Problem:
 
 
 def column_sizes(rows: sp.csr_array, *, n_rounds: int = 20) -> FloatArray:
-    """How much room for noise each column has in the interactions, its weight in their penalty.
+    """Weight of each column in the penalty of the interactions: how much noise it can pick up.
 
     With independent errors of variance 1 the interaction of columns i and j picks up noise of
     variance ``B_ij = Σ_r x_ri² x_rj²``. The sizes s balance it: ``Σ_{i≠j} B_ij / (s_i s_j)`` is
@@ -165,17 +139,7 @@ def column_sizes(rows: sp.csr_array, *, n_rounds: int = 20) -> FloatArray:
     interactions of a one-hot column as with those of a dense column, which meets every other
     one. For one-hot tasks × models it is the weighted trace norm of Salakhutdinov & Srebro (2010).
 
-    Parameters
-    ----------
-    rows : csr_array of shape (n_rows, n_columns)
-        Design.
-    n_rounds : int
-        Rounds of balancing; each reads the design twice.
-
-    Returns
-    -------
-    ndarray of shape (n_columns,)
-        0 for a column that meets no other one.
+    Shape (n_columns,), 0 for a column that meets no other one; ``n_rounds`` rounds of balancing.
     """
     squares = sp.csr_array((rows.data**2, rows.indices, rows.indptr), shape=rows.shape)
     fourth = np.bincount(rows.indices, rows.data**4, minlength=rows.shape[1])

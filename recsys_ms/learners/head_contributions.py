@@ -1,4 +1,4 @@
-"""What each card field adds to a prediction: columns of a design summed by their field."""
+"""Contributions of card fields to predictions: columns of a design summed by their field."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from recsys_ms.core.types import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeadContributions:
-    """Predictions of a head, taken apart.
+    """Predictions of a head as sums over card fields.
 
     Attributes
     ----------
     base : float
-        What is predicted before anything is known of a row.
+        Prediction for a row of which nothing is known.
     fields : tuple of str, shape (n_fields,)
         Card fields of the design's columns, each once: all one-hot columns of ``family`` are
         ``"family"``. Columns of a plain matrix are their positions, ``"0"``, ``"1"`` …

@@ -1,4 +1,4 @@
-"""Ranking in the transfer space: inner products of one task with all models, and the best of them.
+"""Ranks models in the transfer space by inner products with the factors of one task.
 
 Its cost grows with the number of models alone: past runs are in the factors (Fennec's O(1) in the
 size of the history, Bai et al. 2024, §3.4).
@@ -38,11 +38,11 @@ class TransferSpace:
         self._factors = np.ascontiguousarray(factors, dtype=np.float32)
         if self._factors.ndim != 2 or self._factors.shape[0] != len(model_ids):
             raise DataError(
-                f"factors: got shape {self._factors.shape} for {len(model_ids)} models; wanted "
-                "one row a model"
+                f"factors: got shape {self._factors.shape} for {len(model_ids)} models, "
+                "expected one row a model"
             )
         if not np.isfinite(self._factors).all():
-            raise DataError("factors: not all are finite; leave those models out")
+            raise DataError("factors: not all are finite; leave out those models")
         self._model_ids = model_ids
 
     @property
@@ -59,7 +59,9 @@ class TransferSpace:
         """Inner products with the task's vector, shape (n_models,)."""
         vector = np.asarray(task_factors, dtype=np.float32)
         if vector.shape != (self.n_factors,):
-            raise UsageError(f"task_factors: got shape {vector.shape}, wanted ({self.n_factors},)")
+            raise UsageError(
+                f"task_factors: got shape {vector.shape}, expected ({self.n_factors},)"
+            )
         products: NDArray[np.float32] = self._factors @ vector
         return products
 
@@ -72,7 +74,7 @@ class TransferSpace:
             ``top`` below 1, or a vector of another length.
         """
         if top < 1:
-            raise UsageError(f"top is {top}, wanted at least 1")
+            raise UsageError(f"top is {top}, expected at least 1")
         scores = self.scores(task_factors)
         return [(self._model_ids[int(i)], float(scores[i])) for i in best_positions(scores, top)]
 

@@ -213,19 +213,10 @@ def label_gains() -> tuple[float, ...]:
 
 
 def group_labels(target: FloatArray, groups: IntArray) -> IntArray:
-    """Integer label of each row: its quantile within its group, 0 (worst) to 31, equal for ties.
+    """Integer label of each row (n_rows,): its quantile within its group, 0 (worst) to 31.
 
-    Parameters
-    ----------
-    target : ndarray of shape (n_rows,)
-        Higher is better.
-    groups : ndarray of shape (n_rows,)
-        Need not be sorted.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-        The largest of a group with a spread is 31, the smallest 0.
+    Ties are equal; the largest target of a group with a spread gets 31, the smallest 0. Groups need
+    not be sorted.
     """
     labels = np.zeros(target.size, dtype=np.int64)
     order = np.lexsort((target, groups))
@@ -239,7 +230,7 @@ def group_labels(target: FloatArray, groups: IntArray) -> IntArray:
 
 
 def _queries(groups: IntArray) -> IntArray:
-    """Groups as LightGBM queries; a group that is too long is dealt out over several."""
+    """Groups as LightGBM queries; a group that is too long is divided over several."""
     _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     parts = -(-sizes // _MAX_QUERY)
     order = np.argsort(codes, kind="stable")

@@ -54,7 +54,7 @@ def test_the_numbers_are_those_of_lightgbm(trained: lgb.Booster, table: np.ndarr
 
 def test_what_cannot_be_asked(trained: lgb.Booster, table: np.ndarray) -> None:
     stored = StoredTrees(trained.model_to_string())
-    with pytest.raises(ValueError, match="raw scores, or"):
+    with pytest.raises(ValueError, match="set exactly one"):
         stored.predict(table)
     with pytest.raises(DataError, match="number of features"):
         stored.predict(table[:, :3], raw_score=True)

@@ -127,7 +127,7 @@ def test_misuse_is_refused():
         EnsembleHead().predict(design)
     with pytest.raises(NotFittedError, match="fit"):
         EnsembleHead().state()
-    with pytest.raises(UsageError, match="no heads"):
+    with pytest.raises(UsageError, match="no heads given"):
         EnsembleHead(heads={})
     with pytest.raises(UsageError, match="n_folds"):
         EnsembleConfig(n_folds=1)

@@ -31,7 +31,7 @@ def test_what_cannot_be_ranked():
     with pytest.raises(DataError, match="not all are finite"):
         TransferSpace(["a"], [[np.nan]])
     space = TransferSpace(["a"], [[1.0]])
-    with pytest.raises(UsageError, match=r"wanted \(1,\)"):
+    with pytest.raises(UsageError, match=r"expected \(1,\)"):
         space.rank([1.0, 2.0])
     with pytest.raises(UsageError, match="at least 1"):
         space.rank([1.0], top=0)
