@@ -59,6 +59,11 @@ class FeatureDesign:
         return np.concatenate([features.kinds for features, _ in self.blocks])
 
     @property
+    def tree_names(self) -> tuple[str, ...]:
+        """Names of the columns of :meth:`trees`."""
+        return tuple(name for features, _ in self.blocks for name in features.tree_names)
+
+    @property
     def tree_fields(self) -> tuple[str, ...]:
         """Card field that each column of :meth:`trees` comes from."""
         return tuple(field for features, _ in self.blocks for field in features.tree_fields)

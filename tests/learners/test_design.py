@@ -56,7 +56,7 @@ def test_names_fields_and_kinds_fit_the_columns(design):
     n_linear, n_trees = design.linear().shape[1], design.trees().shape[1]
     assert len(design.linear_names) == len(design.linear_fields) == design.n_linear == n_linear
     assert design.kinds.shape == (n_linear,)
-    assert len(design.tree_fields) == n_trees
+    assert len(design.tree_names) == len(design.tree_fields) == n_trees
     assert [design.tree_names[i] for i in design.categorical] == ["task_c", "model_c", "model_id"]
 
 
