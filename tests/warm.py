@@ -215,4 +215,6 @@ def _run(argv: list[str], cwd: str, env: dict[str, str], streams: Sequence[int])
 
 
 if __name__ == "__main__":
+    # Code that is run may import test modules, which import this one.
+    sys.modules["warm"] = sys.modules["__main__"]
     _serve(sys.argv[1], sys.argv[2:])

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,19 +22,23 @@ HEAVY = ("torch", "sklearn", "scipy.stats", "lightgbm", "implicit", "numba", "de
 _ASK = """
 import json, os, sys
 from recsys_ms.cli import main
-sys.argv = ["recsys-ms", *sys.argv[1:]]
-try:
-    main()
-except SystemExit as left:
-    assert not left.code, left
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["recsys-ms", *words]
+    try:
+        main()
+    except SystemExit as left:
+        assert not left.code, left
 print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
 
 
-def loaded(*arguments: str) -> tuple[set[str], str]:
-    """Modules that a verb has loaded when it is done, and what it printed."""
+def loaded(*commands: Sequence[str]) -> tuple[set[str], str]:
+    """Modules that verbs have loaded when they are done, one after the other, and their output."""
     done = subprocess.run(
-        [sys.executable, "-c", _ASK, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _ASK, json.dumps(commands)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return set(json.loads(done.stderr.splitlines()[-1])), done.stdout
 
@@ -50,28 +56,33 @@ def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def test_an_answer_loads_no_learner(artifact: Path) -> None:
-    for task in ("digits", "a-new-one"):
-        modules, out = loaded("recommend", "--artifact", str(artifact), "--task", task, "--json")
-        assert len(json.loads(out)["models"]) == 10
-        assert not modules.intersection(HEAVY)
-        assert not any(name.startswith("recsys_ms.scores") for name in modules)
-
-
-def test_a_suggestion_loads_no_learner(artifact: Path) -> None:
-    modules, out = loaded("suggest", "--artifact", str(artifact), "--task", "new", "--json")
-    assert json.loads(out)["models"]
+    asked = ["recommend", "--artifact", str(artifact), "--json", "--task"]
+    suggest = ["suggest", "--artifact", str(artifact), "--task", "new", "--json"]
+    modules, out = loaded([*asked, "digits"], [*asked, "a-new-one"], suggest)
+    known, new, suggested = answers(out)
+    assert len(known["models"]) == len(new["models"]) == 10
+    assert suggested["models"]
     assert not modules.intersection(HEAVY)
+    assert not any(name.startswith("recsys_ms.scores") for name in modules)
+
+
+def answers(text: str) -> Iterator[Any]:
+    """JSON documents, one after the other."""
+    while text := text.strip():
+        answer, end = json.JSONDecoder().raw_decode(text)
+        yield answer
+        text = text[end:]
 
 
 def test_help_loads_nothing_at_all() -> None:
-    modules, out = loaded("--help")
+    modules, out = loaded(["--help"])
     assert "recommend" in out
     assert not modules.intersection({*HEAVY, "numpy", "pandas", "pyarrow"})
 
 
 @pytest.mark.parametrize("verb", ["recommend", "suggest", "train", "rollback"])
 def test_help_of_a_verb_loads_no_learner(verb: str) -> None:
-    modules, out = loaded(verb, "--help")
+    modules, out = loaded([verb, "--help"])
     assert "Usage" in out
     assert not modules.intersection({*HEAVY, "pandas"})
 
@@ -83,6 +94,6 @@ def test_the_verb_rollback_loads_no_learner(tmp_path: Path) -> None:
             Interactions.from_triplets(["a", "a", "b", "b"], list("mnmn"), [0.1, 0.2, 0.3, 0.4])
         ).save(version)
     (tmp_path / "current").symlink_to("versions/000002")
-    modules, out = loaded("rollback", "--registry", str(tmp_path), "--json")
+    modules, out = loaded(["rollback", "--registry", str(tmp_path), "--json"])
     assert json.loads(out)["version"] == 1
     assert not modules.intersection({*HEAVY, "pandas"})

@@ -1,7 +1,5 @@
 """Curves in their own table: every point once, the latest value, months, compaction, kills."""
 
-import subprocess
-import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from warm import warm
 
 from recsys_ms.core.errors import DataError, StorageError
 from recsys_ms.history.history import History
@@ -292,10 +291,8 @@ def test_killed_anywhere_the_next_ingest_has_runs_and_curves(tmp_path: Path, pla
     setattr(owner, name, lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
     History.open({str(path)!r}).ingest([batch({{"a": [series([0.1, 0.2])]}})])
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, check=False, capture_output=True
-    )
-    assert done.returncode == -9, done.stderr.decode()
+    done = warm().python(textwrap.dedent(code), cwd=ROOT)
+    assert done.returncode == -9, done.stderr
     history = History.open(path, lock_seconds=5.0)
     report = history.ingest([batch({"a": [series([0.1, 0.2])]})])
     assert report.n_new + report.n_duplicate == 1

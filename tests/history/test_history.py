@@ -2,7 +2,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from warm import warm
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import (
@@ -436,13 +436,7 @@ def test_a_second_writer_is_told_to_wait(history: History) -> None:
 
 
 def run_child(code: str, *, killed: bool) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = warm().python(textwrap.dedent(code), cwd=ROOT)
     assert done.returncode == (-signal.SIGKILL if killed else 0), done.stderr
 
 

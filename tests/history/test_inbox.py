@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from warm import warm
 
 from recsys_ms.core.errors import DataError, StorageError
 from recsys_ms.history.history import History
@@ -218,13 +219,8 @@ def test_a_file_size_limit_loses_no_run(history: History) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
         record_run({str(history.path)!r}, **{RUN!r}, unsent_folder={str(history.path / "u")!r})
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        check=True,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = warm().python(textwrap.dedent(code), cwd=ROOT)
+    assert done.returncode == 0
     assert '"model_id": "resnet50"' in done.stderr
     assert inbox_names(history) == []
 
@@ -286,8 +282,9 @@ def test_sixteen_jobs_record_while_one_process_ingests(history: History) -> None
             name = f"{{sys.argv[1]}}-{{number}}"
             record_run({str(history.path)!r}, **{RUN!r}, run_id=name, on_error="raise")
     """
+    python = str(warm().folder / "python")
     jobs = [
-        subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(writer)], cwd=ROOT)
+        subprocess.Popen([python, "-c", textwrap.dedent(code), str(writer)], cwd=ROOT)
         for writer in range(16)
     ]
     n_new = 0
