@@ -98,12 +98,7 @@ class RankerConfig:
 def interactions_of(history: HistoryLike, config: RankerConfig, catalog: Catalog) -> Interactions:
     """The interactions that a configuration selects: runs of the history, or scores of the catalog.
 
-    Raises
-    ------
-    UsageError
-        Not a history.
-    DataError
-        No finished run, or two metrics for a task and no choice between them.
+    Errors are those of :meth:`recsys_ms.Ranker.fit`.
     """
     if config.metric is not None and config.metric.startswith(_SCORE):
         return score_history(catalog, config.metric.removeprefix(_SCORE))

@@ -130,14 +130,15 @@ class Ranker:
     @property
     def task_ids(self) -> tuple[str, ...]:
         """Tasks with known outcomes, sorted."""
-        known = self._require_known()
-        return tuple(sorted({*known.interactions.task_ids, *known.added}))
+        self._require_base()
+        return tuple(sorted({*self._known.interactions.task_ids, *self._known.added}))
 
     @property
     def model_ids(self) -> tuple[str, ...]:
         """Models that can be recommended: with runs, or with a card; sorted."""
-        known = self._require_known()
-        return tuple(sorted({*known.interactions.model_ids, *self._catalog.models.index}))
+        self._require_base()
+        with_runs = self._known.interactions.model_ids
+        return tuple(sorted({*with_runs, *self._catalog.models.index}))
 
     @property
     def proxy(self) -> str | None:
@@ -337,13 +338,7 @@ class Ranker:
         """Use transferability scores, those of new tasks too, without a refit."""
         self._replace_catalog(self._catalog.with_scores(scores))
 
-    def add_task(
-        self,
-        task_id: str,
-        *,
-        observed: Outcomes = None,
-        card: CardLike = None,
-    ) -> None:
+    def add_task(self, task_id: str, *, observed: Outcomes = None, card: CardLike = None) -> None:
         """Remember a new task, its card and its outcomes (higher is better), without a refit.
 
         Raises
@@ -353,7 +348,7 @@ class Ranker:
         DataError
             An outcome that is not a finite number, or an invalid field of the card.
         """
-        known = self._require_known()
+        self._require_base()
         task_id = read_text(task_id, "task_id")
         outcomes, own = read_outcomes(observed, task_id), read_card(card, task_id)
         if not outcomes and own is None:
@@ -363,7 +358,7 @@ class Ranker:
                 raise UsageError(f"add_task({task_id!r}): the card is of task {own.task_id!r}")
             self._replace_catalog(self._catalog.with_tasks([own]))
         if outcomes:
-            self._known = known.with_task(task_id, outcomes)
+            self._known = self._known.with_task(task_id, outcomes)
 
     def save(self, folder: str | Path, *, manifest: Mapping[str, object] | None = None) -> None:
         """Write the ranker to a new folder (layout: :mod:`recsys_ms.serving.artifact`).
@@ -385,7 +380,7 @@ class Ranker:
             },
             children={
                 "base": base.state(),
-                "known": self._require_known().state(),
+                "known": self._known.state(),
                 "calibration": self._calibration.state(),
             },
         )
@@ -443,7 +438,3 @@ class Ranker:
         if self._base is None:
             raise NotFittedError("Ranker is not fitted; call fit() or Ranker.load() first")
         return self._base
-
-    def _require_known(self) -> KnownOutcomes:
-        self._require_base()
-        return self._known
