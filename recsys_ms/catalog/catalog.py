@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self, TypeAlias
 
@@ -11,7 +10,7 @@ import pandas as pd
 from recsys_ms.catalog.card_files import MODELS, TASKS, Card, CardTable
 from recsys_ms.catalog.cards import ModelCard, TaskCard
 from recsys_ms.catalog.score_table import ScoreTable
-from recsys_ms.core.errors import DataError, StorageError, UnknownIdError, UsageError
+from recsys_ms.core.errors import DataError, StorageError, UnknownIdError, UsageError, did_you_mean
 from recsys_ms.core.files import write_atomic
 
 TableFormat: TypeAlias = Literal["parquet", "jsonl"]
@@ -222,8 +221,7 @@ def _unknown_fields(names: Iterable[str], table: CardTable[Any]) -> dict[str, An
 
 
 def _unknown(frame: pd.DataFrame, wanted: str, kind: str) -> NoReturn:
-    near = get_close_matches(wanted, list(frame.index), n=3)
-    hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+    hint = did_you_mean(wanted, frame.index)
     raise UnknownIdError(
         f"{kind} {wanted!r} has no card among the {len(frame)} of the catalog{hint}"
     )

@@ -194,18 +194,16 @@ class Interactions:
         DataError
             Sequences of different lengths, or values that are not numbers.
         """
-        told = {c.TASK_ID: tasks, c.MODEL_ID: models, c.VALUE: values}
-        for name, each in told.items():
+        given = {c.TASK_ID: tasks, c.MODEL_ID: models, c.VALUE: values}
+        for name, each in given.items():
             is_other = isinstance(each, str | bytes | Mapping | Set) or not hasattr(each, "__len__")
             if is_other or getattr(each, "ndim", 1) != 1:
                 raise UsageError(f"from_triplets: {name} is {kind_of(each)}; wanted a sequence")
-        lengths = {name: len(each) for name, each in told.items()}
+        lengths = {name: len(each) for name, each in given.items()}
         if len(set(lengths.values())) > 1:
             raise DataError(f"from_triplets: the lengths differ, {lengths}; wanted one of each")
-        frame = pd.DataFrame({name: list(each) for name, each in told.items()})
-        return cls.from_runs(
-            frame.assign(**{c.METRIC: metric, c.DIRECTION: direction, c.STATUS: "finished"})
-        )
+        frame = pd.DataFrame({name: list(each) for name, each in given.items()})
+        return cls.from_runs(frame.assign(**{c.METRIC: metric, c.DIRECTION: direction}))
 
     def task_position(self, task_id: str) -> int:
         """Row of ``task_id``.

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -139,13 +139,15 @@ class ReadBatch:
         """
         for start in range(0, max(self.runs.num_rows, 1), n_rows):
             part = slice(start, start + n_rows)
-            yield ReadBatch(
+            yield replace(
+                self,
                 runs=self.runs.slice(start, n_rows),
                 rejects=self.rejects if start == 0 else (),
                 n_left_out=self.n_left_out if start == 0 else 0,
                 file=self.file if isinstance(self.file, str) else self.file[part],
-                lines=None if self.lines is None else self.lines[part],
-                progress=None if self.progress is None else self.progress[part],
+                lines=self.lines and self.lines[part],
+                progress=self.progress and self.progress[part],
+                curves=None,
             )
 
 

@@ -561,7 +561,7 @@ def test_damage_is_told_and_not_papered_over(history: History) -> None:
     with pytest.raises(DataError, match="backup"):
         History.open(history.path).runs()
     last.unlink()
-    with pytest.raises(DataError, match="ends at version 1, yet version 2 was written"):
+    with pytest.raises(DataError, match="ends at version 1, expected at least 2"):
         History.open(history.path)
     last.write_text(text)
     assert History.open(history.path).version == 2
