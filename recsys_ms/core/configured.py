@@ -109,9 +109,9 @@ def check_range(
         )
         given = [(bound, word, holds) for bound, word, holds in bounds if bound is not None]
         if not (math.isfinite(value) and all(holds(value, bound) for bound, _, holds in given)):
-            wanted = " and ".join(f"{word} {bound}" for bound, word, _ in given)
+            wanted = ["a finite number", *(f"{word} {bound}" for bound, word, _ in given)]
             raise UsageError(
-                f"{type(settings).__name__}: {name} is {value}, expected a finite number {wanted}"
+                f"{type(settings).__name__}: {name} is {value}, expected {', '.join(wanted)}"
             )
 
 

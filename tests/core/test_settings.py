@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from recsys_ms.core.configured import changed, differing, plain, text_of, values_of
+from recsys_ms.core.configured import changed, check_range, differing, plain, text_of, values_of
 from recsys_ms.core.errors import UsageError
 
 
@@ -76,3 +76,25 @@ def test_texts_and_json_lead_back() -> None:
     texts = {name: text_of(value) for name, value in told.items()}
     assert changed(Example(), texts, owner="Example") == settings
     assert changed(Example(), plain(values_of(settings)), owner="Example") == settings
+
+
+@dataclass(frozen=True)
+class Bounded:
+    value: float
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "told"),
+    [
+        (0, {"least": 1}, "Bounded: value is 0, expected a finite number, at least 1"),
+        (0.0, {"above": 0, "most": 1}, "expected a finite number, above 0, at most 1"),
+        (1.5, {"above": 0, "most": 1}, "value is 1.5"),
+        (float("nan"), {}, "value is nan"),
+        (float("inf"), {"least": 0}, "value is inf"),
+    ],
+)
+def test_numbers_outside_a_range_are_refused(value: float, bounds: dict, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        check_range(Bounded(value), "value", **bounds)
+    for inside in (1, 1.0):
+        check_range(Bounded(inside), "value", **bounds)
