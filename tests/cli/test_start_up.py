@@ -1,14 +1,13 @@
 """What a verb loads before it answers: nothing that it does not use, so that it starts at once."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from child import run_python
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.history.embedded import RUNS_FILE, embedded_folder
@@ -34,12 +33,7 @@ print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 
 def loaded(*commands: Sequence[str]) -> tuple[set[str], str]:
     """Modules that verbs have loaded when they are done, one after the other, and their output."""
-    done = subprocess.run(
-        [sys.executable, "-c", _ASK, json.dumps(commands)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python(_ASK, json.dumps(commands))
     return set(json.loads(done.stderr.splitlines()[-1])), done.stdout
 
 

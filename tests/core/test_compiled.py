@@ -1,11 +1,9 @@
 """Kernels run where their cache cannot be written, and give the same numbers."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from child import run_python
 
 from recsys_ms.core.compiled import Compiled
 
@@ -19,14 +17,7 @@ print(fitted.objective[-1].hex())
 
 
 def _objective(environment: dict[str, str]) -> str:
-    answer = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return answer.stdout.strip()
+    return run_python(PROGRAM, env=environment).stdout
 
 
 def test_runs_where_no_cache_folder_is_writable(tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 """What a person may give to a back-test, and what is said where it cannot be used."""
 
-import os
-import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from child import run_python
 
 from evaluation.own_rankers import (
     ByArray,
@@ -260,14 +259,7 @@ print(backtest(planted(3, 5), {"mine": FromNotebook}, metrics=[own], n_draws=10)
 
 def test_a_class_from_a_notebook_is_refused_before_a_process_starts():
     # Code given with -c has no file, as in a notebook.
-    done = subprocess.run(
-        [sys.executable, "-c", NOTEBOOK],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_python(NOTEBOOK, env={"PYTHONPATH": ":".join(sys.path)})
     lines = done.stdout.splitlines()
     assert len(lines) == 4
     for line in lines[:2]:

@@ -1,13 +1,11 @@
 """1e6 runs of 20,000 models on 5,000 tasks: bounded memory, and nothing new the second time."""
 
 import json
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
+from child import run_python
 
 ROOT = Path(__file__).resolve().parents[2]
 N_RUNS = 1_000_000
@@ -26,14 +24,7 @@ def measure(path: Path, action: str) -> dict[str, Any]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(answer | {{"seconds": time.monotonic() - begin, "peak_mb": peak}}))
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(run_python(code).stdout)
     return answer
 
 

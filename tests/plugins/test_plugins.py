@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from child import ROOT, run_python
 
-ROOT = Path(__file__).parents[2]
 EXAMPLE = Path(__file__).parent / "example"
 
 USE = """
@@ -58,15 +58,11 @@ def installed(folder: Path, package: str, module: str, points: dict[str, dict[st
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 
-def python(code: str, *arguments: str, path: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{path}", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+def python(
+    code: str, *arguments: object, path: Path, returncode: int = 0
+) -> subprocess.CompletedProcess[str]:
+    environment = {"PYTHONPATH": f"{ROOT}{os.pathsep}{path}"}
+    return run_python(code, *arguments, env=environment, returncode=returncode)
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +90,7 @@ def test_a_package_adds_a_ranker_a_score_and_a_reader(example: Path, tmp_path: P
         for model, best in (("small", 0.5), ("large", 0.75)):
             told = {"model": model, "task": task, "accuracy": [0.1, best + 0.1 * (task == "a")]}
             (logs / f"{task}-{model}.result.json").write_text(json.dumps(told))
-    done = python(
-        USE, str(logs), str(tmp_path / "history"), str(tmp_path / "artifact"), path=example
-    )
-    assert done.returncode == 0, done.stderr
+    done = python(USE, logs, tmp_path / "history", tmp_path / "artifact", path=example)
     assert json.loads(done.stdout) == ["large", "small"]
 
 
@@ -135,8 +128,7 @@ for ask in (lambda: score_all(np.eye(4), [0, 0, 1, 1]), lambda: find_logs(sys.ar
 """
     logs = tmp_path / "logs"
     logs.mkdir()
-    done = python(code, str(logs), path=tmp_path)
-    assert done.returncode == 0, done.stderr
+    python(code, logs, path=tmp_path)
 
 
 def test_names_that_are_taken(tmp_path: Path) -> None:
@@ -161,8 +153,7 @@ except PluginError as error:
 else:
     raise AssertionError
 """
-    done = python(code, path=tmp_path)
-    assert done.returncode == 0, done.stderr
+    python(code, path=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +174,6 @@ else:
 def test_things_that_are_no_rankers(tmp_path: Path, module: str, reason: str) -> None:
     installed(tmp_path, "wrong", module, {"recsys_ms.rankers": {"mine": "wrong:X"}})
     code = "from recsys_ms.rankers.ranker_names import make_ranker\nmake_ranker('mine')"
-    done = python(code, path=tmp_path)
-    assert done.returncode != 0
+    done = python(code, path=tmp_path, returncode=1)
     assert "PluginError" in done.stderr
     assert reason in done.stderr

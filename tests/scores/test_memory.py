@@ -1,7 +1,6 @@
 """Large probe sets are read by blocks: no score that shares the decomposition copies them."""
 
-import subprocess
-import sys
+from child import run_python
 
 CODE = """
 import resource
@@ -30,9 +29,7 @@ print(features.nbytes / 2**20, peak() - before)
 
 def measured(n_probe: int) -> tuple[float, float]:
     """Size of the features and memory beside them, in MiB."""
-    command = [sys.executable, "-c", CODE, str(n_probe)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    size, beside = map(float, done.stdout.split())
+    size, beside = map(float, run_python(CODE, n_probe).stdout.split())
     return size, beside
 
 

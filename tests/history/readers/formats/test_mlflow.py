@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from child import run_python
 
 from recsys_ms.history.history import History
 from recsys_ms.history.readers.formats.mlflow import Mlflow
@@ -183,7 +184,7 @@ def grow(folder: Path, run_id: str) -> None:
         "client.log_metric(sys.argv[2], 'val_acc', 0.8, step=2)\n"
         "client.set_terminated(sys.argv[2])\n"
     )
-    subprocess.run([sys.executable, "-c", code, uri, run_id], check=True, capture_output=True)
+    run_python(code, uri, run_id)
 
 
 def test_a_running_run_that_ends_is_updated(stored: Path, tmp_path: Path) -> None:
@@ -328,11 +329,5 @@ def test_without_mlflow_the_extra_is_named(stored: Path) -> None:
         "sys.argv = ['recsys-ms', 'ingest', sys.argv[1], '--format', 'mlflow', '-H', sys.argv[2]]\n"
         "main()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(place(stored)), str(stored / "h")],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 5, done.stderr
+    done = run_python(code, place(stored), stored / "h", returncode=5)
     assert "recsys-ms[mlflow]" in done.stderr
