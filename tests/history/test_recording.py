@@ -386,6 +386,30 @@ def test_a_handler_set_meanwhile_is_left_in_place(history: History) -> None:
     assert process.wait() == 0, process.communicate()[1]
 
 
+def test_a_handler_that_is_put_back_after_its_recorder_is_used_again(history: History) -> None:
+    """As Lightning does: its own handler during a training, ours again when it is over."""
+    process = job(
+        history,
+        """
+        with run() as a:
+            ours = signal.signal(signal.SIGTERM, lambda *rest: ours(*rest))
+            a.log(0.1)
+        signal.signal(signal.SIGTERM, ours)
+        with run() as b:
+            b.log(0.2)
+            ready()
+            time.sleep(60)
+        """,
+    )
+    wait_ready(process)
+    process.terminate()
+    process.communicate()
+    assert process.returncode == -signal.SIGTERM
+    history.ingest_inbox()
+    runs = history.runs().sort_values("value")
+    assert runs["status"].tolist() == ["finished", "failed"]
+
+
 def test_sigterm_into_every_moment_of_a_recording(history: History) -> None:
     processes = []
     for number in range(24):

@@ -36,8 +36,10 @@ class Termination:
         previous = signal.getsignal(signal.SIGTERM)
         if previous in (signal.SIG_IGN, None):
             return
-        self._previous = previous
-        signal.signal(signal.SIGTERM, self._handle)
+        # A framework that replaced the handler puts it back after the last recorder was closed.
+        if previous != self._handle:
+            self._previous = previous
+            signal.signal(signal.SIGTERM, self._handle)
         self._installed = True
 
     def discard(self, recorder: "Recorder") -> None:
