@@ -150,7 +150,7 @@ def test_every_public_name_is_in_the_reference(pages: dict[Path, Page]) -> None:
     anchors = {anchor for page in pages.values() for anchor in page.anchors}
     scores = {f"{getattr(rms.scores, n).__module__}.{n}" for n in rms.scores.__all__}
     wanted = {f"{home}.{name}" for name, home in rms._HOME.items()} | scores
-    wanted |= {f"{home}.{name}" for name, (home, _) in rms.callbacks._HOME.items()}
+    wanted |= {f"recsys_ms.callbacks.{m}.{name}" for name, (m, _) in rms.callbacks._HOME.items()}
     assert wanted - anchors == set()
 
 
