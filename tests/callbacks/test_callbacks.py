@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from child import loaded_by
+from recorded_runs import only, tags
 
 import recsys_ms.callbacks
 from recsys_ms.core.errors import MissingExtraError
@@ -46,6 +48,7 @@ def train(folder: Path, framework: str, *cases: str, code: int = 0) -> Trained:
         capture_output=True,
         text=True,
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), *sys.path])},
         check=False,
     )
     assert done.returncode == code, done.stderr
@@ -57,9 +60,9 @@ def train(folder: Path, framework: str, *cases: str, code: int = 0) -> Trained:
 
 @pytest.fixture(scope="module")
 def hf_trainer(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    # The last one ends the process.
-    cases = ("success", "twice", "with", "other-rank", "monitor", "caught", "crash")
-    return train(tmp_path_factory.mktemp("hf"), "hf_trainer", *cases, code=1)
+    # The run whose crash was caught is open until the process ends, which no crash may end.
+    cases = ("success", "twice", "with", "other-rank", "monitor", "caught")
+    return train(tmp_path_factory.mktemp("hf"), "hf_trainer", *cases)
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +76,6 @@ def lightning(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def keras(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     cases = ("success", "with", "unvalidated", "monitor", "crash")
     return train(tmp_path_factory.mktemp("keras"), "keras", *cases, code=1)
-
-
-def only(history: History) -> pd.Series:
-    runs = history.runs()
-    assert len(runs) == 1
-    return runs.iloc[0]
-
-
-def tags(run: pd.Series) -> dict[str, str]:
-    return json.loads(run["tags"]) if isinstance(run["tags"], str) else {}
 
 
 def names(history: History) -> dict[tuple[str, str | None], int]:
@@ -113,8 +106,8 @@ def test_hf_trainer_trained_twice_is_two_runs(hf_trainer: Trained) -> None:
     assert hf_trainer.history("twice").runs()["status"].tolist() == ["finished", "finished"]
 
 
-def test_hf_trainer_crash(hf_trainer: Trained) -> None:
-    check_crash(hf_trainer.history("crash"))
+def test_hf_trainer_crash(tmp_path: Path) -> None:
+    check_crash(train(tmp_path, "hf_trainer", "crash", code=1).history("crash"))
 
 
 def test_hf_trainer_crash_in_a_with(hf_trainer: Trained) -> None:

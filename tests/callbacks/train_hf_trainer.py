@@ -1,29 +1,15 @@
 """Records trainings of transformers' Trainer: python train_hf_trainer.py FOLDER CASE..."""
 
 import contextlib
-import os
 import sys
-import warnings
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
-warnings.simplefilter("ignore")
+# First: it makes the settings of transformers.
+import tiny_bert
+from transformers import TrainerCallback
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from transformers import (  # noqa: E402
-    BertConfig,
-    BertForSequenceClassification,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
-
-import recsys_ms as rms  # noqa: E402
-from recsys_ms.callbacks import HfTrainerCallback  # noqa: E402
-
-torch.set_num_threads(1)
+import recsys_ms as rms
+from recsys_ms.callbacks import HfTrainerCallback
 
 
 class CrashError(RuntimeError):
@@ -36,47 +22,21 @@ class Crash(TrainerCallback):
             raise CrashError("out of luck")
 
 
-def samples(count=8):
-    rng = np.random.default_rng(0)
-    return [
-        {"input_ids": torch.tensor(rng.integers(0, 16, 4)), "labels": torch.tensor(i % 2)}
-        for i in range(count)
-    ]
-
-
 def accuracy(predicted):
-    return {"accuracy": float((predicted.predictions.argmax(-1) == predicted.label_ids).mean())}
+    return {"accuracy": tiny_bert.accuracy(predicted)}
 
 
 def trainer(callbacks):
-    config = BertConfig(
-        vocab_size=16,
-        hidden_size=4,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        intermediate_size=4,
-        max_position_embeddings=8,
-    )
-    arguments = TrainingArguments(
-        output_dir=str(Path(sys.argv[1]) / "out"),
+    return tiny_bert.bert_trainer(
+        Path(sys.argv[1]) / "out",
+        tiny_bert.samples(),
+        accuracy,
+        callbacks,
         num_train_epochs=2,
-        per_device_train_batch_size=4,
         eval_strategy="epoch",
         save_strategy="no",
-        logging_steps=1,
         learning_rate=0.25,
-        report_to=[],
-        use_cpu=True,
-        disable_tqdm=True,
         seed=11,
-    )
-    return Trainer(
-        BertForSequenceClassification(config),
-        arguments,
-        train_dataset=samples(),
-        eval_dataset=samples(),
-        compute_metrics=accuracy,
-        callbacks=callbacks,
     )
 
 

@@ -54,18 +54,6 @@ def history(tmp_path: Path) -> History:
     return History.open(tmp_path / "history", lock_seconds=0.0)
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 1 MiB, which a test may fill or turn read-only."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(command, check=False, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 # Opening
 
 
@@ -506,23 +494,23 @@ def test_killed_while_the_history_is_made(tmp_path: Path) -> None:
 # The disk
 
 
-def test_a_full_disk_leaves_the_history_as_it_was(disk: Path) -> None:
-    history = History.open(disk / "history")
+def test_a_full_disk_leaves_the_history_as_it_was(small_disk: Path) -> None:
+    history = History.open(small_disk / "history")
     history.append([make("a")])
     noise = np.random.default_rng(0).bytes(3_000_000).hex()
     big = [make(f"b{i}", source=noise[i * 600 : (i + 1) * 600]) for i in range(10_000)]
     with pytest.raises(StorageError, match="free space"):
         history.append(big)
-    assert History.open(disk / "history").version == 1
+    assert History.open(small_disk / "history").version == 1
     assert history.runs()[c.RUN_ID].tolist() == ["a"]
     assert history.append([make("c")]).n_new == 1
 
 
-def test_a_full_disk_keeps_the_inbox(disk: Path) -> None:
-    history = History.open(disk / "history")
+def test_a_full_disk_keeps_the_inbox(small_disk: Path) -> None:
+    history = History.open(small_disk / "history")
     for seed in range(20):
         record_run(history.path, **REQUIRED, value=0.5, seed=seed, on_error="raise")
-    with (disk / "filler").open("wb", buffering=0) as filler:
+    with (small_disk / "filler").open("wb", buffering=0) as filler:
         try:
             while True:
                 filler.write(b"x" * 4096)
@@ -531,15 +519,15 @@ def test_a_full_disk_keeps_the_inbox(disk: Path) -> None:
     with pytest.raises(StorageError):
         history.ingest_inbox()
     assert len(list(history.inbox.glob("*.json"))) == 20
-    (disk / "filler").unlink()
+    (small_disk / "filler").unlink()
     assert history.ingest_inbox().n_read == 20
-    assert len(History.open(disk / "history").runs()) == 20
+    assert len(History.open(small_disk / "history").runs()) == 20
 
 
-def test_a_read_only_disk_can_be_read(disk: Path, tmp_path: Path) -> None:
-    History.open(disk / "history").append([make("a")])
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    history = History.open(disk / "history")
+def test_a_read_only_disk_can_be_read(small_disk: Path, tmp_path: Path) -> None:
+    History.open(small_disk / "history").append([make("a")])
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    history = History.open(small_disk / "history")
     assert history.runs()[c.RUN_ID].tolist() == ["a"]
     assert len(history.query("SELECT * FROM runs")) == 1
     with pytest.raises(StorageError, match="writable"):

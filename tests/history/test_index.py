@@ -119,6 +119,17 @@ def test_two_runs_that_grow_in_one_batch_keep_their_own_last_state() -> None:
     assert latest == {"a": 0.5, "b": 0.5}
 
 
+def reopened(stored: list[pa.Table], shuffled: Any) -> RunIndex:
+    """An index of stored rows, which may be read back in any order."""
+    rows = pa.concat_tables(stored)
+    index = RunIndex()
+    order = list(range(rows.num_rows))
+    shuffled.shuffle(order)
+    for at in order:
+        index.learn(rows.slice(at, 1))
+    return index
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.lists(RUNS, max_size=12), max_size=4),
@@ -139,13 +150,7 @@ def test_decisions_are_those_of_runs_that_come_one_by_one(
         counts = (got.n_new, got.n_updated, got.n_duplicate)
         assert counts == tuple(map(expected.count, ("new", "updated", "duplicate")))
         if number == reopened_after:
-            # The stored rows may be read back in any order.
-            rows = pa.concat_tables(stored)
-            index = RunIndex()
-            order = list(range(rows.num_rows))
-            shuffled.shuffle(order)
-            for at in order:
-                index.learn(rows.slice(at, 1))
+            index = reopened(stored, shuffled)
     if not stored:
         return
     rows = pa.concat_tables(stored)
@@ -208,12 +213,7 @@ def test_runs_whose_logs_grow_are_decided_on_one_by_one(
         assert (got.n_new, got.n_updated) == (expected.count("new"), expected.count("updated"))
         assert got.n_duplicate == expected.count("duplicate") + expected.count("outdated")
         if number == reopened_after:
-            rows = pa.concat_tables(stored)
-            index = RunIndex()
-            order = list(range(rows.num_rows))
-            shuffled.shuffle(order)
-            for at in order:
-                index.learn(rows.slice(at, 1))
+            index = reopened(stored, shuffled)
     if not stored:
         return
     rows = pa.concat_tables(stored)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from child import loaded_by
+from recorded_runs import only, tags
 
 import recsys_ms as rms
 from recsys_ms.core.errors import DataError, StorageError
@@ -33,16 +34,6 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def history(tmp_path: Path) -> History:
     return History.open(tmp_path / "history")
-
-
-def only(history: History) -> pd.Series:
-    runs = history.runs()
-    assert len(runs) == 1
-    return runs.iloc[0]
-
-
-def tags(run: pd.Series) -> dict[str, str]:
-    return json.loads(run["tags"]) if isinstance(run["tags"], str) else {}
 
 
 def curve(history: History) -> set[tuple[Any, ...]]:

@@ -22,17 +22,7 @@ from recsys_ms.serving.ranker import Ranker
 
 def costed(blocks: Interactions, costs: np.ndarray) -> Interactions:
     """The same history, each run with the cost of its model."""
-    return Interactions(
-        task_ids=blocks.task_ids,
-        model_ids=blocks.model_ids,
-        task_index=blocks.task_index,
-        model_index=blocks.model_index,
-        values=blocks.values,
-        counts=blocks.counts,
-        costs=costs[blocks.model_index],
-        metrics=blocks.metrics,
-        signs=blocks.signs,
-    )
+    return replace(blocks, costs=costs[blocks.model_index])
 
 
 def joint(mean: list[float], covariance: np.ndarray, highest: float = np.inf) -> Belief:

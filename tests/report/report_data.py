@@ -1,5 +1,7 @@
 """Reports built by hand, with what is awkward in them, shared by the tests of the report."""
 
+from dataclasses import replace
+
 import pandas as pd
 from evaluation.planted import planted
 
@@ -110,18 +112,7 @@ def missing() -> pd.DataFrame:
 def history() -> Interactions:
     """A planted history with holes, one id that looks like markup."""
     inter = planted(8, 12, density=0.7)
-    names = (HOSTILE_MODEL, *inter.model_ids[1:])
-    return Interactions(
-        task_ids=inter.task_ids,
-        model_ids=names,
-        task_index=inter.task_index,
-        model_index=inter.model_index,
-        values=inter.values,
-        counts=inter.counts,
-        costs=inter.costs,
-        metrics=inter.metrics,
-        signs=inter.signs,
-    )
+    return replace(inter, model_ids=(HOSTILE_MODEL, *inter.model_ids[1:]))
 
 
 def whole_report() -> ReportData:

@@ -6,6 +6,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+TESTS = HERE.parents[2]
 #: Stands for the folder that was written to.
 FOLDER = "@FOLDER@"
 #: How a framework's log is had: as it was recorded, or by the framework itself.
@@ -36,7 +38,8 @@ def framework_log(way: str, framework: str, folder: Path, needs: tuple[str, ...]
 def write(framework: str, folder: Path) -> None:
     """Let the framework itself train and log."""
     command = [sys.executable, str(HERE / f"write_{framework}.py"), str(folder)]
-    subprocess.run(command, check=True, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
 
 
 def lay_out(framework: str, folder: Path) -> None:

@@ -1,26 +1,15 @@
 """Trains with transformers' Trainer: python write_hf_trainer.py FOLDER (no network)."""
 
-import os
 import sys
-import warnings
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
-warnings.simplefilter("ignore")
+import numpy as np
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from transformers import (  # noqa: E402
-    BertConfig,
-    BertForSequenceClassification,
-    EarlyStoppingCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
-
-torch.set_num_threads(1)
+# First: it makes the settings of transformers.
+import tiny_bert
+import torch
+from tiny_bert import samples
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 
 class Killed(Exception):
@@ -33,54 +22,28 @@ class KillAt(TrainerCallback):
             raise Killed
 
 
-def samples(seed, count=8):
-    rng = np.random.default_rng(seed)
-    return [
-        {"input_ids": torch.tensor(rng.integers(0, 16, 4)), "labels": torch.tensor(i % 2)}
-        for i in range(count)
-    ]
-
-
 def accuracy(predicted):
-    right = (predicted.predictions.argmax(-1) == predicted.label_ids).mean()
-    return {"accuracy": float(right), "distance": float(np.abs(predicted.predictions).sum())}
+    distance = float(np.abs(predicted.predictions).sum())
+    return {"accuracy": tiny_bert.accuracy(predicted), "distance": distance}
 
 
 def trainer(folder, evaluated, best, callbacks=(), rate=0.1):
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=16,
-        hidden_size=4,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        intermediate_size=4,
-        max_position_embeddings=8,
-    )
-    arguments = TrainingArguments(
-        output_dir=str(folder),
+    return tiny_bert.bert_trainer(
+        folder,
+        evaluated,
+        accuracy,
+        callbacks,
         max_steps=4,
-        per_device_train_batch_size=4,
         eval_strategy="steps",
         eval_steps=1,
         save_strategy="steps",
         save_steps=1,
-        logging_steps=1,
         learning_rate=rate,
         metric_for_best_model=best,
         greater_is_better=not best.endswith("loss"),
         load_best_model_at_end=True,
-        report_to=[],
-        use_cpu=True,
-        disable_tqdm=True,
         seed=7,
-    )
-    return Trainer(
-        BertForSequenceClassification(config),
-        arguments,
-        train_dataset=samples(0),
-        eval_dataset=evaluated,
-        compute_metrics=accuracy,
-        callbacks=list(callbacks),
     )
 
 
