@@ -170,7 +170,7 @@ def _wait_for_command(link: socket.socket) -> None:
         code = 70
         try:
             code = _run(asked["argv"], asked["cwd"], asked["env"], streams)
-        except BaseException:  # noqa: BLE001 - the process ends here, whatever it was
+        except BaseException:  # noqa: BLE001 - the process ends here after any error
             traceback.print_exc()
             code = 1
         finally:

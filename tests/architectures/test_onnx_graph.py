@@ -183,6 +183,13 @@ def test_tables_are_embeddings_and_sizes_are_no_data() -> None:
     assert kinds(read) == ["input", "embedding", "shift", "output"]
 
 
+def test_large_constants_are_not_worked_out() -> None:
+    size = numpy_helper.from_array(np.array([2, 6000]), "size")
+    nodes = [node("ConstantOfShape", "size", "zeros"), node("Add", "x zeros", "y")]
+    graph = architecture_graph_from_onnx(model(nodes, [size], 2, 6000))
+    assert kinds(graph) == ["input", "shift", "output"]
+
+
 def test_recurrent_layers() -> None:
     nodes = [node("LSTM", "x w r", "y h", hidden_size=8, direction="bidirectional")]
     weights = [weight("w", 2, 32, 4), weight("r", 2, 32, 8)]
