@@ -156,6 +156,7 @@ def _jobs() -> tuple[Interactions, Catalog]:
     task = data.mask(data.isin(["dsprites", "smallnorb"]), data + "/" + label)
     task = task.mask(data == "clevr", data + "/" + preprocess)
     invalid = (data == "clevr") & (frame["test_split"] == "test") & (frame["test_accuracy"] == 0)
+    assert invalid.sum() == 35
     keep = (configs.map(lambda c: c["lr"]) == 0.01) & (frame["train_slice"] == ":800") & ~invalid
     models = pd.read_csv(HISTORIES / "raw" / "transfergraph" / "model_config.csv")
     return (

@@ -2,8 +2,6 @@
 
 import importlib.util
 import json
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,6 @@ import pytest
 
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.cli import main
 from recsys_ms.cold_start.proxy import Proxy
 
 ABSENT = [name for name in ("torch", "open_clip") if importlib.util.find_spec(name) is None]
@@ -21,28 +18,10 @@ pytestmark = [
 ]
 
 
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
-def run(photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """The command in this process: torch is loaded once for all tests."""
+def run(photos: Path, run_here, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(photos)
-    monkeypatch.setenv("COLUMNS", "220")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-    def call(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["recsys-ms", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        told = capsys.readouterr()
-        return Done(int(left.value.code or 0), told.out, told.err)
-
-    return call
+    return run_here
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 import importlib.util
 import json
-import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,6 @@ import pytest
 
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.cli import main
 from recsys_ms.history.embedded import embedded_folder
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.serving.config import RankerConfig
@@ -24,27 +23,9 @@ pytestmark = [
 ]
 
 
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
-def run(tmp_path, capsys, monkeypatch):
-    """The command in this process: torch is loaded once for all tests."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["recsys-ms", "recommend", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        told = capsys.readouterr()
-        return Done(int(left.value.code or 0), told.out, told.err)
-
-    return call
+def run(run_here):
+    return partial(run_here, "recommend")
 
 
 def drawn(task_id, folder):

@@ -23,22 +23,20 @@ def test_page_runs(page: Path, tmp_path: Path) -> None:
     run_page(page, tmp_path)
 
 
-def test_a_line_that_was_not_printed_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "<!-- run -->\n```bash\necho one\n```\n<!-- output -->\n```text\ntwo\n```\n",
+            "'two' not in",
+        ),
+        ("<!-- run -->\n```bash\nfalse\ntrue\n```\n", "false"),
+        ("<!-- run -->\nsome text\n", "no fenced block"),
+    ],
+    ids=["a line that was not printed", "a command that fails", "a mark without a block"],
+)
+def test_a_page_that_is_wrong_is_noticed(tmp_path: Path, text: str, message: str) -> None:
     page = tmp_path / "page.md"
-    page.write_text("<!-- run -->\n```bash\necho one\n```\n<!-- output -->\n```text\ntwo\n```\n")
-    with pytest.raises(AssertionError, match="'two' not in"):
-        run_page(page, tmp_path)
-
-
-def test_a_command_that_fails_is_noticed(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("<!-- run -->\n```bash\nfalse\ntrue\n```\n")
-    with pytest.raises(AssertionError, match="false"):
-        run_page(page, tmp_path)
-
-
-def test_a_mark_without_a_block_is_noticed(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("<!-- run -->\nsome text\n")
-    with pytest.raises(AssertionError, match="no fenced block"):
+    page.write_text(text)
+    with pytest.raises(AssertionError, match=message):
         run_page(page, tmp_path)

@@ -1,5 +1,7 @@
 """Probe sets for the tests of scores."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,3 +36,15 @@ def within(features: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[
     left = features - means[np.unique(labels, return_inverse=True)[1]]
     scatter: NDArray[np.float64] = left.T @ left / labels.size
     return scatter
+
+
+def assert_inputs_stay(score: Callable[..., float], *arrays: NDArray[np.generic]) -> None:
+    """The score is a finite float, and none of its inputs is written to."""
+    copies = [array.copy() for array in arrays]
+    for array in arrays:
+        array.setflags(write=False)
+    found = score(*arrays)
+    assert type(found) is float
+    assert np.isfinite(found)
+    for array, copy in zip(arrays, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)

@@ -80,24 +80,25 @@ def save_tokenizer(folder, special, *, framed=True, pad=True):
     return len(vocabulary)
 
 
-def save_bert(folder, seed=0, **settings):
+def save_model(folder, kind, n_words, seed=0, **settings):
+    """Save a model of a kind of transformers, such as "Bert", with random weights."""
     import torch
-    from transformers import BertConfig, BertModel
+    import transformers
 
-    n_words = save_tokenizer(folder, ("[UNK]", "[PAD]", "[CLS]", "[SEP]"))
     torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=n_words,
-        hidden_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=16,
-        initializer_range=0.5,
-        **settings,
-    )
-    BertModel(config).save_pretrained(folder)
+    make_config = getattr(transformers, f"{kind}Config")
+    config = make_config(vocab_size=n_words, initializer_range=0.5, **settings)
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
     return folder
+
+
+BERT = {"hidden_size": WIDTH, "num_attention_heads": 2, "intermediate_size": 16}
+
+
+def save_bert(folder, seed=0, **settings):
+    n_words = save_tokenizer(folder, ("[UNK]", "[PAD]", "[CLS]", "[SEP]"))
+    sizes = {"num_hidden_layers": 2, "max_position_embeddings": 16}
+    return save_model(folder, "Bert", n_words, seed, **BERT, **sizes, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -107,47 +108,19 @@ def bert(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory):
-    import torch
-    from transformers import GPT2Config, GPT2Model
-
     folder = tmp_path_factory.mktemp("models") / "tiny-gpt2"
     n_words = save_tokenizer(folder, ("<|endoftext|>",), framed=False, pad=False)
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=n_words,
-        n_embd=WIDTH,
-        n_layer=2,
-        n_head=2,
-        n_positions=16,
-        initializer_range=0.5,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    GPT2Model(config).save_pretrained(folder)
-    return folder
+    sizes = {"n_embd": WIDTH, "n_layer": 2, "n_head": 2, "n_positions": 16}
+    return save_model(folder, "GPT2", n_words, **sizes, bos_token_id=0, eos_token_id=0)
 
 
 @pytest.fixture(scope="module")
 def roberta(tmp_path_factory):
-    import torch
-    from transformers import RobertaConfig, RobertaModel
-
     folder = tmp_path_factory.mktemp("models") / "tiny-roberta"
     n_words = save_tokenizer(folder, ("<unk>", "<pad>", "<s>", "</s>"))
-    torch.manual_seed(0)
-    config = RobertaConfig(
-        vocab_size=n_words,
-        hidden_size=WIDTH,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        # Eight tokens: two positions lie before the first.
-        max_position_embeddings=10,
-        pad_token_id=1,
-        initializer_range=0.5,
-    )
-    RobertaModel(config).save_pretrained(folder)
-    return folder
+    # Eight tokens: two positions lie before the first.
+    sizes = {"num_hidden_layers": 1, "max_position_embeddings": 10, "pad_token_id": 1}
+    return save_model(folder, "Roberta", n_words, **BERT, **sizes)
 
 
 CLIP_CONFIG = {

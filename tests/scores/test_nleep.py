@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from probe_sets import assert_inputs_stay
 
 from recsys_ms.core.errors import ProbeSetError, UsageError
 from recsys_ms.scores.leep import leep
@@ -268,13 +269,7 @@ def test_no_warning_escapes(monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64])
 def test_inputs_are_left_alone_and_the_answer_is_a_float(dtype):
     features, labels = blobs(n_probe=40)
-    features = (10 * features).astype(dtype)
-    copies = features.copy(), labels.copy()
-    features.setflags(write=False)
-    labels.setflags(write=False)
-    assert type(nleep(features, labels)) is float
-    np.testing.assert_array_equal(features, copies[0])
-    np.testing.assert_array_equal(labels, copies[1])
+    assert_inputs_stay(nleep, (10 * features).astype(dtype), labels)
 
 
 @pytest.mark.parametrize(

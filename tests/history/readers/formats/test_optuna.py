@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +36,10 @@ STATUS = {
     "WAITING": "running",
 }
 FUZZ = reading.fuzz(60)
+items_of = partial(reading.claimed_items, FORMAT)
+runs_of = partial(reading.claimed_runs, FORMAT)
+#: Items of a damaged file; the error that ends it is the last one.
+tolerant = partial(reading.items_of, FORMAT)
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +49,6 @@ def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("optuna").resolve()
     subprocess.run([sys.executable, str(WRITER), str(folder)], check=True, capture_output=True)
     return folder
-
-
-def items_of(path, files=None):
-    place = FORMAT.place_of(Candidate(path))
-    assert place == path
-    return list(FORMAT.read(place, files or LogFiles()))
-
-
-def runs_of(path):
-    items = items_of(path)
-    assert [item for item in items if isinstance(item, BadLog)] == []
-    return items
-
-
-def tolerant(path):
-    """Items of a damaged file; the error that ends it is the last one."""
-    return reading.items_of(FORMAT, path)
 
 
 def told(folder):

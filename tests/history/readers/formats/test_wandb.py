@@ -3,6 +3,7 @@
 import json
 import math
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,10 @@ from recsys_ms.history.readers.mapping import FieldMapping
 
 FORMAT = Wandb()
 FUZZ = reading.fuzz(80)
+items_of = partial(reading.claimed_items, FORMAT)
+runs_of = partial(reading.claimed_runs, FORMAT)
+#: Items of a damaged file; the error that ends it is the last one.
+tolerant = partial(reading.items_of, FORMAT)
 SUMMARIES = [
     {
         "val/acc": 0.91,
@@ -58,23 +63,6 @@ def api_export(path, **more):
         frame[name] = cells
     frame.to_csv(path)
     return path
-
-
-def items_of(path, files=None):
-    place = FORMAT.place_of(Candidate(path))
-    assert place is not None
-    return list(FORMAT.read(place, files or LogFiles()))
-
-
-def runs_of(path):
-    items = items_of(path)
-    assert [item for item in items if isinstance(item, BadLog)] == []
-    return items
-
-
-def tolerant(place):
-    """Items of a damaged file; the error that ends it is the last one."""
-    return reading.items_of(FORMAT, place)
 
 
 def values_of(run):

@@ -38,6 +38,20 @@ def items_of(log_format: LogFormat, place: Path) -> list[LoggedRun | BadLog]:
     return items
 
 
+def claimed_items(log_format: LogFormat, path: Path) -> list[LoggedRun | BadLog]:
+    """Everything that a file, or its folder, gives to the format that must claim it."""
+    place = log_format.place_of(Candidate(path))
+    assert place in (path, path.parent)
+    return list(log_format.read(place, LogFiles()))
+
+
+def claimed_runs(log_format: LogFormat, path: Path) -> list[LoggedRun]:
+    """Runs of a file in which nothing is bad."""
+    items = claimed_items(log_format, path)
+    assert [item for item in items if isinstance(item, BadLog)] == []
+    return [item for item in items if isinstance(item, LoggedRun)]
+
+
 def read_log_of(
     log_format: LogFormat, place: Path, claimed_by: str = ""
 ) -> tuple[list[LoggedRun], list[BadLog]]:
