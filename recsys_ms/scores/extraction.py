@@ -1,33 +1,24 @@
 """Extracts features of images by a timm model, once for each image and set of weights."""
 
 import hashlib
-import logging
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from recsys_ms.core.array_files import read_arrays, write_arrays
 from recsys_ms.core.errors import DataError, UsageError
-from recsys_ms.core.files import sha256_file
 from recsys_ms.core.optional import require
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import FloatArray
+from recsys_ms.scores.image_features import Picture, image_outputs
 from recsys_ms.scores.images import LabelledImages
-
-_LOG = logging.getLogger(__name__)
 
 _EXTRA: Final = "embed"
 _PURPOSE: Final = "extract features of images"
-_LOADERS: Final = 4
-#: Features and logits of an image.
-_Row: TypeAlias = tuple[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +81,7 @@ class TimmExtractor:
     ) -> None:
         self._torch: Any = require("torch", extra=_EXTRA, purpose=_PURPOSE)
         self._timm: Any = require("timm", extra=_EXTRA, purpose=_PURPOSE)
-        self._pillow: Any = require("PIL.Image", extra=_EXTRA, purpose=_PURPOSE)
+        require("PIL.Image", extra=_EXTRA, purpose=_PURPOSE)
         if batch_size < 1:
             raise UsageError(f"batch_size: got {batch_size}, wanted at least 1")
         self.name = name
@@ -128,66 +119,33 @@ class TimmExtractor:
         :attr:`fingerprint`. ``DataError`` if no image can be read, ``StorageError`` if the cache
         cannot be written.
         """
-        folder = None if cache is None else Path(cache).expanduser() / self.fingerprint[:32]
-        rows: list[_Row | None] = []
-        n_computed = 0
-        batches = range(0, len(images.paths), self._batch_size)
-        description = f"features of {self.name}"
-        with ThreadPoolExecutor(_LOADERS) as pool:
-            for start in progress.track(batches, total=len(batches), description=description):
-                paths = images.paths[start : start + self._batch_size]
-                found, computed = self._batch(paths, folder, pool)
-                rows += found
-                n_computed += computed
-        kept = {at: row for at, row in enumerate(rows) if row is not None}
-        left_out = tuple(path for at, path in enumerate(images.paths) if at not in kept)
-        if not kept:
-            raise DataError(f"{images.paths[0].parent}: none of {len(rows)} images can be read")
-        for path in left_out:
-            _LOG.warning("%s: left out, it cannot be read as an image", path)
-        features, logits = (np.stack(arrays) for arrays in zip(*kept.values(), strict=True))
+        found = image_outputs(
+            [Picture(str(path), path.name, path.read_bytes) for path in images.paths],
+            str(images.paths[0].parent),
+            lambda content: self._transform(content.image(as_stored=True)),
+            self._run,
+            widths={"features": None, "logits": None},
+            batch_size=self._batch_size,
+            cache=None if cache is None else Path(cache).expanduser() / self.fingerprint[:32],
+            progress=progress,
+            description=f"features of {self.name}",
+        )
+        kept, logits = set(found.rows), found.arrays["logits"]
         return ExtractedFeatures(
-            images=images.take(list(kept)),
-            features=features,
+            images=images.take(found.rows),
+            features=found.arrays["features"],
             source_probs=softmax(logits.astype(np.float64), axis=1) if self.has_head else None,
-            left_out=left_out,
-            n_computed=n_computed,
+            left_out=tuple(path for at, path in enumerate(images.paths) if at not in kept),
+            n_computed=found.n_computed,
         )
 
-    def _batch(
-        self, paths: Sequence[Path], folder: Path | None, pool: ThreadPoolExecutor
-    ) -> tuple[list[_Row | None], int]:
-        """Features and logits of some images, ``None`` for one that cannot be read."""
-        keys = list(pool.map(_digest, paths))
-        files = [None if folder is None or key is None else _file(folder, key) for key in keys]
-        rows = [None if file is None else _kept_row(file) for file in files]
-        missing = [at for at, row in enumerate(rows) if row is None and keys[at] is not None]
-        tensors = pool.map(self._prepared, [paths[at] for at in missing])
-        wanted = {at: one for at, one in zip(missing, tensors, strict=True) if one is not None}
-        if wanted:
-            for at, row in zip(wanted, self._run(list(wanted.values())), strict=True):
-                rows[at] = row
-                file = files[at]
-                if file is not None:
-                    features, logits = row
-                    way_out = "name another cache"
-                    write_arrays(file, way_out=way_out, features=features, logits=logits)
-        return rows, len(wanted)
-
-    def _run(self, tensors: Sequence[Any]) -> Iterator[_Row]:
+    def _run(self, inputs: list[Any], names: list[str]) -> dict[str, NDArray[Any]]:
         with self._torch.inference_mode():
-            batch = self._torch.stack(list(tensors)).to(self._device)
+            batch = self._torch.stack(inputs).to(self._device)
             maps = self._model.forward_features(batch)
             features = self._model.forward_head(maps, pre_logits=True).flatten(1).float()
             logits = self._model.forward_head(maps).float() if self.has_head else features[:, :0]
-        yield from zip(features.cpu().numpy(), logits.cpu().numpy(), strict=True)
-
-    def _prepared(self, path: Path) -> Any:
-        try:
-            with self._pillow.open(path) as image:
-                return self._transform(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, self._pillow.DecompressionBombError):
-            return None
+        return {"features": features.cpu().numpy(), "logits": logits.cpu().numpy()}
 
     def _load(self, name: str, weights: str | Path | None) -> Any:
         if not self._timm.is_model(name):
@@ -227,21 +185,3 @@ class TimmExtractor:
         except RuntimeError as error:
             raise DataError(f"{path}: not weights of {name!r} ({str(error)[:300]})") from error
         return model
-
-
-def _file(folder: Path, key: str) -> Path:
-    return folder / key[:2] / f"{key}.npz"
-
-
-def _kept_row(file: Path) -> _Row | None:
-    """Features and logits in a file of the cache; a damaged file is replaced."""
-    arrays = read_arrays(file) or {}
-    row = arrays.get("features"), arrays.get("logits")
-    return row if all(array is not None and array.ndim == 1 for array in row) else None
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return sha256_file(path)
-    except OSError:
-        return None

@@ -43,7 +43,7 @@ def find_images(folder: str | Path, *, most: int | None = None) -> LabelledImage
     found: dict[str, list[Path]] = {}
     for place in sorted(root.iterdir()):
         if place.is_dir() and not place.name.startswith("."):
-            images = sorted(path for path in place.rglob("*") if _is_image(path))
+            images = images_below(place)
             if images:
                 found[place.name] = images
     if len(found) < 2:
@@ -54,7 +54,9 @@ def find_images(folder: str | Path, *, most: int | None = None) -> LabelledImage
     if most is not None:
         if most < len(found):
             raise UsageError(f"at most {most} images of {len(found)} classes; ask for more")
-        found = {name: _some(root, found[name], share) for name, share in _shares(found, most)}
+        for name, share in _shares(found, most).items():
+            keys = [path.relative_to(root).as_posix() for path in found[name]]
+            found[name] = [found[name][row] for row in sample_of(keys, share)]
     names = tuple(found)
     return LabelledImages(
         paths=tuple(path for images in found.values() for path in images),
@@ -63,11 +65,25 @@ def find_images(folder: str | Path, *, most: int | None = None) -> LabelledImage
     )
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+def images_below(folder: Path) -> list[Path]:
+    """Image files at any depth, sorted; hidden files and folders are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
 
 
-def _shares(found: dict[str, list[Path]], most: int) -> list[tuple[str, int]]:
+def sample_of(keys: Sequence[str], most: int) -> list[int]:
+    """Positions of at most ``most`` keys, in their order, chosen by the keys alone."""
+    # The order of a digest is as good as chance, and the same on every machine.
+    digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+    return sorted(sorted(range(len(digests)), key=digests.__getitem__)[:most])
+
+
+def _shares(found: dict[str, list[Path]], most: int) -> dict[str, int]:
     """How many images of each class: as even as the classes allow."""
     shares = dict.fromkeys(found, 0)
     left = min(most, sum(map(len, found.values())))
@@ -76,12 +92,4 @@ def _shares(found: dict[str, list[Path]], most: int) -> list[tuple[str, int]]:
         for name in open_ones[:left]:
             shares[name] += 1
         left -= min(left, len(open_ones))
-    return list(shares.items())
-
-
-def _some(root: Path, images: list[Path], share: int) -> list[Path]:
-    # The order of a digest is as good as chance, and the same on every machine.
-    def key(path: Path) -> bytes:
-        return hashlib.sha256(path.relative_to(root).as_posix().encode()).digest()
-
-    return sorted(sorted(images, key=key)[:share])
+    return shares

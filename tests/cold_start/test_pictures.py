@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_ms.cold_start.pictures import Content, UnreadableError, open_pictures
+from recsys_ms.cold_start.pictures import open_pictures
 from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.scores.image_features import Content, UnreadableError
 
 pytestmark = [
     pytest.mark.zoo,
