@@ -9,6 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import normalize
 
 from recsys_ms.architectures.subtrees import View, Words, graph_words
 from recsys_ms.core.errors import DataError
@@ -16,8 +18,7 @@ from recsys_ms.core.optional import require
 from recsys_ms.core.state import Derived, Learned, Stateful
 from recsys_ms.core.types import FloatArray, IntArray
 
-_STEPS: Final = 50
-_TOLERANCE: Final = 1e-9
+_TOLERANCE: Final = 1e-8
 
 
 class Encoder(Stateful, ABC):
@@ -49,8 +50,8 @@ class ParagraphVectors(Encoder):
         sum_{w in words} log s(u.v_w) + k n/m sum_{w in noise} log s(-u.v_w) - penalty/2 |u|^2
 
     with ``s`` the logistic function, ``n`` the number of words and ``m`` noise words that stand for
-    the noise distribution. It is concave, so Newton's method finds the one maximum: a graph has the
-    same vector whether it was trained on or not.
+    the noise distribution. It is concave with one maximum: a graph has the same vector whether it
+    was trained on or not.
 
     Parameters
     ----------
@@ -129,38 +130,19 @@ class ParagraphVectors(Encoder):
 
     def encode(self, document: Any) -> FloatArray | None:
         """Vector that maximises the objective of a graph's words."""
-        known = self.vectors[_positions(self._codes, document)].astype(np.float64)
+        at = np.minimum(np.searchsorted(self._codes, document), len(self._codes) - 1)
+        known = self.vectors[at[self._codes[at] == document]]
         if not len(known):
             return None
-        noise = self.vectors[self.noise].astype(np.float64)
-        weight = self.n_negative * len(known) / len(noise)
-        vector = np.zeros(known.shape[1])
-        value = -np.inf
-        for _ in range(_STEPS):
-            miss, hit = _logistic(-known @ vector), _logistic(noise @ vector)
-            slope = known.T @ miss - weight * (noise.T @ hit) - self.penalty * vector
-            curve = (known * (miss * (1 - miss))[:, None]).T @ known
-            curve += weight * (noise * (hit * (1 - hit))[:, None]).T @ noise
-            curve[np.diag_indices_from(curve)] += self.penalty
-            step = np.linalg.solve(curve, slope)
-            # Newton's decrement squared: twice the remaining gain.
-            if slope @ step < _TOLERANCE * len(known):
-                break
-            length = 1.0
-            while length > 1e-6:
-                gained = self._objective(vector + length * step, known, noise, weight)
-                if gained > value:
-                    break
-                length /= 2
-            vector, value = vector + length * step, gained
+        rows = np.vstack([known, self.vectors[self.noise]]).astype(np.float64)
+        is_known = np.arange(len(rows)) < len(known)
+        weights = np.where(is_known, 1.0, self.n_negative * len(known) / self.n_noise)
+        # The objective is that of a logistic regression that tells words from noise.
+        regression = LogisticRegression(
+            C=1 / self.penalty, fit_intercept=False, solver="newton-cholesky", tol=_TOLERANCE
+        ).fit(rows, is_known, sample_weight=weights)
+        vector: FloatArray = regression.coef_[0]
         return vector
-
-    def _objective(
-        self, vector: FloatArray, known: FloatArray, noise: FloatArray, weight: float
-    ) -> float:
-        fit = -np.logaddexp(0.0, -known @ vector).sum()
-        against = -weight * np.logaddexp(0.0, noise @ vector).sum()
-        return float(fit + against - self.penalty / 2 * vector @ vector)
 
 
 class HashedSvd(Encoder):
@@ -190,9 +172,7 @@ class HashedSvd(Encoder):
         columns = np.concatenate(rows)
         shape = (len(rows), self.n_buckets)
         table = sp.csr_array((self.weights[columns], columns, ends), shape=shape)
-        lengths = np.sqrt(table.multiply(table).sum(axis=1))
-        table = sp.diags_array(1 / np.maximum(lengths, np.finfo(float).tiny)) @ table
-        svd = TruncatedSVD(n_dims, algorithm="arpack", random_state=seed).fit(table)
+        svd = TruncatedSVD(n_dims, algorithm="arpack", random_state=seed).fit(normalize(table))
         self.components = svd.components_.T.astype(np.float32)
         return self
 
@@ -207,14 +187,3 @@ class HashedSvd(Encoder):
 
     def _buckets(self, words: Words) -> IntArray:
         return (words % np.uint64(self.n_buckets)).astype(np.int64)
-
-
-def _positions(known: Words, words: Words) -> IntArray:
-    """Positions of those of ``words`` that are among the sorted ``known``."""
-    at = np.minimum(np.searchsorted(known, words), len(known) - 1)
-    return np.asarray(at[known[at] == words], dtype=np.int64)
-
-
-def _logistic(x: FloatArray) -> FloatArray:
-    # Through the tangent, which does not overflow.
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
