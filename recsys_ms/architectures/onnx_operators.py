@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Final, TypeAlias
 
-from recsys_ms.architectures.costs import macs_of
 from recsys_ms.architectures.folding import (
     ATTENTION,
     BIASED,
@@ -14,7 +13,7 @@ from recsys_ms.architectures.folding import (
     Node,
     vector_detail,
 )
-from recsys_ms.architectures.operators import by_name, traits_of
+from recsys_ms.architectures.operators import by_name, macs_of, traits_of
 from recsys_ms.core.types import JsonDict
 
 Shape: TypeAlias = tuple[int, ...]

@@ -1,14 +1,16 @@
-"""Describes operators of PyTorch: their kind, and traits that follow from their shapes.
+"""Describes operators of PyTorch: kind, traits and multiply-adds, from the shapes of their tensors.
 
 Operators that only arrange or allocate numbers are not part of an architecture: their input stands
 for their output. Kinds are few, so that different spellings of a layer look alike.
 """
 
 from collections.abc import Mapping, Sequence
-from math import log2
-from typing import Any, Final
+from math import log2, prod
+from typing import Any, Final, TypeAlias
 
 from recsys_ms.core.types import JsonDict
+
+Shapes: TypeAlias = Sequence[tuple[int, ...]]
 
 #: Views, copies, casts: their output is their input, arranged otherwise.
 ARRANGING: Final = frozenset(
@@ -101,7 +103,7 @@ def kind_of(name: str, is_data: Sequence[bool] = ()) -> str:
 
 def traits_of(
     name: str,
-    inputs: Sequence[tuple[int, ...]],
+    inputs: Shapes,
     output: tuple[int, ...],
     options: Sequence[Any],
     is_data: Sequence[bool] = (),
@@ -137,7 +139,7 @@ def traits_of(
     return {}
 
 
-def _of_convolution(inputs: Sequence[tuple[int, ...]], options: Sequence[Any]) -> JsonDict:
+def _of_convolution(inputs: Shapes, options: Sequence[Any]) -> JsonDict:
     weight = inputs[1]
     stride, dilation, transposed, groups = options[3], options[5], options[6], int(options[8])
     n_out, n_in = weight[0], weight[1] * groups
@@ -157,7 +159,7 @@ def _of_convolution(inputs: Sequence[tuple[int, ...]], options: Sequence[Any]) -
     }
 
 
-def _of_pool(name: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> JsonDict:
+def _of_pool(name: str, inputs: Shapes, output: tuple[int, ...]) -> JsonDict:
     pooled = "max" if "max" in name else "average"
     before, after = inputs[0], output
     is_global = len(after) < len(before) or all(size == 1 for size in after[2:])
@@ -165,7 +167,7 @@ def _of_pool(name: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ..
 
 
 def _of_recurrent(
-    name: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ...], options: Sequence[Any]
+    name: str, inputs: Shapes, output: tuple[int, ...], options: Sequence[Any]
 ) -> JsonDict:
     traits = {"cell": name.removesuffix("_cell"), "ratio": _ratio(output[-1], inputs[0][-1])}
     # Of a layer: has biases, layers, dropout, training, bidirectional.
@@ -175,7 +177,7 @@ def _of_recurrent(
     return traits | {"layers": layers, "directions": directions}
 
 
-def _ratio_of_product(inputs: Sequence[tuple[int, ...]], is_data: Sequence[bool]) -> float:
+def _ratio_of_product(inputs: Shapes, is_data: Sequence[bool]) -> float:
     # The side of the weights that the data does not share is the output.
     first, second = inputs
     return _ratio(second[-1], second[-2]) if is_data[0] else _ratio(first[-2], first[-1])
@@ -186,3 +188,30 @@ def _ratio(after: int, before: int) -> float:
     if after < 1 or before < 1:
         return 0.0
     return round(log2(after / before) * 4) / 4
+
+
+def macs_of(name: str, inputs: Shapes, output: tuple[int, ...], options: Sequence[Any]) -> int:
+    """Multiply-adds of an operator that multiplies matrices; 0 for every other.
+
+    Convolutions, linear layers, matrix products, both products of attention and recurrent layers
+    count, as in the tables of timm; biases, norms and pointwise operators do not. Arguments are
+    those of :func:`traits_of`.
+    """
+    kind = kind_of(name)
+    if kind == "conv":
+        # Every number of the output (input, where transposed) meets one filter.
+        return prod(inputs[0] if options[6] else output) * prod(inputs[1][1:])
+    if kind == "recurrent":
+        # Every step meets every matrix of weights once; of a cell, those before are states.
+        matrices = [shape for shape in inputs[1:] if len(shape) == 2]
+        matrices = matrices[-2:] if name.endswith("_cell") else matrices
+        return prod(inputs[0][:-1]) * sum(map(prod, matrices))
+    if kind == "attention":
+        query, key, value = inputs[:3]
+        return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+    if name == "linear":
+        return prod(output) * inputs[0][-1]
+    if kind == "matmul" or name in {"mv", "dot", "addmv"}:
+        # Of addmm and baddbmm the summand comes first.
+        return prod(output) * inputs[-2][-1]
+    return 0

@@ -7,7 +7,8 @@ the package. It runs when a task enters the catalog, so ranking needs no torch (
 
 import json
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,20 +16,91 @@ import numpy as np
 
 from recsys_ms.cold_start import EMBEDDED, MAX_IMAGES
 from recsys_ms.cold_start.pictures import IMAGE_COLUMN, open_pictures
-from recsys_ms.cold_start.proxy_features import ClipTowers, ImageFeatures, image_features
 from recsys_ms.cold_start.proxy_task import TaskEmbedding
-from recsys_ms.core.errors import UsageError
+from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.files import sha256_file
+from recsys_ms.core.optional import require
 from recsys_ms.core.progress import NO_PROGRESS, Progress
-from recsys_ms.core.types import FloatArray
+from recsys_ms.core.types import FloatArray, JsonDict
 from recsys_ms.history.embedded import embedded_folder
-from recsys_ms.scores.label_embeddings import Float32Array
+from recsys_ms.scores.image_features import image_outputs
+from recsys_ms.scores.label_embeddings import Float32Array, unit_rows
+from recsys_ms.scores.label_encoders import OpenClipEncoder
 from recsys_ms.scores.label_texts import class_texts
 from recsys_ms.scores.label_torch import FOLDER, HUB
-from recsys_ms.scores.label_weights import fingerprint
+from recsys_ms.scores.label_weights import EXTRA, fingerprint, folder_digest
 
 #: A better proxy for photos, where the hub of weights can be reached.
 HUB_DEFAULT: Final = "ViT-B-32=laion2b_s34b_b79k"
 _CONFIG_FILE: Final = "open_clip_config.json"
+_PURPOSE: Final = "look at images with a CLIP"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageFeatures:
+    """Features of images by a proxy.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (n_readable, width)
+        Float32, rows of length 1.
+    names : tuple of str
+        Image of each row.
+    left_out : tuple of str
+        Images that cannot be read.
+    n_computed : int
+        Images that were not in the cache.
+    """
+
+    vectors: Float32Array
+    names: tuple[str, ...]
+    left_out: tuple[str, ...]
+    n_computed: int
+
+
+class ClipTowers(OpenClipEncoder):
+    """Both towers of a CLIP; parameters are those of its text tower, :class:`OpenClipEncoder`."""
+
+    @property
+    def weights_digest(self) -> str:
+        """Digest of architecture, vocabulary and weights; the folder's name does not count."""
+        if self._in_folder:
+            return folder_digest(self._folder)
+        return fingerprint(
+            "open_clip", "", model=self._model_name, weights=sha256_file(self._checkpoint)
+        )
+
+    @property
+    def preprocessing(self) -> JsonDict:
+        """Settings of the preprocessing (size, mean, spread …), by open_clip's names."""
+        return dict(self._model.visual.preprocess_cfg)
+
+    def encode_images(self, tensors: Sequence[Any], names: Sequence[str]) -> Float32Array:
+        """Unit rows of shape (n_images, width) for prepared images."""
+        torch = require("torch", extra=EXTRA, purpose=_PURPOSE)
+        with torch.inference_mode():
+            outputs = self._model.encode_image(torch.stack(list(tensors)).to(self.device))
+        return unit_rows(outputs.float().cpu().numpy(), names, self.name)
+
+    @cached_property
+    def _model(self) -> Any:
+        try:
+            return self._created().eval()
+        except DataError as error:
+            torch = require("torch", extra=EXTRA, purpose=_PURPOSE)
+            try:
+                torch.zeros(1, device=self.device)
+            except (RuntimeError, AssertionError) as refusal:
+                reason = str(refusal).strip().split("\n", 1)[0]
+                raise UsageError(f"device {self.device!r}: {reason}") from error
+            raise
+
+    @cached_property
+    def transform(self) -> Any:
+        """Makes a tensor (3, height, width) of an image of Pillow."""
+        library = require("open_clip.transform", extra=EXTRA, purpose=_PURPOSE)
+        settings = library.PreprocessCfg(**self._model.visual.preprocess_cfg)
+        return library.image_transform_v2(settings, is_train=False)
 
 
 class Proxy:
@@ -126,11 +198,30 @@ class Proxy:
         DataError
             No image can be read, or the weights are damaged.
         """
-        found = open_pictures(pictures, column=column)
+        given = open_pictures(pictures, column=column)
         if max_images is not None:
-            found = found.sample(max_images)
-        folder = None if self._cache is None else self._cache / self.fingerprint[:32]
-        return image_features(self._towers, found, cache=folder, progress=progress)
+            given = given.sample(max_images)
+        towers = self._towers
+        # Made before threads ask for it.
+        transform = towers.transform
+        found = image_outputs(
+            given.items,
+            given.origin,
+            lambda content: transform(content.image()),
+            lambda inputs, names: {"features": towers.encode_images(inputs, names)},
+            widths={"features": towers.width},
+            batch_size=towers.batch_size,
+            cache=None if self._cache is None else self._cache / self.fingerprint[:32],
+            progress=progress,
+            description=f"images by {towers.name}",
+        )
+        names, kept = [picture.name for picture in given.items], set(found.rows)
+        return ImageFeatures(
+            vectors=found.arrays["features"],
+            names=tuple(names[row] for row in found.rows),
+            left_out=tuple(name for row, name in enumerate(names) if row not in kept),
+            n_computed=found.n_computed,
+        )
 
     def embed_texts(self, texts: Iterable[str]) -> Float32Array:
         """Vectors of texts, (n_texts, width), float32 rows of length 1; none may be blank."""
@@ -217,21 +308,20 @@ def proxy_folder() -> Path:
 
 
 def _towers(source: str | Path, device: str, batch_size: int) -> ClipTowers:
-    options: Any = {"device": device, "batch_size": batch_size}
+    towers = partial(ClipTowers, device=device, batch_size=batch_size)
+    text, path = str(source), Path(source).expanduser()
     if source == EMBEDDED:
-        return ClipTowers(proxy_folder(), name=EMBEDDED, **options)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return ClipTowers(path, **options)
+        return towers(proxy_folder(), name=EMBEDDED)
     if path.is_file() and (path.parent / _CONFIG_FILE).is_file():
-        return ClipTowers(path.parent, **options)
-    text = str(source)
+        path = path.parent
+    if path.is_dir():
+        return towers(path)
     if text.startswith((HUB, FOLDER)):
-        return ClipTowers(text, **options)
+        return towers(text)
     name, equals, weights = text.partition("=")
     if not (name and equals and weights):
         raise UsageError(
             f"proxy {text!r}: expected 'embedded', NAME=TAG or NAME=FILE such as {HUB_DEFAULT}, or "
             f"a folder with {_CONFIG_FILE} and weights"
         )
-    return ClipTowers(name, weights, **options)
+    return towers(name, weights)
