@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
+from recsys_ms.core.errors import ArtifactError, DataError, UsageError
 from recsys_ms.learners.ensemble import EnsembleConfig, EnsembleHead, default_heads, simplex_weights
 from recsys_ms.learners.gaussian.kernel_head import KernelConfig, KernelHead
 from recsys_ms.learners.linear import LinearConfig, LinearHead
@@ -123,10 +123,6 @@ def test_the_kernel_is_left_to_small_histories():
 
 def test_misuse_is_refused():
     design, target = problem(20)
-    with pytest.raises(NotFittedError, match="fit"):
-        EnsembleHead().predict(design)
-    with pytest.raises(NotFittedError, match="fit"):
-        EnsembleHead().state()
     with pytest.raises(UsageError, match="no heads given"):
         EnsembleHead(heads={})
     with pytest.raises(UsageError, match="n_folds"):

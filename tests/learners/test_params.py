@@ -60,8 +60,9 @@ def test_what_is_learned_is_stored_and_a_refit_forgets(head_type):
     rng = np.random.default_rng(0)
     design, target = rng.normal(size=(40, 3)), rng.normal(size=40)
     head = head_type()
-    with pytest.raises(NotFittedError, match=f"{head_type.__name__} is not fitted"):
-        head.state()
+    for use in (head.state, lambda: head.predict(design)):
+        with pytest.raises(NotFittedError, match=f"{head_type.__name__} is not fitted.*fit"):
+            use()
     assert head.fit(design[:20], -target[:20], rng=1) is head
     head.fit(design, target, rng=2)
     fresh = head_type().fit(design, target, rng=2)

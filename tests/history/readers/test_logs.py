@@ -181,14 +181,20 @@ def test_some_runs_that_lack_something_wait_in_quarantine(logs: Path, tmp_path: 
     assert len(history.curves()["run_id"].unique()) == 2
 
 
-def test_a_broken_log_is_kept_whole_and_taken_once_it_is_mended(logs: Path, tmp_path: Path) -> None:
+def with_a_broken_log(logs: Path, folder: Path) -> tuple[History, Path, str]:
+    """A history that has met a truncated log, the log, and its whole text."""
     state = logs / "hf/run/trainer_state.json"
     whole = state.read_text()
     state.write_text(whole[:-20])
-    history = history_in(tmp_path)
+    history = history_in(folder)
     mapping = FieldMapping(set={**SAID, "metric": "accuracy", "model_id": "m"})
     report = history.ingest(read_log(logs / "hf", mapping))
     assert (report.n_new, report.n_quarantined) == (0, 1)
+    return history, state, whole
+
+
+def test_a_broken_log_is_kept_whole_and_taken_once_it_is_mended(logs: Path, tmp_path: Path) -> None:
+    history, state, whole = with_a_broken_log(logs, tmp_path)
     [reject] = history.quarantine.pending()
     assert reject.raw == whole[:-20]
     assert Path(reject.file) == state
@@ -205,12 +211,7 @@ def test_a_broken_log_is_kept_whole_and_taken_once_it_is_mended(logs: Path, tmp_
 
 
 def test_a_broken_log_whose_file_is_gone_is_mended_by_its_text(logs: Path, tmp_path: Path) -> None:
-    state = logs / "hf/run/trainer_state.json"
-    whole = state.read_text()
-    state.write_text(whole[:-20])
-    history = history_in(tmp_path)
-    mapping = FieldMapping(set={**SAID, "metric": "accuracy", "model_id": "m"})
-    history.ingest(read_log(logs / "hf", mapping))
+    history, state, whole = with_a_broken_log(logs, tmp_path)
     state.unlink()
     [reject] = history.quarantine.pending()
     report = history.replay(replay_log, edited={reject.id: whole})
