@@ -17,8 +17,8 @@ from recsys_ms.architectures.subtrees import VIEWS, Words, graph_words
 from recsys_ms.catalog.card_files import MODELS
 from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.names import timm_family
-from recsys_ms.core.array_files import read_arrays, write_arrays
 from recsys_ms.core.errors import DataError
+from recsys_ms.core.files import read_arrays, write_arrays
 from recsys_ms.core.optional import require
 
 _PURPOSE: Final = "build the architectures of timm"

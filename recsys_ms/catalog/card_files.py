@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -11,7 +12,8 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys_ms.catalog.cards import NUMERIC_KINDS, FieldKind, ModelCard, TaskCard, field_kinds
-from recsys_ms.core.errors import DataError, StorageError
+from recsys_ms.core.errors import DataError
+from recsys_ms.core.files import file_errors
 
 Card = TypeVar("Card", ModelCard, TaskCard)
 
@@ -144,18 +146,15 @@ class CardTable(Generic[Card]):
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
             return []
-        try:
+        with (
+            file_errors(f"{path}: cannot be read"),
+            not_cards(f"{path}: ", "Catalog.write"),
+        ):
             if path.suffix == ".jsonl":
                 return self.from_jsonl(path.read_text(encoding="utf-8"))
             import pyarrow.parquet as pq
 
             return self.from_rows(pq.read_table(path).to_pylist())
-        except OSError as error:
-            raise StorageError(f"{path}: cannot be read ({error.strerror or error})") from error
-        except (ValueError, TypeError) as error:
-            raise DataError(
-                f"{path}: not a table of cards ({error}); write it with Catalog.write"
-            ) from error
 
     def _card(self, values: Mapping[str, Any]) -> Card:
         make: Any = self.make
@@ -170,6 +169,16 @@ class CardTable(Generic[Card]):
             known = {name: value for name, value in values.items() if value is not None}
             found.append({self.id_name: key, **known})
         return found
+
+
+def not_cards(what: str, writer: str) -> AbstractContextManager[None]:
+    """Turns errors of the block into a ``DataError``: not a table of cards."""
+    return file_errors(
+        f"{what}not a table of cards",
+        f"write it with {writer}",
+        catch=(ValueError, TypeError),
+        raises=DataError,
+    )
 
 
 MODELS: Final = CardTable("models", ModelCard)

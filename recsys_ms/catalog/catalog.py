@@ -7,11 +7,11 @@ from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 import pandas as pd
 
-from recsys_ms.catalog.card_files import MODELS, TASKS, Card, CardTable
+from recsys_ms.catalog.card_files import MODELS, TASKS, Card, CardTable, not_cards
 from recsys_ms.catalog.cards import ModelCard, TaskCard
 from recsys_ms.catalog.score_table import ScoreTable
-from recsys_ms.core.errors import DataError, StorageError, UnknownIdError, UsageError, did_you_mean
-from recsys_ms.core.files import write_atomic
+from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, did_you_mean
+from recsys_ms.core.files import make_folder, write_atomic
 
 TableFormat: TypeAlias = Literal["parquet", "jsonl"]
 
@@ -100,12 +100,7 @@ class Catalog:
         if table_format not in ("parquet", "jsonl"):
             raise UsageError(f"table format {table_format!r} must be 'parquet' or 'jsonl'")
         root = Path(folder)
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"{root}: the catalog folder cannot be made ({error.strerror})"
-            ) from error
+        make_folder(root)
         other = "jsonl" if table_format == "parquet" else "parquet"
         for table, frame in ((MODELS, self.models), (TASKS, self.tasks)):
             as_text = table_format == "jsonl"
@@ -121,10 +116,8 @@ class Catalog:
     @classmethod
     def from_jsonl(cls, models: str, tasks: str) -> Self:
         """Read what :meth:`to_jsonl` wrote; ``DataError`` for a line that is not a card."""
-        try:
+        with not_cards("", "to_jsonl"):
             return cls.from_cards(models=MODELS.from_jsonl(models), tasks=TASKS.from_jsonl(tasks))
-        except (ValueError, TypeError) as error:
-            raise DataError(f"not a table of cards ({error}); write it with to_jsonl") from error
 
     def merged(self, other: "Catalog") -> Self:
         """Join both catalogs; where both know a field, ``other`` wins. Traits merge by name.

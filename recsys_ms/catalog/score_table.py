@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from recsys_ms.core import columns as c
-from recsys_ms.core.errors import DataError, StorageError
-from recsys_ms.core.files import write_atomic
+from recsys_ms.core.errors import DataError
+from recsys_ms.core.files import file_errors, make_folder, write_atomic
 from recsys_ms.core.types import FloatArray, IntArray
 
 FILE: Final = "scores.parquet"
@@ -63,14 +63,16 @@ class ScoreTable:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        try:
+        with (
+            file_errors(f"{path}: cannot be read"),
+            file_errors(
+                f"{path}: not a table of scores",
+                "restore it, or score the models again",
+                catch=(ValueError, KeyError, pa.ArrowException),
+                raises=DataError,
+            ),
+        ):
             return cls(pq.read_table(path).to_pandas())
-        except OSError as error:
-            raise StorageError(f"{path}: cannot be read ({error.strerror or error})") from error
-        except (ValueError, KeyError, pa.ArrowException) as error:
-            raise DataError(
-                f"{path}: not a table of scores ({error}); restore it, or score the models again"
-            ) from error
 
     def write(self, folder: str | Path) -> None:
         """Write ``scores.parquet``, whole or not at all; the folder is created when absent.
@@ -78,10 +80,7 @@ class ScoreTable:
         ``StorageError`` if the folder cannot be written.
         """
         root = Path(folder)
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{root}: cannot be made ({error.strerror})") from error
+        make_folder(root)
         if self.frame.empty:
             (root / FILE).unlink(missing_ok=True)
             return

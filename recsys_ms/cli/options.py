@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.files import file_errors
 
 if TYPE_CHECKING:
     from recsys_ms.catalog.cards import TaskCard
@@ -111,17 +112,16 @@ def read_task_card(path: Path) -> "TaskCard":
     """
     from recsys_ms.catalog.card_files import TASKS
 
-    try:
+    wanted = 'wanted JSON such as {"task_id": "birds"}'
+    not_json = (ValueError, TypeError)
+    with (
+        file_errors(f"{path}: cannot be read", raises=DataError),
+        file_errors(f"{path}: not a task card", wanted, catch=not_json, raises=DataError),
+    ):
         card = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(card, dict) or "task_id" not in card:
             raise ValueError("no field task_id")
         return TASKS.from_rows([card])[0]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            f'{path}: not a task card ({error}); wanted JSON such as {{"task_id": "birds"}}'
-        ) from error
 
 
 def parse_observed(texts: Iterable[str]) -> dict[str, float]:

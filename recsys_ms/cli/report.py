@@ -16,6 +16,7 @@ from recsys_ms.cli.options import (
     RegistryOption,
 )
 from recsys_ms.core.errors import DataError
+from recsys_ms.core.files import file_errors
 from recsys_ms.evaluation.result import BacktestResult
 from recsys_ms.history.history import History
 from recsys_ms.nightly.night_report import collect
@@ -68,12 +69,9 @@ def report(
 
 
 def _read_backtest(path: Path) -> BacktestResult:
-    try:
+    caught, way_out = (OSError, UnicodeDecodeError), "give what `recsys-ms evaluate --json` wrote"
+    with file_errors(f"{path}: cannot be read", way_out, catch=caught, raises=DataError):
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({error}); give a file that `recsys-ms evaluate --json` wrote"
-        ) from error
     try:
         return BacktestResult.from_json(text)
     except DataError as error:

@@ -1,20 +1,68 @@
-"""Atomic writing of files: write beside, fsync, rename."""
+"""Files: written whole or not at all, and errors that say what failed and what to do."""
 
 import hashlib
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from recsys_ms.core.errors import StorageError
+from recsys_ms.core.errors import RecsysError, StorageError
 
 
-def fsync_directory(directory: Path) -> None:
-    """Make a rename inside ``directory`` survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
+@contextmanager
+def file_errors(
+    what: str,
+    way_out: str = "",
+    *,
+    catch: type[Exception] | tuple[type[Exception], ...] = OSError,
+    raises: type[RecsysError] = StorageError,
+) -> Iterator[None]:
+    """Raise an error of the block as ``what (reason); way_out``, of the type ``raises``."""
+    try:
+        yield
+    except catch as error:
+        raise raises(f"{what} ({reason_of(error)})" + f"; {way_out}" * bool(way_out)) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of an error's text: some go on for pages."""
+    return getattr(error, "strerror", None) or str(error).strip().split("\n", 1)[0]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, unless it is there; ``StorageError`` if that fails."""
+    with file_errors(
+        f"{folder}: cannot be created", "check that its parent is writable and has free space"
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def fsync(path: Path) -> None:
+    """Make a file, or the renames inside a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _written_beside(path: Path, suffix: str, way_out: str, *, durable: bool) -> Iterator[Path]:
+    """A temporary file that takes the place of ``path`` when the block ends."""
+    # The leading dot and the suffix keep half-written files out of every ``*.json`` glob.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{suffix}")
+    with file_errors(f"{path}: cannot be written", way_out):
+        try:
+            yield temporary
+            temporary.replace(path)
+            if durable:
+                fsync(path.parent)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -25,27 +73,50 @@ def write_atomic(path: Path, data: bytes) -> None:
     StorageError
         The folder cannot be written (read-only, full, missing).
     """
-    # The leading dot and the suffix keep half-written files out of every ``*.json`` glob.
-    temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    try:
-        with temporary.open("xb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-        fsync_directory(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"{path}: cannot be written ({error.strerror or error}); "
-            "check that the folder exists, is writable and has free space"
-        ) from error
+    way_out = "check that the folder exists, is writable and has free space"
+    with (
+        _written_beside(path, ".tmp", way_out, durable=True) as temporary,
+        temporary.open("xb") as handle,
+    ):
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 def sha256_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in pieces of 1 MiB."""
-    digest = hashlib.sha256()
+    """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as handle:
-        while chunk := handle.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def read_arrays(path: Path) -> dict[str, Any] | None:
+    """Arrays of a cache file by name; ``None`` where it is absent or damaged."""
+    # Loaded here: a training job that logs one run needs none of it.
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def write_arrays(path: Path, *, way_out: str, **arrays: Any) -> None:
+    """Write arrays into a cache file (``.npz``) that a reader sees whole or not at all.
+
+    Unlike :func:`write_atomic` it does not wait for the disk. Folders are made; where several
+    processes write one file, the last one wins.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be written; the message ends with ``way_out``.
+    """
+    import numpy as np
+
+    with _written_beside(path, ".tmp.npz", way_out, durable=False) as temporary:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(temporary, **arrays)

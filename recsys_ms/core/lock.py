@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from recsys_ms.core.errors import LockedError, StorageError
+from recsys_ms.core.errors import LockedError
+from recsys_ms.core.files import file_errors
 
 _POLL_SECONDS = 0.1
 
@@ -38,14 +39,10 @@ def file_lock(path: Path, *, timeout_seconds: float = 0.0) -> Iterator[None]:
     StorageError
         The lock file cannot be created.
     """
-    try:
+    what = f"{path}: the lock file cannot be opened"
+    with file_errors(what, "check that the folder is writable"):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StorageError(
-            f"{path}: the lock file cannot be opened ({error.strerror}); "
-            "check that the folder is writable"
-        ) from error
     try:
         _lock(descriptor, path, time.monotonic() + timeout_seconds)
         holder = {

@@ -10,7 +10,8 @@ from typing import Final, Self
 import pandas as pd
 import pyarrow as pa
 
-from recsys_ms.core.errors import DataError, RefusedError, StorageError, UnknownIdError, UsageError
+from recsys_ms.core.errors import DataError, RefusedError, UnknownIdError, UsageError
+from recsys_ms.core.files import make_folder
 from recsys_ms.core.lock import file_lock
 from recsys_ms.history.inbox.inbox import INBOX_FOLDER, MARKER_FILE
 from recsys_ms.history.inbox.inbox_files import (
@@ -108,13 +109,7 @@ class History:
     def _create(self) -> None:
         with file_lock(self.path / LOCK_FILE, timeout_seconds=self._lock_seconds):
             for name in (INBOX_FOLDER, ARCHIVE_FOLDER, QUARANTINE_FOLDER):
-                try:
-                    (self.path / name).mkdir(exist_ok=True)
-                except OSError as error:
-                    raise StorageError(
-                        f"{self.path / name}: cannot be created ({error.strerror}); "
-                        "check that the folder is writable and has free space"
-                    ) from error
+                make_folder(self.path / name)
             self._store.create()
             # The marker comes last: a folder that has it has everything else.
             write_marker(self.path, 0)

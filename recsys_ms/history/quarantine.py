@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys_ms.core.errors import DataError, RefusedError, StorageError, UnknownIdError
-from recsys_ms.core.files import write_atomic
+from recsys_ms.core.errors import DataError, RefusedError, UnknownIdError
+from recsys_ms.core.files import file_errors, make_folder, write_atomic
 
 _TEXTS: Final = ("file", "reason", "raw", "reader", "options")
 
@@ -266,13 +266,13 @@ class Quarantine:
     def _read(self, kind: str, schema: pa.Schema, *, columns: list[str] | None = None) -> pa.Table:
         tables = []
         for path in sorted(self.folder.glob(f"{kind}-*.parquet")):
-            try:
+            with file_errors(
+                f"{path}: this part of the quarantine is damaged",
+                "restore it from a backup, or move it away to go on without it",
+                catch=(OSError, pa.ArrowException),
+                raises=DataError,
+            ):
                 tables.append(pq.ParquetFile(path).read(columns=columns))
-            except (OSError, pa.ArrowException) as error:
-                raise DataError(
-                    f"{path}: this part of the quarantine is damaged ({error}); "
-                    "restore it from a backup, or move it away to go on without it"
-                ) from error
         wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
         return pa.concat_tables([table.cast(wanted) for table in tables] or [wanted.empty_table()])
 
@@ -280,12 +280,6 @@ class Quarantine:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
-        try:
-            self.folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"{self.folder}: cannot be created ({error.strerror}); "
-                "check that the folder of the history is writable"
-            ) from error
+        make_folder(self.folder)
         path = self.folder / f"{kind}-{stamp}-{secrets.token_hex(4)}.parquet"
         write_atomic(path, sink.getvalue().to_pybytes())

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_ms.core.array_files import read_arrays, write_arrays
 from recsys_ms.core.errors import DataError
+from recsys_ms.core.files import read_arrays, write_arrays
 from recsys_ms.core.optional import require
 from recsys_ms.core.progress import Progress
 

@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from recsys_ms.core.array_files import read_arrays, write_arrays
 from recsys_ms.core.errors import StorageError
+from recsys_ms.core.files import read_arrays, write_arrays
 from recsys_ms.scores.label_embeddings import Float32Array, LabelEncoder, check_unit_rows
 from recsys_ms.scores.label_text_parts import check_texts
 

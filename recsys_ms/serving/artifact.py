@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from recsys_ms.core.errors import ArtifactError, StorageError
-from recsys_ms.core.files import fsync_directory, sha256_file
+from recsys_ms.core.files import fsync, sha256_file
 from recsys_ms.core.state import State
 from recsys_ms.core.types import JsonDict
 
@@ -72,9 +72,9 @@ def save_artifact(state: State, folder: Path, *, manifest: JsonDict) -> None:
         full["files"] = checksums
         _write(temporary / _MANIFEST, json.dumps(full, indent=1, sort_keys=True).encode())
         for inner in (temporary / _TEXTS, temporary):
-            fsync_directory(inner)
+            fsync(inner)
         temporary.rename(folder)
-        fsync_directory(folder.parent)
+        fsync(folder.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise StorageError(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from recsys_ms.core.errors import ArtifactError, DataError, StorageError
-from recsys_ms.core.files import fsync_directory, write_atomic
+from recsys_ms.core.files import fsync, write_atomic
 from recsys_ms.core.lock import file_lock
 from recsys_ms.core.types import JsonDict
 from recsys_ms.serving.artifact import load_artifact, read_manifest
@@ -178,7 +178,7 @@ class Registry:
         with self._writing():
             write_atomic(self.root / _PUBLISHING, folder.name.encode())
             staged.rename(folder)
-            fsync_directory(folder.parent)
+            fsync(folder.parent)
         self.point_to(folder)
         return Version(number=number, folder=folder, manifest=manifest, is_current=True)
 
@@ -189,7 +189,7 @@ class Registry:
             temporary.symlink_to(Path(_VERSIONS) / folder.name)
             temporary.replace(self.root / _CURRENT)
             (self.root / _PUBLISHING).unlink(missing_ok=True)
-            fsync_directory(self.root)
+            fsync(self.root)
 
     @property
     def unfinished(self) -> str | None:

@@ -113,7 +113,7 @@ def test_a_damaged_parquet_table(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot be made"):
+    with pytest.raises(StorageError, match="cannot be created"):
         CATALOG.write(tmp_path / "file" / "catalog")
     with pytest.raises(UsageError, match="csv"):
         CATALOG.write(tmp_path, table_format="csv")

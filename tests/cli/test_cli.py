@@ -301,7 +301,7 @@ def test_inbox_quarantine_and_replay(tmp_path: Path) -> None:
         (("train", "-H", "absent", "-o", "x"), 3, "there is no history"),
         (("train", "-H", "absent", "-o", "x", "--ranker", "best"), 2, "no ranker is named"),
         (("nightly", "--config", "absent.toml"), 3, "cannot be read"),
-        (("nightly", "-H", "h2", "-R", "file"), 3, "cannot be made"),
+        (("nightly", "-H", "h2", "-R", "file"), 3, "registry folder cannot be created"),
     ],
 )
 def test_bad_usage_and_bad_data(

@@ -436,7 +436,7 @@ def run_child(code: str, *, killed: bool) -> None:
         "recsys_ms.history.quarantine:write_atomic",
         "recsys_ms.history.history:write_marker",
         "recsys_ms.history.history:archive_inbox",
-        "recsys_ms.history.inbox.inbox_files:fsync_directory",
+        "recsys_ms.history.inbox.inbox_files:fsync",
         "pathlib:Path.unlink",
     ],
 )

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, StorageError
-from recsys_ms.core.files import fsync_directory
+from recsys_ms.core.files import fsync
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.inbox.inbox import CURVE_KEY, FORMAT, FORMAT_KEY, PROBLEM_KEY, PROGRESS_KEY
 from recsys_ms.history.quarantine import ReadBatch, Reject
@@ -272,10 +272,10 @@ def archive_inbox(paths: Sequence[Path], archive: Path) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(bundle)
-        fsync_directory(folder)
+        fsync(folder)
         for path in paths:
             path.unlink(missing_ok=True)
-        fsync_directory(paths[0].parent)
+        fsync(paths[0].parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StorageError(

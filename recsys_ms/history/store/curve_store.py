@@ -13,12 +13,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
 from recsys_ms.core import columns as c
-from recsys_ms.core.errors import StorageError
+from recsys_ms.core.files import file_errors
 from recsys_ms.history.store.curves import CURVE_SCHEMA
-from recsys_ms.history.store.delta import DeltaStore, first_line, to_frame
+from recsys_ms.history.store.delta import (
+    DELTA_ERRORS,
+    READ_ERRORS,
+    RESTORE,
+    WAY_OUT,
+    DeltaStore,
+    to_frame,
+)
 
 #: Partition: month of the run's start, else of its first ingest, as ``2026-11``.
 MONTH: Final = "month"
@@ -59,13 +65,7 @@ class CurveSpool:
             path.unlink(missing_ok=True)
 
     def add(self, curves: pa.Table, months: pa.Table) -> None:
-        """Keep curves (rows of ``CURVE_SCHEMA``) of the runs in ``months`` (``run_id``, ``month``).
-
-        Raises
-        ------
-        StorageError
-            The disk is full or read-only.
-        """
+        """Keep rows of ``CURVE_SCHEMA`` of the runs in ``months`` (``run_id``, ``month``)."""
         at = pc.index_in(curves[c.RUN_ID], value_set=months[c.RUN_ID].combine_chunks())
         known = at.is_valid()
         curves, at = curves.filter(known), at.filter(known)
@@ -75,15 +75,10 @@ class CurveSpool:
         rows = curves.append_column(MONTH, months[MONTH].take(at)).append_column(
             ROUND, pa.repeat(pa.scalar(self._n_offered, pa.int64()), curves.num_rows)
         )
-        try:
+        with file_errors(f"{self.path}: the curves cannot be stored", WAY_OUT):
             if self._writer is None:
                 self._writer = pq.ParquetWriter(self.path, STORED_CURVES, compression="zstd")
             self._writer.write_table(rows.cast(STORED_CURVES))
-        except OSError as error:
-            raise StorageError(
-                f"{self.path}: the curves cannot be stored ({error.strerror or error}); check that "
-                "the folder of the history is writable and has free space"
-            ) from error
 
     def close(self) -> None:
         """End the file."""
@@ -109,11 +104,6 @@ class CurveStore(DeltaStore):
         A point (run, metric, split, step, epoch) that is stored with the same value is not written
         again; with another value it is, and that value counts from then on. Gives the number of
         points written.
-
-        Raises
-        ------
-        StorageError
-            The disk is full or read-only; the table stays as it was.
         """
         spool.close()
         if not spool:
@@ -173,11 +163,6 @@ class CurveStore(DeltaStore):
 
         Files of earlier versions are deleted a day later, so that their readers can finish. Gives
         whether there is a new version.
-
-        Raises
-        ------
-        StorageError
-            The disk is full or read-only; nothing is lost.
         """
         table = self.table()
         if table is None:
@@ -195,47 +180,33 @@ class CurveStore(DeltaStore):
             table = DeltaTable(self.folder)
             rows = self._answer(query, table.to_pyarrow_dataset())
             self.write(table, rows, predicate=of_month)
-        if months:
-            self._vacuum()
+        what = f"{self.folder}: files of earlier versions cannot be deleted"
+        with file_errors(what, "nothing is lost", catch=DELTA_ERRORS):
+            if months:
+                DeltaTable(self.folder).vacuum(
+                    retention_hours=_READERS_HOURS, dry_run=False, enforce_retention_duration=False
+                )
         return bool(months)
-
-    def _vacuum(self) -> None:
-        try:
-            DeltaTable(self.folder).vacuum(
-                retention_hours=_READERS_HOURS, dry_run=False, enforce_retention_duration=False
-            )
-        except (DeltaError, OSError) as error:
-            raise StorageError(
-                f"{self.folder}: files of earlier versions cannot be deleted "
-                f"({first_line(error)}); nothing is lost"
-            ) from error
 
     def _answer(self, query: str, stored: object) -> Iterator[pa.Table]:
         """Stream rows of ``STORED_CURVES`` from a query over the data set ``stored``.
 
         DuckDB may spill into the folder of the history.
-
-        Raises
-        ------
-        StorageError
-            A file cannot be read, or the disk is full.
         """
         config: dict[str, str | bool | int | float | list[str]] = {
             "temp_directory": str(self.folder.parent / f".spill-{secrets.token_hex(4)}.tmp"),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
-        with duckdb.connect(":memory:", config=config) as connection:
+        way_out = f"check the disk, or {RESTORE}"
+        with (
+            duckdb.connect(":memory:", config=config) as connection,
+            file_errors(f"{self.folder}: the curves cannot be read", way_out, catch=READ_ERRORS),
+        ):
             connection.register("stored", stored)
-            try:
-                for batch in connection.sql(query).to_arrow_reader(_BATCH_ROWS):
-                    rows = pa.Table.from_batches([batch])
-                    yield rows.select(STORED_CURVES.names).cast(STORED_CURVES)
-            except (duckdb.Error, OSError, pa.ArrowException) as error:
-                raise StorageError(
-                    f"{self.folder}: the curves cannot be read ({first_line(error)}); check the "
-                    "disk, or restore the folder from a backup"
-                ) from error
+            for batch in connection.sql(query).to_arrow_reader(_BATCH_ROWS):
+                rows = pa.Table.from_batches([batch])
+                yield rows.select(STORED_CURVES.names).cast(STORED_CURVES)
 
 
 def latest_curves(name: str) -> str:

@@ -1,22 +1,26 @@
 """A Delta table of a history: created, opened, and written to in durable commits."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar, Final
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 from deltalake import DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from recsys_ms.core.errors import DataError, StorageError
-from recsys_ms.core.files import fsync_directory
+from recsys_ms.core.files import file_errors, fsync, reason_of
 
 _WRITER: Final = WriterProperties(compression="ZSTD")
-_WAY_OUT: Final = "check that the folder is writable and has free space"
+WAY_OUT: Final = "check that the folder is writable and has free space"
+RESTORE: Final = "restore the folder from a backup"
+DELTA_ERRORS: Final = (DeltaError, OSError)
+#: Of reading the files of a table.
+READ_ERRORS: Final = (duckdb.Error, OSError, pa.ArrowException)
 
 
 class DeltaStore:
@@ -38,14 +42,9 @@ class DeltaStore:
         self.folder = folder
 
     def create(self) -> DeltaTable:
-        """Create an empty table unless there is one.
-
-        Raises
-        ------
-        StorageError
-            The folder cannot be written.
-        """
-        try:
+        """Create an empty table unless there is one."""
+        what = f"{self.folder}: the table of {self.rows} cannot be created"
+        with file_errors(what, WAY_OUT, catch=DELTA_ERRORS):
             return DeltaTable.create(
                 self.folder,
                 schema=self.schema,
@@ -53,29 +52,15 @@ class DeltaStore:
                 partition_by=self.partition_by,
                 configuration=self.configuration,
             )
-        except (DeltaError, OSError) as error:
-            raise StorageError(
-                f"{self.folder}: the table of {self.rows} cannot be created "
-                f"({first_line(error)}); {_WAY_OUT}"
-            ) from error
 
     def table(self) -> DeltaTable | None:
-        """The table, ``None`` if it was not created yet.
-
-        Raises
-        ------
-        DataError
-            The table is damaged.
-        """
-        try:
-            return DeltaTable(self.folder)
-        except TableNotFoundError:
-            return None
-        except (DeltaError, OSError) as error:
-            raise DataError(
-                f"{self.folder}: the Delta log of the {self.rows} cannot be read "
-                f"({first_line(error)}); restore the folder from a backup"
-            ) from error
+        """The table, ``None`` if it was not created yet; ``DataError`` if it is damaged."""
+        what = f"{self.folder}: the Delta log of the {self.rows} cannot be read"
+        with file_errors(what, RESTORE, catch=DELTA_ERRORS, raises=DataError):
+            try:
+                return DeltaTable(self.folder)
+            except TableNotFoundError:
+                return None
 
     def write(
         self, table: DeltaTable, tables: Iterable[pa.Table], *, predicate: str | None = None
@@ -125,11 +110,6 @@ class DeltaStore:
 
         The old files stay on the disk, since earlier versions consist of them. Gives whether there
         is a new version.
-
-        Raises
-        ------
-        StorageError
-            The disk is full or read-only; the table stays as it was.
         """
         if len(table.file_uris()) < least_files:
             return False
@@ -150,8 +130,8 @@ class DeltaStore:
             if failed:
                 raise failed[0] from error
             raise StorageError(
-                f"{self.folder}: the {self.rows} cannot be {done} ({first_line(error)}); nothing "
-                f"was committed: {_WAY_OUT}, and run again"
+                f"{self.folder}: the {self.rows} cannot be {done} ({reason_of(error)}); nothing "
+                f"was committed: {WAY_OUT}, and run again"
             ) from error
         make_durable(self.folder, _data_files(self.folder) - before, int(table.version()))
 
@@ -162,33 +142,14 @@ def _data_files(folder: Path) -> set[Path]:
 
 
 def make_durable(folder: Path, parts: Iterable[Path], version: int) -> None:
-    """Flush a commit to the disk: its sources may be deleted right after.
-
-    Raises
-    ------
-    StorageError
-        The disk refuses; the commit is written and may not survive a power cut.
-    """
+    """Flush a commit to the disk: its sources may be deleted right after."""
     files = [*parts, folder / "_delta_log" / f"{version:020d}.json"]
-    try:
-        for path in files:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        for each in {folder, *(path.parent for path in files)}:
-            fsync_directory(each)
-    except OSError as error:
-        raise StorageError(
-            f"{folder}: version {version} is written and may not survive a power cut "
-            f"({error.strerror}); check the disk and run again, which repeats nothing"
-        ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text; Delta's go on for pages."""
-    return str(error).strip().split("\n", 1)[0]
+    with file_errors(
+        f"{folder}: version {version} is written and may not survive a power cut",
+        "check the disk and run again, which repeats nothing",
+    ):
+        for path in (*files, *{folder, *(path.parent for path in files)}):
+            fsync(path)
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

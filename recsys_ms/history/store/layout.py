@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from recsys_ms.core.errors import DataError, StorageError
-from recsys_ms.core.files import write_atomic
+from recsys_ms.core.errors import DataError
+from recsys_ms.core.files import file_errors, write_atomic
 from recsys_ms.history.inbox.inbox import INBOX_FOLDER, MARKER_FILE
 
 RUNS_FOLDER: Final = "runs"
@@ -14,26 +14,13 @@ CURVES_FOLDER: Final = "curves"
 ARCHIVE_FOLDER: Final = "archive"
 QUARANTINE_FOLDER: Final = "quarantine"
 LOCK_FILE: Final = ".lock"
-_OURS: Final = {
-    INBOX_FOLDER,
-    MARKER_FILE,
-    RUNS_FOLDER,
-    CURVES_FOLDER,
-    ARCHIVE_FOLDER,
-    QUARANTINE_FOLDER,
-    LOCK_FILE,
-}
+_FOLDERS: Final = {INBOX_FOLDER, RUNS_FOLDER, CURVES_FOLDER, ARCHIVE_FOLDER, QUARANTINE_FOLDER}
+_OURS: Final = _FOLDERS | {MARKER_FILE, LOCK_FILE}
 _FORMAT: Final = 1
 
 
 def write_marker(folder: Path, version: int) -> None:
-    """Note the version that was written; a log that ends before it was damaged.
-
-    Raises
-    ------
-    StorageError
-        The disk refuses.
-    """
+    """Note the version that was written; a log that ends before it was damaged."""
     document = {"format": _FORMAT, "version": version}
     write_atomic(folder / MARKER_FILE, json.dumps(document).encode())
 
@@ -41,16 +28,13 @@ def write_marker(folder: Path, version: int) -> None:
 def read_marker(path: Path) -> int:
     """Least version that the log must reach.
 
-    Raises
-    ------
-    DataError
-        The marker is damaged, or of a newer version of recsys-ms.
+    ``DataError`` if the marker is damaged, or of a newer version of recsys-ms.
     """
-    try:
+    caught = (OSError, ValueError, LookupError, TypeError)
+    what = f"{path}: cannot be read"
+    with file_errors(what, "restore it from a backup", catch=caught, raises=DataError):
         document = json.loads(path.read_bytes())
         written, version = int(document["format"]), int(document["version"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); restore it from a backup") from error
     if written > _FORMAT:
         raise DataError(
             f"{path}: format {written} was written by a newer version of recsys-ms, this one knows "
@@ -61,12 +45,10 @@ def read_marker(path: Path) -> int:
 
 def refuse_foreign(folder: Path) -> None:
     """Raise unless the folder is absent, empty, or a history that was killed while it was made."""
-    try:
+    if folder.is_file():
+        raise DataError(f"{folder}: a file, wanted the folder of a history")
+    with file_errors(f"{folder}: cannot be read"):
         names = set(os.listdir(folder)) if folder.exists() else set()
-    except NotADirectoryError as error:
-        raise DataError(f"{folder}: a file, wanted the folder of a history") from error
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be read ({error.strerror})") from error
     if "_delta_log" in names:
         raise DataError(
             f"{folder}: a Delta table; name the folder of the history, which holds it as "

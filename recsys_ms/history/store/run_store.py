@@ -9,10 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
 from recsys_ms.core import columns as c
-from recsys_ms.core.errors import DataError, StorageError, UnknownIdError, UsageError
+from recsys_ms.core.errors import DataError, UnknownIdError, UsageError
+from recsys_ms.core.files import file_errors
 from recsys_ms.history.store.curve_store import STORED_CURVES, latest_curves
 from recsys_ms.history.store.curves import CURVE_SCHEMA
 from recsys_ms.history.store.dedup import (
@@ -23,7 +23,7 @@ from recsys_ms.history.store.dedup import (
     SUPERSEDES,
     RunIndex,
 )
-from recsys_ms.history.store.delta import DeltaStore, first_line, to_frame
+from recsys_ms.history.store.delta import DELTA_ERRORS, READ_ERRORS, RESTORE, DeltaStore, to_frame
 
 _ROWS_TO_LEARN: Final = 65_536
 #: Tables written before logs could grow have no progress.
@@ -73,22 +73,16 @@ class RunStore(DeltaStore):
         """The table at the version that is read."""
         table = self.table()
         if table is None:
-            raise DataError(
-                f"{self.folder}: the table of runs is missing; restore the folder from a backup"
-            )
+            raise DataError(f"{self.folder}: the table of runs is missing; {RESTORE}")
         if self._version is not None and self._version != table.version():
             if not 0 <= self._version <= table.version():
                 raise UnknownIdError(
                     f"{self.folder}: there is no version {self._version}; "
                     f"this history has the versions 0 to {table.version()}"
                 )
-            try:
+            what = f"{self.folder}: version {self._version} cannot be read"
+            with file_errors(what, RESTORE, catch=DELTA_ERRORS, raises=DataError):
                 table.load_as_version(self._version)
-            except (DeltaError, OSError) as error:
-                raise DataError(
-                    f"{self.folder}: version {self._version} cannot be read "
-                    f"({first_line(error)}); restore the folder from a backup"
-                ) from error
         missing = _NEEDED - {field.name for field in table.schema().fields}
         if missing:
             raise DataError(
@@ -101,13 +95,9 @@ class RunStore(DeltaStore):
         self, columns: Sequence[str], *, where: pc.Expression | None = None
     ) -> Iterator[pa.RecordBatch]:
         dataset = self._at().to_pyarrow_dataset()
-        try:
+        what = f"{self.folder}: a part of the table cannot be read"
+        with file_errors(what, RESTORE, catch=READ_ERRORS):
             yield from dataset.to_batches(columns=list(columns), filter=where)
-        except (OSError, pa.ArrowException) as error:
-            raise StorageError(
-                f"{self.folder}: a part of the table cannot be read ({first_line(error)}); "
-                "restore the folder from a backup"
-            ) from error
 
     def states(self, columns: Sequence[str], *, where: pc.Expression | None = None) -> pa.Table:
         """Latest state of every run that fulfils ``where``, in no particular order."""
@@ -127,13 +117,7 @@ class RunStore(DeltaStore):
         ).combine_chunks()
 
     def runs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Latest state of every run, sorted by ``run_id``.
-
-        Raises
-        ------
-        UsageError
-            A column no run has.
-        """
+        """Latest state of every run, sorted by ``run_id``; ``UsageError`` for an unknown column."""
         wanted = list(c.RUN_COLUMNS if columns is None else columns)
         unknown = [name for name in wanted if name not in c.RUN_COLUMNS]
         if unknown:
@@ -184,14 +168,12 @@ class RunStore(DeltaStore):
         if any(field.name == PROGRESS for field in self._at().schema().fields):
             columns.append(PROGRESS)
         waiting: list[pa.RecordBatch] = []
-        n_waiting = 0
         # A table of many nights has many small files: learn from several at once.
         for batch in self._read(columns):
             waiting.append(batch)
-            n_waiting += batch.num_rows
-            if n_waiting >= _ROWS_TO_LEARN:
+            if sum(map(len, waiting)) >= _ROWS_TO_LEARN:
                 index.learn(pa.Table.from_batches(waiting))
-                waiting, n_waiting = [], 0
+                waiting = []
         if waiting:
             index.learn(pa.Table.from_batches(waiting))
         return index

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_ms.core.array_files import read_arrays, write_arrays
 from recsys_ms.core.errors import StorageError
+from recsys_ms.core.files import read_arrays, write_arrays
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
