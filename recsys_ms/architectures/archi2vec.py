@@ -30,6 +30,7 @@ _ENCODERS: Final[dict[str, type[Encoder]]] = {
 }
 _FORMAT: Final = "recsys-ms archi2vec"
 _VERSION: Final = 1
+_FILE: Final = "archi2vec.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,13 @@ class Archi2Vec:
         """Cluster of each vector of :meth:`transform`, numbered from 0; -1 where it is NaN."""
         self._fitted()
         # One vector at a time, so that none depends on the others.
-        return np.array([self._cluster(vector) for vector in vectors], dtype=np.int64)
+        found = [
+            ((self._centers - vector) ** 2).sum(axis=1).argmin()
+            if np.isfinite(vector).all()
+            else -1
+            for vector in vectors
+        ]
+        return np.array(found, dtype=np.int64)
 
     def save(self, folder: str | Path) -> None:
         """Write ``archi2vec.safetensors`` into a folder: arrays and JSON, no pickle.
@@ -146,7 +153,9 @@ class Archi2Vec:
         arrays = {f"encoder.{name}": array for name, array in state.arrays.items()}
         arrays["centers"] = self._centers
         whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        write_atomic(_file(folder), save(whole, {"about": json.dumps(about, sort_keys=True)}))
+        write_atomic(
+            Path(folder) / _FILE, save(whole, {"about": json.dumps(about, sort_keys=True)})
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -154,7 +163,7 @@ class Archi2Vec:
 
         ``ArtifactError`` for a file that is absent, truncated, or of another or a newer format.
         """
-        path = _file(folder)
+        path = Path(folder) / _FILE
         try:
             with safe_open(path, framework="numpy") as file:
                 about: dict[str, Any] = json.loads(file.metadata()["about"])
@@ -174,7 +183,9 @@ class Archi2Vec:
                 f"{_VERSION}; upgrade recsys-ms"
             )
         try:
-            restored = cls(_config(about["config"]))
+            config = about["config"]
+            views = [View(**{**view, "traits": tuple(view["traits"])}) for view in config["views"]]
+            restored = cls(Archi2VecConfig(**{**config, "views": tuple(views)}))
             inner = {k.removeprefix("encoder."): v for k, v in arrays.items() if k != "centers"}
             # Early files have no entry for their arrays.
             values = {**{name: {"array": name} for name in inner}, **about["encoder"]}
@@ -197,21 +208,7 @@ class Archi2Vec:
             return np.full(self.config.n_dims, np.nan)
         return vector / max(float(np.linalg.norm(vector)), np.finfo(float).tiny)
 
-    def _cluster(self, vector: FloatArray) -> int:
-        if not np.isfinite(vector).all():
-            return -1
-        return int(((self._centers - vector) ** 2).sum(axis=1).argmin())
-
     def _fitted(self) -> Encoder:
         if self._encoder is None:
             raise NotFittedError("archi2vec is not fitted; call fit() or load() first")
         return self._encoder
-
-
-def _config(values: dict[str, Any]) -> Archi2VecConfig:
-    views = [View(**{**each, "traits": tuple(each["traits"])}) for each in values["views"]]
-    return Archi2VecConfig(**{**values, "views": tuple(views)})
-
-
-def _file(folder: str | Path) -> Path:
-    return Path(folder) / "archi2vec.safetensors"

@@ -4,8 +4,14 @@ from typing import Any
 
 import networkx as nx
 
-from recsys_ms.architectures.canonical import canonical_graph
-from recsys_ms.architectures.folding import BIASED, NUMBER, ROWS, Node, vector_detail
+from recsys_ms.architectures.folding import (
+    BIASED,
+    NUMBER,
+    ROWS,
+    Node,
+    canonical_graph,
+    vector_detail,
+)
 from recsys_ms.architectures.operators import kind_of, macs_of, traits_of
 from recsys_ms.architectures.tracing import Operation, record
 

@@ -1,14 +1,13 @@
 """Operator graphs of ONNX files, for models whose code is not available."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import networkx as nx
 
-from recsys_ms.architectures.canonical import canonical_graph
-from recsys_ms.architectures.folding import Node
+from recsys_ms.architectures.folding import Node, canonical_graph
 from recsys_ms.architectures.onnx_operators import (
     ALLOCATING,
     BRANCHING,
@@ -163,18 +162,8 @@ def _captured(onnx: Any, node: Any) -> Iterator[str]:
 
 
 def _value(onnx: Any, option: Any) -> Any:
-    """Value of an attribute; ``None`` for graphs and types, which no trait depends on."""
-    kinds = onnx.AttributeProto
-    if option.type == kinds.STRING:
-        return option.s.decode("utf-8", "replace")
-    if option.type == kinds.STRINGS:
-        return [text.decode("utf-8", "replace") for text in option.strings]
-    names: Mapping[int, str] = {
-        kinds.INT: "i",
-        kinds.INTS: "ints",
-        kinds.FLOAT: "f",
-        kinds.FLOATS: "floats",
-        kinds.TENSOR: "t",
-    }
-    value: Any = getattr(option, names[option.type]) if option.type in names else None
-    return list(value) if option.type in {kinds.INTS, kinds.FLOATS} else value
+    """Value of an attribute; ``None`` where its type is not known."""
+    value: Any = onnx.helper.get_attribute_value(option) if option.type else None
+    if option.type == onnx.AttributeProto.STRINGS:
+        return [text.decode("utf-8", "replace") for text in value]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

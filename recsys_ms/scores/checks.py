@@ -92,7 +92,7 @@ def check_classes(labels: ArrayLike, n_probe: int, *, min_classes: int = 2) -> C
     ``ProbeSetError`` for another length than the features, labels that are not classes (fractions,
     NaN), or too few classes.
     """
-    given: Any = np.asarray(labels)
+    given = _as_array(labels, "labels", "one class an example")
     if given.shape != (n_probe,):
         raise ProbeSetError(f"labels: got shape {given.shape}, wanted ({n_probe},) as the features")
     if given.dtype.kind == "f" and not (np.isfinite(given) & (given == np.floor(given))).all():
@@ -120,7 +120,7 @@ def check_targets(targets: ArrayLike, n_probe: int, *, name: str = "labels") -> 
 
     ``ProbeSetError`` (under ``name``) for another length, or entries that are not finite numbers.
     """
-    given: Any = np.asarray(targets)
+    given = _as_array(targets, name, "rows of equal length")
     if given.dtype.kind not in "fiub" or given.ndim not in (1, 2) or given.shape[0] != n_probe:
         raise ProbeSetError(
             f"{name}: got {given.dtype} of shape {given.shape}, wanted numbers for {n_probe} "
@@ -130,6 +130,13 @@ def check_targets(targets: ArrayLike, n_probe: int, *, name: str = "labels") -> 
     if matrix.shape[1] == 0 or not np.isfinite(matrix).all():
         raise ProbeSetError(f"{name}: wanted at least one column of finite numbers")
     return matrix
+
+
+def _as_array(values: ArrayLike, name: str, wanted: str) -> Any:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ProbeSetError(f"{name}: wanted {wanted} ({error})") from error
 
 
 def check_probabilities(source_probs: ArrayLike, n_probe: int) -> FloatArray:

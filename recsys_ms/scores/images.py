@@ -1,6 +1,7 @@
 """Labelled images of a folder: one sub-folder a class, as torchvision lays them out."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,9 @@ def find_images(folder: str | Path, *, most: int | None = None) -> LabelledImage
     if most is not None:
         if most < len(found):
             raise UsageError(f"at most {most} images of {len(found)} classes; ask for more")
-        for name, share in _shares(found, most).items():
+        # The classes take turns.
+        turns = sorted((n, name) for name, images in found.items() for n in range(len(images)))
+        for name, share in Counter(name for _, name in turns[:most]).items():
             keys = [path.relative_to(root).as_posix() for path in found[name]]
             found[name] = [found[name][row] for row in sample_of(keys, share)]
     names = tuple(found)
@@ -81,15 +84,3 @@ def sample_of(keys: Sequence[str], most: int) -> list[int]:
     # The order of a digest is as good as chance, and the same on every machine.
     digests = [hashlib.sha256(key.encode()).digest() for key in keys]
     return sorted(sorted(range(len(digests)), key=digests.__getitem__)[:most])
-
-
-def _shares(found: dict[str, list[Path]], most: int) -> dict[str, int]:
-    """How many images of each class: as even as the classes allow."""
-    shares = dict.fromkeys(found, 0)
-    left = min(most, sum(map(len, found.values())))
-    while left:
-        open_ones = [name for name, images in found.items() if shares[name] < len(images)]
-        for name in open_ones[:left]:
-            shares[name] += 1
-        left -= min(left, len(open_ones))
-    return shares

@@ -12,7 +12,7 @@ import numpy as np
 
 from recsys_ms.core.errors import ProbeSetError, UsageError
 from recsys_ms.core.types import FloatArray
-from recsys_ms.scores.checks import Classes, check_classes, check_targets
+from recsys_ms.scores.checks import check_targets
 
 # Coordinates may overshoot the image by rounding of float32, not by more.
 _BOX_TOLERANCE: Final = 1e-5
@@ -49,28 +49,6 @@ def clean_several(values: Any, where: str) -> list[str]:
     if not several:
         raise ProbeSetError(f"{where}: got {values!r}, wanted a text or several; drop the example")
     return [clean_text(text, where) for text in several]
-
-
-def as_numbers(values: Any, n_probe: int, name: str) -> FloatArray:
-    """Finite numbers as a matrix of shape (n_probe, n_columns)."""
-    try:
-        return check_targets(values, n_probe, name=name)
-    except ProbeSetError:
-        raise
-    except ValueError as error:
-        # NumPy's word for rows of different length.
-        raise ProbeSetError(f"{name}: wanted rows of equal length ({error})") from error
-
-
-def as_classes(labels: Any) -> Classes:
-    """Class labels as dense codes; one class is enough."""
-    n_probe = len(as_rows(labels, "labels"))
-    try:
-        return check_classes(labels, n_probe, min_classes=1)
-    except ProbeSetError:
-        raise
-    except ValueError as error:
-        raise ProbeSetError(f"labels: wanted one class an example ({error})") from error
 
 
 def clean_text(text: Any, where: str) -> str:
@@ -121,30 +99,28 @@ def check_template(template: str, *, allowed: set[str], required: set[str]) -> N
 
 def box_edges(boxes: Any, image_sizes: Any, n_probe: int, form: str) -> FloatArray:
     """Left, upper, right and lower edges in fractions of the image, of shape (n_probe, 4)."""
-    edges = as_numbers(boxes, n_probe, "boxes").copy()
+    edges = check_targets(boxes, n_probe, name="boxes").copy()
     if edges.shape[1] != 4:
         raise ProbeSetError(f"boxes: got {edges.shape[1]} numbers a box, wanted 4")
     if form == "xywh":
         edges[:, 2:] += edges[:, :2]
     if image_sizes is not None:
-        sizes = as_numbers(image_sizes, n_probe, "image_sizes")
+        sizes = check_targets(image_sizes, n_probe, name="image_sizes")
         if sizes.shape[1] != 2 or sizes.min() <= 0:
             raise ProbeSetError("image_sizes: wanted a width and a height above 0 for each image")
         edges /= np.tile(sizes, 2)
     outside = ((edges < -_BOX_TOLERANCE) | (edges > 1 + _BOX_TOLERANCE)).any(axis=1)
-    if outside.any():
-        row = int(outside.argmax())
-        raise ProbeSetError(
-            f"boxes: row {row} has edges {edges[row].tolist()}, wanted fractions of the image; "
-            "pass image_sizes= for pixels, and form='xywh' for widths and heights"
-        )
     flat = (edges[:, 2:] <= edges[:, :2]).any(axis=1)
-    if flat.any():
-        row = int(flat.argmax())
-        raise ProbeSetError(
-            f"boxes: row {row} has edges {edges[row].tolist()}, wanted left < right and upper < "
-            "lower; pass form='xywh' for widths and heights"
-        )
+    for faulty, wanted in (
+        (outside, "fractions of the image; pass image_sizes= for pixels, and"),
+        (flat, "left < right and upper < lower; pass"),
+    ):
+        if faulty.any():
+            row = int(faulty.argmax())
+            raise ProbeSetError(
+                f"boxes: row {row} has edges {edges[row].tolist()}, wanted {wanted} form='xywh' "
+                "for widths and heights"
+            )
     # Adding zero makes -0.0 a 0.0, which is written without a sign.
     inside: FloatArray = np.clip(edges, 0.0, 1.0) + 0.0
     return inside

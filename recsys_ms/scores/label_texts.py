@@ -13,9 +13,8 @@ from numpy.typing import ArrayLike
 
 from recsys_ms.core.errors import ProbeSetError, UsageError
 from recsys_ms.core.types import IntArray
+from recsys_ms.scores.checks import check_classes, check_targets
 from recsys_ms.scores.label_text_parts import (
-    as_classes,
-    as_numbers,
     as_rows,
     box_edges,
     check_template,
@@ -61,7 +60,7 @@ def class_texts(
         A template without ``{}`` or with other fields.
     """
     check_template(template, allowed={""}, required={""})
-    classes = as_classes(labels)
+    classes = check_classes(labels, len(as_rows(labels, "labels")), min_classes=1)
     prompts = [template.format(_class_name(label, names)) for label in classes.names]
     return tuple(prompts[code] for code in classes.codes)
 
@@ -279,7 +278,7 @@ def number_texts(
     """
     if not 1 <= digits <= 15:
         raise UsageError(f"digits={digits}: wanted 1 to 15, the digits of float64")
-    matrix = as_numbers(targets, len(as_rows(targets, "targets")), "targets")
+    matrix = check_targets(targets, len(as_rows(targets, "targets")), name="targets")
     called = per_column(names, matrix.shape[1], "names")
     counted = per_column(units, matrix.shape[1], "units")
     heads = [clean_text(name, f"names: {i}") for i, name in enumerate(called)]
@@ -343,7 +342,7 @@ def _listed_sets(rows: list[Any], known: list[str] | None) -> list[list[str]]:
 
 
 def _matrix_sets(labels: Any, n_probe: int, known: list[str] | None) -> list[list[str]]:
-    matrix = as_numbers(labels, n_probe, "labels")
+    matrix = check_targets(labels, n_probe)
     if not np.isin(matrix, (0.0, 1.0)).all():
         raise ProbeSetError("labels: got other numbers than 0 and 1; threshold probabilities first")
     if known is None or len(known) != matrix.shape[1]:

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from recsys_ms.architectures.canonical import canonical_graph
-from recsys_ms.architectures.folding import Node
+from recsys_ms.architectures.folding import Node, canonical_graph
 from recsys_ms.architectures.operators import ALLOCATING, ARRANGING, OVERWRITING, kind_of
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed (extra embed)")
