@@ -15,7 +15,7 @@ from recsys_ms.architectures.preparing import (
     prepared,
     reported,
 )
-from recsys_ms.architectures.shortcuts import attention, shortcut
+from recsys_ms.architectures.shortcuts import SHORTCUTS
 from recsys_ms.architectures.values import KnownValues
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.optional import require
@@ -273,7 +273,8 @@ def _modes() -> tuple[Any, Any]:
         is_composite = torch._C._dispatch_has_kernel_for_dispatch_key(
             operator.name(), "CompositeImplicitAutograd"
         )
-        return is_composite, plain, writes, shortcut(torch, name, operator._overloadname)
+        is_default = operator._overloadname == "default"
+        return is_composite, plain, writes, SHORTCUTS.get(name) if is_default else None
 
     class Functions(overrides.TorchFunctionMode):  # type: ignore[misc]
         """Devices, and layers that the ``meta`` device would take apart.
@@ -309,9 +310,7 @@ def _modes() -> tuple[Any, Any]:
             args, kwargs = tree.tree_map(self.tracker.as_meta, (args, kwargs or {}))
             self.tracker.paused += 1
             try:
-                result = attention(args, kwargs) if name == ATTENTION else None
-                if result is None:
-                    result = _run_layer(func, name, args, kwargs)
+                result = _run_layer(func, name, args, kwargs)
             finally:
                 self.tracker.paused -= 1
             self.tracker.ran(name, args, tensors_of((args, kwargs)), tensors_of(result))
@@ -355,7 +354,7 @@ def _modes() -> tuple[Any, Any]:
                 tensors = flat((*args, *kwargs.values()))
             if kwargs.get("device") is not None:
                 kwargs = {**kwargs, "device": nowhere}
-            result = None if faster is None or kwargs else faster(args)
+            result = None if faster is None or kwargs else faster(torch, args)
             if result is None:
                 result = func(*args, **kwargs)
             if not tracker.paused:

@@ -8,7 +8,7 @@ the package. It runs when a task enters the catalog, so ranking needs no torch (
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.files import sha256_file
 from recsys_ms.core.optional import require
 from recsys_ms.core.progress import NO_PROGRESS, Progress
-from recsys_ms.core.types import FloatArray, JsonDict
+from recsys_ms.core.types import FloatArray
 from recsys_ms.history.embedded import embedded_folder
 from recsys_ms.scores.image_features import image_outputs
 from recsys_ms.scores.label_embeddings import Float32Array, unit_rows
@@ -58,52 +58,7 @@ class ImageFeatures:
     n_computed: int
 
 
-class ClipTowers(OpenClipEncoder):
-    """Both towers of a CLIP; parameters are those of its text tower, :class:`OpenClipEncoder`."""
-
-    @property
-    def weights_digest(self) -> str:
-        """Digest of architecture, vocabulary and weights; the folder's name does not count."""
-        if self._in_folder:
-            return folder_digest(self._folder)
-        return fingerprint(
-            "open_clip", "", model=self._model_name, weights=sha256_file(self._checkpoint)
-        )
-
-    @property
-    def preprocessing(self) -> JsonDict:
-        """Settings of the preprocessing (size, mean, spread …), by open_clip's names."""
-        return dict(self._model.visual.preprocess_cfg)
-
-    def encode_images(self, tensors: Sequence[Any], names: Sequence[str]) -> Float32Array:
-        """Unit rows of shape (n_images, width) for prepared images."""
-        torch = require("torch", extra=EXTRA, purpose=_PURPOSE)
-        with torch.inference_mode():
-            outputs = self._model.encode_image(torch.stack(list(tensors)).to(self.device))
-        return unit_rows(outputs.float().cpu().numpy(), names, self.name)
-
-    @cached_property
-    def _model(self) -> Any:
-        try:
-            return self._created().eval()
-        except DataError as error:
-            torch = require("torch", extra=EXTRA, purpose=_PURPOSE)
-            try:
-                torch.zeros(1, device=self.device)
-            except (RuntimeError, AssertionError) as refusal:
-                reason = str(refusal).strip().split("\n", 1)[0]
-                raise UsageError(f"device {self.device!r}: {reason}") from error
-            raise
-
-    @cached_property
-    def transform(self) -> Any:
-        """Makes a tensor (3, height, width) of an image of Pillow."""
-        library = require("open_clip.transform", extra=EXTRA, purpose=_PURPOSE)
-        settings = library.PreprocessCfg(**self._model.visual.preprocess_cfg)
-        return library.image_transform_v2(settings, is_train=False)
-
-
-class Proxy:
+class Proxy(OpenClipEncoder):
     """A CLIP of open_clip, in evaluation mode, loaded when it is first used.
 
     Parameters
@@ -142,28 +97,20 @@ class Proxy:
         batch_size: int = 32,
         cache: str | Path | None = None,
     ) -> None:
-        self._towers = _towers(source, device, batch_size)
+        super().__init__(**_model_of(source), device=device, batch_size=batch_size)
         self._cache = None if cache is None else Path(cache).expanduser()
-
-    @property
-    def name(self) -> str:
-        """``embedded``, the folder, or architecture and tag."""
-        return self._towers.name
-
-    @property
-    def width(self) -> int:
-        """Numbers in a vector of one image or text."""
-        return self._towers.width
 
     @cached_property
     def fingerprint(self) -> str:
         """Digest of weights, architecture and preprocessing, the same on every machine."""
-        return fingerprint(
-            type(self).__name__,
-            "",
-            model=self._towers.weights_digest,
-            preprocessing=json.dumps(self._towers.preprocessing, sort_keys=True),
-        )
+        if self._in_folder:
+            # The folder's name does not count.
+            model = folder_digest(self._folder)
+        else:
+            weights = sha256_file(self._checkpoint)
+            model = fingerprint("open_clip", "", model=self._model_name, weights=weights)
+        preprocessing = json.dumps(dict(self._model.visual.preprocess_cfg), sort_keys=True)
+        return fingerprint(type(self).__name__, "", model=model, preprocessing=preprocessing)
 
     def embed_images(self, pictures: Any, *, progress: Progress = NO_PROGRESS) -> Float32Array:
         """Vectors of the readable images, (n_readable, width), float32 rows of length 1.
@@ -201,19 +148,19 @@ class Proxy:
         given = open_pictures(pictures, column=column)
         if max_images is not None:
             given = given.sample(max_images)
-        towers = self._towers
-        # Made before threads ask for it.
-        transform = towers.transform
+        library = require("open_clip.transform", extra=EXTRA, purpose=_PURPOSE)
+        settings = library.PreprocessCfg(**self._model.visual.preprocess_cfg)
+        transform = library.image_transform_v2(settings, is_train=False)
         found = image_outputs(
             given.items,
             given.origin,
             lambda content: transform(content.image()),
-            lambda inputs, names: {"features": towers.encode_images(inputs, names)},
-            widths={"features": towers.width},
-            batch_size=towers.batch_size,
+            self._encode_images,
+            widths={"features": self.width},
+            batch_size=self.batch_size,
             cache=None if self._cache is None else self._cache / self.fingerprint[:32],
             progress=progress,
-            description=f"images by {towers.name}",
+            description=f"images by {self.name}",
         )
         names, kept = [picture.name for picture in given.items], set(found.rows)
         return ImageFeatures(
@@ -225,7 +172,7 @@ class Proxy:
 
     def embed_texts(self, texts: Iterable[str]) -> Float32Array:
         """Vectors of texts, (n_texts, width), float32 rows of length 1; none may be blank."""
-        return self._towers.encode(texts)
+        return self.encode(texts)
 
     def label_embedding(self, class_names: Sequence[str]) -> FloatArray:
         """Mean over classes of the vectors of "a photo of a NAME.", shape (width,).
@@ -295,6 +242,25 @@ class Proxy:
             left_out=() if seen is None else seen.left_out,
         )
 
+    def _encode_images(self, tensors: list[Any], names: list[str]) -> dict[str, Float32Array]:
+        torch = require("torch", extra=EXTRA, purpose=_PURPOSE)
+        with torch.inference_mode():
+            outputs = self._model.encode_image(torch.stack(tensors).to(self.device))
+        return {"features": unit_rows(outputs.float().cpu().numpy(), names, self.name)}
+
+    @cached_property
+    def _model(self) -> Any:
+        try:
+            return self._created().eval()
+        except DataError as error:
+            torch = require("torch", extra=EXTRA, purpose=_PURPOSE)
+            try:
+                torch.zeros(1, device=self.device)
+            except (RuntimeError, AssertionError) as refusal:
+                reason = str(refusal).strip().split("\n", 1)[0]
+                raise UsageError(f"device {self.device!r}: {reason}") from error
+            raise
+
 
 def mean_and_spread(vectors: Float32Array) -> FloatArray:
     """Means of vectors (n_images, width), then standard deviations of the sample, (2 * width,)."""
@@ -307,21 +273,21 @@ def proxy_folder() -> Path:
     return embedded_folder("proxy")
 
 
-def _towers(source: str | Path, device: str, batch_size: int) -> ClipTowers:
-    towers = partial(ClipTowers, device=device, batch_size=batch_size)
+def _model_of(source: str | Path) -> dict[str, Any]:
+    """Arguments of :class:`OpenClipEncoder`."""
     text, path = str(source), Path(source).expanduser()
     if source == EMBEDDED:
-        return towers(proxy_folder(), name=EMBEDDED)
+        return {"model": proxy_folder(), "name": EMBEDDED}
     if path.is_file() and (path.parent / _CONFIG_FILE).is_file():
         path = path.parent
     if path.is_dir():
-        return towers(path)
+        return {"model": path}
     if text.startswith((HUB, FOLDER)):
-        return towers(text)
+        return {"model": text}
     name, equals, weights = text.partition("=")
     if not (name and equals and weights):
         raise UsageError(
             f"proxy {text!r}: expected 'embedded', NAME=TAG or NAME=FILE such as {HUB_DEFAULT}, or "
             f"a folder with {_CONFIG_FILE} and weights"
         )
-    return towers(name, weights)
+    return {"model": name, "pretrained": weights}
