@@ -1,7 +1,7 @@
 """Defaults of parameters as the signature has them, for the reference (``mkdocs.yml``).
 
-griffe takes the first of ``{"a", "b"}`` in a docstring for the default, and where one entry is of
-several parameters, the default of the first for all of them.
+griffe takes the first of ``{"a", "b"}`` in a docstring as the default. If one entry describes
+several parameters, it takes the default of the first for all of them.
 """
 
 import re
@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import griffe
 
-#: Docstrings with a choice, or with one entry of several parameters: the others are read rightly.
+#: Docstrings with a choice, or with one entry for several parameters; others are read correctly.
 _MISREAD: Final = re.compile(r"^\w+(?:, \w+)+ :|^\w+ : \{", re.MULTILINE)
 
 
 class SignatureDefaults(griffe.Extension):
-    """Puts the default of the signature where griffe would read another one."""
+    """Sets the default of the signature where griffe would read another one."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Walk a package once it is loaded."""

@@ -1,14 +1,14 @@
 """Hooks of the documentation site (``mkdocs.yml``).
 
-Links: pages link to files of the repository by their relative path, as they do on any code host.
-Each such file is put on the site under ``repository/`` and the link leads there.
+Links: pages link to files of the repository by relative paths. Each such file is copied to the site
+under ``repository/``, and the link is changed to it.
 
-Help texts of the command line are written where a page asks for them, and rows of tables are quoted
-from the page that measured them, so that a figure stands in one place::
+Help texts of the command line replace a mark in a page. Rows of tables are quoted from the page of
+their measurement, so that each figure is written once::
 
     <!-- rows of docs/cold_start.md, Images only: popularity; nmf -->
 
-A name that ends with ``…`` stands for all rows that begin with it.
+A name that ends with ``…`` matches all rows that begin with it.
 """
 
 import posixpath
@@ -94,7 +94,7 @@ def on_page_content(html: str, **_: Any) -> str:
             shown = name.rpartition(".")[2]
         else:
             shown = name
-        first, second = _meant(name, scope)
+        first, second = _full_names(name, scope)
         attributes = f'optional identifier="{first}" slug="{second}"'
         return f"<autoref {attributes}><code>{shown}</code></autoref>"
 
@@ -102,27 +102,27 @@ def on_page_content(html: str, **_: Any) -> str:
 
 
 def _source(uri: str) -> Path:
-    """The file behind a place on the site."""
+    """File of the repository for a path on the site."""
     if uri.startswith(_OUTSIDE):
         return _ROOT / uri.removeprefix(_OUTSIDE)
     return _DOCS / uri
 
 
 def _uri(file: Path) -> str:
-    """Place on the site of a file of the repository."""
+    """Path on the site of a file of the repository."""
     if file.is_relative_to(_DOCS):
         return file.relative_to(_DOCS).as_posix()
     return _OUTSIDE + file.relative_to(_ROOT).as_posix()
 
 
 def _uri_of(page: str, target: str) -> str | None:
-    """Place on the site of what a page links to; ``None`` where there is no such file."""
+    """Path on the site of a link's target; ``None`` if there is no such file."""
     found = (_source(page).parent / target).resolve()
     return _uri(found) if found.is_file() and found.is_relative_to(_ROOT) else None
 
 
 def _rebased(markdown: str, written_in: str, here: str) -> str:
-    """Text with its links, which hold in the page ``written_in``, as they hold on the site."""
+    """Change links relative to the page ``written_in`` to links relative to ``here``."""
 
     def on_site(match: re.Match[str]) -> str:
         uri = _uri_of(written_in, match["target"])
@@ -135,12 +135,12 @@ def _rebased(markdown: str, written_in: str, here: str) -> str:
 
 
 def _quoted_rows(file: Path, heading: str, names: list[str]) -> str:
-    """Header and some rows of a table: the first under a heading that has such rows.
+    """Header and named rows of the first table under a heading that has these rows.
 
     Raises
     ------
     PluginError
-        The heading or a row is not there (any more).
+        The heading or a row does not exist.
     """
     for header, rule, *rows in _tables_under(file, heading):
         found = [[row for row in rows if _is_named(row, name)] for name in names]
@@ -170,8 +170,8 @@ def _is_named(row: str, name: str) -> bool:
     return first.startswith(name[:-1]) if name.endswith("…") else first == name
 
 
-def _meant(name: str, scope: str) -> tuple[str, str]:
-    """What a name in the docstring of ``scope`` may stand for: of the module, or of the class."""
+def _full_names(name: str, scope: str) -> tuple[str, str]:
+    """Full names for a name in the docstring of ``scope``: in its module, in its class."""
     if name.startswith(_PACKAGE):
         return name, name
     parts = scope.split(".")
@@ -182,7 +182,7 @@ def _meant(name: str, scope: str) -> tuple[str, str]:
 
 
 def _help_of_every_verb() -> str:
-    """What ``recsys-ms VERB --help`` prints, a section a verb."""
+    """Output of ``recsys-ms VERB --help``, one section for each verb."""
     group: Any = typer.main.get_command(app)
     sections = []
     for verb, summary in VERBS.items():

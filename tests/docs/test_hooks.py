@@ -90,7 +90,7 @@ def test_a_row_that_is_gone_ends_the_build(
     ],
 )
 def test_names_in_docstrings(scope: str, name: str, meant: str, hooks: ModuleType) -> None:
-    assert meant in hooks._meant(name, scope)
+    assert meant in hooks._full_names(name, scope)
 
 
 def test_roles_become_references(hooks: ModuleType) -> None:
