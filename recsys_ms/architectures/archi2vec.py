@@ -15,6 +15,7 @@ from sklearn.cluster import KMeans
 from recsys_ms.architectures.encoders import Encoder, HashedSvd, ParagraphVectors
 from recsys_ms.architectures.karate import KarateVectors
 from recsys_ms.architectures.subtrees import VIEWS, View, Words
+from recsys_ms.core.configured import check_range
 from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
 from recsys_ms.core.files import write_atomic
 from recsys_ms.core.state import State
@@ -71,9 +72,7 @@ class Archi2VecConfig:
             )
         if not self.views:
             raise UsageError("Archi2VecConfig.views: got none, wanted at least one View")
-        for name, got in (("n_dims", self.n_dims), ("n_clusters", self.n_clusters)):
-            if got < 1:
-                raise UsageError(f"Archi2VecConfig.{name}: got {got}, wanted at least 1")
+        check_range(self, "n_dims", "n_clusters", least=1)
 
 
 class Archi2Vec:

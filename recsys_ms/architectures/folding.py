@@ -29,22 +29,10 @@ ROWS: Final = "rows"
 class Node:
     """One operator of a graph that is being read.
 
-    Attributes
-    ----------
-    op, name : str
-        Kind, and the name at its source.
-    shape : tuple of int
-        Of its output.
-    sources : tuple of int
-        Nodes whose results it takes.
-    macs : int
-        Multiply-adds.
-    traits : mapping
-        By kind.
-    detail : str
-        For the rules: ``number``, ``vector`` or ``channels`` of a ``scale`` or ``shift``,
-        ``biased`` of a ``linear``, ``rows`` of a ``softmax``, ``open`` of a ``norm`` or an
-        activation; else empty.
+    ``op`` is its kind, ``name`` that at its source, ``shape`` of its output, ``sources`` the nodes
+    whose results it takes, ``macs`` its multiply-adds. ``detail`` is for the rules: ``number``,
+    ``vector`` or ``channels`` of a ``scale`` or ``shift``, ``biased`` of a ``linear``, ``rows`` of
+    a ``softmax``, ``open`` of a ``norm`` or an activation; else empty.
     """
 
     op: str
@@ -214,25 +202,28 @@ def _norm(node: Node, above: Above) -> Node | None:
             found = above.up(spread, *way)
             if found is None:
                 continue
-            middle = _centred(data, above)
+            middle = _sum_with(data, above, "pool:average")
             if middle is not None and found in {data, middle}:
-                return replace(node, op="norm", sources=(middle,), traits=_LAYER, detail=OPEN)
-            if found == data and way[-1] == "square":
-                return replace(node, op="norm", sources=(data,), traits=_RMS, detail=OPEN)
+                source, norm = middle, "layer"
+            elif found == data and way[-1] == "square":
+                source, norm = data, "rms"
+            else:
+                continue
+            traits = {"norm": norm}
+            return replace(node, op="norm", sources=(source,), traits=traits, detail=OPEN)
     return None
 
 
-_LAYER: Final = {"norm": "layer"}
-_RMS: Final = {"norm": "rms"}
+def _sum_with(number: int | None, above: Above, *steps: str) -> int | None:
+    """Data in a sum with what a chain of operators makes of them (:meth:`Above.up`), or ``None``.
 
-
-def _centred(number: int, above: Above) -> int | None:
-    """Data that their mean was subtracted from, or ``None``."""
-    node = above.nodes[number]
-    if node.op != "add" or len(node.sources) != 2:
+    So are data less their mean, and ``x + a x³`` as the approximation of GELU has it.
+    """
+    node = None if number is None else above.nodes[number]
+    if node is None or node.op != "add" or len(node.sources) != 2:
         return None
-    for data, mean in (node.sources, node.sources[::-1]):
-        if above.up(mean, "pool:average") == data:
+    for data, other in (node.sources, node.sources[::-1]):
+        if above.up(other, *steps) == data:
             return data
     return None
 
@@ -247,7 +238,7 @@ def _activation(node: Node, above: Above) -> Node | None:
                 is_open = name == "gelu" and way[0] == _ONE_MORE and halved is None
                 return _as_activation(node, found, name, OPEN if is_open else "")
         inner = above.up(gate, _ONE_MORE, "activation:tanh", _TIMES)
-        cubed = _cubic(inner, above)
+        cubed = _sum_with(inner, above, _TIMES, "pow")
         if cubed is not None and cubed in {data, halved}:
             return _as_activation(node, cubed, "gelu", "" if cubed == halved else OPEN)
     return None
@@ -256,17 +247,6 @@ def _activation(node: Node, above: Above) -> Node | None:
 def _as_activation(node: Node, source: int, name: str, detail: str) -> Node:
     traits = {"activation": name}
     return replace(node, op="activation", sources=(source,), traits=traits, detail=detail)
-
-
-def _cubic(number: int | None, above: Above) -> int | None:
-    """``x`` of ``x + a x³``, as the approximation of GELU has it; or ``None``."""
-    node = None if number is None else above.nodes[number]
-    if node is None or node.op != "add" or len(node.sources) != 2:
-        return None
-    for data, cube in (node.sources, node.sources[::-1]):
-        if above.up(cube, _TIMES, "pow") == data:
-            return data
-    return None
 
 
 def _attention(node: Node, above: Above) -> Node | None:

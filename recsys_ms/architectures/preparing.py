@@ -102,9 +102,10 @@ def reported(name: str) -> Iterator[None]:
 @contextmanager
 def left_alone(module: Any) -> Iterator[None]:
     """Restore the attributes of a module and its parts, dicts and lists among them."""
-    before = [
-        (part, dict(part.__dict__), _copies(part.__dict__.values())) for part in module.modules()
-    ]
+    before = []
+    for part in module.modules():
+        containers = [value for value in part.__dict__.values() if type(value) in {dict, list}]
+        before.append((part, dict(part.__dict__), [(each, each.copy()) for each in containers]))
     try:
         yield
     finally:
@@ -119,10 +120,6 @@ def left_alone(module: Any) -> Iterator[None]:
                     container.update(copy)
             part.__dict__.clear()
             part.__dict__.update(attributes)
-
-
-def _copies(values: Any) -> list[tuple[Any, Any]]:
-    return [(value, value.copy()) for value in values if type(value) in {dict, list}]
 
 
 def leaves_of(tree: Any, value: Any) -> list[Any]:

@@ -16,7 +16,8 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.configured import check_range
+from recsys_ms.core.errors import DataError
 from recsys_ms.core.types import IntArray
 
 Words: TypeAlias = NDArray[np.uint64]
@@ -41,10 +42,8 @@ class View:
     chain: int = 1
 
     def __post_init__(self) -> None:
-        if self.depth < 0:
-            raise UsageError(f"View.depth: got {self.depth}, wanted at least 0")
-        if self.chain not in (1, 2, 3):
-            raise UsageError(f"View.chain: got {self.chain}, wanted 1, 2 or 3")
+        check_range(self, "depth", least=0)
+        check_range(self, "chain", least=1, most=3)
 
 
 #: Traits that distinguish layers of one kind.
@@ -136,10 +135,9 @@ def _label(data: Mapping[str, Any], node: Any, traits: Sequence[str]) -> np.uint
     op = data.get("op")
     if not isinstance(op, str):
         raise DataError(f"graph: node {node!r} has no 'op'; make it with architecture_graph")
-    return _hashed(op, *(f"{name}={data[name]}" for name in traits if name in data))
+    return _hashed("\n".join([op, *(f"{name}={data[name]}" for name in traits if name in data)]))
 
 
 @lru_cache(maxsize=1 << 16)
-def _hashed(*texts: str) -> np.uint64:
-    digest = blake2b("\n".join(texts).encode(), digest_size=8).digest()
-    return np.uint64(int.from_bytes(digest, "little"))
+def _hashed(text: str) -> np.uint64:
+    return np.uint64(int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little"))

@@ -37,16 +37,9 @@ _FILLING: Final = frozenset(
 class TimmArchitecture:
     """Description of an architecture.
 
-    Attributes
-    ----------
-    card : ModelCard
-        Of the model as timm builds it, for one input of its own size; without an embedding.
-    weights : tuple of ModelCard
-        One for each of the weights that exist for it. GMACs are unknown at another input size.
-    words : ndarray of uint64
-        Of its graph.
-    seconds : float
-        Building and tracing.
+    ``card`` is of the model as timm builds it, for one input of its own size, without an embedding;
+    ``weights`` are cards of the weights that exist for it (GMACs are unknown at another input
+    size), ``words`` those of its graph, ``seconds`` the time of building and tracing.
     """
 
     card: ModelCard
@@ -58,12 +51,7 @@ class TimmArchitecture:
 def describe(name: str) -> TimmArchitecture:
     """Build an architecture of ``timm.list_models()`` without weights, trace it and count.
 
-    Raises
-    ------
-    MissingExtraError
-        torch or timm is not installed.
-    DataError
-        It cannot be built or traced.
+    ``DataError`` if it cannot be built or traced.
     """
     torch: Any = require("torch", extra="embed", purpose=_PURPOSE)
     timm: Any = require("timm", extra="embed", purpose=_PURPOSE)

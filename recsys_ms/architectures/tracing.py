@@ -34,20 +34,10 @@ _INPUT: Final = "input"
 class Operation:
     """One operator as it ran.
 
-    Attributes
-    ----------
-    name : str
-        As ATen has it, without overload and in-place underscore; ``input`` for an input.
-    sources : tuple of int
-        Operations whose results it takes, in order.
-    shapes : tuple of tuple of int
-        Of its tensors, weights included.
-    shape : tuple of int
-        Of its (first) output.
-    options : tuple
-        All arguments in order, ``None`` for tensors.
-    is_data : tuple of bool
-        Which of its tensors hold data; the others are weights or constants of the code.
+    ``name`` is ATen's, without overload and in-place underscore (``input`` for an input),
+    ``sources`` the operations whose results it takes. ``shapes`` are of its tensors, weights
+    included, ``shape`` of its (first) output; ``options`` all arguments in order, ``None`` for
+    tensors. ``is_data`` says which of its tensors hold data; the others are weights or constants.
     """
 
     name: str
@@ -74,14 +64,8 @@ def record(module: Any, example_input: Any) -> Recording:
 
     The module is left as it is: its weights stay where they are, and are not read. The example
     input may be on any device; only shapes and types count, and the values of whole numbers (masks,
-    ids).
-
-    Raises
-    ------
-    MissingExtraError
-        torch is not installed.
-    DataError
-        The module raises, reads values of its data, or has no output that depends on its input.
+    ids). ``DataError`` if the module raises, reads values of its data, or has no output that
+    depends on its input.
     """
     torch: Any = require("torch", extra=EXTRA, purpose=_PURPOSE)
     tree: Any = require("torch.utils._pytree", extra=EXTRA, purpose=_PURPOSE)

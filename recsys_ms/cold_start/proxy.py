@@ -177,14 +177,8 @@ class Proxy(OpenClipEncoder):
     def label_embedding(self, class_names: Sequence[str]) -> FloatArray:
         """Mean over classes of the vectors of "a photo of a NAME.", shape (width,).
 
-        Also what a model card keeps of the data its weights were trained on.
-
-        Raises
-        ------
-        UsageError
-            No names, or one text in the place of a list.
-        ProbeSetError
-            A blank name.
+        Also what a model card keeps of the data its weights were trained on. ``UsageError`` for no
+        names, or one text in the place of a list; ``ProbeSetError`` for a blank name.
         """
         if isinstance(class_names, str) or len(class_names) == 0:
             raise UsageError(f"class_names is {class_names!r}, expected a list of names")
@@ -205,16 +199,10 @@ class Proxy(OpenClipEncoder):
 
         Parameters
         ----------
-        images : str, Path, sequence or data set, optional
-            Unlabelled; see :func:`~recsys_ms.cold_start.pictures.open_pictures`.
+        images, max_images, column, progress
+            As for :meth:`look_at`; the sample of images is of 300 by default.
         class_names : sequence of str, optional
             Underscores become spaces.
-        max_images : int, default 300
-            Size of the sample of images that are decoded.
-        column : str, default "image"
-            Where a Parquet file or a mapping holds the image.
-        progress : Progress, optional
-            Shows batches of images.
 
         Raises
         ------

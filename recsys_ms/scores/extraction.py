@@ -149,11 +149,8 @@ class TimmExtractor:
 
     def _load(self, name: str, weights: str | Path | None) -> Any:
         if not self._timm.is_model(name):
-            near = self._timm.list_models(f"*{name.split('.')[0][:6]}*")[:5]
-            raise UsageError(
-                f"model {name!r}: timm does not know it"
-                + (f"; it knows {', '.join(near)}" if near else "")
-            )
+            near = ", ".join(self._timm.list_models(f"*{name.split('.')[0][:6]}*")[:5])
+            raise UsageError(f"model {name!r}: timm does not know it; it knows {near or 'others'}")
         if weights is not None:
             return self._load_file(name, Path(weights))
         try:

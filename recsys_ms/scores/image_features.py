@@ -30,14 +30,9 @@ class UnreadableError(DataError):
 class Picture:
     """One image, not yet read.
 
-    Attributes
-    ----------
-    name : str
-        Path or position, for messages.
-    key : str
-        Decides whether a sample takes it; the same on every machine.
-    fetch : callable
-        Returns its encoded bytes, an array, a tensor or an image of Pillow.
+    ``name`` is a path or position, for messages; ``key`` decides whether a sample takes it, and is
+    the same on every machine. ``fetch`` returns encoded bytes, an array, a tensor or an image of
+    Pillow.
     """
 
     name: str
@@ -91,16 +86,9 @@ class Content:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageOutputs:
-    """Outputs of a model for the readable ones of some images.
+    """Outputs of a model for those images that are readable, whose positions are ``rows``.
 
-    Attributes
-    ----------
-    rows : list of int
-        Positions of the readable images.
-    arrays : dict of str to ndarray
-        By name, one row a readable image.
-    n_computed : int
-        Images that were not in the cache.
+    ``arrays`` have one row each; ``n_computed`` images were not in the cache.
     """
 
     rows: list[int]

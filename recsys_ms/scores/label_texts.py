@@ -2,7 +2,9 @@
 
 The first step of EMMS (Meng et al. 2023, "Foundation Model is Efficient Multimodal Multitask Model
 Selector"): one regression then serves every task. Line breaks and doubled spaces are removed, and
-equal labels give equal texts in every probe set.
+equal labels give equal texts in every probe set. Every function raises a ``ProbeSetError`` that
+names the argument and the row for bad data (blank or missing texts, arguments of different length),
+and a ``UsageError`` for a bad option, such as a template with other or missing fields.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -51,13 +53,6 @@ def class_texts(
         Underscores become spaces: they come from the names of folders.
     template : str
         Prompt with one ``{}`` for the name. ``"{}"`` is the bare name, as in the published code.
-
-    Raises
-    ------
-    ProbeSetError
-        Labels that are not classes, codes without names, a name that is missing or blank.
-    UsageError
-        A template without ``{}`` or with other fields.
     """
     check_template(template, allowed={""}, required={""})
     classes = check_classes(labels, len(as_rows(labels, "labels")), min_classes=1)
@@ -77,7 +72,7 @@ def multilabel_texts(
     Parameters
     ----------
     labels : array-like of shape (n_probe, n_classes), or one collection of names an example
-        Zeros and ones (or truth values), or the names themselves in any order.
+        Zeros and ones (or truth values; ``ProbeSetError`` for others), or the names themselves.
     names : sequence of str of length n_classes, optional
         Names of the columns; needed for a matrix. Given with collections, they are the names that
         are allowed, and the order in which they are listed (otherwise alphabetical).
@@ -85,14 +80,6 @@ def multilabel_texts(
         Text with one ``{}`` for the list.
     empty : str
         Text for an example without a class.
-
-    Raises
-    ------
-    ProbeSetError
-        Entries that are neither 0 nor 1, a matrix without names or of another width, unknown or
-        blank names.
-    UsageError
-        A template without ``{}`` or with other fields.
     """
     check_template(template, allowed={""}, required={""})
     known = None if names is None else [tidy_name(name, "names") for name in names]
@@ -109,7 +96,6 @@ def caption_texts(captions: Iterable[str | Sequence[str]], *, joiner: str = " ")
     """One text an example from its caption or captions, which are joined in their order.
 
     A text encoder reads as many tokens as it has positions (77 in CLIP) and cuts the rest.
-    ``ProbeSetError`` for an example without a caption, or with a blank one.
     """
     return tuple(
         joiner.join(clean_several(given, f"captions: row {row}"))
@@ -127,19 +113,11 @@ def question_texts(
     Parameters
     ----------
     questions : iterable of str, n_probe of them
-        Questions.
     answers : iterable of str or of sequences of str, n_probe of them
         The answer; of several (ten people answer each question of VQA) the most frequent one, of
         equally frequent ones the first.
     template : str
         Text with ``{answer}`` and, if wanted, ``{question}``.
-
-    Raises
-    ------
-    ProbeSetError
-        Other numbers of questions and answers, blank or missing ones.
-    UsageError
-        A template without ``{answer}`` or with other fields.
     """
     check_template(template, allowed={"question", "answer"}, required={"answer"})
     asked = clean_rows(questions, "questions")
@@ -167,7 +145,8 @@ def span_texts(
     contexts : iterable of str, n_probe of them
         Texts that the answers stand in, unchanged: the spans count their characters.
     spans : iterable of (start, end) or None, n_probe of them
-        First character of the answer and the one after its last; None where there is no answer.
+        First character of the answer and the one after its last, within its context; None where
+        there is no answer.
     questions : iterable of str, optional
         Questions, for a template with ``{question}``.
     template : str
@@ -175,13 +154,6 @@ def span_texts(
         first: encoders cut long texts at the end.
     no_answer : str
         The answer of an example whose span is None.
-
-    Raises
-    ------
-    ProbeSetError
-        Other numbers of contexts and spans, a span outside its context, empty or blank.
-    UsageError
-        A template without ``{answer}``, or with ``{question}`` where no questions are given.
     """
     fields = {"answer", "context"} | (set() if questions is None else {"question"})
     check_template(template, allowed=fields, required={"answer"})
@@ -217,9 +189,9 @@ def box_texts(
     Parameters
     ----------
     expressions : iterable of str, n_probe of them
-        Texts that refer to the boxes.
     boxes : array-like of shape (n_probe, 4)
-        One box an example, in fractions of the image, or in pixels where ``image_sizes`` is given.
+        In fractions of the image, or in pixels where ``image_sizes`` is given; inside the image,
+        and with an area.
     image_sizes : array-like of shape (n_probe, 2), optional
         Width and height of each image in pixels.
     form : {"xyxy", "xywh"}
@@ -228,13 +200,6 @@ def box_texts(
         Digits after the point, 1 to 6; three distinguish a thousand positions.
     template : str
         Text with ``{box}`` and, if wanted, ``{expression}``.
-
-    Raises
-    ------
-    ProbeSetError
-        Other numbers of boxes and expressions, a box outside the image, without area, or NaN.
-    UsageError
-        Another form, number of decimals or field of the template.
     """
     check_template(template, allowed={"expression", "box"}, required={"box"})
     if form not in ("xyxy", "xywh") or not 1 <= decimals <= 6:
@@ -268,13 +233,6 @@ def number_texts(
     digits : int
         Significant digits, 1 to 15. Halves go to the even digit, zeros at the end are left out;
         neither depends on the other targets.
-
-    Raises
-    ------
-    ProbeSetError
-        Targets that are not finite numbers.
-    UsageError
-        Another count of names or units than columns, or of digits.
     """
     if not 1 <= digits <= 15:
         raise UsageError(f"digits={digits}: wanted 1 to 15, the digits of float64")
@@ -327,17 +285,13 @@ def _is_names(row: Any) -> bool:
 
 
 def _listed_sets(rows: list[Any], known: list[str] | None) -> list[list[str]]:
-    place = None if known is None else {name: i for i, name in enumerate(known)}
     sets = []
     for row, given in enumerate(rows):
         chosen = {tidy_name(name, f"labels: row {row}") for name in given}
-        if place is None:
-            sets.append(sorted(chosen))
-            continue
-        unknown = sorted(chosen - place.keys())
+        unknown = [] if known is None else sorted(chosen.difference(known))
         if unknown:
             raise ProbeSetError(f"labels: row {row} has {unknown}, which are not among the names")
-        sets.append(sorted(chosen, key=place.__getitem__))
+        sets.append(sorted(chosen, key=None if known is None else known.index))
     return sets
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh, get_blas_funcs
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+from scipy.spatial.distance import cdist
 
 from recsys_ms.core.errors import ProbeSetError, UsageError
 from recsys_ms.core.types import FloatArray
@@ -254,17 +255,10 @@ def _label_distances(labels: ArrayLike, n_probe: int, kind: LabelKind) -> _Dista
         if not np.isin(targets, (0.0, 1.0)).all():
             raise ProbeSetError("labels: got no zeros and ones; for numbers pass kind='regression'")
         return _pearson_distances(_unit_rows(targets))
-    columns = targets.T[np.ptp(targets, axis=0) > 0]
-    columns = columns / np.abs(columns).max(axis=1, keepdims=True)
-    columns /= columns.std(axis=1, keepdims=True)
-
-    def distances(part: slice) -> FloatArray:
-        squares = np.zeros((part.stop - part.start, n_probe - part.start))
-        for column in columns:
-            squares += (column[part, None] - column[part.start :]) ** 2
-        return np.sqrt(squares)
-
-    return distances
+    points = targets[:, np.ptp(targets, axis=0) > 0]
+    points = points / np.abs(points).max(axis=0)
+    points /= points.std(axis=0)
+    return lambda part: cdist(points[part], points[part.start :])
 
 
 def _bits(distances: FloatArray, shift: float) -> NDArray[np.uint32]:

@@ -161,7 +161,12 @@ def score_all(
         rng=rng,
     )
     start = time.perf_counter()
-    _share(probe, chosen)
+    # Parts that several scores need; each of them reports what failed.
+    try:
+        if any(method.is_linear and kind in method.kinds for method in chosen):
+            _ = probe.geometry if kind == "classes" else probe.statistics
+    except (ProbeSetError, np.linalg.LinAlgError) as error:
+        _LOG.debug("no decomposition: %s", error)
     shared = time.perf_counter() - start
     found = {method.name: score_one(method, probe) for method in chosen}
     return _report(probe, found, shared)
@@ -175,15 +180,6 @@ def _chosen(names: Iterable[str] | None) -> list[Method]:
     if unknown:
         raise UsageError(f"scores: {unknown[0]!r} is unknown; known are {', '.join(METHODS)}")
     return [METHODS[name] for name in wanted]
-
-
-def _share(probe: Probe, methods: Sequence[Method]) -> None:
-    """Compute parts that several scores need; each of them reports what failed."""
-    try:
-        if any(method.is_linear and probe.kind in method.kinds for method in methods):
-            _ = probe.geometry if probe.kind == "classes" else probe.statistics
-    except (ProbeSetError, np.linalg.LinAlgError) as error:
-        _LOG.debug("no decomposition: %s", error)
 
 
 def score_one(method: Method, probe: Probe) -> Score:
