@@ -69,12 +69,13 @@ def left_out(folder: Path) -> str:
 def observed_runs(rows: pd.DataFrame) -> str:
     """The tables with and without cards, as Markdown. Each history counts once."""
     return "\n\n".join(
-        "\n".join(_table(rows[rows["cards"] == cards], heading))
-        for cards, heading in (("with", "With the cards there are"), ("without", "Without cards"))
+        "\n".join(_table(rows, cards, heading))
+        for cards, heading in (("with", "With cards"), ("without", "Without cards"))
     )
 
 
-def _table(rows: pd.DataFrame, heading: str) -> Iterator[str]:
+def _table(rows: pd.DataFrame, cards: str, heading: str) -> Iterator[str]:
+    rows = rows[rows["cards"] == cards]
     columns = sorted(rows["n_observed"].unique())
     yield f"**{heading}** ({rows['history'].nunique()} histories)\n"
     yield "| | ranker | " + " | ".join(f"{n} runs" if n == 0 else str(n) for n in columns) + " |"
@@ -83,7 +84,7 @@ def _table(rows: pd.DataFrame, heading: str) -> Iterator[str]:
         by_ranker = rows.pivot_table(
             index=["n_observed", "history", "task"], columns="ranker", values=measure
         ).dropna()
-        shares = {n: _share(by_ranker.loc[n], f"{heading} {measure} {n}") for n in columns}
+        shares = {n: _share(by_ranker.loc[n], f"{cards} {measure} {n}") for n in columns}
         for ranker, label in RANKERS.items():
             means = by_ranker[ranker].groupby(["n_observed", "history"]).mean()
             cells = [_figure(means.loc[n].mean()) for n in columns]
