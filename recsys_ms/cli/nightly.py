@@ -48,7 +48,7 @@ def nightly(
     """Ingest the inbox, train, back-test, and publish if the candidate is not worse.
 
     Without options it learns from the history that ships with the project, in ./recsys-ms-data.
-    Exit code 4: the candidate was worse, or another job holds the registry.
+    Exit code 4: the candidate was worse, or another job is running.
     """
     settings = _settings(history, registry, catalog, config)
     with progress_bars() as progress:
