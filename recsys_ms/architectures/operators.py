@@ -123,7 +123,10 @@ def traits_of(
     if kind == "conv":
         return _of_convolution(inputs, options)
     if kind == "linear":
-        return {"ratio": _ratio_of_product(inputs[-2:], is_data[-2:])}
+        # The side of the weights that the data does not share is the output.
+        first, second = inputs[-2:]
+        sides = (second[-1], second[-2]) if is_data[-2] else (first[-2], first[-1])
+        return {"ratio": _ratio(*sides)}
     if kind == "norm":
         # Statistics of the data itself: over one example's channel, as torch calls it.
         is_instance = name == "native_batch_norm" and options[5] is True
@@ -133,7 +136,9 @@ def traits_of(
     if kind == "activation":
         return {"activation": name.strip("_").removesuffix("_kernel")}
     if kind == "pool":
-        return _of_pool(name, inputs, output)
+        is_global = len(output) < len(inputs[0]) or all(size == 1 for size in output[2:])
+        pooled = "max" if "max" in name else "average"
+        return {"pool": pooled, "reach": "global" if is_global else "local"}
     if kind == "attention":
         return {"heads": inputs[0][1] if len(inputs[0]) == 4 else 1}
     return {}
@@ -159,13 +164,6 @@ def _of_convolution(inputs: Shapes, options: Sequence[Any]) -> JsonDict:
     }
 
 
-def _of_pool(name: str, inputs: Shapes, output: tuple[int, ...]) -> JsonDict:
-    pooled = "max" if "max" in name else "average"
-    before, after = inputs[0], output
-    is_global = len(after) < len(before) or all(size == 1 for size in after[2:])
-    return {"pool": pooled, "reach": "global" if is_global else "local"}
-
-
 def _of_recurrent(
     name: str, inputs: Shapes, output: tuple[int, ...], options: Sequence[Any]
 ) -> JsonDict:
@@ -175,12 +173,6 @@ def _of_recurrent(
     is_layer = len(numbers) > 4
     layers, directions = (int(numbers[1]), 1 + bool(numbers[4])) if is_layer else (1, 1)
     return traits | {"layers": layers, "directions": directions}
-
-
-def _ratio_of_product(inputs: Shapes, is_data: Sequence[bool]) -> float:
-    # The side of the weights that the data does not share is the output.
-    first, second = inputs
-    return _ratio(second[-1], second[-2]) if is_data[0] else _ratio(first[-2], first[-1])
 
 
 def _ratio(after: int, before: int) -> float:

@@ -15,8 +15,7 @@ from recsys_ms.cli.console import progress_bars, show, show_json, warn
 from recsys_ms.cli.options import JsonFlag, SeedOption
 from recsys_ms.cold_start import EMBEDDED, MAX_IMAGES
 from recsys_ms.cold_start.pictures import IMAGE_COLUMN
-from recsys_ms.cold_start.proxy import HUB_DEFAULT, Proxy
-from recsys_ms.cold_start.proxy_task import TaskEmbedding
+from recsys_ms.cold_start.proxy import HUB_DEFAULT, Proxy, TaskEmbedding
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.executor import EXECUTORS, make_executor
 

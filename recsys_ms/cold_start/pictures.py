@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 
 from recsys_ms.cold_start import MAX_IMAGES
 from recsys_ms.core.errors import DataError, UsageError
-from recsys_ms.scores.image_features import Picture
-from recsys_ms.scores.images import SUFFIXES, images_below, sample_of
+from recsys_ms.scores.images import SUFFIXES, Picture, images_below, sample_of
 
 IMAGE_COLUMN: Final = "image"
 _TABLES: Final = (".parquet", ".pq")

@@ -7,33 +7,31 @@ the package. It runs when a task enters the catalog, so ranking needs no torch (
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.cold_start import EMBEDDED, MAX_IMAGES
 from recsys_ms.cold_start.pictures import IMAGE_COLUMN, open_pictures
-from recsys_ms.cold_start.proxy_task import TaskEmbedding
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.files import sha256_file
-from recsys_ms.core.optional import require
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.embedded import embedded_folder
-from recsys_ms.scores.image_features import image_outputs
+from recsys_ms.scores.images import image_outputs
 from recsys_ms.scores.label_embeddings import Float32Array, unit_rows
 from recsys_ms.scores.label_encoders import OpenClipEncoder
 from recsys_ms.scores.label_texts import class_texts
 from recsys_ms.scores.label_torch import FOLDER, HUB
-from recsys_ms.scores.label_weights import EXTRA, fingerprint, folder_digest
+from recsys_ms.scores.label_weights import fingerprint, folder_digest
 
 #: A better proxy for photos, where the hub of weights can be reached.
 HUB_DEFAULT: Final = "ViT-B-32=laion2b_s34b_b79k"
 _CONFIG_FILE: Final = "open_clip_config.json"
-_PURPOSE: Final = "look at images with a CLIP"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +54,67 @@ class ImageFeatures:
     names: tuple[str, ...]
     left_out: tuple[str, ...]
     n_computed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskEmbedding:
+    """Vectors of a task by a proxy.
+
+    Attributes
+    ----------
+    proxy : str
+        Name of the proxy.
+    fingerprint : str
+        Its digest: vectors of different fingerprints are not comparable.
+    images : ndarray of shape (2 * width,), or None
+        Mean and standard deviation of the features of its images.
+    labels : ndarray of shape (width,), or None
+        Mean of the vectors of its class names.
+    n_images : int
+        Images that were looked at.
+    left_out : tuple of str
+        Images of the sample that cannot be read.
+    """
+
+    proxy: str
+    fingerprint: str
+    images: FloatArray | None
+    labels: FloatArray | None
+    n_images: int = 0
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Name and digest of the proxy, as a card records them."""
+        return f"{self.proxy} {self.fingerprint[:12]}"
+
+    def on(self, card: TaskCard) -> TaskCard:
+        """The card with these vectors; a vector that is missing here stays as it was.
+
+        Raises
+        ------
+        DataError
+            A vector that stays comes from another proxy.
+        """
+        stays = (
+            self.images is None and card.embedding is not None,
+            self.labels is None and card.label_embedding is not None,
+        )
+        if any(stays) and card.embedding_source != self.source:
+            made = "embedding" if stays[0] else "label_embedding"
+            raise DataError(
+                f"task card {card.task_id!r}: its {made} is from "
+                f"{card.embedding_source or 'unknown'}, the new vector from {self.source}; "
+                "compute both with one proxy"
+            )
+        return replace(
+            card,
+            embedding=card.embedding if self.images is None else tuple(self.images.tolist()),
+            label_embedding=card.label_embedding
+            if self.labels is None
+            else tuple(self.labels.tolist()),
+            embedding_source=self.source,
+        )
 
 
 class Proxy(OpenClipEncoder):
@@ -148,7 +207,7 @@ class Proxy(OpenClipEncoder):
         given = open_pictures(pictures, column=column)
         if max_images is not None:
             given = given.sample(max_images)
-        library = require("open_clip.transform", extra=EXTRA, purpose=_PURPOSE)
+        library = self._require("open_clip.transform")
         settings = library.PreprocessCfg(**self._model.visual.preprocess_cfg)
         transform = library.image_transform_v2(settings, is_train=False)
         found = image_outputs(
@@ -231,7 +290,7 @@ class Proxy(OpenClipEncoder):
         )
 
     def _encode_images(self, tensors: list[Any], names: list[str]) -> dict[str, Float32Array]:
-        torch = require("torch", extra=EXTRA, purpose=_PURPOSE)
+        torch = self._require("torch")
         with torch.inference_mode():
             outputs = self._model.encode_image(torch.stack(tensors).to(self.device))
         return {"features": unit_rows(outputs.float().cpu().numpy(), names, self.name)}
@@ -241,7 +300,7 @@ class Proxy(OpenClipEncoder):
         try:
             return self._created().eval()
         except DataError as error:
-            torch = require("torch", extra=EXTRA, purpose=_PURPOSE)
+            torch = self._require("torch")
             try:
                 torch.zeros(1, device=self.device)
             except (RuntimeError, AssertionError) as refusal:

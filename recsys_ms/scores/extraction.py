@@ -14,8 +14,7 @@ from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.optional import require
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import FloatArray
-from recsys_ms.scores.image_features import Picture, image_outputs
-from recsys_ms.scores.images import LabelledImages
+from recsys_ms.scores.images import LabelledImages, Picture, image_outputs
 
 _EXTRA: Final = "embed"
 _PURPOSE: Final = "extract features of images"

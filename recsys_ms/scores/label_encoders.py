@@ -10,12 +10,10 @@ from typing import Any, Literal, get_args
 
 from recsys_ms.core.errors import DataError, ProbeSetError, UsageError
 from recsys_ms.core.files import sha256_file
-from recsys_ms.core.optional import require
 from recsys_ms.core.types import JsonDict
 from recsys_ms.scores.label_embeddings import LabelEncoder
 from recsys_ms.scores.label_torch import FOLDER, HUB, TorchEncoder, short_name
 from recsys_ms.scores.label_weights import (
-    EXTRA,
     check_vocabulary,
     fingerprint,
     folder_digest,
@@ -102,13 +100,9 @@ class TransformersEncoder(TorchEncoder):
     def _folder(self) -> Path:
         return model_folder(self.source)
 
-    @cached_property
-    def _library(self) -> Any:
-        return require("transformers", extra=EXTRA, purpose=f"embed labels with {self.name}")
-
     def _read(self, kind: str, **options: Any) -> Any:
         with reading(str(self.source)):
-            reader = getattr(self._library, kind)
+            reader = getattr(self._require("transformers"), kind)
             return reader.from_pretrained(self._folder, local_files_only=True, **options)
 
     @cached_property
@@ -263,10 +257,6 @@ class OpenClipEncoder(TorchEncoder):
         return fingerprint(kind, self.name, architecture=self._model_name, weights=weights)
 
     @cached_property
-    def _library(self) -> Any:
-        return require("open_clip", extra=EXTRA, purpose=f"embed labels with {self.name}")
-
-    @cached_property
     def _folder(self) -> Path:
         source = str(self.model)
         if source.startswith(HUB):
@@ -278,14 +268,14 @@ class OpenClipEncoder(TorchEncoder):
         if self._in_folder:
             settings = read_settings(self._folder, "open_clip_config.json")
             return dict(settings.get("model_cfg", settings))
-        return dict(self._library.get_model_config(self._model_name))
+        return dict(self._require("open_clip").get_model_config(self._model_name))
 
     @cached_property
     def _model_name(self) -> str:
         if self._in_folder:
             return f"{FOLDER}{self._folder}"
         name = str(self.model).replace("/", "-")
-        if self._library.get_model_config(name) is None:
+        if self._require("open_clip").get_model_config(name) is None:
             raise UsageError(
                 f"model={str(self.model)!r}: open_clip does not know this architecture, see "
                 "open_clip.list_models(); write hf-hub:owner/name for a name on the hub"
@@ -298,8 +288,8 @@ class OpenClipEncoder(TorchEncoder):
         path = Path(str(self.pretrained)).expanduser()
         if path.is_file():
             return path
-        tags = self._library.list_pretrained_tags_by_model(self._model_name)
-        tag = self._library.get_pretrained_cfg(self._model_name, str(self.pretrained))
+        tags = self._require("open_clip").list_pretrained_tags_by_model(self._model_name)
+        tag = self._require("open_clip").get_pretrained_cfg(self._model_name, str(self.pretrained))
         if isinstance(self.pretrained, Path) or not tag:
             raise UsageError(
                 f"pretrained={str(self.pretrained)!r}: is neither a file nor a tag of "
@@ -313,7 +303,7 @@ class OpenClipEncoder(TorchEncoder):
                 f"{'with' if quick else 'without'} '-quickgelu' in its name"
             )
         try:
-            return Path(self._library.download_pretrained(tag))
+            return Path(self._require("open_clip").download_pretrained(tag))
         except (OSError, RuntimeError, ValueError) as error:
             raise UsageError(
                 f"{self.name}: no weights in the cache, and the download failed "
@@ -325,7 +315,7 @@ class OpenClipEncoder(TorchEncoder):
         with reading(str(self.model)):
             if self._in_folder and self._settings["text_cfg"].get("hf_tokenizer_name"):
                 check_vocabulary(self._folder)
-            return self._library.get_tokenizer(self._model_name)
+            return self._require("open_clip").get_tokenizer(self._model_name)
 
     @cached_property
     def _model(self) -> Any:
@@ -338,7 +328,7 @@ class OpenClipEncoder(TorchEncoder):
         """Both towers."""
         weights = None if self._in_folder else str(self._checkpoint)
         with reading(str(self.model)):
-            return self._library.create_model(
+            return self._require("open_clip").create_model(
                 self._model_name,
                 pretrained=weights,
                 precision="fp32",

@@ -40,7 +40,7 @@ class TorchEncoder(LabelEncoder):
         """Embeddings of shape (n_texts, width), rows of length 1."""
         given = check_texts(texts)
         width = self.width
-        torch = require("torch", extra=EXTRA, purpose=f"embed labels with {self.name}")
+        torch = self._require("torch")
         tokens = self._tokens(given)
         # Texts of like length share a batch, so that little of it is padding.
         order = sorted(range(len(given)), key=lambda row: len(tokens[row]))
@@ -56,6 +56,9 @@ class TorchEncoder(LabelEncoder):
                     )
                 vectors[rows] = outputs.float().cpu().numpy()
         return unit_rows(vectors, given, self.name)
+
+    def _require(self, module: str) -> Any:
+        return require(module, extra=EXTRA, purpose=f"embed with {self.name}")
 
     def _tell_full(self, n_full: int, n_texts: int, limit: int) -> None:
         """Warn of texts that reach the last position of the model and may have been cut."""

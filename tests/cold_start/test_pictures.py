@@ -12,7 +12,7 @@ import pytest
 
 from recsys_ms.cold_start.pictures import open_pictures
 from recsys_ms.core.errors import DataError, UsageError
-from recsys_ms.scores.image_features import Content, UnreadableError
+from recsys_ms.scores.images import Content, UnreadableError
 
 pytestmark = [
     pytest.mark.zoo,

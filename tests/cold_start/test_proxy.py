@@ -10,8 +10,7 @@ import pytest
 
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.cold_start.proxy import Proxy, mean_and_spread, proxy_folder
-from recsys_ms.cold_start.proxy_task import TaskEmbedding
+from recsys_ms.cold_start.proxy import Proxy, TaskEmbedding, mean_and_spread, proxy_folder
 from recsys_ms.core.errors import DataError, MissingExtraError, ProbeSetError, UsageError
 from recsys_ms.scores.label_encoders import OpenClipEncoder
 
