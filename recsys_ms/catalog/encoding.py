@@ -6,21 +6,23 @@ that is new since training.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
-from typing import Final, Self, TypeAlias
+from itertools import chain, combinations_with_replacement
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
-from recsys_ms.catalog.column_stack import ColumnStack, TreeArray
 from recsys_ms.catalog.directions import Directions
+from recsys_ms.core.configured import check_range
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray, IntArray
 
 Tokens: TypeAlias = tuple[str, ...] | None
+TreeArray: TypeAlias = NDArray[np.float32]
 
 #: Codes of categorical columns for trees; the known categories follow from 2 on.
 UNKNOWN_CODE: Final = 0
@@ -58,6 +60,10 @@ class RawColumns:
     categorical: Mapping[str, Sequence[str | None]]
     tokens: Mapping[str, Sequence[Tokens]]
     fields: Mapping[str, str]
+
+    def fields_of(self, names: Iterable[str]) -> list[str]:
+        """The card field of each column."""
+        return [self.fields.get(name, name) for name in names]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -152,12 +158,8 @@ class EncodingConfig:
     quadratic: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("min_count", "max_categories"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"EncodingConfig.{name} is {getattr(self, name)}; at least 1")
-        for name in ("max_tokens", "max_tree_tokens", "max_tree_directions"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"EncodingConfig.{name} is {getattr(self, name)}; at least 0")
+        check_range(self, "min_count", "max_categories", least=1)
+        check_range(self, "max_tokens", "max_tree_tokens", "max_tree_directions", least=0)
 
 
 class ColumnEncoder(Stateful):
@@ -201,7 +203,8 @@ class ColumnEncoder(Stateful):
             if known.size < raw.n_rows:
                 unknown.append(name)
         self._centers, self._unknown = centers, tuple(unknown)
-        vector = [name for name in centers if _field(raw, name) == VECTOR_FIELD]
+        owners = zip(centers, raw.fields_of(centers), strict=True)
+        vector = [name for name, field in owners if field == VECTOR_FIELD]
         self._directions = Directions.fit(
             vector, _standard(raw, vector, centers), self.config.max_tree_directions
         )
@@ -224,20 +227,16 @@ class ColumnEncoder(Stateful):
     def transform(self, raw: RawColumns) -> EncodedFeatures:
         """Encode rows with what ``fit`` learned; a row does not depend on the others."""
         self._require_fitted()
-        linear, trees = ColumnStack(), ColumnStack()
-        self._add_numeric(raw, linear, trees)
-        n_numbers = len(self._centers)
-        kinds = [NUMBER] * n_numbers + [PRODUCT] * (len(linear.names) - n_numbers)
-        for name in self._unknown:
-            linear.add(f"{name}=unknown", _field(raw, name), ~np.isfinite(_numeric(raw, name)))
+        linear, trees = _Columns(raw.n_rows), _Columns(raw.n_rows)
+        kinds = self._add_numeric(raw, linear, trees)
         categorical = self._add_categories(raw, linear, trees)
         self._add_tokens(raw, linear, trees)
         return EncodedFeatures(
-            linear=linear.sparse(raw.n_rows),
+            linear=sp.hstack([sp.csr_array(block) for block in linear.blocks], format="csr"),
             linear_names=tuple(linear.names),
             linear_fields=tuple(linear.fields),
             kinds=np.array(kinds + [INDICATOR] * (len(linear.names) - len(kinds)), dtype=np.int64),
-            trees=trees.dense(raw.n_rows),
+            trees=np.hstack(trees.blocks).astype(np.float32),
             tree_names=tuple(trees.names),
             tree_fields=tuple(trees.fields),
             categorical=categorical,
@@ -259,26 +258,31 @@ class ColumnEncoder(Stateful):
         kept = [t for t, n in counts.items() if self.config.min_count <= n < n_known]
         return sorted(kept, key=lambda token: (-counts[token], token))
 
-    def _add_numeric(self, raw: RawColumns, linear: ColumnStack, trees: ColumnStack) -> None:
+    def _add_numeric(self, raw: RawColumns, linear: "_Columns", trees: "_Columns") -> list[int]:
+        """Add numbers, products and indicators of unknown numbers; kinds of the linear columns."""
         names = list(self._centers)
         table = _standard(raw, names, self._centers)
-        standard = dict(zip(names, np.nan_to_num(table).T, strict=True))
-        for name, values in standard.items():
-            linear.add(name, _field(raw, name), values)
-            if _field(raw, name) != VECTOR_FIELD:
-                given = _numeric(raw, name)
-                trees.add(name, _field(raw, name), np.where(np.isfinite(given), given, np.nan))
-        vector = np.isin(names, self._directions.names)
-        for i, values in enumerate(self._directions(table[:, vector]).T):
-            trees.add(f"direction_{i}", VECTOR_FIELD, values)
-        if self.config.quadratic:
-            outside = [name for name in names if _field(raw, name) != VECTOR_FIELD]
-            for first, second in combinations_with_replacement(outside, 2):
-                both = standard[first] * standard[second]
-                linear.add(f"{first}*{second}", _field(raw, first), both)
+        standard = np.nan_to_num(table)
+        linear.add(names, raw.fields_of(names), standard)
+        outside = [i for i, field in enumerate(raw.fields_of(names)) if field != VECTOR_FIELD]
+        given = [names[i] for i in outside]
+        trees.add(given, raw.fields_of(given), _numbers(raw, given))
+        found = self._directions(table[:, np.isin(names, self._directions.names)])
+        n_found = found.shape[1]
+        trees.add([f"direction_{i}" for i in range(n_found)], [VECTOR_FIELD] * n_found, found)
+        pairs = [*combinations_with_replacement(outside, 2)] if self.config.quadratic else []
+        first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        linear.add(
+            [f"{names[i]}*{names[j]}" for i, j in pairs],
+            raw.fields_of([names[i] for i in first]),
+            standard[:, first] * standard[:, second],
+        )
+        unknown = [f"{name}=unknown" for name in self._unknown]
+        linear.add(unknown, raw.fields_of(self._unknown), np.isnan(_numbers(raw, self._unknown)))
+        return [NUMBER] * len(names) + [PRODUCT] * len(pairs)
 
     def _add_categories(
-        self, raw: RawColumns, linear: ColumnStack, trees: ColumnStack
+        self, raw: RawColumns, linear: "_Columns", trees: "_Columns"
     ) -> tuple[int, ...]:
         positions = []
         for name, vocabulary in self._categories.items():
@@ -294,49 +298,63 @@ class ColumnEncoder(Stateful):
                 (np.ones(raw.n_rows), codes, np.arange(raw.n_rows + 1)),
                 shape=(raw.n_rows, len(labels)),
             )
-            linear.add_block([labels[i] for i in kept], _field(raw, name), hot[:, kept])
+            field = raw.fields_of([name])
+            linear.add([labels[i] for i in kept], field * len(kept), hot[:, kept])
             positions.append(len(trees.names))
-            trees.add(name, _field(raw, name), codes.astype(np.float64))
+            trees.add([name], field, codes[:, None])
         return tuple(positions)
 
-    def _add_tokens(self, raw: RawColumns, linear: ColumnStack, trees: ColumnStack) -> None:
+    def _add_tokens(self, raw: RawColumns, linear: "_Columns", trees: "_Columns") -> None:
         for name, vocabulary in self._tokens.items():
             position = {token: i for i, token in enumerate(vocabulary)}
-            rows, columns = [], []
             given = raw.tokens.get(name, (None,) * raw.n_rows)
-            for row, tokens in enumerate(given):
-                hits = sorted({position[t] for t in tokens or () if t in position})
-                rows.extend([row] * len(hits))
-                columns.extend(hits)
+            hits = [sorted({position[t] for t in row or () if t in position}) for row in given]
+            ends = np.cumsum([0, *map(len, hits)])
             block = sp.csr_array(
-                (np.ones(len(rows)), (rows, columns)), shape=(raw.n_rows, len(vocabulary))
+                (np.ones(ends[-1]), np.array([*chain(*hits)], dtype=np.int64), ends),
+                shape=(raw.n_rows, len(vocabulary)),
             )
-            labels = tuple(f"{name}={token}" for token in vocabulary)
-            linear.add_block(labels, _field(raw, name), block)
-            unknown = np.array([tokens is None for tokens in given], dtype=bool)
-            dense = block[:, : self.config.max_tree_tokens].toarray()
-            dense[unknown] = np.nan
-            for i in range(dense.shape[1]):
-                trees.add(labels[i], _field(raw, name), dense[:, i])
+            labels = [f"{name}={token}" for token in vocabulary]
+            fields = raw.fields_of([name]) * len(labels)
+            linear.add(labels, fields, block)
+            n_dense = self.config.max_tree_tokens
+            dense = block[:, :n_dense].toarray()
+            dense[[row is None for row in given]] = np.nan
+            trees.add(labels[:n_dense], fields[:n_dense], dense)
 
 
-def _numeric(raw: RawColumns, name: str) -> FloatArray:
-    values = raw.numeric.get(name)
-    return np.full(raw.n_rows, np.nan) if values is None else values
+class _Columns:
+    """Columns being collected, with their names and the card fields they come from."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.names: list[str] = []
+        self.fields: list[str] = []
+        self.blocks: list[NDArray[Any] | sp.csr_array] = [np.empty((n_rows, 0))]
+
+    def add(
+        self, names: Sequence[str], fields: Sequence[str], block: NDArray[Any] | sp.csr_array
+    ) -> None:
+        """Add columns of shape (n_rows, len(names))."""
+        self.names.extend(names)
+        self.fields.extend(fields)
+        self.blocks.append(block)
+
+
+def _numbers(raw: RawColumns, names: Sequence[str]) -> FloatArray:
+    """Columns as they are, (n_rows, n_names), NaN unknown."""
+    unknown = np.full(raw.n_rows, np.nan)
+    values = np.array([raw.numeric.get(name, unknown) for name in names], dtype=np.float64)
+    found: FloatArray = values.reshape(len(names), raw.n_rows).T
+    return np.where(np.isfinite(found), found, np.nan)
 
 
 def _standard(
     raw: RawColumns, names: Sequence[str], centers: Mapping[str, tuple[float, float]]
 ) -> FloatArray:
     """Columns in standard deviations from the training mean, (n_rows, n_names), NaN unknown."""
-    values = np.array([_numeric(raw, name) for name in names]).reshape(len(names), raw.n_rows).T
     center, scale = np.array([centers[name] for name in names]).reshape(len(names), 2).T
-    found: FloatArray = (np.where(np.isfinite(values), values, np.nan) - center) / scale
+    found: FloatArray = (_numbers(raw, names) - center) / scale
     return found
-
-
-def _field(raw: RawColumns, name: str) -> str:
-    return raw.fields.get(name, name)
 
 
 def _reserved_codes(given: Sequence[str | None], vocabulary: Sequence[str]) -> tuple[int, ...]:

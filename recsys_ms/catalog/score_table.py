@@ -13,9 +13,10 @@ import pandas as pd
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.files import file_errors, make_folder, write_atomic
-from recsys_ms.core.types import FloatArray, IntArray
+from recsys_ms.core.types import FloatArray
 
 FILE: Final = "scores.parquet"
+_NO_TABLE: Final = "not a table of scores"
 _IDS: Final = [c.TASK_ID, c.MODEL_ID]
 #: Spread of a score over a task's models that is rounding noise.
 _NO_SPREAD: Final = 1e-12
@@ -66,7 +67,7 @@ class ScoreTable:
         with (
             file_errors(f"{path}: cannot be read"),
             file_errors(
-                f"{path}: not a table of scores",
+                f"{path}: {_NO_TABLE}",
                 "restore it, or score the models again",
                 catch=(ValueError, KeyError, pa.ArrowException),
                 raises=DataError,
@@ -108,16 +109,9 @@ class ScoreTable:
     def relative(
         self, names: Sequence[str], task_ids: Sequence[str], model_ids: Sequence[str]
     ) -> FloatArray:
-        """Scores of pairs, in standard deviations from the mean of the task's scored models.
+        """Scores of pairs of ids, in standard deviations from the mean of the task's scored models.
 
         A score's level says how hard a task is, not which model suits it.
-
-        Parameters
-        ----------
-        names : sequence of str
-            Scores.
-        task_ids, model_ids : sequence of str
-            The pairs.
 
         Returns
         -------
@@ -125,38 +119,16 @@ class ScoreTable:
             NaN where a score is unknown, or known of fewer than two models of the task, or the same
             for all of them.
         """
-        if not len(names) or self.frame.empty:
-            return np.full((len(task_ids), len(names)), np.nan)
-        tasks, models, keys, rows = self._pairs
-        columns = {name: at for at, name in enumerate(self.names)}
-        wanted = np.array([columns.get(name, -1) for name in names])
-        task = np.array([tasks.get(each, -1) for each in task_ids], dtype=np.int64)
-        model = np.array([models.get(each, -1) for each in model_ids], dtype=np.int64)
-        key = task * len(models) + model
-        at = np.minimum(np.searchsorted(keys, key), keys.size - 1)
-        known = (task >= 0) & (model >= 0) & (keys[at] == key)
-        found: FloatArray = self._scaled[np.ix_(rows[at], wanted)]
-        return np.where(known[:, None] & (wanted >= 0), found, np.nan)
+        pairs = pd.MultiIndex.from_arrays([list(task_ids), list(model_ids)])
+        return self._scaled.reindex(index=pairs, columns=list(names)).to_numpy(dtype=np.float64)
 
     @cached_property
-    def _pairs(self) -> tuple[dict[str, int], dict[str, int], IntArray, IntArray]:
-        """Codes of tasks and models; keys of the scored pairs in order, and their rows."""
-        codes, ids = zip(
-            *(pd.factorize(self.frame.index.get_level_values(c)) for c in _IDS), strict=True
-        )
-        key = codes[0].astype(np.int64) * len(ids[1]) + codes[1]
-        order = np.argsort(key)
-        tasks, models = ({name: at for at, name in enumerate(each)} for each in ids)
-        return tasks, models, key[order], order
-
-    @cached_property
-    def _scaled(self) -> FloatArray:
+    def _scaled(self) -> pd.DataFrame:
         """Each score in standard deviations from the mean of the task's models, as in the frame."""
         groups = self.frame.groupby(level=c.TASK_ID)
         mean, spread = groups.transform("mean"), groups.transform("std", ddof=0)
         floor = _NO_SPREAD * np.maximum(mean.abs(), 1.0)
-        scaled = (self.frame - mean) / spread.where(spread > floor)
-        return scaled.to_numpy(dtype=np.float64)
+        return (self.frame - mean) / spread.where(spread > floor)
 
     def to_json(self) -> str:
         """The table as text, read back by :meth:`from_json`."""
@@ -169,11 +141,10 @@ class ScoreTable:
         """Read what :meth:`to_json` wrote (``DataError`` if it did not); "" is an empty table."""
         if not text:
             return cls.empty()
-        try:
+        caught = (ValueError, TypeError, KeyError)
+        with file_errors(_NO_TABLE, "write it with to_json", catch=caught, raises=DataError):
             document = json.loads(text)
             return cls(pd.DataFrame(document["rows"], columns=[*_IDS, *document["scores"]]))
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"not a table of scores ({error}); write it with to_json") from error
 
 
 def _normalised(frame: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
@@ -19,6 +19,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
+from rich.text import Text
 
 from recsys_ms.core.errors import RecsysError
 
@@ -31,6 +33,17 @@ _PIPE_WIDTH: Final = 200
 def show(answer: RenderableType) -> None:
     """Print a table or text for people on stdout."""
     Console(width=width()).print(answer)
+
+
+def show_table(
+    title: str, headings: Sequence[str], rows: Iterable[Sequence[object]], *, ruled: bool = False
+) -> None:
+    """Print a table of texts on stdout; without headings, of names and values."""
+    # Texts, not strings: square brackets are markup in rich; ids and paths may contain them.
+    table = Table(*headings, title=Text(title), show_header=bool(headings), show_lines=ruled)
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    show(table)
 
 
 def width() -> int:
@@ -47,12 +60,12 @@ def show_json(answer: Any) -> None:
 
 def show_error(error: RecsysError) -> None:
     """Print an error on stderr."""
-    stderr.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True, highlight=False)
+    _tell("error", "bold red", str(error))
 
 
 def warn(text: str) -> None:
     """Print a warning on stderr."""
-    stderr.print(f"[bold yellow]warning:[/] {_escaped(text)}", soft_wrap=True, highlight=False)
+    _tell("warning", "bold yellow", text)
 
 
 def set_up_logging(verbosity: int) -> None:
@@ -96,9 +109,8 @@ def progress_bars() -> Iterator[RichProgress]:
         yield RichProgress(bars)
 
 
-def _escaped(text: str) -> str:
-    # Square brackets are markup in rich; ids and paths may contain them.
-    return text.replace("[", "\\[")
+def _tell(kind: str, style: str, text: str) -> None:
+    stderr.print(Text.assemble((f"{kind}:", style), " ", text), soft_wrap=True)
 
 
 def _without_nan(value: Any) -> Any:

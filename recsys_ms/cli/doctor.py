@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from recsys_ms.cli.console import show, show_json
+from recsys_ms.cli.console import show, show_json, show_table
 from recsys_ms.cli.options import (
     DEFAULT_HISTORY,
     DEFAULT_REGISTRY,
@@ -83,8 +82,7 @@ def doctor(
         absent = [name for name in names if not _installed(name)]
         facts[f"extra {extra}"] = f"absent: {', '.join(absent)}" if absent else "installed"
     problems: dict[str, str] = {}
-    for name, check in (("history", _history), ("registry", _registry)):
-        path = history if name == "history" else registry
+    for name, path, check in (("history", history, _history), ("registry", registry, _registry)):
         try:
             facts[name] = check(path) if path.exists() else f"{path}: not there yet"
         except RecsysError as error:
@@ -93,10 +91,7 @@ def doctor(
     if as_json:
         show_json({"facts": facts, "problems": problems})
     else:
-        shown = Table(show_header=False, title="recsys-ms doctor")
-        for fact, value in facts.items():
-            shown.add_row(fact, value)
-        show(shown)
+        show_table("recsys-ms doctor", (), facts.items())
     if problems:
         raise DataError("; ".join(problems.values()))
 
@@ -157,23 +152,21 @@ def _inspect(
 
 def _show_folder(path: str, folder: FolderInspection) -> None:
     for log in folder.logs:
-        shown = Table(show_header=False, title=f"{path}: {log.format_name}")
-        shown.add_row("logs", str(log.n_logs))
-        ready = f"{log.n_ready} of {log.n_runs}" + (
-            " looked at (an ingest reads all)" if log.n_runs >= N_LOOKED_AT else ""
-        )
-        shown.add_row("runs that would be taken", ready)
-        for status, n in log.statuses.items():
-            shown.add_row(f"  {status}", str(n))
-        for field, n in log.missing.items():
-            shown.add_row(f"missing: {field}", f"in {n} runs; {options_for([field])}")
-        for reason, n in log.reasons.items():
-            shown.add_row("to quarantine", f"{n} x {reason}")
-        if log.needs:
-            shown.add_row("needs", log.needs)
-        shown.add_row("columns for --map", named(log.columns, _N_NAMES))
-        shown.add_row("series for --map value", named(log.series, _N_NAMES))
-        show(shown)
+        part = " looked at (an ingest reads all)" if log.n_runs >= N_LOOKED_AT else ""
+        rows: list[tuple[str, object]] = [
+            ("logs", log.n_logs),
+            ("runs that would be taken", f"{log.n_ready} of {log.n_runs}{part}"),
+            *((f"  {status}", n) for status, n in log.statuses.items()),
+            *(
+                (f"missing: {field}", f"in {n} runs; {options_for([field])}")
+                for field, n in log.missing.items()
+            ),
+            *(("to quarantine", f"{n} x {reason}") for reason, n in log.reasons.items()),
+            *([("needs", log.needs)] if log.needs else ()),
+            ("columns for --map", named(log.columns, _N_NAMES)),
+            ("series for --map value", named(log.series, _N_NAMES)),
+        ]
+        show_table(f"{path}: {log.format_name}", (), rows)
     for table in folder.tables:
         show(f"{table}: a table, not a known log format; ingest it by itself, with --map")
     if not folder.logs:

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 
 from recsys_ms.architectures.archi2vec import Archi2Vec, Archi2VecConfig, EncoderName
-from recsys_ms.architectures.timm_cards import RegistryReport, embed_timm, timm_architectures
+from recsys_ms.architectures.timm_cards import embed_timm, timm_architectures
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.cli.console import progress_bars, show, show_json, warn
+from recsys_ms.cli.console import progress_bars, show_json, show_table, warn
 from recsys_ms.cli.options import JsonFlag, SeedOption
 from recsys_ms.cold_start import EMBEDDED, MAX_IMAGES
 from recsys_ms.cold_start.pictures import IMAGE_COLUMN
@@ -20,6 +19,7 @@ from recsys_ms.core.errors import UsageError
 from recsys_ms.core.executor import EXECUTORS, make_executor
 
 _N_SHOWN = 10
+_COLUMNS = ("architectures", "cards", "clusters", "failed", "traced", "embedded")
 #: Means the archi2vec that ships with the package.
 _EMBEDDED = Path("embedded")
 
@@ -92,7 +92,11 @@ def embed(
     if as_json:
         show_json({"source": source, "catalog": str(out), **asdict(report)})
     else:
-        _show(report, out)
+        row = (
+            *(report.n_architectures, report.n_cards, report.n_clusters, len(report.failures)),
+            *(f"{each:.1f} s" for each in (report.seconds_traced, report.seconds_embedded)),
+        )
+        show_table(f"catalog {out}", _COLUMNS, [row])
     _warn_all([f"{name}: no card; {reason}" for name, reason in report.failures.items()])
 
 
@@ -155,11 +159,10 @@ def _show_task(seen: TaskEmbedding, task: str, folder: Path, *, as_json: bool) -
             }
         )
     else:
-        shown = Table("task", "proxy", "images", "left out", "image vector", "name vector")
-        shown.title = f"catalog {folder}"
-        lengths = ("" if each is None else str(len(each)) for each in (seen.images, seen.labels))
-        shown.add_row(task, seen.proxy, str(seen.n_images), str(len(seen.left_out)), *lengths)
-        show(shown)
+        names = ("task", "proxy", "images", "left out", "image vector", "name vector")
+        lengths = ("" if each is None else len(each) for each in (seen.images, seen.labels))
+        row = (task, seen.proxy, seen.n_images, len(seen.left_out), *lengths)
+        show_table(f"catalog {folder}", names, [row])
     _warn_all([f"{name}: left out, it cannot be read as an image" for name in seen.left_out])
 
 
@@ -168,15 +171,3 @@ def _warn_all(texts: list[str]) -> None:
         warn(text)
     if len(texts) > _N_SHOWN:
         warn(f"and {len(texts) - _N_SHOWN} more; --json lists all")
-
-
-def _show(report: RegistryReport, out: Path) -> None:
-    shown = Table("architectures", "cards", "clusters", "failed", "traced", "embedded")
-    shown.title = f"catalog {out}"
-    shown.add_row(
-        *(str(n) for n in (report.n_architectures, report.n_cards, report.n_clusters)),
-        str(len(report.failures)),
-        f"{report.seconds_traced:.1f} s",
-        f"{report.seconds_embedded:.1f} s",
-    )
-    show(shown)

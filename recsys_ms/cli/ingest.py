@@ -6,12 +6,11 @@ from typing import Annotated, Literal, get_args
 
 import pandas as pd
 import typer
-from rich.table import Table
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.importer import CardImport, CardKind, expand_cards, import_cards
 from recsys_ms.catalog.names import with_timm_families
-from recsys_ms.cli.console import show, show_json, warn
+from recsys_ms.cli.console import show_json, show_table, warn
 from recsys_ms.cli.options import (
     DEFAULT_HISTORY,
     CatalogOption,
@@ -244,10 +243,8 @@ def _show_cards(found: dict[Path, CardImport], folder: Path, *, as_json: bool) -
     if as_json:
         show_json({"files": counts, "rejects": [asdict(reject) for reject in rejects]})
     else:
-        shown = Table("file", "cards", "rejected", "left out", title=f"catalog {folder}")
-        for name, count in counts.items():
-            shown.add_row(name, *(str(value) for value in count.values()))
-        show(shown)
+        rows = [(name, *count.values()) for name, count in counts.items()]
+        show_table(f"catalog {folder}", ("file", "cards", "rejected", "left out"), rows)
     if rejects:
         first = rejects[0]
         raise DataError(
@@ -276,13 +273,14 @@ def _show_reports(
         )
     else:
         names = ("n_read", "n_new", "n_updated", "n_duplicate", "n_quarantined", "n_left_out")
-        shown = Table("source", *(name[2:].replace("_", " ") for name in names), "seconds")
-        shown.title = f"history {history.path}, version {history.version}"
-        for source, report in reports.items():
-            shown.add_row(
-                source, *(str(getattr(report, name)) for name in names), f"{report.seconds:.1f}"
-            )
-        show(shown)
+        show_table(
+            f"history {history.path}, version {history.version}",
+            ("source", *(name[2:].replace("_", " ") for name in names), "seconds"),
+            [
+                (source, *(getattr(report, name) for name in names), f"{report.seconds:.1f}")
+                for source, report in reports.items()
+            ],
+        )
     for text in warnings:
         warn(text)
     if any(report.n_quarantined for report in reports.values()):
@@ -307,7 +305,5 @@ def _show_presets(*, as_json: bool) -> None:
             }
         )
         return
-    shown = Table("preset", "rows become", "files", "what to know", show_lines=True)
-    for name, preset in PRESETS.items():
-        shown.add_row(name, preset.kind, preset.files, preset.text)
-    show(shown)
+    rows = [(name, each.kind, each.files, each.text) for name, each in PRESETS.items()]
+    show_table("", ("preset", "rows become", "files", "what to know"), rows, ruled=True)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from recsys_ms.cli.console import progress_bars, show, show_json, warn
+from recsys_ms.cli.console import progress_bars, show, show_json, show_table, warn
 from recsys_ms.cli.options import DEFAULT_HISTORY, DEFAULT_REGISTRY, CatalogOption, JsonFlag
 from recsys_ms.core.errors import RefusedError
 from recsys_ms.evaluation.result import BacktestResult
@@ -113,23 +112,18 @@ def _decided_by(summary: NightlySummary) -> str:
 def _show(summary: NightlySummary, settings: NightlyConfig) -> None:
     if summary.backtest is not None:
         show(comparison_table(BacktestResult.from_json(summary.backtest)))
-    facts = Table(show_header=False, title=f"nightly: {summary.outcome}")
-    facts.add_row("why", summary.reason)
-    if summary.decided_by:
-        facts.add_row("decided by", _decided_by(summary))
-    facts.add_row(
-        "trained on",
-        f"{summary.n_interactions} interactions of {summary.n_tasks} tasks and "
-        f"{summary.n_models} models, history version {summary.history_version}",
-    )
-    facts.add_row(
-        "inbox",
-        f"{summary.ingest['n_new']} new runs, {summary.ingest['n_quarantined']} in quarantine",
-    )
-    facts.add_row("registry", f"{settings.registry}, version {summary.version}")
-    facts.add_row("report", summary.report or "not written")
+    ingested = summary.ingest
     steps = ", ".join(f"{step} {spent:.1f} s" for step, spent in summary.seconds.items())
-    facts.add_row("time", f"{steps}; peak memory {summary.peak_mib:.0f} MiB")
-    show(facts)
+    facts = {
+        "why": summary.reason,
+        "decided by": _decided_by(summary) if summary.decided_by else "",
+        "trained on": f"{summary.n_interactions} interactions of {summary.n_tasks} tasks and "
+        f"{summary.n_models} models, history version {summary.history_version}",
+        "inbox": f"{ingested['n_new']} new runs, {ingested['n_quarantined']} in quarantine",
+        "registry": f"{settings.registry}, version {summary.version}",
+        "report": summary.report or "not written",
+        "time": f"{steps}; peak memory {summary.peak_mib:.0f} MiB",
+    }
+    show_table(f"nightly: {summary.outcome}", (), [fact for fact in facts.items() if fact[1]])
     for text in summary.warnings:
         warn(text)

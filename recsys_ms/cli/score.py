@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.table import Table
 
 from recsys_ms.catalog.score_table import ScoreTable
-from recsys_ms.cli.console import progress_bars, show, show_json, warn
+from recsys_ms.cli.console import progress_bars, show_json, show_table, warn
 from recsys_ms.cli.options import DEFAULT_CACHE, CatalogOption, JsonFlag, SeedOption
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict
@@ -176,14 +175,15 @@ def _show(report: ScoreReport, facts: JsonDict, *, as_json: bool) -> None:
     if as_json:
         show_json({**facts, **asdict(report)})
     else:
-        shown = Table("score", "value", "unit", "seconds", "why not")
-        shown.title = (
-            f"{report.n_probe} examples, {report.n_features} features of rank {report.rank}, "
-            f"{report.n_classes} classes; decomposed in {report.seconds_shared:.2f} s"
-        )
+        rows = []
         for name, each in report.scores.items():
             value = "" if np.isnan(each.value) else f"{each.value:.4f}"
-            shown.add_row(METHODS[name].title, value, each.unit, f"{each.seconds:.2f}", each.reason)
-        show(shown)
+            rows.append((METHODS[name].title, value, each.unit, f"{each.seconds:.2f}", each.reason))
+        show_table(
+            f"{report.n_probe} examples, {report.n_features} features of rank {report.rank}, "
+            f"{report.n_classes} classes; decomposed in {report.seconds_shared:.2f} s",
+            ("score", "value", "unit", "seconds", "why not"),
+            rows,
+        )
     for text in report.flags:
         warn(text)

@@ -1,17 +1,14 @@
 """``recsys-ms simulate``: replay ways of choosing runs on a history."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from recsys_ms.cli.console import progress_bars
 from recsys_ms.cli.experiment_options import ExperimentOptions
 from recsys_ms.cli.options import open_history
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.executor import make_executor
-from recsys_ms.evaluation.simulation import Simulation
 from recsys_ms.evaluation.simulation import simulate as replay
 from recsys_ms.history.interactions import Interactions
 
@@ -66,9 +63,8 @@ def simulate(
         "regret": found.regret.to_dict(orient="records"),
     }
     after = tuple(amounts) or (1, 3, 5, 10)
-    experiment.show(
-        document, found.markdown(after) if experiment.markdown else _table(found, after)
-    )
+    texts = found.markdown(after) if experiment.markdown else found.texts(after).rich()
+    experiment.show(document, texts)
 
 
 def _amount(text: str) -> float:
@@ -78,19 +74,3 @@ def _amount(text: str) -> float:
         raise UsageError(
             f"--budgets: {text!r} is not a number; give some such as 1,3,5,10"
         ) from error
-
-
-def _table(found: Simulation, after: Sequence[float]) -> Table:
-    head, *rows = found.lines(after)
-    shown = Table(
-        title="regret on a held-out task"
-        + (", by GPU seconds (unit: the task's average run)" if found.by_cost else ""),
-        caption="Mean over tasks [95 % bootstrap interval over tasks]; + / − better / worse than "
-        "popularity, where the interval of the paired difference excludes 0.",
-        caption_justify="left",
-    )
-    for name in head:
-        shown.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
-    for row in rows:
-        shown.add_row(*row)
-    return shown

@@ -88,29 +88,36 @@ class Simulation:
             rows, columns=[*names, "difference", "difference_low", "difference_high"]
         )
 
-    def lines(self, after: Sequence[float] = (1, 3, 5, 10)) -> list[list[str]]:
-        """:meth:`table` as texts: a heading, then a row per policy.
+    def texts(self, after: Sequence[float] = (1, 3, 5, 10)) -> TextTable:
+        """:meth:`table` as texts, a row per policy.
 
         ``+`` and ``−`` mean better and worse than popularity: the interval of the paired difference
         excludes 0.
         """
         table = self.table(after)
         said = "cost of" if self.by_cost else "after"
-        found = [["policy", *(f"{said} {n:g}" for n in dict.fromkeys(table["n_runs"]))]]
+        headings = ("policy", *(f"{said} {n:g}" for n in dict.fromkeys(table["n_runs"])))
+        rows = []
         for policy, own in table.groupby("policy", sort=False):
             cells = [str(policy)]
             for row in own.to_dict("records"):
                 better, worse = row["difference_high"] < 0, row["difference_low"] > 0
                 mark = " +" if better else " −" if worse else ""
                 cells.append(f"{row['mean']:.4f} [{row['low']:.4f}, {row['high']:.4f}]{mark}")
-            found.append(cells)
-        return found
+            rows.append(tuple(cells))
+        unit = ", by GPU seconds (unit: the task's average run)" if self.by_cost else ""
+        return TextTable(
+            caption=f"regret on a held-out task{unit}",
+            notes="Mean over tasks [95 % bootstrap interval over tasks]; + / − better / worse than "
+            "popularity, where the interval of the paired difference excludes 0.",
+            headings=headings,
+            rows=tuple(rows),
+            numeric=frozenset(range(1, len(headings))),
+        )
 
     def markdown(self, after: Sequence[float] = (1, 3, 5, 10)) -> str:
-        """:meth:`lines` as Markdown."""
-        head, *rows = map(tuple, self.lines(after))
-        numeric = frozenset(range(1, len(head)))
-        return TextTable(headings=head, rows=tuple(rows), numeric=numeric).markdown() + "\n"
+        """:meth:`texts` as Markdown, without the caption."""
+        return self.texts(after).markdown() + "\n"
 
 
 def simulate(

@@ -62,6 +62,8 @@ class TextTable:
         Task of each row, for the report's task filter; empty where rows have none.
     n_all : int
         Number of rows before the table was cut; 0 if nothing was cut.
+    notes : str
+        Printed below the table in a terminal.
     """
 
     caption: str = ""
@@ -70,6 +72,7 @@ class TextTable:
     numeric: frozenset[int] = frozenset()
     tasks: tuple[str, ...] = ()
     n_all: int = 0
+    notes: str = ""
 
     @classmethod
     def from_frame(
@@ -117,7 +120,8 @@ class TextTable:
 
     def rich(self) -> Table:
         """The table for a terminal."""
-        table = Table(title=Text(self.caption) if self.caption else None)
+        caption, notes = (Text(text) if text else None for text in (self.caption, self.notes))
+        table = Table(title=caption, caption=notes, caption_justify="left")
         for i, heading in enumerate(self.headings):
             table.add_column(Text(heading), justify="right" if i in self.numeric else "left")
         for row in self.rows:

@@ -13,8 +13,7 @@ from typing import Self, TypeAlias
 import numpy as np
 import scipy.sparse as sp
 
-from recsys_ms.catalog.column_stack import TreeArray
-from recsys_ms.catalog.encoding import INDICATOR, NUMBER, EncodedFeatures
+from recsys_ms.catalog.encoding import INDICATOR, NUMBER, EncodedFeatures, TreeArray
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import FloatArray, IntArray
 
