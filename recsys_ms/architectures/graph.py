@@ -63,16 +63,14 @@ def architecture_graph(module: Any, example_input: Any) -> "nx.DiGraph[int]":
         take; a forward that raises or reads values of its data; no output that depends on it.
     """
     recording = record(module, example_input)
-    nodes = {n: _as_node(operation) for n, operation in enumerate(recording.operations)}
+    nodes = {}
+    for n, made in enumerate(recording.operations):
+        name, shapes, shape, options = made.name, made.shapes, made.shape, made.options
+        op = kind_of(name, made.is_data)
+        traits = traits_of(name, shapes, shape, options, made.is_data)
+        macs = macs_of(name, shapes, shape, options)
+        nodes[n] = Node(op, name, shape, made.sources, macs, traits, _detail(op, made))
     return canonical_graph(nodes, recording.outputs)
-
-
-def _as_node(operation: Operation) -> Node:
-    name, shapes, shape = operation.name, operation.shapes, operation.shape
-    op = kind_of(name, operation.is_data)
-    traits = traits_of(name, shapes, shape, operation.options, operation.is_data)
-    macs = macs_of(name, shapes, shape, operation.options)
-    return Node(op, name, shape, operation.sources, macs, traits, _detail(op, operation))
 
 
 def _detail(op: str, operation: Operation) -> str:

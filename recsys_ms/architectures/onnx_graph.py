@@ -18,6 +18,7 @@ from recsys_ms.architectures.onnx_operators import (
 )
 from recsys_ms.architectures.onnx_shapes import with_shapes
 from recsys_ms.core.errors import DataError
+from recsys_ms.core.files import file_errors
 from recsys_ms.core.optional import require
 
 _EXTRA: Final = "embed"
@@ -83,13 +84,10 @@ def _loaded(onnx: Any, path_or_model: Any) -> tuple[Any, str]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; wanted an ONNX model")
     message: Any = require("google.protobuf.message", extra=_EXTRA, purpose=_PURPOSE)
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (message.DecodeError, UnicodeDecodeError, ValueError) as error:
-        raise DataError(
-            f"{path}: is not a whole ONNX model ({error}); export or copy it again"
-        ) from error
-    return model, str(path)
+    unreadable = (message.DecodeError, UnicodeDecodeError, ValueError)
+    what = f"{path}: is not a whole ONNX model"
+    with file_errors(what, "export or copy it again", catch=unreadable, raises=DataError):
+        return onnx.load(path, load_external_data=False), str(path)
 
 
 @dataclass(slots=True)

@@ -177,11 +177,6 @@ def _softmax(call: Call) -> Node:
     return call.node("softmax", detail=ROWS if is_rows else "")
 
 
-def _gather(call: Call) -> Node:
-    # Data that says which weights: a table. Weights that say which data would be arranging.
-    return call.node("gather" if call.is_data[0] else "embedding")
-
-
 def _recurrent(call: Call) -> Node:
     data, n_hidden = call.inputs[0], call.options.get("hidden_size")
     directions = 2 if call.options.get("direction") == "bidirectional" else 1
@@ -218,7 +213,10 @@ _DESCRIBED: Final[Mapping[str, Callable[[Call], Node]]] = {
     **dict.fromkeys(_POOLS, _pool),
     **dict.fromkeys((*_SUMS, *_PRODUCTS), _by_number),
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
-    **dict.fromkeys(_GATHERING, _gather),
+    # Data that says which weights: a table. Weights that say which data would be arranging.
+    **dict.fromkeys(
+        _GATHERING, lambda call: call.node("gather" if call.is_data[0] else "embedding")
+    ),
     **dict.fromkeys(_RECURRENT, _recurrent),
     **dict.fromkeys(("Attention", "MultiHeadAttention"), _attention),
 }

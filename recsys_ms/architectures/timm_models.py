@@ -18,7 +18,7 @@ from recsys_ms.catalog.card_files import MODELS
 from recsys_ms.catalog.cards import ModelCard
 from recsys_ms.catalog.names import timm_family
 from recsys_ms.core.errors import DataError
-from recsys_ms.core.files import read_arrays, write_arrays
+from recsys_ms.core.files import file_errors, read_arrays, write_arrays
 from recsys_ms.core.optional import require
 
 _PURPOSE: Final = "build the architectures of timm"
@@ -56,14 +56,11 @@ def describe(name: str) -> TimmArchitecture:
     torch: Any = require("torch", extra="embed", purpose=_PURPOSE)
     timm: Any = require("timm", extra="embed", purpose=_PURPOSE)
     start = time.perf_counter()
-    try:
-        with without_weights():
-            model = timm.create_model(name, pretrained=False)
-            image = torch.empty(1, *model.pretrained_cfg["input_size"])
     # Building may raise anything: an unknown name, a missing library.
-    except Exception as error:
-        told = " ".join(str(error).split())[:300]
-        raise DataError(f"{name}: timm cannot build it: {type(error).__name__}: {told}") from error
+    what = f"{name}: timm cannot build it"
+    with file_errors(what, catch=Exception, raises=DataError), without_weights():
+        model = timm.create_model(name, pretrained=False)
+        image = torch.empty(1, *model.pretrained_cfg["input_size"])
     graph = architecture_graph(model, image)
     width = getattr(model, "num_features", None)
     card = ModelCard(

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from recsys_ms.cold_start import MAX_IMAGES
 from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.files import file_errors
 from recsys_ms.scores.images import SUFFIXES, Picture, images_below, sample_of
 
 IMAGE_COLUMN: Final = "image"
@@ -97,10 +98,9 @@ def _of_path(path: Path, column: str) -> Pictures:
 
 
 def _of_parquet(path: Path, column: str) -> Pictures:
-    try:
+    unreadable = (OSError, pa.ArrowException)
+    with file_errors(f"{path}: cannot be read as Parquet", catch=unreadable, raises=DataError):
         file: Any = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({error})") from error
     schema = file.schema_arrow
     if column not in schema.names:
         raise DataError(

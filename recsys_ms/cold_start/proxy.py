@@ -18,7 +18,7 @@ from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.cold_start import EMBEDDED, MAX_IMAGES
 from recsys_ms.cold_start.pictures import IMAGE_COLUMN, open_pictures
 from recsys_ms.core.errors import DataError, UsageError
-from recsys_ms.core.files import sha256_file
+from recsys_ms.core.files import reason_of, sha256_file
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.embedded import embedded_folder
@@ -304,8 +304,7 @@ class Proxy(OpenClipEncoder):
             try:
                 torch.zeros(1, device=self.device)
             except (RuntimeError, AssertionError) as refusal:
-                reason = str(refusal).strip().split("\n", 1)[0]
-                raise UsageError(f"device {self.device!r}: {reason}") from error
+                raise UsageError(f"device {self.device!r}: {reason_of(refusal)}") from error
             raise
 
 

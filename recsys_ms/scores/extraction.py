@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.files import file_errors
 from recsys_ms.core.optional import require
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import FloatArray
@@ -152,26 +153,24 @@ class TimmExtractor:
             raise UsageError(f"model {name!r}: timm does not know it; it knows {near or 'others'}")
         if weights is not None:
             return self._load_file(name, Path(weights))
-        try:
-            return self._timm.create_model(name, pretrained=True)
         # Whatever the hub's client raises without network, cache or such weights.
-        except Exception as error:
-            first = str(error).strip().split("\n", 1)[0]
-            raise DataError(
-                f"model {name!r}: its weights are not available ({type(error).__name__}: {first}); "
-                "give a file of them (--weights FILE), or run once where the hub can be reached"
-            ) from error
+        with file_errors(
+            f"model {name!r}: its weights are not available",
+            "give a file of them (--weights FILE), or run once where the hub can be reached",
+            catch=Exception,
+            raises=DataError,
+        ):
+            return self._timm.create_model(name, pretrained=True)
 
     def _load_file(self, name: str, path: Path) -> Any:
-        try:
+        with file_errors(
+            f"{path}: cannot be read as weights",
+            "wanted safetensors, or torch.save of a dict of tensors",
+            catch=Exception,
+            raises=DataError,
+        ):
             state = self._timm.models.load_state_dict(str(path), device="cpu", weights_only=True)
             shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-        except Exception as error:
-            first = str(error).strip().split("\n", 1)[0]
-            raise DataError(
-                f"{path}: cannot be read as weights ({type(error).__name__}: {first}); wanted "
-                "safetensors, or torch.save of a dict of tensors"
-            ) from error
         model = self._timm.create_model(name, pretrained=False)
         n_classes = shapes.get(f"{model.pretrained_cfg.get('classifier')}.weight", (0,))[0]
         if n_classes not in (0, model.num_classes):

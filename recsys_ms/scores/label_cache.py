@@ -13,8 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from recsys_ms.core.errors import StorageError
-from recsys_ms.core.files import read_arrays, write_arrays
+from recsys_ms.core.files import file_errors, read_arrays, write_arrays
 from recsys_ms.scores.label_embeddings import Float32Array, LabelEncoder, check_unit_rows
 from recsys_ms.scores.label_text_parts import check_texts
 
@@ -125,10 +124,5 @@ class CachedEncoder(LabelEncoder):
     def _remove(self, path: Path) -> None:
         """Remove a damaged file, unless another process has replaced it since."""
         if self._rows(path) is None:
-            try:
+            with file_errors(f"{path}: is damaged and cannot be removed", "remove it by hand"):
                 path.unlink(missing_ok=True)
-            except OSError as error:
-                raise StorageError(
-                    f"{path}: is damaged and cannot be removed ({error.strerror or error}); "
-                    "remove it by hand"
-                ) from error

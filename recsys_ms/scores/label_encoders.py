@@ -250,11 +250,11 @@ class OpenClipEncoder(TorchEncoder):
     def fingerprint(self) -> str:
         """Digest of architecture and weights; computed without loading the model."""
         kind = type(self).__name__
-        if self._in_folder:
-            weights = folder_digest(self._folder)
-            return fingerprint(kind, self.name, architecture=None, weights=weights)
-        weights = sha256_file(self._checkpoint)
-        return fingerprint(kind, self.name, architecture=self._model_name, weights=weights)
+        architecture = None if self._in_folder else self._model_name
+        weights = (
+            folder_digest(self._folder) if architecture is None else sha256_file(self._checkpoint)
+        )
+        return fingerprint(kind, self.name, architecture=architecture, weights=weights)
 
     @cached_property
     def _folder(self) -> Path:

@@ -122,19 +122,15 @@ def reading(what: str) -> Iterator[None]:
 def _hub_folder(name: str) -> Path:
     hub = require("huggingface_hub", extra=EXTRA, purpose=f"find the weights of {name}")
     failure: Exception | None = None
-    for local_files_only in (True, False):
-        for patterns in (_SAFE, _OLDER):
-            try:
-                found = Path(
-                    hub.snapshot_download(
-                        name, allow_patterns=list(patterns), local_files_only=local_files_only
-                    )
-                )
-            except (OSError, ValueError) as error:
-                failure = error
-                continue
-            if _files(found, _WEIGHTS):
-                return found
+    for is_local, patterns in ((True, _OLDER), (False, _SAFE), (False, _OLDER)):
+        options = {"allow_patterns": list(patterns), "local_files_only": is_local}
+        try:
+            found = Path(hub.snapshot_download(name, **options))
+        except (OSError, ValueError) as error:
+            failure = error
+            continue
+        if _files(found, _WEIGHTS):
+            return found
     reason = "its repository holds none" if failure is None else type(failure).__name__
     raise UsageError(
         f"{name}: no weights in the cache of the Hugging Face hub, and no download ({reason}); "

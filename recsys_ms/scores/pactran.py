@@ -139,7 +139,11 @@ def logistic_optimum(
     peak = float(np.abs(features).max())
     if peak > _LARGEST:
         raise ProbeSetError(f"features: values up to {peak:.3g} are too large; scale them down")
-    left, singular, right = _principal_axes(features)
+    matrix = features.astype(np.float64)
+    # The mean of large values is off by their rounding; the second time it is off by its own.
+    matrix -= matrix.mean(axis=0)
+    matrix -= matrix.mean(axis=0)
+    left, singular, right = scipy.linalg.svd(matrix, full_matrices=False, check_finite=False)
     units = np.sqrt(np.square(singular) / (2.0 * classes.n_probe) + weight_decay)
     objective = _LogisticObjective(left * (singular / units), classes, weight_decay / units**2)
     solution = objective.minimum(weight_decay)
@@ -235,16 +239,6 @@ def _positive(name: str, given: float | None, default: float) -> float:
     if not (math.isfinite(given) and given > 0.0):
         raise UsageError(f"pactran: {name} is {given!r}; it must be a positive number")
     return float(given)
-
-
-def _principal_axes(features: Features) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Thin singular value decomposition of the centred features."""
-    matrix = features.astype(np.float64)
-    # The mean of large values is off by their rounding; the second time it is off by its own.
-    matrix -= matrix.mean(axis=0)
-    matrix -= matrix.mean(axis=0)
-    left, singular, right = scipy.linalg.svd(matrix, full_matrices=False, check_finite=False)
-    return left, singular, right
 
 
 class _LogisticObjective:

@@ -9,10 +9,15 @@ from typing import Any, Final
 import numpy as np
 
 from recsys_ms.core.errors import DataError, ProbeSetError
+from recsys_ms.core.files import file_errors
 from recsys_ms.core.types import IntArray
 from recsys_ms.scores.label_embeddings import LabelEmbedding
 
 _EMBEDDING: Final = "label_embedding_"
+_UNREADABLE: Final = (
+    *(OSError, ValueError, EOFError, AttributeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 _KNOWN: Final = ("features", "labels", "source_probs", "class_names")
 
 
@@ -41,19 +46,19 @@ def read_probe_file(path: str | Path) -> ProbeFile:
     of embeddings.
     """
     source = Path(path)
-    try:
+    if not source.is_file():
+        raise DataError(f"{source}: no such file")
+    with file_errors(
+        f"{source}: not a .npz file of plain arrays",
+        "write it with numpy.savez(path, features=..., labels=...)",
+        catch=_UNREADABLE,
+        raises=DataError,
+    ):
         loaded: Any = np.load(source, allow_pickle=False)
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise ValueError("a single array")
         with loaded as file:
             arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
-        raise DataError(f"{source}: no such file") from error
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{source}: not a .npz file of plain arrays ({error}); write it with numpy.savez("
-            "path, features=..., labels=...)"
-        ) from error
     strange = [n for n in arrays if n not in _KNOWN and not n.startswith(_EMBEDDING)]
     missing = [name for name in ("features", "labels") if name not in arrays]
     if missing or strange:
