@@ -26,8 +26,7 @@ from recsys_ms.scores.images import image_outputs
 from recsys_ms.scores.label_embeddings import Float32Array, unit_rows
 from recsys_ms.scores.label_encoders import OpenClipEncoder
 from recsys_ms.scores.label_texts import class_texts
-from recsys_ms.scores.label_torch import FOLDER, HUB
-from recsys_ms.scores.label_weights import fingerprint, folder_digest
+from recsys_ms.scores.label_weights import FOLDER, HUB, fingerprint, folder_digest
 
 #: A better proxy for photos, where the hub of weights can be reached.
 HUB_DEFAULT: Final = "ViT-B-32=laion2b_s34b_b79k"

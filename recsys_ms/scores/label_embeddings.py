@@ -1,9 +1,10 @@
-"""Label embeddings for EMMS: the interface of text encoders, and texts through several of them.
+"""Label embeddings for EMMS: bases of text encoders, and texts through several of them.
 
 F-labels of Meng et al. (2023), "Foundation Model is Efficient Multimodal Multitask Model Selector":
 z_k = F_k(y) / ||F_k(y)|| for the label text y and each foundation model F_k.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_ms.core.errors import DataError, ProbeSetError, UsageError
+from recsys_ms.core.optional import require
 from recsys_ms.core.types import IntArray
+from recsys_ms.scores.label_text_parts import check_texts
 from recsys_ms.scores.label_texts import distinct
+from recsys_ms.scores.label_weights import EXTRA
 
 Float32Array: TypeAlias = NDArray[np.float32]
+
+_log = logging.getLogger(__name__)
 
 # Norms of float32 rows of any width stay far closer to 1 than this.
 _NORM_TOLERANCE: Final = 1e-3
@@ -46,6 +52,63 @@ class LabelEncoder(ABC):
 
         Float32, rows of length 1. ``ProbeSetError`` for no texts, or blank ones.
         """
+
+
+class TorchEncoder(LabelEncoder):
+    """Runs texts through a model in batches; subclasses tokenise and compute."""
+
+    def __init__(self, name: str, batch_size: int, device: str) -> None:
+        if batch_size < 1:
+            raise UsageError(f"batch_size={batch_size}: wanted at least 1")
+        self._name = name
+        self.batch_size = batch_size
+        self.device = device
+
+    @property
+    def name(self) -> str:
+        """Name of the embeddings."""
+        return self._name
+
+    def encode(self, texts: Iterable[str]) -> Float32Array:
+        """Embeddings of shape (n_texts, width), rows of length 1."""
+        given = check_texts(texts)
+        width = self.width
+        torch = self._require("torch")
+        tokens = self._tokens(given)
+        # Texts of like length share a batch, so that little of it is padding.
+        order = sorted(range(len(given)), key=lambda row: len(tokens[row]))
+        vectors = np.empty((len(given), width), dtype=np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(order), self.batch_size):
+                rows = order[start : start + self.batch_size]
+                outputs = self._forward(torch, [tokens[row] for row in rows])
+                if outputs.shape[1] != width:
+                    raise DataError(
+                        f"{self.name}: gives embeddings of {outputs.shape[1]} numbers, its "
+                        f"configuration says {width}"
+                    )
+                vectors[rows] = outputs.float().cpu().numpy()
+        return unit_rows(vectors, given, self.name)
+
+    def _require(self, module: str) -> Any:
+        return require(module, extra=EXTRA, purpose=f"embed with {self.name}")
+
+    def _tell_full(self, n_full: int, n_texts: int, limit: int) -> None:
+        """Warn of texts that reach the last position of the model and may have been cut."""
+        if n_full:
+            _log.warning(
+                "%s: %d of %d texts fill the %d tokens that it reads; later ones are cut off",
+                self.name,
+                n_full,
+                n_texts,
+                limit,
+            )
+
+    @abstractmethod
+    def _tokens(self, texts: tuple[str, ...]) -> Sequence[Any]: ...
+
+    @abstractmethod
+    def _forward(self, torch: Any, tokens: list[Any]) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

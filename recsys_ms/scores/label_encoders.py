@@ -11,15 +11,17 @@ from typing import Any, Literal, get_args
 from recsys_ms.core.errors import DataError, ProbeSetError, UsageError
 from recsys_ms.core.files import sha256_file
 from recsys_ms.core.types import JsonDict
-from recsys_ms.scores.label_embeddings import LabelEncoder
-from recsys_ms.scores.label_torch import FOLDER, HUB, TorchEncoder, short_name
+from recsys_ms.scores.label_embeddings import LabelEncoder, TorchEncoder
 from recsys_ms.scores.label_weights import (
+    FOLDER,
+    HUB,
     check_vocabulary,
     fingerprint,
     folder_digest,
     model_folder,
     read_settings,
     reading,
+    short_name,
 )
 
 __all__ = ["LabelEncoder", "OpenClipEncoder", "Pooling", "TransformersEncoder"]

@@ -17,6 +17,9 @@ from recsys_ms.core.types import JsonDict
 
 #: The extra that brings torch, transformers and open_clip.
 EXTRA: Final = "embed"
+#: Prefixes of open_clip for a name on the Hugging Face hub and for a folder.
+HUB: Final = "hf-hub:"
+FOLDER: Final = "local-dir:"
 
 _SAFE: Final = (
     "*.json",
@@ -44,6 +47,13 @@ _READ_ERRORS: Final = (
 _WEIGHTS: Final = frozenset({".safetensors", ".bin", ".pth"})
 _WORDS: Final = frozenset({".json", ".txt", ".model"})
 _VOCABULARIES: Final = frozenset({"tokenizer.json", "vocab.json", "vocab.txt"})
+
+
+def short_name(source: str | Path) -> str:
+    """Last part of a folder, all of a name on the hub."""
+    text = str(source).removeprefix(HUB).removeprefix(FOLDER)
+    path = Path(text).expanduser()
+    return path.resolve().name if isinstance(source, Path) or path.is_dir() else text
 
 
 def model_folder(source: str | Path) -> Path:
