@@ -135,12 +135,7 @@ class CardTable(Generic[Card]):
     def read(self, folder: Path) -> list[Card]:
         """Cards of ``folder``, Parquet or else JSON lines; none where there is no table.
 
-        Raises
-        ------
-        DataError
-            Not a table of cards.
-        StorageError
-            It cannot be read.
+        ``DataError`` where it is not a table of cards, ``StorageError`` where it cannot be read.
         """
         paths = [folder / f"{self.name}.{suffix}" for suffix in ("parquet", "jsonl")]
         path = next((path for path in paths if path.is_file()), None)

@@ -103,13 +103,7 @@ def open_catalog(path: Path | None) -> "Catalog":
 
 
 def read_task_card(path: Path) -> "TaskCard":
-    """Read one task card from a JSON file.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, or does not hold one card.
-    """
+    """Read one task card from a JSON file; ``DataError`` if it does not hold one."""
     from recsys_ms.catalog.card_files import TASKS
 
     wanted = 'wanted JSON such as {"task_id": "birds"}'
@@ -125,13 +119,7 @@ def read_task_card(path: Path) -> "TaskCard":
 
 
 def parse_observed(texts: Iterable[str]) -> dict[str, float]:
-    """Read ``MODEL=VALUE`` options; a model id may hold equals signs itself.
-
-    Raises
-    ------
-    UsageError
-        No equals sign, a value that is not a number, or the same model twice.
-    """
+    """Read ``MODEL=VALUE`` options; a model id may hold equals signs itself."""
     observed: dict[str, float] = {}
     for text in texts:
         model, equals, value = text.rpartition("=")

@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionOptions:
-    """Options that say which task is meant, what is known of it, and which models may be answered.
-
-    They become arguments of :meth:`recsys_ms.Ranker.recommend` and
-    :meth:`recsys_ms.Ranker.suggest`.
-    """
+    """The arguments of :meth:`recsys_ms.Ranker.recommend` and :meth:`recsys_ms.Ranker.suggest`."""
 
     task: Annotated[
         str | None, Option("--task", "-t", help="A task of the history, or a new name.")
@@ -68,15 +64,7 @@ class QuestionOptions:
     ] = None
 
     def read(self) -> "tuple[Ranker, str, dict[str, Any]]":
-        """Load the ranker, and return it with the name of the task and the other arguments.
-
-        Raises
-        ------
-        UsageError
-            No option names a task, or one cannot be read.
-        DataError
-            Not a card; or the ranker's tasks were embedded by another proxy, or by none.
-        """
+        """Load the ranker, and return it with the name of the task and the other arguments."""
         described = None if self.card is None else read_task_card(self.card)
         name = self.task or (described.task_id if described else None)
         if name is None and self.images is not None:
@@ -88,20 +76,14 @@ class QuestionOptions:
         from recsys_ms.serving.question import Constraints
 
         ranker = self._ranker()
-        return (
-            ranker,
-            name,
-            {
-                "observed": observed,
-                "card": self._embedded(described, name, ranker),
-                "metric": self.metric,
-                "constraints": Constraints(
-                    max_params=self.max_params,
-                    max_gmacs=self.max_gmacs,
-                    licences=tuple(self.licences or ()),
-                ),
-            },
+        limits = Constraints(
+            max_params=self.max_params,
+            max_gmacs=self.max_gmacs,
+            licences=tuple(self.licences or ()),
         )
+        card = self._embedded(described, name, ranker)
+        known = {"observed": observed, "card": card, "metric": self.metric, "constraints": limits}
+        return ranker, name, known
 
     def facts(self, ranker: "Ranker", name: str) -> JsonDict:
         """The head of an answer for programs."""

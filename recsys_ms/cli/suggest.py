@@ -1,17 +1,21 @@
 """``recsys-ms suggest``: what to fine-tune next."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from recsys_ms.cli.console import show, show_json
 from recsys_ms.cli.options import JsonFlag
 from recsys_ms.cli.question_options import QuestionOptions
 
-if TYPE_CHECKING:
-    import pandas as pd
+_COLUMNS = {
+    "#": "{rank:d}",
+    "model": "{model_id}",
+    "predicted": "{predicted:.4f}",
+    "interval": "{low:.4f} … {high:.4f}",
+    "expected gain": "{gain:.4f}",
+    "best of all": "{p_best:.0%}",
+}
 
 
 def suggest(
@@ -33,27 +37,9 @@ def suggest(
     if as_json:
         show_json({**question.facts(ranker, name), "models": answer.to_dict(orient="records")})
     else:
-        show(_table(answer, name))
+        # Loads pandas, which a question that cannot be read does without.
+        from recsys_ms.evaluation.text_table import TextTable
 
-
-def _table(answer: "pd.DataFrame", task: str) -> Table:
-    shown = Table(title=Text(f"next runs on {task}"))
-    shown.add_column("#", justify="right", no_wrap=True)
-    shown.add_column("model", overflow="fold")
-    # Without a known cost its column is left out.
-    timed = bool(answer["expected_cost"].notna().any())
-    names = ("predicted", "interval", "expected gain", "best of all", "GPU seconds")
-    for name in names if timed else names[:-1]:
-        shown.add_column(name, justify="right", no_wrap=True)
-    for row in answer.to_dict(orient="records"):
-        cost = [f"{row['expected_cost']:.3g}"] if timed else []
-        shown.add_row(
-            str(row["rank"]),
-            Text(row["model_id"]),
-            f"{row['predicted']:.4f}",
-            f"{row['low']:.4f} … {row['high']:.4f}",
-            f"{row['gain']:.4f}",
-            f"{row['p_best']:.0%}",
-            *cost,
-        )
-    return shown
+        is_timed = answer["expected_cost"].notna().any()
+        columns = _COLUMNS | ({"GPU seconds": "{expected_cost:.3g}"} if is_timed else {})
+        show(TextTable.from_frame(answer, columns, caption=f"next runs on {name}").rich())

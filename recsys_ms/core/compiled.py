@@ -4,6 +4,7 @@ The module of a kernel passes the compiler, so that ``core`` does not import one
 """
 
 from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -11,22 +12,12 @@ R = TypeVar("R")
 
 
 class Compiled(Generic[P, R]):
-    """A function with one explicit signature, compiled and cached on disk at its first call.
+    """A function with one ``signature`` (numba's notation), compiled and cached at its first call.
 
     Importing the module costs no compilation. Where no folder can take the compiler's cache
     (a read-only installation without a home folder, a full disk) the kernel is compiled for this
-    process alone: slower to start, the same numbers.
-
-    Parameters
-    ----------
-    function : callable
-        What to compile; it may call only what the compiler supports.
-    signature : str
-        Its argument and return types, in numba's notation.
-    compiler : callable
-        ``numba.njit``.
-    **options
-        Passed on to ``compiler``.
+    process alone: slower to start, the same numbers. ``compiler`` is ``numba.njit``, which gets the
+    ``options``.
     """
 
     def __init__(
@@ -41,22 +32,19 @@ class Compiled(Generic[P, R]):
         self._signature = signature
         self._compiler = compiler
         self._options = options
-        self._kernel: Callable[P, R] | None = None
         self.__doc__ = function.__doc__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the kernel; the first call compiles it or reads it from the cache."""
-        if self._kernel is None:
-            self._kernel = self._compile()
         return self._kernel(*args, **kwargs)
 
-    def _compile(self) -> Callable[P, R]:
+    @cached_property
+    def _kernel(self) -> Callable[P, R]:
+        compiler: Any = partial(self._compiler, self._signature, **self._options)
         # With a signature the compiler writes its cache now. It raises RuntimeError where it finds
         # no folder for it, and OSError where writing failed.
         try:
-            kernel: Callable[P, R] = self._compiler(self._signature, cache=True, **self._options)(
-                self._function
-            )
+            kernel: Callable[P, R] = compiler(cache=True)(self._function)
         except (RuntimeError, OSError):
-            kernel = self._compiler(self._signature, **self._options)(self._function)
+            kernel = compiler()(self._function)
         return kernel

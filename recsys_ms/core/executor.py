@@ -68,7 +68,8 @@ class ProcessExecutor:
         if n_workers is not None and n_workers < 1:
             raise UsageError(f"n_workers must be 1 or more, got {n_workers}")
         self.n_workers = n_workers or os.cpu_count() or 1
-        self._kept: ProcessPoolExecutor | None = None
+        #: Processes that every :meth:`map` uses, within the block of :func:`kept_open`.
+        self.kept: ProcessPoolExecutor | None = None
 
     def map(self, function: Callable[[Job], Answer], jobs: Iterable[Job]) -> Iterator[Answer]:
         """Yield ``function(job)`` for every job, in the order of ``jobs``.
@@ -85,7 +86,7 @@ class ProcessExecutor:
                 f"the work cannot be sent to another process ({reason}); name rankers by their "
                 "registered names or module-level classes, or use the serial executor"
             )
-        pool = self._kept or self._pool()
+        pool = self.kept or self.pool()
         waiting: deque[Future[Answer]] = deque()
         try:
             for job in jobs:
@@ -101,24 +102,14 @@ class ProcessExecutor:
             ) from error
         finally:
             # After an error, or where the caller stops early, the other answers are not needed.
-            if pool is self._kept:
+            if pool is self.kept:
                 for future in waiting:
                     future.cancel()
             else:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Within the block, every :meth:`map` runs in the same processes."""
-        # Its processes start with the first job.
-        pool = self._kept = self._pool()
-        try:
-            yield
-        finally:
-            self._kept = None
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _pool(self) -> ProcessPoolExecutor:
+    def pool(self) -> ProcessPoolExecutor:
+        """Fresh processes, which start with the first job."""
         return ProcessPoolExecutor(
             self.n_workers, mp_context=get_context("spawn"), initializer=_one_thread_each
         )
@@ -157,11 +148,15 @@ def kept_open(executor: Executor) -> Iterator[Executor]:
 
     Executors without processes of their own are returned as they are.
     """
-    if isinstance(executor, ProcessExecutor):
-        with executor.kept():
-            yield executor
-    else:
+    if not isinstance(executor, ProcessExecutor):
         yield executor
+        return
+    pool = executor.kept = executor.pool()
+    try:
+        yield executor
+    finally:
+        executor.kept = None
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def make_executor(text: str) -> Executor:

@@ -22,15 +22,9 @@ def file_lock(path: Path, *, timeout_seconds: float = 0.0) -> Iterator[None]:
 
     The kernel releases it when the process ends, however it ends, so a killed writer leaves no
     stale lock behind; the text inside the file only tells people who holds it. The lock belongs to
-    the open file: two locks on one path exclude each other inside one process as well.
-
-    Parameters
-    ----------
-    path : Path
-        The lock file. It is created when absent and never deleted: deleting a lock file lets two
-        processes lock two different files of the same name.
-    timeout_seconds : float
-        How long to wait for the present holder, 0 to fail at once.
+    the open file: two locks on one path exclude each other inside one process as well. The file is
+    created when absent and never deleted: deleting a lock file lets two processes lock two
+    different files of the same name.
 
     Raises
     ------

@@ -38,19 +38,9 @@ _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
 def natural_range(metric: str, lowest: float, highest: float) -> Range:
     """Values that a metric can take.
 
-    Violated bounds are ignored: the metric is then a percentage, or its name misleads.
-
-    Parameters
-    ----------
-    metric : str
-        Its name, such as ``"val_accuracy"`` or ``"eval/f1-macro"``.
-    lowest, highest : float
-        Of its logged values.
-
-    Returns
-    -------
-    tuple of float
-        Lowest and highest possible value; infinite where the name says nothing.
+    Bounds come from the metric's name; they are infinite where it says nothing, and where the
+    ``lowest`` or ``highest`` logged value violates them: the metric is then a percentage, or its
+    name misleads.
 
     Examples
     --------

@@ -7,14 +7,9 @@ from recsys_ms.core.errors import MissingExtraError
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import ``module``, or raise an error that names the extra to install.
+    """Import ``module``, or raise ``MissingExtraError`` with the extra to install.
 
     ``purpose`` is what it is needed for, as the end of "needed to …".
-
-    Raises
-    ------
-    MissingExtraError
-        The module is not installed, or does not import.
     """
     try:
         return importlib.import_module(module)

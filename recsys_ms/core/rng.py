@@ -4,23 +4,11 @@ import hashlib
 
 import numpy as np
 
-from recsys_ms.core.types import RngLike
-
-
-def as_generator(rng: RngLike) -> np.random.Generator:
-    """Turn a seed, a generator or ``None`` (fresh entropy) into a generator."""
-    return np.random.default_rng(rng)
-
 
 def named_stream(seed: int, *names: str) -> np.random.Generator:
-    """Generator that depends on ``seed`` and ``names`` only, so the order of calls does not matter.
+    """Generator of the computation's ``seed`` and of what it is for: ``"bootstrap", task_id``.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the whole computation.
-    names : str
-        What the stream is for, for example ``("bootstrap", task_id)``.
+    It depends on nothing else, so the order of calls does not matter.
     """
     digest = hashlib.sha256("\x1f".join(names).encode()).digest()
     words = np.frombuffer(digest, dtype=np.uint32)

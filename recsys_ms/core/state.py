@@ -134,11 +134,8 @@ def declares(cls: type) -> bool:
 def learned_state(fitted: Any) -> State:
     """The learned attributes of an object.
 
-    Raises
-    ------
-    NotSavableError
-        An attribute that is not declared, or a value that is neither plain data, an array, a
-        dataclass nor an object with ``state`` and ``from_state`` of the declared type.
+    ``NotSavableError`` for an attribute that is not declared, or a value that is not plain data,
+    an array, a dataclass, or an object with ``state`` and ``from_state``, of the declared type.
     """
     owner, plan = type(fitted), _plan(type(fitted))
     told = {*plan.learned, *plan.derived}
@@ -158,13 +155,7 @@ def learned_state(fitted: Any) -> State:
 
 
 def restore_learned(fitted: Any, state: State) -> None:
-    """Set the learned attributes of an object, and let it derive the others.
-
-    Raises
-    ------
-    ArtifactError
-        The state is of another class.
-    """
+    """Set the learned attributes of an object, and let it derive the others."""
     for name, value in _learned_values(type(fitted), state, fitted).items():
         setattr(fitted, name, value)
     derive = getattr(fitted, "_derive", None)

@@ -66,16 +66,10 @@ class IngestReport:
 
 
 class Ingest:
-    """The state of one ingest, from the first batch to the report.
+    """The state of one ingest, from the first batch to the report; the caller holds the lock.
 
-    Parameters
-    ----------
-    store : RunStore
-        Takes the new runs. The caller holds the lock.
-    quarantine : Quarantine or None
-        Takes the refused rows; ``None`` if the caller does (a replay).
-    curves : CurveStore or None
-        Takes the curves; ``None`` to leave them out.
+    Without ``quarantine`` the caller takes the refused rows (a replay); without ``curves`` they are
+    left out.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from recsys_ms.core.configured import check_range
 from recsys_ms.core.errors import DataError, UsageError
-from recsys_ms.core.rng import as_generator, seed_from
+from recsys_ms.core.rng import seed_from
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.learners.factors import Factors, check_interactions
 
@@ -124,7 +124,7 @@ def fit_als(
             use_cg=False,
             iterations=settings.n_sweeps,
             num_threads=settings.n_threads,
-            random_state=seed_from(as_generator(rng)),
+            random_state=seed_from(np.random.default_rng(rng)),
         )
         learner.fit(matrix, show_progress=False)
     return Factors(

@@ -7,7 +7,6 @@ import numpy as np
 
 from recsys_ms.core.configured import Configured
 from recsys_ms.core.errors import DataError
-from recsys_ms.core.rng import as_generator
 from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.learners.design import Design, DesignLike, as_design, check_fit_input
@@ -57,7 +56,7 @@ class Head(Configured, Stateful, ABC):
         rows = as_design(design)
         check_fit_input(rows, target, groups)
         self._n_columns = rows.n_linear
-        self._fit(rows, np.asarray(target, dtype=np.float64), groups, as_generator(rng))
+        self._fit(rows, np.asarray(target, dtype=np.float64), groups, np.random.default_rng(rng))
         return self
 
     @final

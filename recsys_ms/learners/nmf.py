@@ -16,7 +16,6 @@ import numpy as np
 
 from recsys_ms.core.configured import check_range
 from recsys_ms.core.errors import DataError, UsageError
-from recsys_ms.core.rng import as_generator
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.learners.factors import Factors, check_interactions
 from recsys_ms.learners.nmf_kernel import Side
@@ -124,7 +123,7 @@ def fit_nmf(
         )
     by_task = Side.sorted_by(task_index, model_index, observed, squared, n_tasks)
     by_model = Side.sorted_by(model_index, task_index, observed, squared, n_models)
-    generator = as_generator(rng)
+    generator = np.random.default_rng(rng)
     # The mean product of two starting rows is the mean value: the first sweep needs no rescaling.
     total = float(by_task.weights.sum())
     mean = float((by_task.weights * by_task.values).sum()) / total if total > 0.0 else 0.0

@@ -37,7 +37,6 @@ from recsys_ms.cold_start.placement import Placed
 from recsys_ms.core.configured import Configured, Settings, plain
 from recsys_ms.core.errors import NotFittedError, NotSavableError
 from recsys_ms.core.progress import NO_PROGRESS, Progress
-from recsys_ms.core.rng import as_generator
 from recsys_ms.core.state import Derived, State, declares, learned_state, restore_learned
 from recsys_ms.core.types import FloatArray, RngLike
 from recsys_ms.history.interactions import Interactions
@@ -197,7 +196,7 @@ class BaseRanker(Configured, ABC):
         self._forget()
         self._scale_prior = ScalePrior.fit(interactions)
         self._residual_sd = _popularity_residual_sd(interactions)
-        self._fit(interactions, as_generator(rng))
+        self._fit(interactions, np.random.default_rng(rng))
         self._fitted = True
         return self
 

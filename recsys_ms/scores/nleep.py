@@ -11,7 +11,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from recsys_ms.core.errors import UsageError
-from recsys_ms.core.rng import as_generator, seed_from
+from recsys_ms.core.rng import seed_from
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
 from recsys_ms.scores.checks import Features, check_classes, check_features
 from recsys_ms.scores.leep import expected_log_likelihood
@@ -115,7 +115,7 @@ def _posteriors(features: Features, n_components: int, energy: float, rng: RngLi
             reg_covar=_VARIANCE_FLOOR,
             tol=_TOLERANCE,
             max_iter=_MAX_ITERATIONS,
-            random_state=seed_from(as_generator(rng)),
+            random_state=seed_from(np.random.default_rng(rng)),
         )
         with warnings.catch_warnings():
             # Nothing the caller could do: a mixture short of its optimum is still a mixture.

@@ -128,7 +128,7 @@ def test_nothing_is_started_where_nothing_is_asked() -> None:
     executor = ProcessExecutor(1)
     with kept_open(executor):
         pass
-    assert executor._kept is None
+    assert executor.kept is None
     serial = SerialExecutor()
     with kept_open(serial) as kept:
         assert kept is serial

@@ -14,7 +14,6 @@ from sklearn.linear_model import Ridge
 
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.ranking_metrics import pearson
-from recsys_ms.core.rng import as_generator
 from recsys_ms.learners.fm import FactorizationMachineConfig, FactorizationMachineHead
 from recsys_ms.learners.fm_solver import InteractionMatrix, Problem, column_sizes
 
@@ -153,7 +152,7 @@ def test_noise_level_is_about_the_same_for_every_size_of_history():
     for n_tasks, n_models in ((7, 32), (20, 200)):
         design, target, *_ = planted(0, n_tasks=n_tasks, n_models=n_models, strength=0.0, noise=1.0)
         problem = Problem(design, target, 1.0)
-        levels.append(problem.noise_level(as_generator(0)))
+        levels.append(problem.noise_level(np.random.default_rng(0)))
     # Balanced columns bring the largest eigenvalue of noise near 2 standard deviations.
     assert 1.2 < min(levels) <= max(levels) < 3.0
 
@@ -176,17 +175,17 @@ def test_dense_and_lanczos_spectra_agree(monkeypatch):
     design, target, *_ = planted(3, n_tasks=20, n_models=60)
     matrix = InteractionMatrix(design, column_sizes(design))
     error = target - target.mean()
-    dense, _ = matrix.top(error, 3, as_generator(0))
+    dense, _ = matrix.top(error, 3, np.random.default_rng(0))
     monkeypatch.setattr("recsys_ms.learners.fm_solver._DENSE_COLUMNS", 0)
-    steps, vectors = matrix.top(error, 3, as_generator(0))
+    steps, vectors = matrix.top(error, 3, np.random.default_rng(0))
     assert vectors.shape == (3, 80)
     np.testing.assert_allclose(steps, dense, rtol=0.02)
     wide = sp.csr_array(np.hstack([design.toarray(), np.ones((target.size, 18))]))
     both = InteractionMatrix(wide, column_sizes(wide))
     monkeypatch.setattr("recsys_ms.learners.fm_solver._DENSE_COLUMNS", 512)
-    spread, _ = both.top(error, 3, as_generator(0))
+    spread, _ = both.top(error, 3, np.random.default_rng(0))
     monkeypatch.setattr("recsys_ms.learners.fm_solver._DENSE_ENTRIES", 0)
-    sparse, _ = both.top(error, 3, as_generator(0))
+    sparse, _ = both.top(error, 3, np.random.default_rng(0))
     np.testing.assert_allclose(spread, sparse, rtol=1e-9)
 
 

@@ -88,15 +88,7 @@ class Series:
 
 
 def curve_table(run_ids: Sequence[str], curves: Sequence[Sequence[Series]]) -> pa.Table:
-    """Rows of :data:`CURVE_SCHEMA` of some runs.
-
-    Parameters
-    ----------
-    run_ids : sequence of str
-        The runs.
-    curves : sequence of sequence of Series
-        The series of each; percentages become fractions, as a run's value does.
-    """
+    """Rows of :data:`CURVE_SCHEMA` of the series of each run; percentages become fractions."""
     columns: dict[str, list[object]] = {name: [] for name in CURVE_SCHEMA.names}
     for run_id, series_of_run in zip(run_ids, curves, strict=True):
         for series in series_of_run:

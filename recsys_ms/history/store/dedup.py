@@ -68,25 +68,17 @@ class DigestSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """Decisions on the runs of one table.
-
-    Attributes
-    ----------
-    rows : pyarrow.Table
-        Rows to write, with :data:`STORED_SCHEMA`.
-    conflicts, outdated : ndarray of shape (n,)
-        Positions of the runs that contradict a settled run of the same id, and of the duplicates
-        that are older than the known state.
-    n_new, n_updated, n_duplicate, n_failed : int
-        Counts; failed runs are counted among the new and updated ones.
-    """
+    """Decisions on the runs of one table; ``rows`` of :data:`STORED_SCHEMA` are to be written."""
 
     rows: pa.Table
+    #: Positions of runs that contradict a settled run of the same id.
     conflicts: IntArray
+    #: Positions of duplicates that are older than the known state.
     outdated: IntArray
     n_new: int
     n_updated: int
     n_duplicate: int
+    #: Among the new and updated ones.
     n_failed: int
 
 
@@ -146,14 +138,9 @@ class RunIndex:
         self._note(keys, contents, settled, sequences, reached)
 
     def admit(self, runs: pa.Table, progress: IntArray | None = None) -> Admitted:
-        """Decide on valid runs, as if they came one after the other, and remember them.
+        """Decide on runs of ``build_runs``, as if they came one after the other; remember them.
 
-        Parameters
-        ----------
-        runs : pyarrow.Table
-            Rows of ``RUN_SCHEMA`` that ``build_runs`` accepted.
-        progress : ndarray of shape (n_runs,), optional
-            Progress of the log of each, -1 if unknown; see ``ReadBatch.progress``.
+        ``progress`` of shape (n_runs,) is that of ``ReadBatch``, -1 if unknown.
         """
         keys, contents = run_digests(runs)
         settled = _mask(pc.not_equal(runs[c.STATUS], "running"))

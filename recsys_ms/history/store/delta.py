@@ -24,13 +24,7 @@ READ_ERRORS: Final = (duckdb.Error, OSError, pa.ArrowException)
 
 
 class DeltaStore:
-    """A Delta table; a subclass says what its rows are.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the table.
-    """
+    """A Delta table in a folder; a subclass says what its rows are."""
 
     #: What the rows are, for messages.
     rows: ClassVar[str]
@@ -68,14 +62,8 @@ class DeltaStore:
         """Write rows of :attr:`schema` in one durable commit, streaming; without rows, no commit.
 
         The rows are appended, or replace those that fulfil ``predicate``. The caller holds the
-        lock. Gives the latest version.
-
-        Raises
-        ------
-        StorageError
-            The disk is full or read-only; the table stays as it was.
-        Exception
-            Any error of ``tables``, with nothing committed.
+        lock. Gives the latest version. After an error of ``tables``, or a ``StorageError`` (the
+        disk is full or read-only), the table is as it was.
         """
         filled = (each for each in tables if each.num_rows)
         first = next(filled, None)

@@ -19,13 +19,7 @@ _CONTENT: Final = tuple(name for name in c.RUN_COLUMNS if name != c.INGESTED_AT)
 
 
 def make_run_ids(table: pa.Table) -> pa.Array:
-    """``run_id`` of every row: the given one, else :func:`recsys_ms.history.run.make_run_id`.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Valid rows of ``RUN_SCHEMA``.
-    """
+    """``run_id`` of valid rows: the given one, else :func:`recsys_ms.history.run.make_run_id`."""
     given = table[c.RUN_ID].combine_chunks()
     missing = pc.is_null(given)
     texts = _joined(table.filter(missing), c.IDENTIFYING_COLUMNS)
@@ -34,19 +28,10 @@ def make_run_ids(table: pa.Table) -> pa.Array:
 
 
 def run_digests(table: pa.Table) -> tuple[Digests, Digests]:
-    """Digest of each row's ``run_id``, and of the ``run_id`` with everything the log says.
+    """Digests (S16) of each row's ``run_id``, and of the ``run_id`` with all that the log says.
 
     ``ingested_at`` does not count. An unknown column adds nothing, so a column added in a later
     version does not change the digests of earlier runs.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Valid rows of ``RUN_SCHEMA``.
-
-    Returns
-    -------
-    keys, contents : ndarray of shape (n_runs,), dtype S16
     """
     return _digests(_joined(table, (c.RUN_ID,))), _digests(_joined(table, _CONTENT))
 

@@ -41,15 +41,7 @@ _QUERY_SETTINGS: Final = (
 
 
 class RunStore(DeltaStore):
-    """Runs in a Delta table.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the Delta table.
-    version : int or None
-        Version to read; ``None`` for the latest at each call.
-    """
+    """Runs in a Delta table, read at ``version``, or at each call at the latest."""
 
     rows: ClassVar[str] = "runs"
     schema: ClassVar[pa.Schema] = STORED_SCHEMA

@@ -44,20 +44,12 @@ _DEFAULTS: Final = {c.STATUS: "finished", **dict.fromkeys(JSON_COLUMNS, "{}")}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltRuns:
-    """Columns turned into runs.
-
-    Attributes
-    ----------
-    runs : pyarrow.Table
-        The valid rows, in order, with :data:`RUN_SCHEMA`.
-    rows : ndarray of shape (n_runs,)
-        Position of each of them in the input, from 0.
-    problems : dict of int to str
-        What is wrong with each of the other rows, by position.
-    """
+    """Columns turned into runs: the valid rows, in order, with :data:`RUN_SCHEMA`."""
 
     runs: pa.Table
+    #: Position of each run in the input, (n_runs,).
     rows: IntArray
+    #: What is wrong with each of the other rows, by position.
     problems: Mapping[int, str]
 
 
@@ -67,19 +59,8 @@ def build_runs(columns: Mapping[str, pa.Array | pa.ChunkedArray], n_rows: int) -
     Text is read as numbers and ISO 8601 times where the schema wants those; blank text counts as
     unknown. A column that is not given is unknown everywhere, except ``status``, which is then
     ``finished``, and ``run_id``, which is :func:`recsys_ms.history.run.make_run_id` wherever it is
-    unknown.
-
-    Parameters
-    ----------
-    columns : mapping of column name to Arrow array of length ``n_rows``
-        Columns of ``core.columns.RUN_COLUMNS``; ``hyperparameters`` and ``tags`` as JSON text.
-    n_rows : int
-        Number of rows.
-
-    Raises
-    ------
-    DataError
-        An unknown column, or one of another length.
+    unknown. ``hyperparameters`` and ``tags`` are JSON text. ``DataError`` for an unknown column, or
+    one that does not have ``n_rows``.
     """
     for name, column in columns.items():
         if name not in RULES:
