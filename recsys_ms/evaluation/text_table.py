@@ -123,9 +123,10 @@ class TextTable:
         caption, notes = (Text(text) if text else None for text in (self.caption, self.notes))
         table = Table(title=caption, caption=notes, caption_justify="left")
         for i, heading in enumerate(self.headings):
-            is_number = i in self.numeric
-            side = "right" if is_number else "left"
-            table.add_column(Text(heading), justify=side, no_wrap=is_number, overflow="fold")
+            if i in self.numeric:
+                table.add_column(Text(heading), justify="right", no_wrap=True)
+            else:
+                table.add_column(Text(heading), overflow="fold")
         for row in self.rows:
             # Texts, not strings: a bracket in a name must not be read as markup.
             table.add_row(*map(Text, row))
