@@ -51,7 +51,7 @@ def test_all_contributions_of_the_blend_add_up(ranker: rms.Ranker, runs: pd.Data
         TaskQuery(task_id=HELD_OUT_TASK),
         TaskQuery(task_id="no card"),
         TaskQuery(task_id=HELD_OUT_TASK, observed=own.iloc[[0, 5, 20]].to_dict()),
-        TaskQuery(task_id=known_task, observed=ranker._require_known().of_task(known_task)),
+        TaskQuery(task_id=known_task, observed=ranker._known.of_task(known_task)),
     )
     for query in queries:
         view = base.view(query)
@@ -168,7 +168,7 @@ def test_a_saved_ranker_explains_alike_and_one_without_run_ids_names_pairs(
     restored = rms.Ranker.load(folder)
     before = ranker.explain(HELD_OUT_TASK, HELD_OUT_MODEL)
     pd.testing.assert_frame_equal(restored.explain(HELD_OUT_TASK, HELD_OUT_MODEL), before)
-    without = replace(ranker._require_known().interactions, run_ids=())
+    without = replace(ranker._known.interactions, run_ids=())
     restored._known = KnownOutcomes.of(without)
     table = restored.explain(HELD_OUT_TASK, HELD_OUT_MODEL)
     assert table["run_id"].isna().all()
