@@ -6,7 +6,6 @@ its pins, it is the reference that ours is compared with.
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from importlib import import_module
 from typing import Any, ClassVar, Final, Self
 
 import networkx as nx
@@ -14,7 +13,8 @@ import numpy as np
 
 from recsys_ms.architectures.encoders import ParagraphVectors
 from recsys_ms.architectures.subtrees import LAYER, View, Words
-from recsys_ms.core.errors import MissingExtraError, UsageError
+from recsys_ms.core.errors import UsageError
+from recsys_ms.core.optional import require
 from recsys_ms.core.state import Derived
 from recsys_ms.core.types import FloatArray
 
@@ -70,11 +70,9 @@ class KarateVectors(ParagraphVectors):
 
 
 def _karateclub(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"karateclub is needed for encoder 'karateclub' and could not be imported ({error}); "
-            "it pins numpy < 1.23, so install it without its pins: "
-            "pip install --no-deps karateclub pygsp, then the packages it still needs"
-        ) from error
+    return require(
+        module,
+        purpose="use the encoder 'karateclub'",
+        way_out="karateclub pins numpy < 1.23, so install it without its pins: "
+        "pip install --no-deps karateclub pygsp, then the packages it still needs",
+    )

@@ -39,26 +39,14 @@ INDICATOR: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawColumns:
-    """Columns of ``n_rows`` models or tasks, before encoding.
-
-    Attributes
-    ----------
-    n_rows : int
-        Number of models or tasks.
-    numeric : mapping of column name to ndarray of shape (n_rows,)
-        NaN where unknown.
-    categorical : mapping of column name to sequence of str or None
-        None where unknown.
-    tokens : mapping of column name to sequence of tuple of str, or None
-        Sets of words; None where the text is unknown.
-    fields : mapping of column name to str
-        The card field a column comes from, where that has another name.
-    """
+    """Columns of ``n_rows`` models or tasks by name, before encoding; NaN or None is unknown."""
 
     n_rows: int
     numeric: Mapping[str, FloatArray]
     categorical: Mapping[str, Sequence[str | None]]
+    #: Sets of words.
     tokens: Mapping[str, Sequence[Tokens]]
+    #: The card field a column comes from, where that has another name.
     fields: Mapping[str, str]
 
     def fields_of(self, names: Iterable[str]) -> list[str]:

@@ -108,11 +108,6 @@ class ModelFeatureEncoder(_CardEncoder):
     accuracy; embedding; numeric traits. Categories: architecture, family, pre-training domain and
     tag, licence, cluster, text traits. Tokens: words of the architecture, of the tag and of the
     owner, taken from the model id where the card is silent.
-
-    Parameters
-    ----------
-    config : EncodingConfig, optional
-        How columns are encoded.
     """
 
     @staticmethod
@@ -149,11 +144,6 @@ class TaskFeatureEncoder(_CardEncoder):
 
     Numbers: logarithms of samples, classes, samples per class and image size; channels; difficulty;
     embedding; numeric traits. Categories: domain, metric, direction, text traits.
-
-    Parameters
-    ----------
-    config : EncodingConfig, optional
-        How columns are encoded.
     """
 
     def fit_cards(self, cards: Sequence[TaskCard] | CardColumns) -> Self:

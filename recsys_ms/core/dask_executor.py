@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from recsys_ms.core.errors import RecsysError, RefusedError, UsageError
+from recsys_ms.core.files import file_errors
 from recsys_ms.core.optional import require
 
 Job = TypeVar("Job")
@@ -110,15 +111,14 @@ class DaskExecutor:
             client.close(timeout=5)
 
     def _connected(self, distributed: Any) -> Any:
-        try:
+        with file_errors(
+            f"{self.address}: no Dask scheduler answers within {self.timeout:g} s",
+            "check that it runs and can be reached from here, or use 'processes'",
+            raises=RecsysError,
+        ):
             client = distributed.Client(
                 f"tcp://{self._location}", timeout=self.timeout, set_as_default=False
             )
-        except (OSError, TimeoutError) as error:
-            raise RecsysError(
-                f"{self.address}: no Dask scheduler answers within {self.timeout:g} s ({error}); "
-                "check that it runs and can be reached from here, or use 'processes'"
-            ) from error
         try:
             client.wait_for_workers(1, timeout=self.timeout)
         except TimeoutError as error:

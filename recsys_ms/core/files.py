@@ -49,38 +49,31 @@ def fsync(path: Path) -> None:
 
 
 @contextmanager
-def _written_beside(path: Path, suffix: str, way_out: str, *, durable: bool) -> Iterator[Path]:
-    """A temporary file that takes the place of ``path`` when the block ends."""
+def written_beside(path: Path, *, suffix: str = "", durable: bool = True) -> Iterator[Path]:
+    """A temporary file that takes the place of ``path`` when the block ends without an error."""
     # The leading dot and the suffix keep half-written files out of every ``*.json`` glob.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{suffix}")
-    with file_errors(f"{path}: cannot be written", way_out):
-        try:
-            yield temporary
-            temporary.replace(path)
-            if durable:
-                fsync(path.parent)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+    name = f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp{suffix}"
+    temporary = path.with_name(name)
+    try:
+        yield temporary
+        temporary.replace(path)
+        if durable:
+            fsync(path.parent)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` so that a reader sees the old file, or the new one, never a part.
 
-    Raises
-    ------
-    StorageError
-        The folder cannot be written (read-only, full, missing).
+    ``StorageError`` if the folder cannot be written (read-only, full, missing).
     """
     way_out = "check that the folder exists, is writable and has free space"
-    with (
-        _written_beside(path, ".tmp", way_out, durable=True) as temporary,
-        temporary.open("xb") as handle,
-    ):
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
+    with file_errors(f"{path}: cannot be written", way_out), written_beside(path) as temporary:
+        temporary.write_bytes(data)
+        fsync(temporary)
 
 
 def sha256_file(path: Path) -> str:
@@ -109,14 +102,13 @@ def write_arrays(path: Path, *, way_out: str, **arrays: Any) -> None:
 
     Unlike :func:`write_atomic` it does not wait for the disk. Folders are made; where several
     processes write one file, the last one wins.
-
-    Raises
-    ------
-    StorageError
-        The folder cannot be written; the message ends with ``way_out``.
+    ``StorageError`` if the folder cannot be written; the message ends with ``way_out``.
     """
     import numpy as np
 
-    with _written_beside(path, ".tmp.npz", way_out, durable=False) as temporary:
+    with (
+        file_errors(f"{path}: cannot be written", way_out),
+        written_beside(path, suffix=".npz", durable=False) as temporary,
+    ):
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(temporary, **arrays)

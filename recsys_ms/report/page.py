@@ -3,12 +3,12 @@
 import base64
 import hashlib
 from functools import lru_cache
-from importlib import import_module, resources
+from importlib import resources
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from recsys_ms.core.errors import MissingExtraError
+from recsys_ms.core.optional import require
 from recsys_ms.evaluation.metrics import REGRET_AT_1
 from recsys_ms.evaluation.result import POPULARITY
 from recsys_ms.report.blocks import count
@@ -83,19 +83,12 @@ def vega_script() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, from the wheel of vl-convert.
 
     It defines ``vegaEmbed`` and is safe between script tags.
-
-    Raises
-    ------
-    MissingExtraError
-        ``vl_convert`` is not installed.
     """
-    try:
-        vl_convert = import_module("vl_convert")
-    except ImportError as error:
-        raise MissingExtraError(
-            f"vl_convert is needed to write a report as HTML and could not be imported ({error}); "
-            "install it with: pip install vl-convert-python, or write Markdown (--format md)"
-        ) from error
+    vl_convert = require(
+        "vl_convert",
+        purpose="write a report as HTML",
+        way_out="install it with: pip install vl-convert-python, or write Markdown (--format md)",
+    )
     script: str = vl_convert.javascript_bundle(vl_version=VEGALITE_VERSION)
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 

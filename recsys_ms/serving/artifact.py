@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from recsys_ms.core.errors import ArtifactError, StorageError
-from recsys_ms.core.files import fsync, sha256_file
+from recsys_ms.core.files import file_errors, fsync, sha256_file
 from recsys_ms.core.state import State
 from recsys_ms.core.types import JsonDict
 
@@ -197,7 +197,9 @@ def _flatten(
 
 
 def _read_state(folder: Path) -> State:
-    try:
+    caught = (OSError, ValueError, KeyError, TypeError, SafetensorError)
+    what = f"{folder}: the state does not match its format"
+    with file_errors(what, "train again", catch=caught, raises=ArtifactError):
         document = json.loads((folder / _STATE).read_bytes())
         arrays = load_file(folder / _ARRAYS)
         arrays |= {name: np.asfortranarray(arrays[name]) for name in document["by_column"]}
@@ -206,10 +208,6 @@ def _read_state(folder: Path) -> State:
             for name, file in document["texts"].items()
         }
         return _unflatten(document["tree"], "", arrays, texts)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ArtifactError(
-            f"{folder}: the state does not match its format ({error}); train again"
-        ) from error
 
 
 def _unflatten(

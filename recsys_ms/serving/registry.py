@@ -13,14 +13,13 @@ Layout::
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from recsys_ms.core.errors import ArtifactError, DataError, StorageError
-from recsys_ms.core.files import fsync, write_atomic
+from recsys_ms.core.errors import ArtifactError, DataError
+from recsys_ms.core.files import file_errors, fsync, write_atomic
 from recsys_ms.core.lock import file_lock
 from recsys_ms.core.types import JsonDict
 from recsys_ms.serving.artifact import load_artifact, read_manifest
@@ -74,14 +73,10 @@ class Registry:
         """
         root = Path(path)
         if create:
-            try:
+            what = f"{root}: the registry folder cannot be created"
+            with file_errors(what, "choose a writable folder with --registry"):
                 for name in (_VERSIONS, _STAGING):
                     (root / name).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StorageError(
-                    f"{root}: the registry folder cannot be created ({error.strerror}); "
-                    "choose a writable folder with --registry"
-                ) from error
         elif not (root / _VERSIONS).is_dir():
             raise DataError(
                 f"{root}: no registry of rankers here; train one with "
@@ -262,15 +257,11 @@ class Registry:
             if staged.name != keep_staged:
                 shutil.rmtree(staged, ignore_errors=True)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StorageError(
-                f"{self.root}: the registry cannot be written to ({error.strerror or error}); "
-                "published versions stay; check free space and permissions and run again"
-            ) from error
+    def _writing(self) -> AbstractContextManager[None]:
+        return file_errors(
+            f"{self.root}: the registry cannot be written to",
+            "published versions stay; check free space and permissions and run again",
+        )
 
     def _numbered(self) -> list[tuple[int, Path]]:
         folders = (self.root / _VERSIONS).iterdir()

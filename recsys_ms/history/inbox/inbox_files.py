@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import secrets
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -14,8 +13,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from recsys_ms.core import columns as c
-from recsys_ms.core.errors import DataError, StorageError
-from recsys_ms.core.files import fsync
+from recsys_ms.core.errors import DataError
+from recsys_ms.core.files import file_errors, fsync, written_beside
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.inbox.inbox import CURVE_KEY, FORMAT, FORMAT_KEY, PROBLEM_KEY, PROGRESS_KEY
 from recsys_ms.history.quarantine import ReadBatch, Reject
@@ -44,23 +43,14 @@ _POINTS_PER_BATCH: Final = 1_000_000
 
 
 def list_inbox(folder: Path) -> list[Path]:
-    """Finished files of an inbox, oldest first; half-written ones start with a dot.
-
-    Raises
-    ------
-    DataError
-        There is no such folder.
-    """
-    try:
+    """Finished files of an inbox, oldest first; half-written ones start with a dot."""
+    what = f"{folder}: the inbox cannot be read"
+    with file_errors(what, "name a folder of run files", raises=DataError):
         return sorted(
             path
             for path in folder.iterdir()
             if path.suffix == ".json" and not path.name.startswith(".") and path.is_file()
         )
-    except OSError as error:
-        raise DataError(
-            f"{folder}: the inbox cannot be read ({error.strerror}); name a folder of run files"
-        ) from error
 
 
 def read_inbox(folder: Path, done: list[Path]) -> Iterator[ReadBatch]:
@@ -181,13 +171,7 @@ def _parse_file(name: str, text: str) -> _FileRun | Reject:
 
 
 def _parse(text: str) -> tuple[Run, tuple[Point, ...], int | None]:
-    """Run, logged values and progress of an inbox file.
-
-    Raises
-    ------
-    DataError
-        Not UTF-8, not JSON, or not the fields of a run.
-    """
+    """Run, logged values and progress of an inbox file; ``DataError`` if it does not hold them."""
     try:
         text.encode()
         payload = json.loads(text)
@@ -251,34 +235,23 @@ def archive_inbox(paths: Sequence[Path], archive: Path) -> None:
     """Bundle files in one ``archive/<date>/inbox-<time>.tar.gz``, then delete them.
 
     Killed in between, the files are still in the inbox: they are duplicates at the next ingest.
-
-    Raises
-    ------
-    StorageError
-        The archive cannot be written, or a file not deleted; the files stay.
     """
     if not paths:
         return
     now = datetime.now(UTC)
     folder = archive / now.strftime("%Y-%m-%d")
     bundle = folder / f"inbox-{now.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(4)}.tar.gz"
-    temporary = bundle.with_name(f".{bundle.name}.tmp")
-    try:
+    with file_errors(
+        f"{bundle}: the inbox files cannot be archived",
+        "their runs are in the history and the files in the inbox, where the next ingest finds "
+        "them again",
+    ):
         folder.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as handle:
-            with tarfile.open(fileobj=handle, mode="w:gz", compresslevel=6) as tar:
+        with written_beside(bundle) as temporary:
+            with tarfile.open(temporary, mode="w:gz", compresslevel=6) as tar:
                 for path in paths:
                     tar.add(path, arcname=path.name, recursive=False)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(bundle)
-        fsync(folder)
+            fsync(temporary)
         for path in paths:
             path.unlink(missing_ok=True)
         fsync(paths[0].parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"{bundle}: the inbox files cannot be archived ({error.strerror or error}); their runs "
-            "are in the history and the files in the inbox, where the next ingest finds them again"
-        ) from error
