@@ -12,6 +12,7 @@ commands.
 
 import array
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -121,6 +122,8 @@ def warm(*more: str) -> Warm:
 
 
 def _serve(address: str, packages: Sequence[str]) -> None:
+    # Imports make no garbage; forks need not look for it among what was imported.
+    gc.disable()
     for name in packages:
         importlib.import_module(name)
     keep_script()
@@ -133,6 +136,8 @@ def _serve(address: str, packages: Sequence[str]) -> None:
 
     cpu_target.typing_context.refresh()
     cpu_target.target_context.refresh()
+    gc.freeze()
+    gc.enable()
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(address)
         door.listen(16)
@@ -140,6 +145,7 @@ def _serve(address: str, packages: Sequence[str]) -> None:
         while True:
             ready, _, _ = select.select([door, sys.stdin], [], [])
             if sys.stdin in ready:
+                gc.unfreeze()
                 return
             link, _ = door.accept()
             if os.fork() == 0:
