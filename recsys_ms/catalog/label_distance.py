@@ -23,15 +23,14 @@ def label_distances(tasks: Sequence[Vector], models: Sequence[Vector]) -> FloatA
     model cards. NaN where one is unknown, zero, or of another length (another encoder made it).
     """
     distances = np.full((len(tasks), len(models)), np.nan)
-    lengths = {len(vector) for vector in models if vector}
-    for length in lengths:
-        left = [row for row, vector in enumerate(tasks) if vector and len(vector) == length]
-        right = [row for row, vector in enumerate(models) if vector and len(vector) == length]
-        if left and right:
-            product = (
-                _units([tasks[row] for row in left]) @ _units([models[row] for row in right]).T
-            )
-            distances[np.ix_(left, right)] = 1.0 - product
+    for length in {len(vector) for vector in models if vector}:
+        left, right = (
+            {row: vector for row, vector in enumerate(vectors) if len(vector or ()) == length}
+            for vectors in (tasks, models)
+        )
+        if left:
+            product = _units([*left.values()]) @ _units([*right.values()]).T
+            distances[np.ix_([*left], [*right])] = 1.0 - product
     return distances
 
 

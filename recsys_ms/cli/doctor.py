@@ -76,10 +76,9 @@ def doctor(
         "python": platform.python_version(),
         "processors": str(os.cpu_count()),
     }
-    for name in _PACKAGES:
-        facts[name] = importlib.metadata.version(name)
+    facts |= {name: importlib.metadata.version(name) for name in _PACKAGES}
     for extra, names in _EXTRAS.items():
-        absent = [name for name in names if not _installed(name)]
+        absent = [name for name in names if not [*importlib.metadata.distributions(name=name)]]
         facts[f"extra {extra}"] = f"absent: {', '.join(absent)}" if absent else "installed"
     problems: dict[str, str] = {}
     for name, path, check in (("history", history, _history), ("registry", registry, _registry)):
@@ -94,14 +93,6 @@ def doctor(
         show_table("recsys-ms doctor", (), facts.items())
     if problems:
         raise DataError("; ".join(problems.values()))
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _history(path: Path) -> str:

@@ -58,9 +58,9 @@ def _table(answer: "pd.DataFrame", task: str, *, coverage: float, is_known: bool
             f"{low:.4f} … {high:.4f}"
             for low, high in zip(answer["low"], answer["high"], strict=True)
         ],
-        "reached": [_number(value, ".4f") for value in answer["observed"]],
-        "parameters": [_millions(value) for value in answer["n_parameters"]],
-        "GMACs": [_number(value, ".3f") for value in answer["gmacs"]],
+        "reached": [_number(value, "{:.4f}") for value in answer["observed"]],
+        "parameters": [_number(value / 1e6, "{:.2f} M") for value in answer["n_parameters"]],
+        "GMACs": [_number(value, "{:.3f}") for value in answer["gmacs"]],
     }
     # Columns without a value are left out.
     told = {name: texts for name, texts in numbers.items() if any(texts)}
@@ -75,8 +75,4 @@ def _table(answer: "pd.DataFrame", task: str, *, coverage: float, is_known: bool
 
 
 def _number(value: float, form: str) -> str:
-    return "" if math.isnan(value) else format(value, form)
-
-
-def _millions(value: float) -> str:
-    return "" if math.isnan(value) else f"{value / 1e6:.2f} M"
+    return "" if math.isnan(value) else form.format(value)

@@ -48,7 +48,7 @@ def report(
     With --backtest, about that back-test; registry and history are used where they exist.
     """
     result = None if backtest is None else _read_backtest(backtest)
-    opened = _registry(registry, needed=result is None)
+    opened = Registry.open(registry) if result is None or registry.exists() else None
     summary: Mapping[str, Any] = {}
     if opened is not None and result is None:
         current = opened.require_current()
@@ -56,7 +56,7 @@ def report(
     data = collect(
         summary,
         registry=opened,
-        history=_history(history, needed=result is None),
+        history=History.open(history, create=False) if result is None or history.exists() else None,
         catalog=None if catalog is None else Catalog.read(catalog),
         result=result,
     )
@@ -76,11 +76,3 @@ def _read_backtest(path: Path) -> BacktestResult:
         return BacktestResult.from_json(text)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-
-
-def _registry(path: Path, *, needed: bool) -> Registry | None:
-    return Registry.open(path) if needed or path.exists() else None
-
-
-def _history(path: Path, *, needed: bool) -> History | None:
-    return History.open(path, create=False) if needed or path.exists() else None

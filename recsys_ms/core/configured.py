@@ -51,21 +51,16 @@ class Configured:
     config: Settings
 
     def __init__(self, config: Settings | None = None, /, **params: object) -> None:
-        self.config = self._configured(config, params)
-
-    @classmethod
-    def _configured(cls, config: Settings | None, params: Mapping[str, object]) -> Settings:
+        owner, wanted = type(self).__name__, type(self.default_config)
         if config is None:
-            return changed(cls.default_config, params, owner=cls.__name__)
-        if params:
-            raise UsageError(f"{cls.__name__}: give a config or its fields by name, not both")
-        wanted = type(cls.default_config)
-        if not isinstance(config, wanted):
+            config = changed(self.default_config, params, owner=owner)
+        elif params:
+            raise UsageError(f"{owner}: give a config or its fields by name, not both")
+        elif not isinstance(config, wanted):
             raise UsageError(
-                f"{cls.__name__}: config is {config!r}, wanted {wanted.__name__}, or its fields "
-                "by name"
+                f"{owner}: config is {config!r}, wanted {wanted.__name__}, or its fields by name"
             )
-        return config
+        self.config = config
 
     @final
     def get_params(self) -> dict[str, object]:
@@ -222,10 +217,8 @@ def _tuple(value: object, hints: tuple[Any, ...]) -> tuple[object, ...]:
 
 
 def _bool(value: object) -> bool:
-    if value in ("true", "True", "false", "False"):
+    if isinstance(value, bool) or value in ("true", "True", "false", "False"):
         return str(value).lower() == "true"
-    if isinstance(value, bool):
-        return value
     raise ValueError(value)
 
 

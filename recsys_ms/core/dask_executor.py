@@ -1,5 +1,6 @@
 """Executor of independent jobs on a Dask cluster."""
 
+import operator
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -93,7 +94,7 @@ class DaskExecutor:
             # later get it too.
             work = _submit(client, _same, function)
             for job in jobs:
-                waiting.append(_submit(client, _answered, work, job))
+                waiting.append(_submit(client, operator.call, work, job))
                 if len(waiting) >= 2 * workers.check():
                     yield workers.answer(waiting.popleft())
             while waiting:
@@ -196,7 +197,3 @@ def _submit(client: Any, function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _answered(work: Callable[[Job], Answer], job: Job) -> Answer:
-    return work(job)

@@ -94,7 +94,7 @@ class PluginTable(Mapping[str, Entry], Generic[Entry]):
         found: dict[str, dict[tuple[str, str], EntryPoint]] = {}
         for point in entry_points(group=self.group):
             # The same package may be twice in the search path.
-            found.setdefault(point.name, {}).setdefault((package_of(point), point.value), point)
+            found.setdefault(point.name, {}).setdefault((_package(point), point.value), point)
         kept = {}
         for name, points in sorted(found.items()):
             added = tuple(points.values())
@@ -132,9 +132,8 @@ class PluginTable(Mapping[str, Entry], Generic[Entry]):
 
 
 def _packages(points: tuple[EntryPoint, ...]) -> str:
-    return " and ".join(sorted({package_of(point) for point in points}))
+    return " and ".join(sorted({_package(point) for point in points}))
 
 
-def package_of(point: EntryPoint) -> str:
-    """Name of the package of an entry point."""
+def _package(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else "(unknown)"

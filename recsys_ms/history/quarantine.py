@@ -204,25 +204,10 @@ class Quarantine:
         return set(self._read("rejects", _REJECTS, columns=["id"])["id"].to_pylist())
 
     def add(self, rejects: Iterable[Reject], *, known: set[str] | None = None) -> int:
-        """Keep rejects that are not here yet.
+        """Keep rejects that are not here yet, and give how many those are.
 
-        Parameters
-        ----------
-        rejects : iterable of Reject
-            The rejects.
-        known : set of str, optional
-            Ids that are here, as :meth:`known` gave them, if the caller adds many times; the new
-            ones are added to it.
-
-        Returns
-        -------
-        int
-            How many of them were new.
-
-        Raises
-        ------
-        StorageError
-            The folder cannot be written.
+        A caller that adds many times passes the ids that are here, as :meth:`known` gave them; the
+        new ones are added to them. ``StorageError`` if the folder cannot be written.
         """
         self._refuse_read_only()
         seen = self.known() if known is None else known
@@ -241,10 +226,7 @@ class Quarantine:
     def resolve(self, ids: Collection[str]) -> None:
         """Mark rejects as dealt with; they stay in :meth:`table`.
 
-        Raises
-        ------
-        UnknownIdError
-            An unknown id.
+        ``UnknownIdError`` for an unknown id.
         """
         self._refuse_read_only()
         unknown = set(ids) - self.known()

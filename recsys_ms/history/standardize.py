@@ -69,18 +69,13 @@ def standardize(interactions: Interactions, method: Standardization) -> Standard
             f"standardisation {method!r} is unknown; "
             f"choose one of {', '.join(get_args(Standardization))}"
         )
-    outcomes = interactions.comparable
+    is_logit = method == "logit"
+    outcomes = _logit(interactions) if is_logit else interactions.comparable
     starts = np.searchsorted(interactions.task_index, np.arange(interactions.n_tasks + 1))
     center = np.zeros(interactions.n_tasks)
     scale = np.ones(interactions.n_tasks)
-    if method == "none":
-        return StandardizedOutcomes(
-            method=method, scores=interactions.outcomes, center=center, scale=scale
-        )
-    if method == "logit":
-        outcomes = _logit(interactions, interactions.outcomes)
-    scores = np.zeros_like(outcomes)
-    for task in range(interactions.n_tasks):
+    scores = interactions.outcomes
+    for task in range(interactions.n_tasks if method != "none" else 0):
         own = slice(starts[task], starts[task + 1])
         x = outcomes[own]
         center[task], spread = _location(x, robust=method == "robust")
@@ -112,7 +107,8 @@ def _location(x: FloatArray, *, robust: bool) -> tuple[float, float]:
     return float(x.mean()), float(x.std())
 
 
-def _logit(interactions: Interactions, outcomes: FloatArray) -> FloatArray:
+def _logit(interactions: Interactions) -> FloatArray:
+    outcomes = interactions.outcomes
     outside = (outcomes < 0.0) | (outcomes > 1.0)
     if outside.any():
         at = int(np.flatnonzero(outside)[0])

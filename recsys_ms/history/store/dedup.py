@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -263,17 +264,10 @@ def _rounds(keys: Digests) -> list[IntArray]:
     """Positions split so that each part holds a key once, and repetitions come in order."""
     if not keys.size:
         return []
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    if starts.size == keys.size:
-        return [np.arange(keys.size)]
-    repeats = np.diff(np.r_[starts, keys.size])
-    occurrence = np.empty(keys.size, dtype=np.int64)
-    occurrence[order] = np.arange(keys.size) - np.repeat(starts, repeats)
+    codes = np.unique(keys, return_inverse=True)[1]
+    occurrence = pd.Series(codes).groupby(codes).cumcount().to_numpy()
     by_round = np.argsort(occurrence, kind="stable")
-    bounds = np.cumsum(np.bincount(occurrence))[:-1]
-    return np.split(by_round, bounds)
+    return np.split(by_round, np.cumsum(np.bincount(occurrence))[:-1])
 
 
 def _paired(keys: Digests, contents: Digests) -> pa.Array:
