@@ -78,7 +78,10 @@ class Catalog:
         if not root.is_dir():
             if missing_ok:
                 return cls.empty()
-            raise DataError(f"{root}: no catalog folder; create one with Catalog.write(folder)")
+            raise DataError(
+                f"{root}: no catalog folder; create one with recsys-ms ingest FILE --as "
+                "model-cards -C FOLDER, or with Catalog.write(folder)"
+            )
         cards = cls.from_cards(models=MODELS.read(root), tasks=TASKS.read(root))
         return cards.with_scores(ScoreTable.read(root))
 

@@ -18,6 +18,7 @@ from recsys_ms.cli.options import (
     SeedOption,
     open_catalog,
 )
+from recsys_ms.core.errors import UsageError
 from recsys_ms.core.executor import EXECUTORS
 from recsys_ms.core.files import write_atomic
 from recsys_ms.core.types import JsonDict
@@ -41,6 +42,11 @@ class ExperimentOptions:
         Path | None, Option("--json", help="Also write the result as JSON; - for stdout only.")
     ] = None
     markdown: Annotated[bool, Option("--markdown", help="Print the table as Markdown.")] = False
+
+    def __post_init__(self) -> None:
+        path = self.json_out
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"--json {path}: the folder {path.parent} does not exist; create it")
 
     def cards(self) -> Catalog:
         """The catalog, empty where none is named."""

@@ -34,7 +34,7 @@ MetricOption = Annotated[
     str | None,
     typer.Option("--metric", help="Use runs of this metric, where tasks have several."),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Source of every random choice.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Source of every random choice.")]
 
 MapOption = Annotated[
     list[str] | None,

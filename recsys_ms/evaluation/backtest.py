@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.errors import DataError
+from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.executor import Executor
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
@@ -160,6 +160,8 @@ def backtest(
     more = more_metrics(metrics, k)
     check_can_be_sent(chosen, place, "ranker")
     check_can_be_sent({metric.name: metric.function for metric in more}, place, "metric")
+    if not 0.0 < coverage < 1.0:
+        raise UsageError(f"coverage is {coverage}, expected a share between 0 and 1")
     work = _Work(
         rankers=tuple(chosen.items()),
         catalog=catalog,

@@ -93,8 +93,8 @@ class History:
             refuse_foreign(folder)
             if not create:
                 raise DataError(
-                    f"{folder}: there is no history; create one with History.open(path) or by "
-                    "ingesting a log into it"
+                    f"{folder}: there is no history; create one with recsys-ms ingest LOG -H PATH, "
+                    "with History.open(path), or from the embedded runs with recsys-ms nightly"
                 )
             history._create()
         least = read_marker(folder / MARKER_FILE)

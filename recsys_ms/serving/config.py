@@ -69,6 +69,7 @@ class RankerConfig:
             ("params", is_mapping, "settings by name, such as {'n_factors': 8}"),
             ("on_two_metrics", self.on_two_metrics in rules, "'error' or 'most-runs'"),
             ("coverage", 0.0 < self.coverage < 1.0, "a share between 0 and 1"),
+            ("seed", self.seed >= 0, "a whole number of at least 0"),
         ):
             if not is_valid:
                 given = getattr(self, setting)

@@ -236,6 +236,9 @@ def test_evaluate_writes_the_documented_json(place: Path) -> None:
     assert set(nmf["per_task"]) == {f"t{i}" for i in range(6)}
     low, high = nmf["interval"]["pearson"]
     assert low <= nmf["mean"]["pearson"] <= high
+    early = run("evaluate", "-H", "no history", "--json", "no folder/out.json", cwd=place)
+    assert early.returncode == 2
+    assert "--json no folder/out.json: the folder no folder does not exist" in early.stderr
     piped = run("evaluate", "-H", "h", "--rankers", "popularity", "--json", "-", cwd=place)
     assert json.loads(piped.stdout)["rankers"]["oracle"]["mean"]["regret@1"] == 0
 

@@ -184,3 +184,16 @@ def test_settings_1_popularity_is_undefined_not_zero():
     assert np.isnan(result.mean("popularity", "pearson"))
     assert result.summaries["popularity"].n_defined["pearson"] == 0
     assert result.mean("popularity", "regret@1") >= 0.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"coverage": 5.0}, r"coverage is 5\.0, expected a share between 0 and 1"),
+        ({"coverage": -1.0}, r"coverage is -1\.0, expected"),
+        ({"seed": -1}, "seed is -1, expected a whole number of at least 0"),
+    ],
+)
+def test_settings_outside_their_range(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{message}"):
+        run(**wrong)

@@ -253,6 +253,8 @@ def test_config_refuses_invalid_values() -> None:
         rms.RankerConfig(ranker="best")
     with pytest.raises(UsageError, match=r"coverage is 1\.5"):
         rms.RankerConfig(coverage=1.5)
+    with pytest.raises(UsageError, match="seed is -1, wanted a whole number of at least 0"):
+        rms.RankerConfig(seed=-1)
     with pytest.raises(UsageError, match="unknown setting 'sed'"):
         rms.RankerConfig.from_mapping({"sed": 1})
     with pytest.raises(NotFittedError):
