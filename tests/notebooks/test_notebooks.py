@@ -6,6 +6,7 @@ default they run on a part of the embedded history, and what holds of any is ass
 """
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -172,6 +173,16 @@ assert {result.mean("oracle", metric) for metric in ("pearson", "regret@1")} == 
 }
 #: Of the embedded history: tasks, and every such model.
 N_TASKS, EVERY = 6, 3
+#: In the kernel before the notebook: imports make no garbage to look for, and reports embed the
+#: script that other tests embed.
+PREPARE = f"""
+import gc, sys
+gc.set_threshold(100_000, 50, 50)
+sys.path.append({str(Path(__file__).resolve().parents[1])!r})
+from kept_script import keep_script
+keep_script()
+sys.path.pop()
+"""
 
 
 def named(path):
@@ -215,7 +226,10 @@ def test_outputs_are_stripped(path):
 
 @pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem in ON_A_PART], ids=named)
 def test_runs_on_a_part_of_the_history(path, on_a_part):
-    run_notebook(path, ON_A_PART[path.stem], on_a_part / "notebooks")
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        cell.source = re.sub(r"\bn_repeats=\d+", "n_repeats=1", cell.source)
+    run_notebook(notebook, path, ON_A_PART[path.stem], on_a_part / "notebooks")
 
 
 @pytest.mark.parametrize(
@@ -226,18 +240,18 @@ def test_runs_on_a_part_of_the_history(path, on_a_part):
     ],
 )
 def test_runs_and_shows_what_it_says(path):
-    run_notebook(path, CLAIMS[path.stem], path.parent)
+    run_notebook(nbformat.read(path, as_version=4), path, CLAIMS[path.stem], path.parent)
 
 
-def run_notebook(path, claims, folder):
-    """Run a notebook and then ``claims`` in ``folder``."""
+def run_notebook(notebook, path, claims, folder):
+    """Run a notebook, read from ``path``, and then ``claims`` in ``folder``."""
     if not (ROOT / "data_history" / "zoo" / "runs.parquet").is_file():
         pytest.skip("the embedded history is not recorded: data_history/zoo/runs.parquet is absent")
     module, extra = NEEDS.get(path.stem, ("json", ""))
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed (needs {extra})")
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell(claims))
+    code = nbformat.v4.new_code_cell
+    notebook.cells = [code(PREPARE), *notebook.cells, code(claims)]
     client = nbclient.NotebookClient(
         notebook,
         timeout=300,
