@@ -8,6 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Imports make many objects and no garbage to look for.
+_RUN_SCRIPT = """
+import gc, runpy, sys
+gc.set_threshold(100_000, 50, 50)
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def script_command(script: Path, *arguments: object) -> list[str]:
+    """Command that runs a script with heavy imports."""
+    return [sys.executable, "-c", _RUN_SCRIPT, *map(str, (script, *arguments))]
 
 
 def run_python(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from child import loaded_by
+from child import loaded_by, script_command
 from recorded_runs import only, tags
 
 import recsys_ms.callbacks
@@ -44,7 +44,7 @@ def train(folder: Path, framework: str, *cases: str, code: int = 0) -> Trained:
         pytest.skip(f"{module} is not installed (extra test): nothing can be trained with it")
     histories = [History.open(folder / case) for case in cases]
     done = subprocess.run(
-        [sys.executable, str(HERE / f"train_{framework}.py"), str(folder), *cases],
+        script_command(HERE / f"train_{framework}.py", folder, *cases),
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -15,6 +14,7 @@ from tempfile import mkdtemp
 
 import pandas as pd
 import pytest
+from child import script_command
 
 from recsys_ms.history.readers import formats
 from recsys_ms.history.readers.found_logs import LOG_FORMATS, log_format
@@ -28,7 +28,7 @@ WRITERS = Path(__file__).parent / "frameworks"
 def _logged(framework: str, *arguments: str) -> Path:
     """What the framework itself wrote, once a session."""
     folder = Path(mkdtemp()).resolve()
-    command = [sys.executable, str(WRITERS / f"write_{framework}.py"), str(folder), *arguments]
+    command = script_command(WRITERS / f"write_{framework}.py", folder, *arguments)
     subprocess.run(command, check=True, capture_output=True, cwd=folder)
     return folder
 
