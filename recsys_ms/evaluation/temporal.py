@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Literal
 
-import numpy as np
 import pandas as pd
 
 from recsys_ms.catalog.catalog import Catalog
@@ -73,7 +72,7 @@ class Temporal(Protocol):
                 )
             train = Interactions.from_runs(runs[early], metric=metric)
             test = Interactions.from_runs(runs[late], metric=metric)
-            is_new = ~_pairs(test).isin(_pairs(train))
+            is_new = ~test.pairs().isin(train.pairs())
             yield fold_of(f"before {cut.isoformat()}", test, is_new, train)
 
     def n_folds(self, interactions: Interactions) -> int:
@@ -148,12 +147,3 @@ _NO_TIMES = (
     "none of the {n_runs} runs has a finished_at, so they cannot be split by time; "
     "log finished_at, or evaluate with leave-one-task-out"
 )
-
-
-def _pairs(interactions: Interactions) -> pd.MultiIndex:
-    return pd.MultiIndex.from_arrays(
-        [
-            np.take(interactions.task_ids, interactions.task_index),
-            np.take(interactions.model_ids, interactions.model_index),
-        ]
-    )

@@ -76,6 +76,12 @@ class Interactions:
         """Number of (task, model) pairs with a value."""
         return int(self.values.size)
 
+    def pairs(self) -> pd.MultiIndex:
+        """Task and model of each interaction, by id."""
+        return pd.MultiIndex.from_arrays(
+            [np.take(self.task_ids, self.task_index), np.take(self.model_ids, self.model_index)]
+        )
+
     @property
     def outcomes(self) -> FloatArray:
         """``values`` with the sign that makes higher better, shape (n_interactions,)."""

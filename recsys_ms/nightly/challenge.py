@@ -108,21 +108,14 @@ def newer_outcomes(before: Interactions, now: Interactions) -> tuple[HeldOut, ..
     Tasks with fewer than two such pairs are left out, and tasks whose metric has changed.
     """
     metrics = dict(zip(before.task_ids, before.metrics, strict=True))
-    known = {
-        (before.task_ids[task], before.model_ids[model])
-        for task, model in zip(before.task_index.tolist(), before.model_index.tolist(), strict=True)
-    }
-    same = [
-        metrics.get(task, metric) == metric
-        for task, metric in zip(now.task_ids, now.metrics, strict=True)
-    ]
-    is_newer = np.array(
+    same = np.array(
         [
-            same[task] and (now.task_ids[task], now.model_ids[model]) not in known
-            for task, model in zip(now.task_index.tolist(), now.model_index.tolist(), strict=True)
+            metrics.get(task, metric) == metric
+            for task, metric in zip(now.task_ids, now.metrics, strict=True)
         ],
         dtype=np.bool_,
     )
+    is_newer = same[now.task_index] & ~now.pairs().isin(before.pairs())
     return hold_out_models(now, is_newer, before)[0]
 
 

@@ -89,8 +89,7 @@ def test_registered_rankers_do_not_leak(protocol, name):
             catalog=planted_catalog(),
             protocol=protocol,
             factory=lambda: make_ranker(name),
-            # One fold of the rankers that learn longest.
-            n_folds=1 if name in ("auto", "fennec", "cards") else 2,
+            n_folds=2,
         )
         == ()
     )

@@ -48,6 +48,10 @@ def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
+of_databases = pytest.mark.parametrize("stored", ["sqlite"], indirect=True)
+of_folders = pytest.mark.parametrize("stored", ["folder"], indirect=True)
+
+
 @pytest.fixture
 def store(stored: Path, tmp_path: Path) -> Path:
     """A copy of the store that a test may damage."""
@@ -187,10 +191,10 @@ def grow(folder: Path, run_id: str) -> None:
     run_python(code, uri, run_id)
 
 
+# A store in a folder keeps absolute addresses and cannot be copied.
+@of_databases
 def test_a_running_run_that_ends_is_updated(stored: Path, tmp_path: Path) -> None:
     folder = tmp_path / "grown"
-    if (stored / "mlruns").exists():
-        pytest.skip("a folder store keeps absolute addresses and cannot be copied")
     shutil.copytree(stored, folder)
     history = History.open(tmp_path / "h")
     mapping = MAPPING.overridden(
@@ -208,11 +212,10 @@ def test_a_running_run_that_ends_is_updated(stored: Path, tmp_path: Path) -> Non
     assert len(history.curves([f"mlflow-{run_id}"])) == 2
 
 
+@of_databases
 def test_pages_beyond_a_thousand_runs(
     stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not (stored / "mlflow.db").exists():
-        pytest.skip("one thousand runs are written straight into a database")
     folder = tmp_path / "many"
     shutil.copytree(stored, folder)
     connection = sqlite3.connect(folder / "mlflow.db")
@@ -256,9 +259,8 @@ def problems(path: Path) -> list[str]:
     return [item.reason for item in items(path) if isinstance(item, BadLog)]
 
 
+@of_databases
 def test_a_damaged_database_is_named(stored: Path, tmp_path: Path) -> None:
-    if not (stored / "mlflow.db").exists():
-        pytest.skip("of databases")
     whole = (stored / "mlflow.db").read_bytes()
     path = tmp_path / "mlflow.db"
     for size in (100, 5_000, len(whole) // 2, len(whole) - 3_000):
@@ -274,9 +276,8 @@ def test_a_damaged_database_is_named(stored: Path, tmp_path: Path) -> None:
     assert FORMAT.place_of(Candidate(path)) is None
 
 
+@of_databases
 def test_the_schema_of_another_version_is_named(stored: Path, tmp_path: Path) -> None:
-    if not (stored / "mlflow.db").exists():
-        pytest.skip("of databases")
     path = tmp_path / "mlflow.db"
     shutil.copy(stored / "mlflow.db", path)
     connection = sqlite3.connect(path)
@@ -290,9 +291,8 @@ def test_the_schema_of_another_version_is_named(stored: Path, tmp_path: Path) ->
     ]
 
 
+@of_databases
 def test_a_database_that_is_written_to_can_be_read(stored: Path, tmp_path: Path) -> None:
-    if not (stored / "mlflow.db").exists():
-        pytest.skip("of databases")
     path = tmp_path / "mlflow.db"
     shutil.copy(stored / "mlflow.db", path)
     writer = sqlite3.connect(path, isolation_level=None)
@@ -304,9 +304,8 @@ def test_a_database_that_is_written_to_can_be_read(stored: Path, tmp_path: Path)
     writer.close()
 
 
+@of_folders
 def test_damaged_runs_of_a_folder_leave_the_others(store: Path) -> None:
-    if not (store / "mlruns").exists():
-        pytest.skip("of folders")
     ids: dict[str, Any] = json.loads((store / "ids.json").read_text())
     folder = {
         run: next((store / "mlruns").glob(f"*/{ids[run]}")) for run in ("plain", "nan", "data")
