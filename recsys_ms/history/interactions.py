@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, did_you_mean, kind_of
-from recsys_ms.core.metric_range import Link, link_of
+from recsys_ms.core.metrics import Link, link_of
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.history.forms import RunsLike, as_runs
 

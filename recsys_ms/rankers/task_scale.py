@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from recsys_ms.core.errors import DataError
-from recsys_ms.core.metric_range import UNBOUNDED, Link, Range, link_of, natural_range
+from recsys_ms.core.metrics import UNBOUNDED, Link, Range, link_of, natural_range
 from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions

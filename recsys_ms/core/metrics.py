@@ -1,0 +1,249 @@
+"""The metrics that people log: direction, range, and scale of each, found by its name."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final, Literal, TypeAlias
+
+from recsys_ms.core.types import Direction
+
+#: Lowest and highest value; infinite where there is no bound.
+Range: TypeAlias = tuple[float, float]
+#: Scale on which outcomes of a task are compared: as they are, or by their logarithm.
+Link: TypeAlias = Literal["identity", "log"]
+
+_INF: Final = math.inf
+UNBOUNDED: Final[Range] = (-_INF, _INF)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownMetric:
+    """What is known of a metric, whatever the task.
+
+    Attributes
+    ----------
+    name : str
+        Its usual name.
+    direction : {"max", "min"} or None
+        Whether higher or lower values are better; ``None`` if that depends on the use.
+    low, high : float
+        Values outside are impossible; infinite where there is no bound. A metric with
+        ``high == 1`` is a fraction.
+    percent : bool
+        Whether logs often hold it times 100.
+    heavy_tailed : bool
+        Whether values spread over orders of magnitude, so that those of one task are compared by
+        ratios; otherwise one diverged model would determine the scale of its task.
+    """
+
+    name: str
+    direction: Direction | None
+    low: float
+    high: float
+    percent: bool = False
+    heavy_tailed: bool = False
+
+
+#: Metrics of equal properties. Each word is a name and its other spellings, joined by "=";
+#: "cross_entropy" is two words of a logged name in this order.
+_TABLE: Final[tuple[tuple[KnownMetric, str], ...]] = (
+    (
+        KnownMetric(name="", direction="max", low=0.0, high=1.0, percent=True),
+        "accuracy=acc=acc1=acc5=prec1=prec5=accuracies precision=prec recall=sensitivity=tpr=rec "
+        "specificity=tnr f1=fbeta=f1score=fscore=f_score=f_measure=fmeasure=f05=f2 "
+        "auc=auroc=rocauc=aucroc=auprc=prauc=aucpr gini "
+        "ap=map=map50=map75=ap50=ap75=average_precision=mar iou=miou=jaccard=fwiou "
+        "dice=dsc panoptic_quality=pq "
+        "ndcg=dcg mrr=reciprocal_rank hits=hit exact_match=em=exact pass win_rate=winrate "
+        "meteor nmi=ami v_measure=vmeasure homogeneity completeness purity stoi",
+    ),
+    # Weak names: they say which accuracy or error, if another word names the metric.
+    (
+        KnownMetric(name="", direction="max", low=0.0, high=1.0, percent=True),
+        "top1=top5=top=rank1",
+    ),
+    (
+        KnownMetric(name="", direction="max", low=-1.0, high=1.0, percent=True),
+        "mcc=matthews=phi kappa=qwk=cohen pearson=pearsonr=plcc spearman=spearmanr=srcc=srocc "
+        "kendall=kendalltau=krcc correlation=corr ccc cosine_similarity=cosine ari=adjusted_rand "
+        "silhouette ssim=msssim bertscore",
+    ),
+    (
+        KnownMetric(name="", direction="max", low=-_INF, high=1.0, percent=True),
+        "r2=r_squared=rsquared explained_variance skill_score",
+    ),
+    # Reported as 0 to 100 by some tools and as 0 to 1 by others: both are possible.
+    (
+        KnownMetric(name="", direction="max", low=0.0, high=100.0, percent=True),
+        "bleu=sacrebleu=bleu1=bleu2=bleu3=bleu4 rouge=rouge1=rouge2=rougel=rougelsum "
+        "chrf=chrfpp gleu spice",
+    ),
+    (
+        KnownMetric(name="", direction="max", low=-_INF, high=_INF),
+        "psnr sdr=sisdr=sisnr=snr=si_sdr=si_snr pesq mos comet bleurt elo reward "
+        "log_likelihood=loglik=loglikelihood elbo calinski_harabasz",
+    ),
+    (
+        KnownMetric(name="", direction="max", low=0.0, high=_INF),
+        "cider inception_score throughput",
+    ),
+    (
+        KnownMetric(name="", direction="min", low=0.0, high=_INF, percent=True, heavy_tailed=True),
+        "error=err=errors wer cer ter mer=wip der=diarization_error mape=smape=wape=wmape=smdape",
+    ),
+    (
+        KnownMetric(name="", direction="min", low=0.0, high=1.0, percent=True, heavy_tailed=True),
+        "eer fpr fnr ece mce=calibration_error",
+    ),
+    (
+        KnownMetric(name="", direction="min", low=0.0, high=2.0, heavy_tailed=True),
+        "brier=brier_score",
+    ),
+    (
+        KnownMetric(name="", direction="min", low=0.0, high=_INF, heavy_tailed=True),
+        "mae=absolute_error=medae mse=squared_error rmse rmsle=msle nrmse=nmse mase=owa crps=wql "
+        "pinball fid lpips hausdorff=hd95=assd chamfer davies_bouldin=dbi "
+        "cross_entropy=crossentropy=xent=log_loss=logloss=bce bpc=bpb=bits_per bits=bpd "
+        "rmsd latency",
+    ),
+    (
+        KnownMetric(name="", direction="min", low=1.0, high=_INF, heavy_tailed=True),
+        "perplexity=ppl",
+    ),
+    # A density above 1, a margin, or a reward inside a loss makes it negative.
+    (
+        KnownMetric(name="", direction="min", low=-_INF, high=_INF, heavy_tailed=True),
+        "loss=losses=objective_loss nll=negative_log_likelihood=neg_log_likelihood kl=kld kid",
+    ),
+    (
+        KnownMetric(name="", direction=None, low=0.0, high=_INF, heavy_tailed=True),
+        "entropy",
+    ),
+)
+_WEAK: Final = frozenset({"top1"})
+#: A name with one of these words is about a metric, or about the training; it does not name one.
+_OTHER_QUANTITY: Final = frozenset(
+    "std stdev stderr se ci var runtime time seconds sec samples count num lr threshold weight "
+    "weights coef coefficient scale grad gain delta diff drop gap change ratio improvement "
+    "patience margin".split()
+)
+_NEGATED: Final = frozenset({"neg", "negative", "minus"})
+_SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_DIGITS: Final = re.compile(r"(?<=[a-z])\d+$")
+
+
+def _spellings() -> Iterator[tuple[tuple[str, ...], KnownMetric]]:
+    for properties, words in _TABLE:
+        for word in words.split():
+            name, *others = word.split("=")
+            metric = replace(properties, name=name.replace("_", " "))
+            for spelling in (name, *others):
+                yield tuple(spelling.split("_")), metric
+
+
+_SPELLINGS: Final[Mapping[tuple[str, ...], KnownMetric]] = dict(_spellings())
+_LONGEST: Final = max(map(len, _SPELLINGS))
+#: All known metrics, by name.
+KNOWN_METRICS: Final[Mapping[str, KnownMetric]] = {
+    metric.name: metric for metric in _SPELLINGS.values()
+}
+
+
+@lru_cache(maxsize=4096)
+def find_metric(name: str) -> KnownMetric | None:
+    """The known metric that a logged name contains, or ``None``.
+
+    Words of the name are compared: case, separators, splits (``eval``, ``test``) and trailing
+    numbers (``ndcg@10``) do not matter. What ends in ``loss`` is a loss (``dice_loss``), and
+    ``neg_mean_squared_error``, as scikit-learn writes it, is the negated metric. A name whose words
+    name metrics of different directions, or another quantity (``accuracy_std``, ``loss_scale``), is
+    unknown.
+
+    Examples
+    --------
+    >>> find_metric("eval/top-1_accuracy").direction, find_metric("valLoss").direction
+    ('max', 'min')
+    >>> find_metric("neg_root_mean_squared_error").direction, find_metric("my score")
+    ('max', None)
+    """
+    plain = _words(name)
+    camel = _words(_CAMEL.sub(" ", name))
+    if not _OTHER_QUANTITY.isdisjoint((*plain, *camel)):
+        return None
+    found = _matches(plain) or _matches(camel)
+    strong = [metric for metric in found if metric.name not in _WEAK] or found
+    if not strong:
+        return None
+    metric = strong[-1]
+    if metric.name != "loss" and len({each.direction for each in strong}) > 1:
+        return None
+    negated = not _NEGATED.isdisjoint(plain) and metric.name != "nll"
+    if not negated or metric.direction != "min":
+        return metric
+    return KnownMetric(
+        name=f"negative {metric.name}",
+        direction="max",
+        low=-metric.high,
+        high=0.0 - metric.low,
+    )
+
+
+def _words(name: str) -> tuple[str, ...]:
+    return tuple(word for word in _SEPARATORS.split(name.lower()) if word)
+
+
+def _matches(words: tuple[str, ...]) -> list[KnownMetric]:
+    """Metrics that words name, from left to right, the longest spelling at each place."""
+    found: list[KnownMetric] = []
+    at = 0
+    while at < len(words):
+        for n_words in range(_LONGEST, 0, -1):
+            spelling = words[at : at + n_words]
+            metric = _SPELLINGS.get(spelling)
+            if metric is None and n_words == 1:
+                metric = _SPELLINGS.get((_DIGITS.sub("", spelling[0]),))
+            if metric is not None:
+                found.append(metric)
+                break
+        at += max(n_words, 1)
+    return found
+
+
+def natural_range(metric: str, lowest: float, highest: float) -> Range:
+    """Values that a metric can take in a task whose logged values span ``lowest`` to ``highest``.
+
+    Bounds come from :func:`find_metric`; a fraction logged in percent is at most 100. A bound that
+    logged values violate is left out: the name misleads.
+
+    Examples
+    --------
+    >>> natural_range("eval/top-1_accuracy", 0.2, 0.9), natural_range("accuracy", 20.0, 90.0)
+    ((0.0, 1.0), (0.0, 100.0))
+    >>> natural_range("images per second", 20.0, 90.0)
+    (-inf, inf)
+    """
+    known = find_metric(metric)
+    if known is None:
+        return UNBOUNDED
+    low = 0.0 if known.heavy_tailed and known.low < 0.0 <= lowest else known.low
+    high = known.high
+    if known.percent and high < highest:
+        low, high = 100.0 * low, 100.0 * high
+    return (low if lowest >= low else -_INF, high if highest <= high else _INF)
+
+
+def link_of(metric: str, lowest: float, highest: float) -> Link:
+    """Scale on which outcomes in a metric are compared.
+
+    Positive values of a heavy-tailed metric (a loss, an RMSE, a perplexity) are compared by ratios.
+
+    Examples
+    --------
+    >>> link_of("rmse", 0.1, 1e6), link_of("accuracy", 0.1, 0.9), link_of("score", 0.1, 9.0)
+    ('log', 'identity', 'identity')
+    """
+    known = find_metric(metric)
+    return "log" if known is not None and known.heavy_tailed and lowest > 0.0 else "identity"
