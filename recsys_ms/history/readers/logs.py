@@ -56,6 +56,8 @@ class LogReader:
         self._mappers: dict[str, LogMapper] = {}
         self._statuses: Counter[str] = Counter()
         self._n_runs = 0
+        #: Whether every part could be read, by place.
+        self._whole: dict[Path, bool] = {}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -93,11 +95,13 @@ class LogReader:
         for piece in _pieces(stream):
             mapped = mapper.map([item for _, item in piece if isinstance(item, LoggedRun)])
             bad = [mapper.bad(item, place) for place, item in piece if isinstance(item, BadLog)]
+            for place, item in piece:
+                self._whole[place] = self._whole.get(place, True) and isinstance(item, LoggedRun)
             rejects = (*mapped.batch.rejects, *bad)
             yield replace(mapped, batch=replace(mapped.batch, rejects=rejects))
 
     def _asking(self, format_name: str, pieces: Iterator[MappedLogs]) -> Iterator[MappedLogs]:
-        """Pass on what was read, unless there is a required field that no run at all has.
+        """Pass on what was read, unless there is a required field that no run of a whole log has.
 
         Raises
         ------
@@ -116,7 +120,8 @@ class LogReader:
                 break
         first = missing[0] if missing else ()
         common = [name for name in first if all(name in each for each in missing)]
-        if common:
+        # What a damaged log does not say may be in the part that cannot be read.
+        if common and any(self._whole.values()):
             columns = list(dict.fromkeys(name for piece in held for name in piece.columns))
             series = list(dict.fromkeys(name for piece in held for name in piece.series))
             runs = "run does" if len(missing) == 1 else "runs do"

@@ -58,6 +58,30 @@ def history_in(folder: Path) -> History:
     return History.open(folder / "history")
 
 
+@pytest.mark.parametrize("damage", ["!!int ''", "!!bool maybe", "!!float x", "!!timestamp x"])
+def test_damaged_settings_wait_in_quarantine_and_nothing_is_asked(
+    tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "logs"
+    for name in ("timm", "lightning"):
+        (folder / name).mkdir(parents=True)
+    (folder / "timm/summary.csv").write_text(TIMM)
+    (folder / "timm/args.yaml").write_text(f"x: {damage}\nmodel: m\n")
+    (folder / "lightning/metrics.csv").write_text("epoch,step,top1\n0,1,0.5\n")
+    (folder / "lightning/hparams.yaml").write_text(f"x: {damage}\nmodel: m\n")
+    mapping = FieldMapping(set={"task_id": "t", "direction": "max", "metric": "top1"})
+
+    batches = list(read_log(folder, mapping))
+
+    assert not any(batch.runs.num_rows for batch in batches)
+    rejects = [reject for batch in batches for reject in batch.rejects]
+    reasons = {Path(reject.file).name: reject.reason for reject in rejects}
+    for name in ("args.yaml", "hparams.yaml"):
+        assert "line 1" in reasons.pop(name)
+    assert all("model_id" in reason for reason in reasons.values())
+    assert len(reasons) == 2
+
+
 def test_every_format_has_a_reader_of_its_name() -> None:
     for name in LOG_FORMATS:
         assert log_format(name).name == name

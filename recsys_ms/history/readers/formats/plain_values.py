@@ -9,11 +9,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import yaml
-
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.readers.logged import BadLog, BadLogError, LogFiles
 from recsys_ms.history.readers.templates import scalar
+from recsys_ms.history.readers.yaml_text import yaml_value
 
 #: A YAML text of a few lines can expand to a billion entries; no training has so many settings.
 _MAX_ENTRIES: Final = 100_000
@@ -143,7 +142,7 @@ def typed(cell: Any) -> Any:
 
 
 def settings_of(text: str, kind: Literal["JSON", "YAML"] = "YAML") -> JsonDict:
-    """Settings of a text in YAML (by safe load) or JSON, where NaN and Infinity are allowed.
+    """Settings of a text in YAML or JSON, where NaN and Infinity are allowed.
 
     Raises
     ------
@@ -151,8 +150,8 @@ def settings_of(text: str, kind: Literal["JSON", "YAML"] = "YAML") -> JsonDict:
         The text is not a mapping of plain data.
     """
     try:
-        found = json.loads(text) if kind == "JSON" else yaml.safe_load(text)
-    except (ValueError, RecursionError, OverflowError, yaml.YAMLError) as error:
+        found = json.loads(text) if kind == "JSON" else yaml_value(text)
+    except (ValueError, RecursionError) as error:
         problem = " ".join(str(error).split())[:300]
         raise ValueError(f"not plain data in {kind} ({problem}); correct the file") from error
     if found is not None and not isinstance(found, Mapping):
