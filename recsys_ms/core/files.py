@@ -3,12 +3,32 @@
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Final
 
-from recsys_ms.core.errors import RecsysError, StorageError
+from recsys_ms.core.errors import DataError, RecsysError, StorageError
+
+# Flags that a system does not have are nothing to it.
+_READ_ONLY: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+)
+# A path with a NUL is a ``ValueError``.
+_NOT_READ: Final = (OSError, ValueError, MemoryError)
+_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
+_KINDS: Final = (
+    (stat.S_ISLNK, "a link, which is not followed"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 @contextmanager
@@ -29,6 +49,76 @@ def file_errors(
 def reason_of(error: BaseException) -> str:
     """The first line of an error's text: some go on for pages."""
     return getattr(error, "strerror", None) or str(error).strip().split("\n", 1)[0]
+
+
+def open_regular(
+    path: Path, *, follow: bool = False, raises: type[RecsysError] = DataError
+) -> BinaryIO:
+    """Open a file that others left, to read its bytes: never a pipe, a device, a link, a folder.
+
+    A pipe would wait for ever, and ``/dev/zero`` has no end. Its size is not bounded: read a part
+    at a time, or take :func:`read_regular`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    follow : bool
+        Whether a link to a regular file is opened; give it only for paths that a person named.
+    raises : type
+        Of what the error is.
+
+    Raises
+    ------
+    DataError, or ``raises``
+        It is not a regular file, or cannot be opened; then its cause is the ``OSError``.
+    """
+    what = f"{path}: cannot be read"
+    with file_errors(what, catch=_NOT_READ, raises=raises):
+        found = path.stat() if follow else path.lstat()
+    # Before it is opened too: opening a device may do something.
+    _check_regular(path, found, raises)
+    with file_errors(what, catch=_NOT_READ, raises=raises):
+        descriptor = os.open(path, _READ_ONLY | (0 if follow else _NO_LINK))
+    try:
+        _check_regular(path, os.fstat(descriptor), raises)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(path: Path, found: os.stat_result, raises: type[RecsysError]) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for test, name in _KINDS if test(found.st_mode)), "something else")
+        raise raises(f"{path}: is {kind}, expected a regular file")
+
+
+def read_regular(
+    path: Path,
+    *,
+    max_bytes: int,
+    follow: bool = False,
+    raises: type[RecsysError] = DataError,
+) -> bytes:
+    """The bytes of a file that others left, at most ``max_bytes``; see :func:`open_regular`.
+
+    Raises
+    ------
+    DataError, or ``raises``
+        It is longer, is not a regular file, or cannot be read; then its cause is the ``OSError``.
+    """
+    with open_regular(path, follow=follow, raises=raises) as handle:
+        n_bytes = os.fstat(handle.fileno()).st_size
+        if n_bytes <= max_bytes:
+            with file_errors(f"{path}: cannot be read", catch=_NOT_READ, raises=raises):
+                data = handle.read(n_bytes + 1)
+                # The file grows, or its size is a fiction (``/proc``).
+                if len(data) > n_bytes:
+                    data += handle.read(max_bytes + 1 - len(data))
+            if len(data) <= max_bytes:
+                return data
+    raise raises(f"{path}: has more than {max_bytes:,} bytes, which is the most that is read")
 
 
 def make_folder(folder: Path) -> None:
