@@ -1,5 +1,6 @@
 """Checks of probe sets: features, labels and source probabilities; inputs are not written to."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -16,6 +17,8 @@ LabelKind: TypeAlias = Literal["classes", "multilabel", "regression"]
 
 _BLOCK_ROWS: Final = 4096
 _SUM_TOLERANCE: Final = 1e-4
+#: Larger integers have no exact float64.
+_EXACT: Final = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def check_features(features: ArrayLike, *, name: str = "features", min_rows: int
     Half precision becomes float32, integers float64. ``ProbeSetError`` (under ``name``) for another
     shape, other entries than numbers, fewer than ``min_rows`` examples, NaN or infinity.
     """
-    matrix: Any = np.asarray(features)
+    matrix: Any = as_array(features, name, "(n_probe, n_features)")
     if matrix.ndim != 2:
         raise ProbeSetError(
             f"{name}: got an array of shape {matrix.shape}, wanted (n_probe, n_features); "
@@ -86,13 +89,18 @@ def check_features(features: ArrayLike, *, name: str = "features", min_rows: int
     return checked
 
 
-def check_classes(labels: ArrayLike, n_probe: int, *, min_classes: int = 2) -> Classes:
+def check_classes(labels: ArrayLike | None, n_probe: int, *, min_classes: int = 2) -> Classes:
     """Class labels (integers, truth values or texts) as dense codes.
 
     ``ProbeSetError`` for another length than the features, labels that are not classes (fractions,
     NaN), or too few classes.
     """
-    given = _as_array(labels, "labels", "one class an example")
+    given: Any = _label_array(labels)
+    if given.ndim == 2 and given.shape[0] == n_probe and np.isin(given, (0, 1)).all():
+        raise ProbeSetError(
+            f"labels: got rows of zeros and ones of shape {given.shape}, wanted ({n_probe},); of "
+            "one-hot rows take labels.argmax(axis=1), for label sets pass kind='multilabel'"
+        )
     if given.shape != (n_probe,):
         raise ProbeSetError(f"labels: got shape {given.shape}, wanted ({n_probe},) as the features")
     if given.dtype.kind == "f" and not (np.isfinite(given) & (given == np.floor(given))).all():
@@ -100,10 +108,12 @@ def check_classes(labels: ArrayLike, n_probe: int, *, min_classes: int = 2) -> C
             "labels: got fractions, wanted classes; for a regression pass kind='regression'"
         )
     if given.dtype.kind == "O":
-        if not all(isinstance(label, str) for label in given):
-            raise ProbeSetError("labels: got a mixture of types, wanted integers or texts")
-        given = given.astype(str)
-    if given.dtype.kind not in "fiubU":
+        kinds = {"str" if isinstance(each, str) else type(each).__name__ for each in given.tolist()}
+        if kinds not in ({"str"}, {"int"}):
+            raise ProbeSetError(
+                f"labels: got {', '.join(sorted(kinds))}, wanted integers only or texts only"
+            )
+    elif given.dtype.kind not in "fiubU":
         raise ProbeSetError(f"labels: got {given.dtype}, wanted integers or texts")
     names, codes, counts = np.unique(given, return_inverse=True, return_counts=True)
     if names.size < min_classes:
@@ -115,12 +125,31 @@ def check_classes(labels: ArrayLike, n_probe: int, *, min_classes: int = 2) -> C
     )
 
 
+def _label_array(labels: ArrayLike | None) -> Any:
+    """Labels as an array; those of a list as objects where NumPy would make other labels of them.
+
+    It cuts NUL off the end of texts, makes texts of integers beside texts, and floats of integers
+    of more than 63 bits.
+    """
+    given: Any = as_array(labels, "labels", "one class an example")
+    if not isinstance(labels, list | tuple) or given.ndim != 1 or given.dtype.kind in "iub":
+        return given
+    plain = [getattr(each, "item", lambda each=each: each)() for each in labels]
+    if given.dtype.kind == "f" and not any(
+        isinstance(each, int) and abs(each) > _EXACT for each in plain
+    ):
+        return given
+    objects = np.empty(len(plain), dtype=object)
+    objects[:] = plain
+    return objects
+
+
 def check_targets(targets: ArrayLike, n_probe: int, *, name: str = "labels") -> FloatArray:
     """Numbers, or label sets as zeros and ones, as a finite matrix of shape (n_probe, n_targets).
 
     ``ProbeSetError`` (under ``name``) for another length, or entries that are not finite numbers.
     """
-    given = _as_array(targets, name, "rows of equal length")
+    given = as_array(targets, name, "rows of equal length")
     if given.dtype.kind not in "fiub" or given.ndim not in (1, 2) or given.shape[0] != n_probe:
         raise ProbeSetError(
             f"{name}: got {given.dtype} of shape {given.shape}, wanted numbers for {n_probe} "
@@ -132,11 +161,39 @@ def check_targets(targets: ArrayLike, n_probe: int, *, name: str = "labels") -> 
     return matrix
 
 
-def _as_array(values: ArrayLike, name: str, wanted: str) -> Any:
+def as_array(values: Any, name: str, wanted: str) -> Any:
+    """Array of what a user passes: arrays, data frames, tensors of any kind, lists of them.
+
+    ``ProbeSetError`` (under ``name``) for masked or missing entries, sparse tensors, and rows of
+    different lengths.
+    """
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        n_masked = int(np.ma.getmaskarray(values).sum())
+        raise ProbeSetError(
+            f"{name}: {n_masked} entries are masked, wanted {wanted} without gaps; drop those "
+            "examples, or fill the entries"
+        )
     try:
-        return np.asarray(values)
-    except ValueError as error:
+        if isinstance(values, list | tuple) and any(hasattr(each, "detach") for each in values):
+            values = [_plain_tensor(each) for each in values]
+        found: Any = np.asarray(_plain_tensor(values))
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise ProbeSetError(f"{name}: wanted {wanted} ({error})") from error
+    if found.dtype.kind == "O" and hasattr(values, "isna") and np.any(values.isna()):
+        raise ProbeSetError(f"{name}: has missing entries (NA); drop those examples, or fill them")
+    if found.dtype.kind == "O" and found.size and isinstance(found.flat[0], float):
+        # A data frame of nullable numbers.
+        with suppress(ValueError, TypeError):
+            return found.astype(np.float64)
+    return found
+
+
+def _plain_tensor(values: Any) -> Any:
+    """A torch tensor without its graph and on the processor, in a type that NumPy knows."""
+    if not (hasattr(values, "detach") and hasattr(values, "cpu")):
+        return values
+    tensor = values.detach().cpu()
+    return tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor
 
 
 def check_probabilities(source_probs: ArrayLike, n_probe: int) -> FloatArray:
@@ -153,7 +210,7 @@ def check_probabilities(source_probs: ArrayLike, n_probe: int) -> FloatArray:
         row = int(np.abs(sums - 1.0).argmax())
         raise ProbeSetError(
             f"source_probs: row {row} sums to {sums[row]:.6g}, wanted probabilities; apply a "
-            "softmax to logits"
+            "softmax to logits (in float32: the sum of half-precision probabilities is not 1)"
         )
     normalised: FloatArray = probs / sums[:, None]
     return normalised

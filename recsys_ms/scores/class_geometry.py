@@ -37,6 +37,8 @@ class ClassGeometry:
 
     def __init__(self, statistics: ProbeStatistics, classes: Classes) -> None:
         refuse_constant(statistics)
+        # Nothing here depends on a common offset of the features.
+        statistics = statistics.centred
         self.statistics = statistics
         self.classes = classes
         self.coordinates = statistics.coordinates(classes)
@@ -134,7 +136,7 @@ def geometry_of(features: "GeometryLike", labels: ArrayLike | None) -> ClassGeom
     if isinstance(features, ClassGeometry):
         return features
     statistics = statistics_of(features)
-    return ClassGeometry(statistics, check_classes(np.asarray(labels), statistics.n_probe))
+    return ClassGeometry(statistics, check_classes(labels, statistics.n_probe))
 
 
 #: Features for a discriminant score: an array, or an object computed from one.

@@ -94,6 +94,7 @@ def residual_gram(statistics: ProbeStatistics, embeddings: Sequence[LabelEmbeddi
         No embedding, or one of another length or without finite numbers; constant features.
     """
     refuse_constant(statistics)
+    statistics.refuse_offset()
     if not embeddings:
         raise ProbeSetError("label_embeddings: got none, wanted at least one foundation model")
     for each in embeddings:

@@ -23,6 +23,8 @@ _GRID_BITS: Final = 36
 #: Bits of 64 for an example's place; the others hold similarities in [-4, 1].
 _PLACE_BITS: Final = 24
 _LAST_PLACE: Final = (1 << _PLACE_BITS) - 1
+#: Mean cosine distance with few steps of the grid in it.
+_ONE_DIRECTION: Final = 2.0**-28
 _NOBODY: Final = np.iinfo(np.int64).min
 
 
@@ -78,6 +80,8 @@ def knn_accuracy(
     # In order of classes the earlier of two examples is of the smaller class, or of the same.
     order = np.argsort(classes.codes, kind="stable")
     load = _directions(matrix) if metric == "cosine" else _positions(matrix)
+    if metric == "cosine" and not (matrix == matrix[0]).all():
+        _refuse_one_direction(load, order)
     places = _nearest(load, order, n_neighbors)
     codes = classes.codes[order]
     return float(np.mean(_majority(codes[places]) == codes))
@@ -142,6 +146,19 @@ def _directions(matrix: Features) -> _Load:
         return tile, np.zeros(rows.size)
 
     return load
+
+
+def _refuse_one_direction(load: _Load, order: IntArray) -> None:
+    """Raise ``ProbeSetError`` where cosine distances are below the grid of similarities."""
+    starts = range(0, order.size, _TILE_ROWS)
+    total = np.sum([load(order[at : at + _TILE_ROWS])[0].sum(axis=0) for at in starts], axis=0)
+    # One minus the mean cosine of all pairs.
+    if 1.0 - float(total @ total) / order.size**2 < _ONE_DIRECTION:
+        raise ProbeSetError(
+            "features: all examples point in one direction, since their common offset is far "
+            "larger than their spread; subtract the mean from each feature, or pass "
+            "metric='euclidean'"
+        )
 
 
 def _positions(matrix: Features) -> _Load:

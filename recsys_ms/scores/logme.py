@@ -81,11 +81,15 @@ def logme_regression(features: ArrayLike | ProbeStatistics, targets: ArrayLike) 
         As for :func:`logme`, or a target that is zero throughout.
     """
     statistics = statistics_of(features)
-    matrix = check_targets(targets, statistics.n_probe)
-    squares = np.square(matrix).sum(axis=0)
-    if not squares.all():
+    matrix = check_targets(targets, statistics.n_probe).copy()
+    peaks = np.abs(matrix).max(axis=0)
+    if not peaks.all():
         raise ProbeSetError("labels: a column is zero throughout, so its evidence is unbounded")
-    return _mean_evidence(statistics, statistics.coordinates(matrix), squares)
+    # The density of s·y is that of y over s an example: squares stay in range for any unit.
+    matrix /= peaks
+    squares = np.square(matrix).sum(axis=0)
+    evidence = _mean_evidence(statistics, statistics.coordinates(matrix), squares)
+    return evidence - float(np.log(peaks).mean())
 
 
 def logme_of_classes(statistics: ProbeStatistics, classes: Classes) -> float:
@@ -98,6 +102,7 @@ def _mean_evidence(
     statistics: ProbeStatistics, coordinates: FloatArray, squares: FloatArray
 ) -> float:
     refuse_constant(statistics)
+    statistics.refuse_offset()
     found = largest_evidence(
         statistics.eigenvalues, np.square(coordinates), squares, statistics.n_probe
     )

@@ -23,7 +23,7 @@ _MAX_ITERATIONS: Final = 200
 _TOLERANCE: Final = 1e-5
 #: Added to every variance, in units of the mean variance of the coordinates kept.
 _VARIANCE_FLOOR: Final = 1e-6
-#: Features that vary less than this, relative to their largest value, vary by rounding only.
+#: Features that vary less than this, relative to the largest value, vary by rounding only.
 _CONSTANT: Final = 1e-13
 
 
@@ -127,22 +127,27 @@ def _posteriors(features: Features, n_components: int, energy: float, rng: RngLi
 
 
 def _sorted_rows(features: Features) -> IntArray:
-    """An order of the rows that their values alone decide."""
-    # Adding 0 makes −0 and 0 the same bytes.
-    keys = [(row + 0.0).tobytes() for row in features]
-    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+    """An order of the rows that their numbers alone decide, whatever their precision or scale."""
+    n_columns = 1
+    while True:
+        order: IntArray = np.lexsort(features[:, :n_columns].T[::-1])
+        first = features[order, :n_columns]
+        if n_columns >= features.shape[1] or not (first[1:] == first[:-1]).all(axis=1).any():
+            return order
+        n_columns *= 4
 
 
 def _coordinates(features: Features, energy: float) -> FloatArray | None:
     """Principal components scaled to mean variance 1; None where there is no variance."""
     matrix = features.astype(np.float64)
+    largest = float(np.abs(matrix).max())
+    # Of an offset that all examples have nothing is left; half of each stays in range.
+    matrix = 0.5 * matrix - 0.5 * matrix[0]
     peak = float(np.abs(matrix).max())
-    if peak == 0.0:
+    if peak <= _CONSTANT * largest:
         return None
     # Features near the largest number there is would overflow when squared.
     matrix /= peak
-    if float(matrix.std(axis=0).max()) <= _CONSTANT:
-        return None
     # The exact solver, always: what "auto" picks depends on scikit-learn's version.
     kept = PCA(energy if energy < 1.0 else None, svd_solver="full").fit_transform(matrix)
     scaled: FloatArray = kept / np.sqrt(np.square(kept).mean())

@@ -185,8 +185,14 @@ def _principal_components(matrix: Features, n_components: int, dtype: Any) -> tu
     if not (np.isfinite(scale) and np.isfinite(mean).all()):
         raise ProbeSetError("features: their sums overflow; divide them by a constant")
 
+    # The mean of large values is off by their rounding; what it is off by has a mean as well.
+    parts = _blocks(matrix.shape[0], _GRAM_BLOCK)
+    sums = sum((matrix[part] - mean).sum(axis=0, dtype=np.float64) for part in parts)
+    left = (sums / matrix.shape[0]).astype(mean.dtype)
+
     def centred(rows: slice, columns: slice) -> Any:
         block = np.subtract(matrix[rows, columns], mean[columns], order="C")
+        block -= left[columns]
         block /= scale
         return block.astype(dtype, copy=False)
 

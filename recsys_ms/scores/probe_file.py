@@ -54,17 +54,22 @@ def read_probe_file(path: str | Path) -> ProbeFile:
         catch=_UNREADABLE,
         raises=DataError,
     ):
-        loaded: Any = np.load(source, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        with loaded as file:
-            arrays = {name: file[name] for name in file.files}
+        if not zipfile.is_zipfile(source):
+            raise ValueError("it is not a ZIP archive")
+        with np.load(source, allow_pickle=False) as file:
+            arrays = {name: _plain_array(file, name) for name in file.files}
     strange = [n for n in arrays if n not in _KNOWN and not n.startswith(_EMBEDDING)]
     missing = [name for name in ("features", "labels") if name not in arrays]
     if missing or strange:
         wanted = f"{', '.join(_KNOWN)} and {_EMBEDDING}NAME"
         fault = f"array {missing[0]!r} is missing" if missing else f"unknown array {strange[0]!r}"
         raise DataError(f"{source}: {fault}; arrays are {wanted}")
+    for name in ("labels", "source_probs"):
+        if name in arrays and arrays[name].shape[:1] != arrays["features"].shape[:1]:
+            raise ProbeSetError(
+                f"{source}: features have shape {arrays['features'].shape}, {name} "
+                f"{arrays[name].shape}; wanted as many rows of both, one an example"
+            )
     names = arrays.get("class_names")
     return ProbeFile(
         features=arrays["features"],
@@ -77,6 +82,16 @@ def read_probe_file(path: str | Path) -> ProbeFile:
             if name.startswith(_EMBEDDING)
         ),
     )
+
+
+def _plain_array(file: Any, name: str) -> Any:
+    try:
+        return file[name]
+    except ValueError as error:
+        # NumPy's text advises to allow pickle, which could run code.
+        if "allow_pickle" in str(error):
+            raise ValueError(f"{name!r} holds Python objects") from error
+        raise
 
 
 def _embedding(name: str, array: Any, labels: Any) -> LabelEmbedding:

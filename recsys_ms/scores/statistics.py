@@ -20,6 +20,17 @@ _EPSILON: Final = float(np.finfo(np.float64).eps)
 _WORST_CONDITION: Final = 1e-8
 
 
+#: Scores need up to the fourth power of a feature, and sums of them.
+_SMALLEST: Final = 1e-75
+_LARGEST: Final = 1e75
+#: Share of the squares that is spread, at an offset of 32 times the spread: 3 digits are lost.
+_OFFSET: Final = 1e-3
+#: The same at an offset of 100,000 times the spread: 10 of 16 digits are lost.
+_NO_SPREAD_LEFT: Final = 1e-10
+#: Rows or columns that differ by more have squares that differ by all digits but two.
+_OUTLIER: Final = 1e7
+
+
 class Rows(Protocol):
     """Gives rows of a matrix of float64 by slices: an array, or an object that makes them."""
 
@@ -57,22 +68,71 @@ class ProbeStatistics:
     Raises
     ------
     ProbeSetError
-        Not a finite matrix of at least two examples, or all zeros.
+        Not a finite matrix of at least two examples, all zeros, out of range, or one example or
+        feature is far larger than all others.
     """
 
     def __init__(self, features: ArrayLike, *, device: str | None = None) -> None:
         self.features: Features = check_features(features)
+        self._device = device
+        self._peak = peak = max(float(self.features.max()), -float(self.features.min()))
+        if peak == 0.0:
+            raise ProbeSetError("features: all of them are zero; was the model run at all?")
+        if not _SMALLEST <= peak <= _LARGEST:
+            raise ProbeSetError(
+                f"features: values up to {peak:.3g}, wanted a largest one between {_SMALLEST:g} "
+                f"and {_LARGEST:g}, whose powers are in the range of float64; multiply them by a "
+                "constant"
+            )
         self.n_probe, self.n_features = self.features.shape
         self.mean: FloatArray = self.features.mean(axis=0, dtype=np.float64)
         self.dead: BoolArray = _same_everywhere(self.features)
         self._algebra = Algebra() if device is None else TorchAlgebra(device)
         self._gram: FloatArray | None = self._algebra.gram(self.features)
-        if not np.isfinite(self._gram).all():
+        self._refuse_outliers()
+        #: Share of the squares that is around the mean.
+        self.spread: float = 1.0 - self.n_probe * float(self.mean @ self.mean) / float(
+            np.trace(self._gram)
+        )
+
+    def _refuse_outliers(self) -> None:
+        """Raise ``ProbeSetError`` where one row or column drowns the others in rounding."""
+        rows, columns = np.empty(self.n_probe), np.zeros(self.n_features)
+        for part, block in self.blocks():
+            np.square(block, out=block)
+            rows[part] = block.sum(axis=1)
+            columns += block.sum(axis=0)
+        for name, squares in (("example", rows), ("feature", columns)):
+            usual = float(np.sqrt(np.median(squares[squares > 0.0])))
+            largest = float(np.sqrt(squares.max()))
+            if largest > _OUTLIER * usual:
+                raise ProbeSetError(
+                    f"features: {name} {int(squares.argmax())} is {largest / usual:.1g} times as "
+                    f"large as the median {name}, which leaves too few digits for the others; drop "
+                    "it, or scale the features"
+                )
+
+    @cached_property
+    def centred(self) -> "ProbeStatistics":
+        """Statistics of the same spread around the mean without a loss of precision.
+
+        Those of the features less their first row, exactly, where a common offset would take half
+        of the digits of their squares; else these.
+        """
+        if self.spread > _OFFSET:
+            return self
+        return ProbeStatistics(
+            self.features.astype(np.float64) - self.features[0].astype(np.float64),
+            device=self._device,
+        )
+
+    def refuse_offset(self) -> None:
+        """Raise ``ProbeSetError`` where squares of the offset leave nothing of the spread."""
+        if self.spread < _NO_SPREAD_LEFT and not self.dead.all():
             raise ProbeSetError(
-                "features: their squares overflow float64; divide them by a constant"
+                "features: their common offset is more than 100,000 times their spread, of which "
+                "float64 keeps too few digits; subtract the mean from each feature"
             )
-        if not self._gram.any():
-            raise ProbeSetError("features: all of them are zero; was the model run at all?")
 
     @cached_property
     def _decomposed(self) -> tuple[FloatArray, FloatArray]:
@@ -187,14 +247,16 @@ class ProbeStatistics:
     def rotated_blocks(self) -> Iterator[tuple[slice, FloatArray]]:
         """``X V``: the features in their own axes, a block of rows at a time.
 
-        The product is in the precision of the features, the blocks are float64.
+        The product is in the precision of the features, unless it could overflow there; the blocks
+        are float64.
         """
         if not self.is_tall:
             roots = np.sqrt(self.eigenvalues)
             for rows in self._row_slices():
                 yield rows, self._vectors[rows] * roots
             return
-        vectors = self._vectors.astype(self.features.dtype)
+        fits = self._peak * self.n_features < float(np.finfo(self.features.dtype).max)
+        vectors = self._vectors.astype(self.features.dtype) if fits else self._vectors
         for rows in self._row_slices():
             yield rows, np.matmul(self.features[rows], vectors).astype(np.float64)
 

@@ -98,8 +98,8 @@ def test_the_energy_decides_whether_a_small_direction_counts():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 60)
     features = np.column_stack([10 * rng.normal(size=120), labels + 0.01 * rng.normal(size=120)])
-    assert nleep(features, labels, n_components=12, energy=0.9) < -0.5
-    assert nleep(features, labels, n_components=12, energy=1.0) > -0.1
+    assert nleep(features, labels, n_components=6, energy=0.9) < -0.5
+    assert nleep(features, labels, n_components=6, energy=1.0) > -0.1
 
 
 # Properties
