@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from recsys_ms.core.errors import DataError, RecsysError, StorageError
+from recsys_ms.core.temporary import temporary_name
 
 # Flags that a system does not have are nothing to it.
 _READ_ONLY: Final = (
@@ -141,9 +141,7 @@ def fsync(path: Path) -> None:
 @contextmanager
 def written_beside(path: Path, *, suffix: str = "", durable: bool = True) -> Iterator[Path]:
     """A temporary file that takes the place of ``path`` when the block ends without an error."""
-    # The leading dot and the suffix keep half-written files out of every ``*.json`` glob.
-    name = f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp{suffix}"
-    temporary = path.with_name(name)
+    temporary = path.with_name(temporary_name(path.name, suffix=suffix))
     try:
         yield temporary
         temporary.replace(path)

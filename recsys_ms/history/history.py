@@ -1,7 +1,8 @@
 """``History``: all fine-tuning runs ever logged, in one folder."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -11,8 +12,9 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys_ms.core.errors import DataError, RefusedError, UnknownIdError, UsageError
-from recsys_ms.core.files import make_folder
+from recsys_ms.core.files import file_errors, make_folder
 from recsys_ms.core.lock import file_lock
+from recsys_ms.core.temporary import discard, sweep
 from recsys_ms.history.inbox.inbox import INBOX_FOLDER, MARKER_FILE
 from recsys_ms.history.inbox.inbox_files import (
     JSON_READERS,
@@ -23,21 +25,27 @@ from recsys_ms.history.inbox.inbox_files import (
 from recsys_ms.history.ingestion import Ingest, IngestReport
 from recsys_ms.history.quarantine import Quarantine, ReadBatch, Reject
 from recsys_ms.history.run import Run
-from recsys_ms.history.store.curve_store import CurveSpool, CurveStore
-from recsys_ms.history.store.layout import (
+from recsys_ms.history.store.curve_store import CurveStore
+from recsys_ms.history.store.inventory import (
     ARCHIVE_FOLDER,
     CURVES_FOLDER,
-    LOCK_FILE,
+    LOG_FOLDER,
     QUARANTINE_FOLDER,
     RUNS_FOLDER,
-    read_marker,
-    refuse_foreign,
-    write_marker,
+    STANDING_FOLDERS,
+    TABLES,
+    Inventory,
+    Marker,
+    mend,
 )
+from recsys_ms.history.store.layout import LOCK_FILE, refuse_foreign
 from recsys_ms.history.store.run_store import RunStore
 from recsys_ms.history.store.schema import runs_to_table
 
 _RUNS_PER_BATCH: Final = 50_000
+_NOT_UTF8: Final = (
+    "its path is not UTF-8 text here; set LC_ALL=C.UTF-8 or PYTHONUTF8=1, or rename the folder"
+)
 _REJECTS_PER_STEP: Final = 1_000
 
 #: Reads a reject again: the run it became, or a batch with a reject that says why not.
@@ -57,8 +65,9 @@ class History:
         self.path = path
         self._pinned = version
         self._lock_seconds = lock_seconds
-        self._store = RunStore(path / RUNS_FOLDER, version=version)
-        self._curves = CurveStore(path / CURVES_FOLDER)
+        self._inventory = Inventory(path)
+        self._store = RunStore(path / RUNS_FOLDER, self._inventory, version=version)
+        self._curves = CurveStore(path / CURVES_FOLDER, self._inventory)
 
     @classmethod
     def open(cls, path: str | Path, *, create: bool = True, lock_seconds: float = 10.0) -> Self:
@@ -88,8 +97,12 @@ class History:
                 "a URL; mount it, or copy it there and back (docs/how-to)"
             )
         folder = Path(path)
+        with file_errors(
+            f"{folder}: cannot be a history", _NOT_UTF8, catch=UnicodeError, raises=DataError
+        ):
+            str(folder.absolute()).encode()
         history = cls(folder, version=None, lock_seconds=lock_seconds)
-        if not (folder / MARKER_FILE).is_file():
+        if not os.path.lexists(folder / MARKER_FILE):
             refuse_foreign(folder)
             if not create:
                 raise DataError(
@@ -97,22 +110,39 @@ class History:
                     "with History.open(path), or from the embedded runs with recsys-ms nightly"
                 )
             history._create()
-        least = read_marker(folder / MARKER_FILE)
-        version = history._store.version
+        history._inventory.check(content=False)
+        least, version = history._inventory.marker.version, history._store.version
         if version < least:
             raise DataError(
-                f"{folder}: the Delta log ends at version {version}, expected at least {least}; "
-                "restore the folder from a backup"
+                f"{folder}: damaged: the Delta log ends at version {version}, expected at least "
+                f"{least}; {mend(folder)}"
             )
         return history
 
     def _create(self) -> None:
         with file_lock(self.path / LOCK_FILE, timeout_seconds=self._lock_seconds):
-            for name in (INBOX_FOLDER, ARCHIVE_FOLDER, QUARANTINE_FOLDER):
+            for name in STANDING_FOLDERS:
                 make_folder(self.path / name)
-            self._store.create()
+            table = self._store.create()
             # The marker comes last: a folder that has it has everything else.
-            write_marker(self.path, 0)
+            self._inventory.keep(Marker(0, {}))
+            self._inventory.update(0, self._store.data_files(table))
+
+    def check(self) -> Self:
+        """Compare every file but those of the archive with what was written, and give the history.
+
+        Opening a history looks at sizes only, and reading it at the files that are read.
+
+        Raises
+        ------
+        DataError
+            A file is missing, cut off or altered.
+        """
+        inside = f"{ARCHIVE_FOLDER}/"
+        names = [name for name in self._inventory.files if not name.startswith(inside)]
+        self._inventory.check(content=False)
+        self._inventory.check(names, content=True)
+        return self
 
     @property
     def inbox(self) -> Path:
@@ -158,8 +188,10 @@ class History:
         ------
         UsageError
             A column no run has.
-        StorageError
+        DataError
             A part of the table is missing or damaged.
+        StorageError
+            A part of the table cannot be read.
         """
         return self._store.runs(columns)
 
@@ -212,8 +244,6 @@ class History:
         """
         with self._writing():
             runs = self._store.compact()
-            if runs:
-                write_marker(self.path, self._store.version)
             return self._curves.compact() or runs
 
     def query(self, sql: str) -> pd.DataFrame:
@@ -227,7 +257,8 @@ class History:
         DataError
             Not one SELECT statement, or one that cannot be answered.
         """
-        return self._store.query(sql, curves=self._curves.table())
+        table = self._curves.table() if CURVES_FOLDER in sql.casefold() else None
+        return self._store.query(sql, curves=table and self._curves.dataset(table))
 
     def ingest(self, batches: Iterable[ReadBatch], *, curves: bool = True) -> IngestReport:
         """Take in what a reader read: one commit, idempotent by ``run_id``.
@@ -248,11 +279,13 @@ class History:
         ------
         RefusedError
             This is an earlier version, or another writer is at work (``LockedError``).
+        DataError
+            A file of the history is damaged.
         StorageError
             The disk is full or read-only; the history stays as it was.
         """
         with self._writing():
-            return self._finished(self._ingest(curves=curves).run(batches))
+            return self._ingest(curves=curves).run(batches)
 
     def append(self, runs: Iterable[Run]) -> IngestReport:
         """Take in runs; see :meth:`ingest`."""
@@ -281,7 +314,7 @@ class History:
         done: list[Path] = []
         with self._writing():
             inbox = self.inbox if folder is None else Path(folder)
-            report = self._finished(self._ingest().run(read_inbox(inbox, done)))
+            report = self._ingest().run(read_inbox(inbox, done))
             archive_inbox(done, self.path / ARCHIVE_FOLDER)
             return report
 
@@ -330,7 +363,7 @@ class History:
                     f"{self.quarantine.folder}: no pending reject to retry has the id "
                     f"{min(unknown)!r}; see History.quarantine.table()"
                 )
-            return self._finished(self._replay(chosen, reader, corrections))
+            return self._replay(chosen, reader, corrections)
 
     def _replay(
         self, rejects: Sequence[Reject], reader: Retry | None, edited: Mapping[str, str]
@@ -361,21 +394,34 @@ class History:
         return report
 
     def _ingest(self, *, curves: bool = True) -> Ingest:
-        CurveSpool.sweep(self.path)
         return Ingest(self._store, self.quarantine, self._curves if curves else None)
 
-    def _writing(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the lock; before the block the history is whole, after it the inventory is."""
         if self._pinned is not None:
             raise RefusedError(
                 f"{self.path}: version {self._pinned} is an earlier one and read-only; write to "
                 "the history itself, History.open(path)"
             )
-        return file_lock(self.path / LOCK_FILE, timeout_seconds=self._lock_seconds)
+        with file_lock(self.path / LOCK_FILE, timeout_seconds=self._lock_seconds):
+            self._inventory.forget()
+            self.check()
+            self._sweep()
+            yield
+            table = self._curves.table()
+            live = [] if table is None else self._curves.data_files(table)
+            live += self._store.data_files(self._store.at_version())
+            self._inventory.update(self._store.version, live)
 
-    def _finished(self, report: IngestReport) -> IngestReport:
-        if report.n_new or report.n_updated:
-            write_marker(self.path, report.version)
-        return report
+    def _sweep(self) -> None:
+        """Delete what killed writers left behind."""
+        archive = self.path / ARCHIVE_FOLDER
+        logs = [self.path / table / LOG_FOLDER for table in TABLES]
+        folders = [self.path, *(self.path / name for name in STANDING_FOLDERS), *logs]
+        sweep([*folders, *(day for day in archive.iterdir() if day.is_dir())])
+        for path in self._inventory.uncommitted():
+            discard(path)
 
 
 def _batches(runs: Iterable[Run]) -> Iterator[ReadBatch]:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from warm import warm
 
-from recsys_ms.core.errors import DataError, StorageError
+from recsys_ms.core.errors import DataError
 from recsys_ms.history.history import History
 from recsys_ms.history.quarantine import ReadBatch
 from recsys_ms.history.run import Run
@@ -305,11 +305,11 @@ def test_damage_is_named(history: History) -> None:
     history.ingest([batch({"a": [series([0.1])]})])
     [part] = (history.path / "curves").rglob("*.parquet")
     part.write_bytes(b"PAR1")
-    with pytest.raises(StorageError, match="restore"):
+    with pytest.raises(DataError, match="has 4 bytes, expected"):
         history.curves()
     [log] = (history.path / "curves" / "_delta_log").glob("*1.json")
     log.write_text("{")
-    with pytest.raises(DataError, match="restore"):
+    with pytest.raises(DataError, match="has 1 bytes, expected"):
         history.curves()
     # The runs do not suffer.
     assert len(history.runs()) == 1

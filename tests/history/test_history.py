@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import textwrap
@@ -102,7 +103,17 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("marker", "message"),
-    [("{", "cannot be read"), ("[]", "cannot be read"), ('{"format":9,"version":0}', "upgrade")],
+    [
+        ("{", "damaged"),
+        ("", "damaged"),
+        ("[]", "damaged"),
+        ("[" * 100_000, "damaged"),
+        ('{"format":1}', "damaged"),
+        ('{"format":"1","version":"0"}', "damaged"),
+        ('{"format":1,"version":0,"files":[]}', "damaged"),
+        ('{"format":1,"version":0,"files":{"../x":[1,"0"]}}', "damaged"),
+        ('{"format":9,"version":0}', "upgrade"),
+    ],
 )
 def test_a_marker_that_cannot_be_read(history: History, marker: str, message: str) -> None:
     (history.path / "history.json").write_text(marker)
@@ -434,7 +445,9 @@ def run_child(code: str, *, killed: bool) -> None:
         "recsys_ms.history.store.delta:write_deltalake",
         "recsys_ms.history.store.delta:make_durable",
         "recsys_ms.history.quarantine:write_atomic",
-        "recsys_ms.history.history:write_marker",
+        "recsys_ms.history.store.inventory:Inventory.keep",
+        "recsys_ms.history.store.inventory:copy_file",
+        "recsys_ms.history.store.inventory:write_atomic",
         "recsys_ms.history.history:archive_inbox",
         "recsys_ms.history.inbox.inbox_files:fsync",
         "pathlib:Path.unlink",
@@ -475,7 +488,7 @@ def test_killed_anywhere_the_next_ingest_finishes(history: History, place: str) 
 
 
 def test_killed_while_the_history_is_made(tmp_path: Path) -> None:
-    for place in ("RunStore.create", "write_marker"):
+    for place in ("RunStore.create", "Inventory.keep", "Inventory.update"):
         owner, _, name = place.rpartition(".")
         run_child(
             f"""
@@ -545,25 +558,27 @@ def test_damage_is_told_and_not_papered_over(history: History) -> None:
     history.append([make("b")])
     last = log_file(history, 2)
     text = last.read_text()
-    last.write_text(text[: len(text) // 2])
-    with pytest.raises(DataError, match="backup"):
-        History.open(history.path).runs()
+    for damaged in (text[: len(text) // 2], ""):
+        last.write_text(damaged)
+        with pytest.raises(DataError, match=r"2.json has .* bytes, expected .*doctor"):
+            History.open(history.path)
     last.unlink()
-    with pytest.raises(DataError, match="ends at version 1, expected at least 2"):
+    with pytest.raises(DataError, match=r"2.json is missing"):
         History.open(history.path)
     last.write_text(text)
     assert History.open(history.path).version == 2
     part = max((history.path / "runs").glob("*.parquet"))
     data = part.read_bytes()
-    part.write_bytes(data[:-30])
-    with pytest.raises(StorageError, match="cannot be read"):
-        history.runs()
-    with pytest.raises((StorageError, DataError)):
-        history.query("SELECT * FROM runs")
+    altered = data[:100] + bytes([data[100] ^ 1]) + data[101:]
+    for damaged, what in ((data[:-30], "bytes, expected"), (altered, "other content")):
+        part.write_bytes(damaged)
+        for read in (history.runs, lambda: history.query("SELECT * FROM runs"), history.check):
+            with pytest.raises(DataError, match=what):
+                read()
     part.unlink()
-    with pytest.raises(StorageError, match="cannot be read"):
+    with pytest.raises(DataError, match="is missing"):
         history.runs()
-    with pytest.raises(StorageError):
+    with pytest.raises(DataError, match="is missing"):
         history.append([make("c")])
     part.write_bytes(data)
     assert len(history.runs()) == 2
@@ -574,6 +589,50 @@ def test_a_lost_table_is_not_replaced_by_an_empty_one(history: History) -> None:
     (history.path / "runs").rename(history.path.parent / "elsewhere")
     with pytest.raises(DataError, match="missing"):
         History.open(history.path)
+
+
+@pytest.mark.parametrize("folder", ["inbox", "archive", "quarantine"])
+def test_a_lost_folder_is_told(history: History, folder: str) -> None:
+    (history.path / folder).rename(history.path.parent / "elsewhere")
+    with pytest.raises(DataError, match=rf"damaged: {folder}/ is missing"):
+        History.open(history.path)
+
+
+def test_a_lost_marker_of_a_filled_history_is_told(history: History) -> None:
+    history.append([make("a")])
+    (history.path / "history.json").unlink()
+    for create in (True, False):
+        with pytest.raises(DataError, match=r"history.json is missing"):
+            History.open(history.path, create=create)
+    for kind in ("link", "folder", "device"):
+        marker = history.path / "history.json"
+        if kind == "folder":
+            marker.mkdir()
+        else:
+            marker.symlink_to("/dev/zero" if kind == "device" else history.path / ".lock")
+        with pytest.raises(DataError, match="expected a regular file"):
+            History.open(history.path)
+        marker.rename(history.path.parent / kind)
+
+
+def test_a_history_of_an_earlier_version_gets_its_inventory(history: History) -> None:
+    history.append([make("a")])
+    marker = history.path / "history.json"
+    marker.write_text('{"format": 1, "version": 1}')
+    shutil.rmtree(history.path / "archive" / "copies")
+    again = History.open(history.path)
+    assert again.append([make("b")]).n_new == 1
+    assert len(json.loads(marker.read_text())["files"]) == 5
+    (part, *_) = (history.path / "runs").glob("*.parquet")
+    assert (history.path / "archive" / "copies" / "runs" / part.name).read_bytes()
+    part.write_bytes(b"")
+    with pytest.raises(DataError, match="has 0 bytes"):
+        History.open(history.path)
+
+
+def test_a_path_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"LC_ALL=C.UTF-8"):
+        History.open(tmp_path / "\udcd0\udc98")
 
 
 def test_a_url_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch) -> None:

@@ -1,11 +1,11 @@
 """The Delta table of curves: every logged value once, the latest where one was corrected."""
 
-import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar, Final
+from urllib.parse import unquote
 
 import duckdb
 import pandas as pd
@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.files import file_errors
+from recsys_ms.core.temporary import temporary_name
 from recsys_ms.history.store.curves import CURVE_SCHEMA
 from recsys_ms.history.store.delta import (
     DELTA_ERRORS,
@@ -40,7 +41,6 @@ _LATEST: Final = (
     f"arg_max({MONTH}, {ROUND}) AS {MONTH}, max({ROUND}) AS {ROUND}"
 )
 _BY_POINT: Final = f"GROUP BY {', '.join(_POINT)}"
-_SPOOL: Final = ".curves-"
 _LEAST_FILES: Final = 8
 #: A reader of an earlier version of the table has this long before its files are deleted.
 _READERS_HOURS: Final = 24
@@ -51,18 +51,12 @@ class CurveSpool:
     """Curves of one ingest, in a temporary file of the history until its runs are committed."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / f"{_SPOOL}{secrets.token_hex(4)}.tmp"
+        self.path = folder / temporary_name("curves")
         self._writer: pq.ParquetWriter | None = None
         self._n_offered = 0
 
     def __bool__(self) -> bool:
         return self._writer is not None
-
-    @staticmethod
-    def sweep(folder: Path) -> None:
-        """Delete the files of killed ingests; the caller holds the lock."""
-        for path in folder.glob(f"{_SPOOL}*.tmp"):
-            path.unlink(missing_ok=True)
 
     def add(self, curves: pa.Table, months: pa.Table) -> None:
         """Keep rows of ``CURVE_SCHEMA`` of the runs in ``months`` (``run_id``, ``month``)."""
@@ -132,7 +126,7 @@ class CurveStore(DeltaStore):
             f"SELECT s.* FROM offered s LEFT JOIN known t ON {same} "
             f"WHERE t.{c.RUN_ID} IS NULL OR t.{c.VALUE} IS DISTINCT FROM s.{c.VALUE} "
             f"ORDER BY {', '.join(f's.{name}' for name in _POINT)}",
-            table.to_pyarrow_dataset(),
+            self.dataset(table),
         ):
             stamp = pa.repeat(number, rows.num_rows)
             yield rows.set_column(at, STORED_CURVES.field(ROUND), stamp)
@@ -148,7 +142,7 @@ class CurveStore(DeltaStore):
         table = self.table()
         if table is None:
             return to_frame(CURVE_SCHEMA.empty_table())
-        source = table.to_pyarrow_dataset()
+        source = self.dataset(table)
         if run_ids is not None:
             source = source.filter(pc.field(c.RUN_ID).isin(list(run_ids)))
         for name, wanted in ((c.METRIC, metric), (c.SPLIT, split)):
@@ -178,15 +172,22 @@ class CurveStore(DeltaStore):
                 f"WHERE {of_month} ORDER BY {', '.join(_POINT)}"
             )
             table = DeltaTable(self.folder)
-            rows = self._answer(query, table.to_pyarrow_dataset())
+            rows = self._answer(query, self.dataset(table))
             self.write(table, rows, predicate=of_month)
         what = f"{self.folder}: files of earlier versions cannot be deleted"
         with file_errors(what, "nothing is lost", catch=DELTA_ERRORS):
             if months:
-                DeltaTable(self.folder).vacuum(
-                    retention_hours=_READERS_HOURS, dry_run=False, enforce_retention_duration=False
-                )
+                self._vacuum(DeltaTable(self.folder))
         return bool(months)
+
+    def _vacuum(self, table: DeltaTable) -> None:
+        """Delete files of earlier versions; first they are taken off the inventory."""
+        for dry_run in (True, False):
+            gone = table.vacuum(
+                retention_hours=_READERS_HOURS, dry_run=dry_run, enforce_retention_duration=False
+            )
+            if dry_run and self._inventory is not None:
+                self._inventory.drop(f"{self.folder.name}/{unquote(path)}" for path in gone)
 
     def _answer(self, query: str, stored: object) -> Iterator[pa.Table]:
         """Stream rows of ``STORED_CURVES`` from a query over the data set ``stored``.
@@ -194,7 +195,7 @@ class CurveStore(DeltaStore):
         DuckDB may spill into the folder of the history.
         """
         config: dict[str, str | bool | int | float | list[str]] = {
-            "temp_directory": str(self.folder.parent / f".spill-{secrets.token_hex(4)}.tmp"),
+            "temp_directory": str(self.folder.parent / temporary_name("spill")),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }

@@ -11,16 +11,24 @@ import pandas as pd
 import pyarrow as pa
 from deltalake import DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from pyarrow.dataset import Dataset
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from recsys_ms.core.errors import DataError, StorageError
 from recsys_ms.core.files import file_errors, fsync, reason_of
+from recsys_ms.history.store.inventory import LOG_FOLDER, Inventory
 
 _WRITER: Final = WriterProperties(compression="ZSTD")
 WAY_OUT: Final = "check that the folder is writable and has free space"
-RESTORE: Final = "restore the folder from a backup"
+RESTORE: Final = "see recsys-ms doctor, which can repair it, or restore the folder from a backup"
 DELTA_ERRORS: Final = (DeltaError, OSError)
 #: Of reading the files of a table.
 READ_ERRORS: Final = (duckdb.Error, OSError, pa.ArrowException)
+#: A log is kept whole, so that every version can be read and nothing goes unnoticed.
+KEEP_LOG: Final[Mapping[str, str]] = {
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+}
 
 
 class DeltaStore:
@@ -30,10 +38,12 @@ class DeltaStore:
     rows: ClassVar[str]
     schema: ClassVar[pa.Schema]
     partition_by: ClassVar[list[str] | None] = None
-    configuration: ClassVar[Mapping[str, str | None] | None] = None
+    configuration: ClassVar[Mapping[str, str | None]] = KEEP_LOG
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, inventory: Inventory | None = None) -> None:
         self.folder = folder
+        #: What the files of the table must be; a table that is being rebuilt has none.
+        self._inventory = inventory
 
     def create(self) -> DeltaTable:
         """Create an empty table unless there is one."""
@@ -49,12 +59,36 @@ class DeltaStore:
 
     def table(self) -> DeltaTable | None:
         """The table, ``None`` if it was not created yet; ``DataError`` if it is damaged."""
+        log = f"{self.folder.name}/{LOG_FOLDER}/"
+        if self._inventory is not None:
+            self._inventory.check(
+                [name for name in self._inventory.files if name.startswith(log)], content=True
+            )
         what = f"{self.folder}: the Delta log of the {self.rows} cannot be read"
         with file_errors(what, RESTORE, catch=DELTA_ERRORS, raises=DataError):
             try:
                 return DeltaTable(self.folder)
             except TableNotFoundError:
                 return None
+
+    def data_files(self, table: DeltaTable) -> list[str]:
+        """Data files of a table at its version, relative to the history."""
+        # As URIs they would be encoded, and begin with where the table lies.
+        return [
+            f"{self.folder.name}/{path}" for path in table.get_add_actions()["path"].to_pylist()
+        ]
+
+    def dataset(self, table: DeltaTable) -> Dataset:
+        """The rows of a table at its version, to be read.
+
+        ``DataError`` if a data file is damaged: no reader of Parquet is shown such bytes.
+        """
+        if self._inventory is not None:
+            self._inventory.check(self.data_files(table), content=True)
+        # A file system in Python is called by threads of Arrow that may outlive an error, and crash
+        # the interpreter at its end.
+        files = SubTreeFileSystem(str(self.folder.absolute()), LocalFileSystem())
+        return table.to_pyarrow_dataset(filesystem=files)
 
     def write(
         self, table: DeltaTable, tables: Iterable[pa.Table], *, predicate: str | None = None
@@ -81,6 +115,10 @@ class DeltaStore:
                 raise
 
         has = {field.name for field in table.schema().fields}
+        if not self.configuration.items() <= table.metadata().configuration.items():
+            # A table of an earlier version; with appendOnly it has been right from the start.
+            with self._commit(table, "written", failed):
+                table.alter.set_table_properties(dict(KEEP_LOG))
         with self._commit(table, "written", failed):
             write_deltalake(
                 table,

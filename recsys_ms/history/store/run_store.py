@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
+from pyarrow.dataset import Dataset
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UnknownIdError, UsageError
@@ -23,7 +24,15 @@ from recsys_ms.history.store.dedup import (
     SUPERSEDES,
     RunIndex,
 )
-from recsys_ms.history.store.delta import DELTA_ERRORS, READ_ERRORS, RESTORE, DeltaStore, to_frame
+from recsys_ms.history.store.delta import (
+    DELTA_ERRORS,
+    KEEP_LOG,
+    READ_ERRORS,
+    RESTORE,
+    DeltaStore,
+    to_frame,
+)
+from recsys_ms.history.store.inventory import Inventory
 
 _ROWS_TO_LEARN: Final = 65_536
 #: Tables written before logs could grow have no progress.
@@ -46,22 +55,20 @@ class RunStore(DeltaStore):
     rows: ClassVar[str] = "runs"
     schema: ClassVar[pa.Schema] = STORED_SCHEMA
     #: Runs are kept for ever: no row is deleted, no log entry expires.
-    configuration: ClassVar[Mapping[str, str | None] | None] = {
-        "delta.appendOnly": "true",
-        "delta.enableExpiredLogCleanup": "false",
-        "delta.logRetentionDuration": "interval 36500 days",
-    }
+    configuration: ClassVar[Mapping[str, str | None]] = {"delta.appendOnly": "true", **KEEP_LOG}
 
-    def __init__(self, folder: Path, *, version: int | None = None) -> None:
-        super().__init__(folder)
+    def __init__(
+        self, folder: Path, inventory: Inventory | None = None, *, version: int | None = None
+    ) -> None:
+        super().__init__(folder, inventory)
         self._version = version
 
     @property
     def version(self) -> int:
         """Version that is read."""
-        return int(self._at().version())
+        return int(self.at_version().version())
 
-    def _at(self) -> DeltaTable:
+    def at_version(self) -> DeltaTable:
         """The table at the version that is read."""
         table = self.table()
         if table is None:
@@ -86,7 +93,7 @@ class RunStore(DeltaStore):
     def _read(
         self, columns: Sequence[str], *, where: pc.Expression | None = None
     ) -> Iterator[pa.RecordBatch]:
-        dataset = self._at().to_pyarrow_dataset()
+        dataset = self.dataset(self.at_version())
         what = f"{self.folder}: a part of the table cannot be read"
         with file_errors(what, RESTORE, catch=READ_ERRORS):
             yield from dataset.to_batches(columns=list(columns), filter=where)
@@ -121,17 +128,17 @@ class RunStore(DeltaStore):
         order = pc.sort_indices(table[c.RUN_ID])
         return to_frame(table.select(wanted).take(order))
 
-    def query(self, sql: str, *, curves: DeltaTable | None = None) -> pd.DataFrame:
+    def query(self, sql: str, *, curves: Dataset | None = None) -> pd.DataFrame:
         """Answer one SELECT over ``runs`` and ``curves``; see :meth:`History.query`."""
-        table = self._at()
+        table = self.at_version()
         with duckdb.connect(":memory:") as connection:
-            connection.register("_stored", table.to_pyarrow_dataset())
+            connection.register("_stored", self.dataset(table))
             connection.register("_superseded", pa.table({SUPERSEDES: self._superseded()}))
             connection.execute(
                 f"CREATE VIEW runs AS SELECT {', '.join(c.RUN_COLUMNS)} FROM _stored "  # noqa: S608
                 f"WHERE {SEQUENCE} NOT IN (SELECT {SUPERSEDES} FROM _superseded)"
             )
-            stored = STORED_CURVES.empty_table() if curves is None else curves.to_pyarrow_dataset()
+            stored = STORED_CURVES.empty_table() if curves is None else curves
             connection.register("_curves", stored)
             connection.execute(f"CREATE VIEW curves AS {latest_curves('_curves')}")
             for setting in _QUERY_SETTINGS:
@@ -157,7 +164,7 @@ class RunStore(DeltaStore):
         """What the table holds, for deciding on runs that come in."""
         index = RunIndex()
         columns = [DIGEST, c.STATUS, SEQUENCE]
-        if any(field.name == PROGRESS for field in self._at().schema().fields):
+        if any(field.name == PROGRESS for field in self.at_version().schema().fields):
             columns.append(PROGRESS)
         waiting: list[pa.RecordBatch] = []
         # A table of many nights has many small files: learn from several at once.
@@ -172,8 +179,8 @@ class RunStore(DeltaStore):
 
     def append(self, tables: Iterable[pa.Table]) -> int:
         """Write tables of ``STORED_SCHEMA`` in one commit; see :meth:`DeltaStore.write`."""
-        return self.write(self._at(), tables)
+        return self.write(self.at_version(), tables)
 
     def compact(self) -> bool:
         """Merge small files if there are many; see :meth:`DeltaStore.merge_files`."""
-        return self.merge_files(self._at(), least_files=_LEAST_FILES)
+        return self.merge_files(self.at_version(), least_files=_LEAST_FILES)
