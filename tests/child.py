@@ -16,6 +16,16 @@ del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
+#: Start of a code that finds no locks and little else that Windows does not have.
+HIDDEN_FCNTL = """
+import logging, os, sys, warnings
+import numpy, tempfile, threading
+warnings.simplefilter("ignore")
+sys.modules["fcntl"] = None
+for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "pread", "pwrite", "register_at_fork"):
+    delattr(os, name)
+"""
+
 
 def script_command(script: Path, *arguments: object) -> list[str]:
     """Command that runs a script with heavy imports."""

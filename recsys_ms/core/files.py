@@ -109,15 +109,22 @@ def read_regular(
         It is longer, is not a regular file, or cannot be read; then its cause is the ``OSError``.
     """
     with open_regular(path, follow=follow, raises=raises) as handle:
-        n_bytes = os.fstat(handle.fileno()).st_size
-        if n_bytes <= max_bytes:
-            with file_errors(f"{path}: cannot be read", catch=_NOT_READ, raises=raises):
-                data = handle.read(n_bytes + 1)
-                # The file grows, or its size is a fiction (``/proc``).
-                if len(data) > n_bytes:
-                    data += handle.read(max_bytes + 1 - len(data))
-            if len(data) <= max_bytes:
-                return data
+        return read_bounded(path, handle, max_bytes, raises=raises)
+
+
+def read_bounded(
+    path: Path, handle: BinaryIO, max_bytes: int, *, raises: type[RecsysError] = DataError
+) -> bytes:
+    """The rest of an open regular file, as :func:`read_regular` reads it."""
+    n_bytes = os.fstat(handle.fileno()).st_size
+    if n_bytes <= max_bytes:
+        with file_errors(f"{path}: cannot be read", catch=_NOT_READ, raises=raises):
+            data = handle.read(n_bytes + 1)
+            # The file grows, or its size is a fiction (``/proc``).
+            if len(data) > n_bytes:
+                data += handle.read(max_bytes + 1 - len(data))
+        if len(data) <= max_bytes:
+            return data
     raise raises(f"{path}: has more than {max_bytes:,} bytes, which is the most that is read")
 
 
@@ -131,7 +138,11 @@ def make_folder(folder: Path) -> None:
 
 def fsync(path: Path) -> None:
     """Make a file, or the renames inside a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+    on_windows = os.name == "nt"
+    if on_windows and path.is_dir():
+        # There, folders cannot be opened; the system writes renames by itself.
+        return
+    descriptor = os.open(path, os.O_RDWR if on_windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -11,6 +11,8 @@ from recsys_ms.core.errors import DataError
 #: Arrays and objects inside each other. What the package and the frameworks write has below 20;
 #: from about 1,000 on, writing it again or comparing it ends in a ``RecursionError``.
 MAX_DEPTH: Final = 100
+#: They take 60 to 400 bytes each, and 3 of the text.
+_MAX_OPENINGS: Final = 4_000_000
 #: The largest float, 1.8e308, has 309 digits: every number of fewer fits.
 _MAX_DIGITS: Final = 308
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
@@ -41,14 +43,10 @@ def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
             text.encode()
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise DataError(f"the text is not UTF-8 (at position {error.start})") from error
+    if text.count("[") + text.count("{") > _MAX_OPENINGS:
+        raise DataError(f"more than {_MAX_OPENINGS:,} arrays and objects")
     try:
-        found = json.loads(
-            text.removeprefix("\ufeff"),
-            object_pairs_hook=_unique,
-            parse_int=_whole,
-            parse_float=_finite if finite else None,
-            parse_constant=_refused if finite else None,
-        )
+        found = (_FINITE if finite else _ANY).decode(text.removeprefix("\ufeff"))
         _check_depth(found)
         if _SURROGATE.search(text):
             # Pairs are one character now; a half that is left cannot be encoded.
@@ -69,16 +67,16 @@ _TOO_DEEP: Final = f"more than {MAX_DEPTH} arrays and objects inside each other"
 
 
 def _check_depth(found: object) -> None:
-    level = [found]
-    for _ in range(MAX_DEPTH + 1):
-        containers = [node for node in level if isinstance(node, dict | list)]
-        if not containers:
-            return
+    level = [found] if isinstance(found, dict | list) else []
+    for _ in range(MAX_DEPTH):
         level = [
             each
-            for node in containers
+            for node in level
             for each in (node.values() if isinstance(node, dict) else node)
+            if isinstance(each, dict | list)
         ]
+        if not level:
+            return
     raise DataError(_TOO_DEEP)
 
 
@@ -106,3 +104,9 @@ def _finite(digits: str) -> float:
 
 def _refused(name: str) -> float:
     raise DataError(f"got {name}, expected finite numbers")
+
+
+_ANY: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_whole)
+_FINITE: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=_whole, parse_float=_finite, parse_constant=_refused
+)

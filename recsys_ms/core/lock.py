@@ -1,30 +1,34 @@
-"""A file lock, which the kernel releases when its holder ends."""
+"""File locks, which end with the process that holds them, on every system."""
 
-import fcntl
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from recsys_ms.core.errors import LockedError
-from recsys_ms.core.files import file_errors
+from recsys_ms.core.files import file_errors, make_folder
+
+_fcntl: Any = None
+# Windows has none.
+with suppress(ImportError):
+    _fcntl = import_module("fcntl")
 
 _POLL_SECONDS = 0.1
 
 
 @contextmanager
 def file_lock(path: Path, *, timeout_seconds: float = 0.0) -> Iterator[None]:
-    """Hold an exclusive advisory lock on a file (``flock``) for the block.
+    """Hold an exclusive lock on a file for the block.
 
-    The kernel releases it when the process ends, however it ends, so a killed writer leaves no
-    stale lock behind; the text inside the file only tells people who holds it. The lock belongs to
-    the open file: two locks on one path exclude each other inside one process as well. The file is
-    created when absent and never deleted: deleting a lock file lets two processes lock two
-    different files of the same name.
+    The system releases it when the process ends, however it ends, so a killed writer leaves no
+    stale lock behind; the text inside the file only tells people who holds it. Two locks on one
+    path exclude each other inside one process as well. The file is created when absent and never
+    deleted: deleting a lock file lets two processes lock two different files of the same name.
 
     Raises
     ------
@@ -33,39 +37,94 @@ def file_lock(path: Path, *, timeout_seconds: float = 0.0) -> Iterator[None]:
     StorageError
         The lock file cannot be created.
     """
+    # Loaded here: recorders need :func:`hold` only.
+    import filelock
+
+    make_folder(path.parent)
+    # Where a system has no locks, one is held while its file is there, and ``path`` stays.
+    is_soft = filelock.FileLock is filelock.SoftFileLock
+    lock = filelock.FileLock(
+        path.with_name(f"{path.name}.held") if is_soft else path, thread_local=False
+    )
     what = f"{path}: the lock file cannot be opened"
     with file_errors(what, "check that the folder is writable"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            lock.acquire(timeout=timeout_seconds, poll_interval=_POLL_SECONDS)
+        except filelock.Timeout as error:
+            raise LockedError(
+                f"{path}: held by another process ({_holder(path)}); "
+                "wait until it has finished and run again"
+            ) from error
     try:
-        _lock(descriptor, path, time.monotonic() + timeout_seconds)
         holder = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        # The text only informs people: a full disk refuses it, and the lock is held all the same.
-        with suppress(OSError):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
-        try:
-            yield
-        finally:
-            os.ftruncate(descriptor, 0)
+        _tell(path, json.dumps(holder))
+        yield
     finally:
-        os.close(descriptor)
+        _tell(path, "")
+        lock.release()
 
 
-def _lock(descriptor: int, path: Path, deadline: float) -> None:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError as error:
-            if time.monotonic() >= deadline:
-                holder = os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
-                raise LockedError(
-                    f"{path}: held by another process ({holder or 'unknown'}); "
-                    "wait until it has finished and run again"
-                ) from error
-        time.sleep(_POLL_SECONDS)
+def _tell(path: Path, text: str) -> None:
+    # The text only informs people: a full disk refuses it, and so does Windows.
+    with suppress(OSError):
+        path.write_text(text, encoding="utf-8")
+
+
+def _holder(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace")[:4096].strip() or "unknown"
+    return "unknown"
+
+
+def hold(descriptor: int) -> bool:
+    """Lock an open file until it is closed; ``False`` if it cannot be locked here.
+
+    On Windows, other processes cannot read its first byte meanwhile.
+    """
+    try:
+        if _fcntl is not None:
+            _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+            return True
+        import filelock
+
+        return filelock.lock_descriptor(descriptor, blocking=False)
+    except OSError:
+        return False
+
+
+def is_held(descriptor: int) -> bool | None:
+    """Whether another process holds an open file by :func:`hold`; ``None`` if nothing tells."""
+    try:
+        if _fcntl is not None:
+            # A shared lock, since network file systems refuse the other kind to a reader.
+            _fcntl.flock(descriptor, _fcntl.LOCK_SH | _fcntl.LOCK_NB)
+            _fcntl.flock(descriptor, _fcntl.LOCK_UN)
+            return False
+        import filelock
+
+        if not filelock.lock_descriptor(descriptor, blocking=False):
+            return True
+        filelock.unlock_descriptor(descriptor)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+
+
+def is_running(pid: int) -> bool | None:
+    """Whether this machine has a process of that number; ``None`` if nothing tells."""
+    # There, signal 0 is not a question.
+    if os.name == "nt" or pid <= 0:
+        return None
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass
+    return True

@@ -190,9 +190,38 @@ def test_the_log_holds_the_payload_when_nothing_can_be_written(
 
 def test_the_default_place_for_unsent_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert default_unsent_folder() == tmp_path / f"recsys-ms-unsent-{os.getuid()}"
     record_run(tmp_path / "no", **RUN)
-    assert len(list(default_unsent_folder().iterdir())) == 1
+    (folder,) = tmp_path.glob("recsys-ms-unsent-*")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    record_run(tmp_path / "no", **RUN)
+    assert default_unsent_folder() == folder
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_place_of_somebody_else_gets_no_unsent_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    open_to_all = tmp_path / "recsys-ms-unsent-0"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "recsys-ms-unsent-1").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "recsys-ms-unsent-2").write_text("a file")
+    theirs = tmp_path / "recsys-ms-unsent-3"
+    theirs.mkdir(mode=0o700)
+    if os.getuid() == 0:
+        os.chown(theirs, 12345, 12345)
+    else:
+        theirs.rmdir()
+    before = {path.name for path in tmp_path.iterdir()}
+    with caplog.at_level(logging.ERROR):
+        record_run(tmp_path / "no", **RUN)
+    (chosen,) = (path for path in tmp_path.iterdir() if path.name not in before)
+    assert len(list(chosen.iterdir())) == 1
+    assert str(chosen) in caplog.text
+    for name in before:
+        assert not (tmp_path / name).is_dir() or list((tmp_path / name).iterdir()) == []
 
 
 def test_a_full_disk_loses_no_run(small_disk: Path, tmp_path: Path) -> None:

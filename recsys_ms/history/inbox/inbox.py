@@ -8,9 +8,11 @@ import json
 import logging
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -30,10 +32,15 @@ FORMAT_KEY: Final = "format"
 FORMAT: Final = 1
 #: Why the payload could not be written as it was given.
 PROBLEM_KEY: Final = "problem"
+#: Where runs are kept that cannot go to the inbox, in the folder for temporary files.
+_UNSENT: Final = "recsys-ms-unsent-"
 #: All logged values of the run, ``[step, epoch, metric, split, value]`` each; and the progress of
 #: its log, see ``ReadBatch.progress``.
 CURVE_KEY: Final = "curve"
 PROGRESS_KEY: Final = "progress"
+
+#: Longest file that is read: one of three million logged values.
+MAX_FILE_BYTES: Final = 128 << 20
 
 #: A logged value: step, epoch, metric, split, value.
 CurvePoint: TypeAlias = tuple[int | None, float | None, str, str | None, float]
@@ -90,7 +97,7 @@ def record_run(
     on_error : {"log", "raise"}
         Whether to raise after the payload was kept.
     unsent_folder : str or Path, optional
-        Default: ``recsys-ms-unsent-<uid>`` in the folder for temporary files.
+        Default: a private ``recsys-ms-unsent-…`` in the folder for temporary files.
 
     Returns
     -------
@@ -108,8 +115,25 @@ def record_run(
 
 
 def default_unsent_folder() -> Path:
-    """Where runs go when the inbox cannot be written; one folder a user."""
-    return Path(tempfile.gettempdir()) / f"recsys-ms-unsent-{os.getuid()}"
+    """Where runs go when the inbox cannot be written: a folder that only this user can open.
+
+    It is made if there is none, under a name that cannot be foreseen: in a folder that all users
+    may write to, another one can take a known name first. ``OSError`` if it cannot be made.
+    """
+    place = Path(tempfile.gettempdir())
+    own = (folder for folder in sorted(place.glob(f"{_UNSENT}*")) if _is_private(folder))
+    return next(own, None) or Path(tempfile.mkdtemp(prefix=_UNSENT, dir=place))
+
+
+def _is_private(folder: Path) -> bool:
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    if not stat.S_ISDIR(found.st_mode):
+        return False
+    # On Windows each user has a temporary folder.
+    return os.name == "nt" or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
 
 
 def keep_run(
@@ -153,7 +177,8 @@ def _keep(
         problem, payload = error, {k: v for k, v in fields.items() if v is not None}
     data = _encode({**payload, **{key: value for key, value in extras.items() if value}})
     try:
-        write_atomic(open_inbox(history) / f"{file_stem()}.json", data)
+        inbox = open_inbox(history)
+        write_atomic(inbox / f"{file_stem(inbox)}.json", data)
     except (StorageError, OSError) as error:
         _keep_unsent(data, unsent_folder, error)
         raise StorageError(
@@ -219,7 +244,7 @@ def _keep_unsent(data: bytes, folder: str | Path | None, cause: Exception) -> No
     try:
         unsent = default_unsent_folder() if folder is None else Path(folder)
         unsent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = unsent / f"{file_stem()}.json"
+        path = unsent / f"{file_stem(unsent)}.json"
         write_atomic(path, data)
     except (StorageError, OSError) as error:
         _LOG.error(
@@ -239,7 +264,21 @@ def _keep_unsent(data: bytes, folder: str | Path | None, cause: Exception) -> No
     )
 
 
-def file_stem() -> str:
-    """A name no other file of the inbox has; sorted names are the order of recording."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    return f"{stamp}-{os.getpid()}-{secrets.token_hex(4)}"
+def file_stem(folder: Path) -> str:
+    """A name no other file of an inbox has; sorted names are the order of recording.
+
+    That holds also where the clock steps back: a name is later than all earlier names of this
+    process, and than the last change of the folder.
+    """
+    global _latest
+    now = datetime.now(UTC)
+    # A folder may have any time, also one that no calendar has.
+    with suppress(OSError, ValueError, OverflowError):
+        changed = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+        now = max(now, changed, _latest + timedelta(microseconds=1))
+    _latest = now
+    return f"{now.strftime('%Y%m%dT%H%M%S.%fZ')}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+#: When the last name of this process was given.
+_latest = datetime.fromtimestamp(0, UTC)

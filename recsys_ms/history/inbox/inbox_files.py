@@ -1,10 +1,11 @@
 """Reads the inbox: files and journals to runs, rejects and curves; then archives them."""
 
+import gzip
 import json
-import logging
 import secrets
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,42 +15,53 @@ import pyarrow as pa
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
-from recsys_ms.core.files import file_errors, fsync, written_beside
+from recsys_ms.core.files import file_errors, fsync, read_regular, written_beside
+from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.types import JsonDict
-from recsys_ms.history.inbox.inbox import CURVE_KEY, FORMAT, FORMAT_KEY, PROBLEM_KEY, PROGRESS_KEY
+from recsys_ms.history.inbox.inbox import (
+    CURVE_KEY,
+    FORMAT,
+    FORMAT_KEY,
+    MAX_FILE_BYTES,
+    PROBLEM_KEY,
+    PROGRESS_KEY,
+)
 from recsys_ms.history.quarantine import ReadBatch, Reject
 from recsys_ms.history.recorder.journal import (
-    AT_WORK,
     ERROR_TAG,
     Journal,
     Point,
+    Recorded,
     list_journals,
     read_journals,
+    warn_unread,
 )
+from recsys_ms.history.recorder.state_order import AT_WORK
 from recsys_ms.history.run import Run
 from recsys_ms.history.store.curves import CURVE_SCHEMA
 from recsys_ms.history.store.schema import runs_to_table
-
-_LOG = logging.getLogger(__name__)
 
 #: Readers whose rejects hold the JSON fields of one run.
 JSON_READERS: Final = ("inbox", "run")
 _INBOX: Final = "inbox"
 #: Reader of damaged lines of a journal, which no replay can read.
 _DAMAGED: Final = "journal"
-_INT64: Final = range(-(2**63), 2**63)
+_WANTED: Final = "write the fields of one run as a JSON object"
 _RUNS_PER_BATCH: Final = 10_000
 _POINTS_PER_BATCH: Final = 1_000_000
 
 
 def list_inbox(folder: Path) -> list[Path]:
-    """Finished files of an inbox, oldest first; half-written ones start with a dot."""
+    """Finished files of an inbox, oldest first; half-written ones start with a dot.
+
+    What has the name of a file need not be one.
+    """
     what = f"{folder}: the inbox cannot be read"
     with file_errors(what, "name a folder of run files", raises=DataError):
         return sorted(
             path
             for path in folder.iterdir()
-            if path.suffix == ".json" and not path.name.startswith(".") and path.is_file()
+            if path.suffix == ".json" and not path.name.startswith(".")
         )
 
 
@@ -61,8 +73,9 @@ def read_inbox(folder: Path, done: list[Path]) -> Iterator[ReadBatch]:
     folder : Path
         The inbox.
     done : list of Path
-        Every file that was read and every journal of a dead recorder is added; the others stay in
-        the inbox.
+        Every file that was read and every journal of a dead recorder is added. The others stay in
+        the inbox: what is not a regular file, is too large or cannot be read is passed over with a
+        warning.
 
     Raises
     ------
@@ -92,9 +105,9 @@ def _items(folder: Path, done: list[Path]) -> Iterator["_FileRun | Reject"]:
             done.append(journal.path)
     for path in list_inbox(folder):
         try:
-            data = path.read_bytes()
-        except OSError as error:
-            _LOG.warning("%s: left in the inbox, it cannot be read (%s)", path, error)
+            data = read_regular(path, max_bytes=MAX_FILE_BYTES)
+        except DataError as error:
+            warn_unread(error)
             continue
         done.append(path)
         yield _parse_file(path.name, data.decode(errors="surrogateescape"))
@@ -109,7 +122,7 @@ def _journal_items(journal: Journal) -> Iterator["_FileRun | Reject"]:
             yield _reject(name, journal.text, f"{reason} as one JSON object to replay it")
         return
     if not journal.dead:
-        run = _parse_file(name, _as_text(*recorded.account("running", AT_WORK)))
+        run = _journal_run(name, recorded, *recorded.account("running", AT_WORK))
         # Invalid fields may still be corrected; they are reported when the run ends.
         if not isinstance(run, Reject):
             yield run
@@ -117,18 +130,26 @@ def _journal_items(journal: Journal) -> Iterator["_FileRun | Reject"]:
     if journal.damaged:
         reason = "lines that were not written whole; the other lines of the file are ingested"
         yield _reject(name, journal.damaged, reason, _DAMAGED)
-    fields, extras = recorded.account("failed", AT_WORK, {ERROR_TAG: "killed"})
-    fields.setdefault(c.FINISHED_AT, journal.written_at.isoformat())
-    yield _parse_file(name, _as_text(fields, extras))
+    fields, progress = recorded.account("failed", AT_WORK, {ERROR_TAG: "killed"})
+    if journal.written_at is not None:
+        fields.setdefault(c.FINISHED_AT, journal.written_at.isoformat())
+    yield _journal_run(name, recorded, fields, progress)
 
 
 def _reject(name: str, text: str, reason: str, reader: str = _INBOX) -> Reject:
     return Reject(file=name, line=None, reason=reason, raw=text, reader=reader)
 
 
-def _as_text(fields: JsonDict, extras: JsonDict) -> str:
-    named = {name: value for name, value in fields.items() if value is not None}
-    return json.dumps({**named, **extras})
+def _journal_run(
+    name: str, recorded: Recorded, fields: JsonDict, progress: int
+) -> "_FileRun | Reject":
+    """A state of the run of a journal."""
+    named = {field: value for field, value in fields.items() if value is not None}
+    try:
+        return _FileRun(name, Run.from_payload(named), tuple(recorded.points), progress)
+    except DataError as error:
+        extras = {CURVE_KEY: recorded.points, PROGRESS_KEY: progress}
+        return _reject(name, json.dumps({**named, **extras}), str(error))
 
 
 def retry_json(reject: Reject) -> ReadBatch:
@@ -172,15 +193,8 @@ def _parse_file(name: str, text: str) -> _FileRun | Reject:
 
 def _parse(text: str) -> tuple[Run, tuple[Point, ...], int | None]:
     """Run, logged values and progress of an inbox file; ``DataError`` if it does not hold them."""
-    try:
-        text.encode()
-        payload = json.loads(text)
-    except UnicodeEncodeError as error:
-        raise DataError("the file is not UTF-8; an inbox file is UTF-8 JSON") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"the file is not whole JSON ({error}); write the fields of one run as a JSON object"
-        ) from error
+    with file_errors("the file cannot be read", _WANTED, catch=DataError, raises=DataError):
+        payload = parse_json(text)
     if not isinstance(payload, dict):
         raise DataError(
             f"the file holds a {type(payload).__name__}, expected the fields of one run"
@@ -192,7 +206,7 @@ def _parse(text: str) -> tuple[Run, tuple[Point, ...], int | None]:
     if problem is not None:
         raise DataError(f"{problem}; correct the fields and remove {PROBLEM_KEY!r}")
     progress = payload.pop(PROGRESS_KEY, None)
-    if progress is not None and not (_is_whole(progress) and progress >= 0):
+    if progress is not None and not (type(progress) is int and 0 <= progress < 1 << 63):
         raise DataError(f"{PROGRESS_KEY}: got {progress!r}, expected a whole number from 0")
     points = _parse_points(payload.pop(CURVE_KEY, None))
     return Run.from_payload(payload), points, progress
@@ -203,32 +217,13 @@ def _parse_points(rows: Any) -> tuple[Point, ...]:
         return ()
     if not isinstance(rows, list):
         raise DataError(f"{CURVE_KEY}: got a {type(rows).__name__}, expected a list of values")
-    return tuple(_parse_point(row, number) for number, row in enumerate(rows))
-
-
-def _parse_point(row: Any, number: int) -> Point:
-    match row:
-        case [step, epoch, str(metric), split, int() | float() as value] if (
-            (step is None or _is_whole(step))
-            and (epoch is None or _is_number(epoch))
-            and metric
-            and (split is None or isinstance(split, str))
-            and _is_number(value)
-        ):
-            return Point(step, None if epoch is None else float(epoch), metric, split, float(value))
-    raise DataError(
-        f"{CURVE_KEY}: entry {number} is {str(row)[:100]}, expected [step, epoch, metric, "
-        "split, value] of a whole number, a number, a text, a text and a number; all but metric "
-        "and value may be null"
-    )
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value in _INT64
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, float) or _is_whole(value)
+    points = []
+    for number, row in enumerate(rows):
+        try:
+            points.append(Point.of(row))
+        except DataError as error:
+            raise DataError(f"{CURVE_KEY}: entry {number}: {error}") from error
+    return tuple(points)
 
 
 def archive_inbox(paths: Sequence[Path], archive: Path) -> None:
@@ -248,9 +243,15 @@ def archive_inbox(paths: Sequence[Path], archive: Path) -> None:
     ):
         folder.mkdir(parents=True, exist_ok=True)
         with written_beside(bundle) as temporary:
-            with tarfile.open(temporary, mode="w:gz", compresslevel=6) as tar:
+            # Without a time in its head, which ends in 2106.
+            with (
+                gzip.GzipFile(temporary, "wb", compresslevel=6, mtime=0) as packed,
+                tarfile.open(fileobj=packed, mode="w") as tar,
+            ):
                 for path in paths:
-                    tar.add(path, arcname=path.name, recursive=False)
+                    # A file that is gone was taken by hand; its run is in the history.
+                    with suppress(FileNotFoundError):
+                        tar.add(path, arcname=path.name, recursive=False)
             fsync(temporary)
         for path in paths:
             path.unlink(missing_ok=True)

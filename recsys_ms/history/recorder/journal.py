@@ -2,26 +2,31 @@
 
 A journal is a hidden file of the inbox, locked by its recorder as long as the recorder lives. Its
 first line holds the fields of the run, every further line one logged value or later fields. A kill
-loses no line that was written; a power cut may. Standard library only.
+loses no line that was written; a power cut may.
 """
 
 import contextlib
-import fcntl
 import json
 import logging
 import math
 import os
+import secrets
 import socket
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 from recsys_ms.core import columns as c
+from recsys_ms.core.errors import DataError
+from recsys_ms.core.files import open_regular, read_bounded
+from recsys_ms.core.json_text import parse_json
+from recsys_ms.core.lock import hold, is_held, is_running
 from recsys_ms.core.types import JsonDict
-from recsys_ms.history.inbox.inbox import CURVE_KEY, PROGRESS_KEY, file_stem
+from recsys_ms.history.inbox.inbox import MAX_FILE_BYTES, file_stem
+from recsys_ms.history.recorder.state_order import recorded_progress
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,11 +38,7 @@ SILENCE_SECONDS: Final = 24 * 3600.0
 #: Tag of a failed run: the class of its error, or another reason.
 ERROR_TAG: Final = "error"
 
-#: Progress of the run of a recorder: first which recording of it this is (a job that restarts under
-#: its run_id), then the logged values, then the stage.
-_PER_SECOND: Final = 1 << 32
-_PER_VALUE: Final = 4
-AT_WORK, TERMINATED, AT_END = 0, 1, 2
+_INT64: Final = range(-(2**63), 2**63)
 
 
 class Point(NamedTuple):
@@ -49,16 +50,42 @@ class Point(NamedTuple):
     split: str | None
     value: float
 
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        """A logged value as JSON has it; ``DataError`` if it is not one."""
+        match row:
+            case [step, epoch, str(metric), split, value] if (
+                (step is None or _is_whole(step))
+                and (epoch is None or _is_number(epoch))
+                and metric
+                and (split is None or isinstance(split, str))
+                and _is_number(value)
+            ):
+                at = None if epoch is None else float(epoch)
+                return cls(step, at, metric, split, float(value))
+        raise DataError(
+            f"got {str(row)[:100]}, expected [step, epoch, metric, split, value] of a whole "
+            "number, a number, a text, a text and a number; all but metric and value may be null"
+        )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value in _INT64
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or _is_whole(value)
+
 
 @dataclass(slots=True)
 class Recorded:
     """A run as its recorder knows it: fields as of ``record_run``, and logged values in order.
 
-    ``began`` is when the recording began, in seconds since 1970.
+    ``recording`` tells it from other recordings of the same ``run_id``.
     """
 
     fields: JsonDict
-    began: int = field(default_factory=lambda: int(time.time()))
+    recording: int = field(default_factory=lambda: secrets.randbits(30))
     points: list[Point] = field(default_factory=list)
 
     def outcome(self) -> tuple[float | None, float | None]:
@@ -76,22 +103,17 @@ class Recorded:
 
     def account(
         self, status: str, stage: int, error: Mapping[str, str] | None = None
-    ) -> tuple[JsonDict, JsonDict]:
-        """Fields, and curve and progress, of an inbox file.
+    ) -> tuple[JsonDict, int]:
+        """Fields and progress of a state; its logged values are ``points``.
 
-        ``stage`` is ``AT_WORK``, ``TERMINATED`` or ``AT_END``: of two accounts with equally many
-        values the one of the later stage counts. ``error`` holds tags that say why it failed.
+        ``stage`` is one of ``state_order.py``. ``error`` holds tags that say why it failed.
         """
         value, epoch = self.outcome()
         fields = {**self.fields, c.VALUE: value, c.EPOCH: epoch, c.STATUS: status}
         if error:
             tags = fields.get(c.TAGS)
             fields[c.TAGS] = {**(tags if isinstance(tags, Mapping) else {}), **error}
-        extras: JsonDict = {
-            CURVE_KEY: [list(point) for point in self.points],
-            PROGRESS_KEY: self.began * _PER_SECOND + _PER_VALUE * len(self.points) + stage,
-        }
-        return fields, extras
+        return fields, recorded_progress(self.recording, len(self.points), stage)
 
 
 class JournalWriter:
@@ -104,18 +126,30 @@ class JournalWriter:
     """
 
     def __init__(self, inbox: Path, recorded: Recorded) -> None:
-        stem = file_stem()
+        stem = file_stem(inbox)
         self.path = inbox / f"{PREFIX}{stem}{SUFFIX}"
         temporary = inbox / f".{stem}.tmp"
-        self._descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644
-        )
+        flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        self._descriptor = os.open(temporary, flags | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             # An ingest takes an unlocked journal for that of a dead recorder.
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            began, fields = recorded.began, recorded.fields
-            self.append({"host": socket.gethostname(), "began": began, "fields": fields})
-            temporary.rename(self.path)
+            head = {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "locked": hold(self._descriptor),
+                "recording": recorded.recording,
+                "fields": recorded.fields,
+            }
+            self.append(head)
+            try:
+                temporary.rename(self.path)
+            except PermissionError:
+                # Windows renames no open file. An ingest of this very moment takes the run for
+                # killed, until its end corrects that.
+                self.close()
+                temporary.rename(self.path)
+                self._descriptor = os.open(self.path, flags)
+                hold(self._descriptor)
         except OSError:
             self.close()
             temporary.unlink(missing_ok=True)
@@ -135,9 +169,15 @@ class JournalWriter:
 
     def remove(self) -> None:
         """Delete the journal: the run is in the inbox."""
-        with contextlib.suppress(OSError):
+        try:
             self.path.unlink(missing_ok=True)
-        self.close()
+        except OSError:
+            # Windows deletes no open file.
+            self.close()
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
+        else:
+            self.close()
 
 
 def _spelt(value: object) -> str:
@@ -157,7 +197,7 @@ class Journal:
     dead: bool
     damaged: str
     text: str
-    written_at: datetime
+    written_at: datetime | None
 
 
 def list_journals(inbox: Path) -> list[Path]:
@@ -169,49 +209,99 @@ def read_journals(paths: Iterable[Path]) -> Iterable[Journal]:
     """Read journals; those that their recorders have removed meanwhile are skipped."""
     for path in paths:
         try:
-            # Before the text is read: a dead recorder does not write on.
-            dead = _is_dead(path)
-            written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            text = path.read_text(encoding="utf-8", errors="surrogateescape")
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            _LOG.warning("%s: left in the inbox, it cannot be read (%s)", path, error)
-            continue
-        yield _parsed(path, text, written_at, dead=dead)
+            with open_regular(path) as handle:
+                yield _read(path, handle)
+        except DataError as error:
+            warn_unread(error)
 
 
-def _is_dead(path: Path) -> bool:
-    with path.open("rb") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        fcntl.flock(handle, fcntl.LOCK_UN)
-        first = handle.readline()
-        silent = time.time() - os.fstat(handle.fileno()).st_mtime
-    try:
-        here = json.loads(first)["host"] == socket.gethostname()
-    except (ValueError, KeyError, TypeError, RecursionError):
-        here = True
-    return here or silent > SILENCE_SECONDS
+def warn_unread(error: DataError) -> None:
+    """Say why an entry of an inbox is passed over, unless it is gone: its recorder has ended."""
+    if not isinstance(error.__cause__, FileNotFoundError):
+        _LOG.warning("left in the inbox: %s", error)
 
 
-def _parsed(path: Path, text: str, written_at: datetime, *, dead: bool) -> Journal:
+def _read(path: Path, handle: BinaryIO) -> Journal:
+    # Before the text is read: a dead recorder does not write on.
+    held = is_held(handle.fileno())
+    written_at = os.fstat(handle.fileno()).st_mtime
+    start = b""
+    if held:
+        # The byte that Windows keeps from readers.
+        handle.seek(1)
+        start = b"{"
+    data = start + read_bounded(path, handle, MAX_FILE_BYTES)
+    text = data.decode(errors="surrogateescape")
     lines = text.split("\n")
-    recorded: Recorded | None = None
+    head = _entry(lines[0]) if len(lines) > 1 else None
+    dead = not held and _is_dead(head, held, silent=time.time() - written_at > SILENCE_SECONDS)
+    return _parsed(path, text, lines, head, _moment(written_at), dead=dead)
+
+
+def _is_dead(head: object, held: bool | None, *, silent: bool) -> bool:
+    """Whether the recorder of a journal that is not locked is dead."""
+    if not isinstance(head, dict):
+        return True
+    if head.get("host") != socket.gethostname():
+        return silent
+    if held is False and head.get("locked", True):
+        return True
+    pid = head.get("pid")
+    return silent or (isinstance(pid, int) and is_running(pid) is False)
+
+
+def _parsed(
+    path: Path,
+    text: str,
+    lines: list[str],
+    head: object,
+    written_at: datetime | None,
+    *,
+    dead: bool,
+) -> Journal:
+    recorded = _begun(head)
     # The text after the last line break was not written whole.
-    damaged = [lines[-1]] if lines[-1] else []
-    for line in lines[:-1]:
-        try:
-            entry = json.loads(line)
-            if recorded is None:
-                recorded = Recorded(dict(entry["fields"]), int(entry["began"]))
-            elif isinstance(entry, dict):
-                recorded.fields.update(entry)
-            else:
-                step, epoch, metric, split, value = entry
-                recorded.points.append(Point(step, epoch, str(metric), split, float(value)))
-        except (ValueError, KeyError, TypeError, RecursionError):
+    damaged = [] if recorded else lines[:1]
+    for line in lines[1:-1]:
+        entry = _entry(line)
+        if recorded is None or not _taken_in(recorded, entry):
             damaged.append(line)
+    if lines[-1] and len(lines) > 1:
+        damaged.append(lines[-1])
     return Journal(path, recorded, dead, "\n".join(damaged), text, written_at)
+
+
+def _entry(line: str) -> Any:
+    """What a line holds; ``None`` if it is damaged, since no entry is null."""
+    with contextlib.suppress(DataError):
+        return parse_json(line)
+    return None
+
+
+def _begun(head: Any) -> Recorded | None:
+    """A run that its first line describes."""
+    match head:
+        case {"fields": dict(fields), "recording": int(recording)}:
+            return Recorded(fields, recording)
+        case {"fields": dict(fields), "began": int(began)}:
+            # Of an earlier version.
+            return Recorded(fields, began)
+    return None
+
+
+def _taken_in(recorded: Recorded, entry: Any) -> bool:
+    """Add a value, or later fields, to a run; ``False`` if the entry is neither."""
+    if isinstance(entry, dict):
+        recorded.fields.update(entry)
+        return True
+    with contextlib.suppress(DataError):
+        recorded.points.append(Point.of(entry))
+        return True
+    return False
+
+
+def _moment(seconds: float) -> datetime | None:
+    """A time of the file system, which may be any number."""
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(seconds, UTC)
+    return None

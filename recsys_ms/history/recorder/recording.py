@@ -8,7 +8,7 @@ import math
 import os
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -18,14 +18,8 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, RecsysError, StorageError
 from recsys_ms.core.types import Direction, JsonDict, ValueKind
 from recsys_ms.history.inbox.inbox import keep_run, open_inbox
-from recsys_ms.history.recorder.journal import (
-    AT_END,
-    ERROR_TAG,
-    TERMINATED,
-    JournalWriter,
-    Point,
-    Recorded,
-)
+from recsys_ms.history.recorder.journal import ERROR_TAG, JournalWriter, Point, Recorded
+from recsys_ms.history.recorder.state_order import AT_END, TERMINATED
 from recsys_ms.history.recorder.termination import TERMINATION
 from recsys_ms.history.run import Run
 
@@ -307,16 +301,21 @@ class Recorder:
             if error is None:
                 raise
 
-    def _write(self, entry: object) -> None:
+    def _write(self, entry: Sequence[object] | JsonDict) -> None:
         if self._journal is None:
             return
         try:
             self._journal.append(entry)
-        except (OSError, ValueError) as error:
+        except OSError as error:
             message = "the journal of run %s cannot be written, it is kept in memory: %s"
             _LOG.warning(message, self.run_id, error)
             self._journal.close()
             self._journal = None
+        # Fields may hold any object, and any of its errors would end the training.
+        except Exception as error:
+            _LOG.warning("run %s: %r is kept in memory only: %s", self.run_id, list(entry), error)
+            if self._on_error == "raise":
+                raise DataError(f"run {self.run_id}: not written as JSON ({error})") from error
 
     def _failure_tags(self, error: BaseException | str | None) -> dict[str, str]:
         """Tags of the run by what ended it; empty after a success."""
@@ -338,16 +337,22 @@ class Recorder:
         return {ERROR_TAG: f"no finite {self.metric}" if logged else "no value logged"}
 
     def _account(self, status: str, stage: int, tags: Mapping[str, str]) -> str | None:
-        fields, extras = self._recorded.account(status, stage, tags)
+        fields, progress = self._recorded.account(status, stage, tags)
         fields[c.FINISHED_AT] = self._recorded.fields.get(c.FINISHED_AT) or datetime.now(UTC)
         return keep_run(
-            self._history, fields, self._unsent_folder, on_error=self._on_error, **extras
+            self._history,
+            fields,
+            self._unsent_folder,
+            on_error=self._on_error,
+            curve=self._recorded.points,
+            progress=progress,
         )
 
     def _open_journal(self) -> None:
         try:
             self._journal = JournalWriter(open_inbox(self._history), self._recorded)
-        except (OSError, StorageError, TypeError, ValueError) as error:
+        # As for later fields.
+        except Exception as error:
             _LOG.warning("no journal for run %s, it is kept in memory only: %s", self.run_id, error)
             if self._on_error == "raise" and isinstance(error, StorageError):
                 raise

@@ -99,4 +99,6 @@ class Termination:
 
 TERMINATION: Final = Termination()
 atexit.register(TERMINATION.exit)
-os.register_at_fork(after_in_child=TERMINATION.forget)
+# Windows has no fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=TERMINATION.forget)

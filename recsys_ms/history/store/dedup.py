@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import BoolArray, IntArray
+from recsys_ms.history.recorder.state_order import are_of_two_recordings
 from recsys_ms.history.store.identity import DIGEST_BYTES, Digests, as_digests, run_digests
 from recsys_ms.history.store.schema import RUN_SCHEMA
 
@@ -91,6 +92,7 @@ class _Growing:
     progress: int
     content: bytes
     running: bool
+    finished: bool
 
 
 @dataclass(slots=True)
@@ -136,7 +138,8 @@ class RunIndex:
         self._next = max(self._next, int(sequences.max()) + 1)
         known = PROGRESS in stored.column_names
         reached = progress_array(stored[PROGRESS] if known else [None] * stored.num_rows)
-        self._note(keys, contents, settled, sequences, reached)
+        finished = _mask(pc.equal(stored[c.STATUS], "finished"))
+        self._note(keys, contents, settled, finished, sequences, reached)
 
     def admit(self, runs: pa.Table, progress: IntArray | None = None) -> Admitted:
         """Decide on runs of ``build_runs``, as if they came one after the other; remember them.
@@ -145,16 +148,19 @@ class RunIndex:
         """
         keys, contents = run_digests(runs)
         settled = _mask(pc.not_equal(runs[c.STATUS], "running"))
+        finished = _mask(pc.equal(runs[c.STATUS], "finished"))
         reached = np.full(keys.size, -1, dtype=np.int64) if progress is None else progress.copy()
         found = _Decisions()
         # One round for each repetition of an id, so that within a round every id is unique.
         for rows in _rounds(keys):
             n_before = len(found.accepted)
-            self._decide(rows, keys, contents, reached, found)
+            self._decide(rows, keys, contents, settled, finished, reached, found)
             take = np.asarray(found.accepted[n_before:], dtype=np.int64)
             sequences = self._next + np.arange(take.size)
             self._next += take.size
-            self._note(keys[take], contents[take], settled[take], sequences, reached[take])
+            self._note(
+                keys[take], contents[take], settled[take], finished[take], sequences, reached[take]
+            )
         order = np.asarray(found.accepted, dtype=np.int64)
         supersedes = np.asarray(found.previous, dtype=np.int64)
         # Accepted runs are in the order of the rounds, which is the table's own only if no id came
@@ -185,6 +191,8 @@ class RunIndex:
         rows: IntArray,
         keys: Digests,
         contents: Digests,
+        settled: BoolArray,
+        finished: BoolArray,
         reached: IntArray,
         found: _Decisions,
     ) -> None:
@@ -207,6 +215,16 @@ class RunIndex:
             progress = int(reached[row])
             if content.tolist()[0] == state.content:
                 found.n_duplicate += 1
+            elif are_of_two_recordings(progress, state.progress):
+                waits = state.finished and not settled[row]
+                if waits or self._contents.contains(content)[0]:
+                    found.n_duplicate += 1
+                    found.outdated.append(row)
+                elif state.finished and not finished[row]:
+                    found.conflicts.append(row)
+                else:
+                    found.accepted.append(row)
+                    found.previous.append(state.sequence)
             elif 0 <= progress < state.progress:
                 found.n_duplicate += 1
                 found.outdated.append(row)
@@ -224,6 +242,7 @@ class RunIndex:
         keys: Digests,
         contents: Digests,
         settled: BoolArray,
+        finished: BoolArray,
         sequences: IntArray,
         reached: IntArray,
     ) -> None:
@@ -249,6 +268,7 @@ class RunIndex:
                     progress=int(reached[row]),
                     content=content,
                     running=not settled[row],
+                    finished=bool(finished[row]),
                 )
 
 
