@@ -48,6 +48,8 @@ def _checked(name: str, found: object) -> type[LogFormat]:
 LOG_FORMATS: Final = PluginTable(_GROUP, _HOMES, _checked)
 
 _SKIPPED_FOLDERS: Final = ("__pycache__", "node_modules", "site-packages")
+#: Where MLflow moves the experiments that were deleted.
+_DELETED: Final = ".trash"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,7 @@ def log_formats() -> tuple[LogFormat, ...]:
 def find_logs(path: str | Path, log_format_name: str = AUTO) -> FoundLogs:
     """Find the logs in a folder, recursively, or the log that a file is.
 
-    Hidden folders are not entered and links to folders not followed.
+    Hidden folders are not entered (but MLflow's ``.trash``) and links to folders not followed.
 
     Parameters
     ----------
@@ -148,7 +150,9 @@ def _files(root: Path) -> Iterator[Path]:
 
     for folder, folders, files in os.walk(root, onerror=refuse):
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and name not in _SKIPPED_FOLDERS
+            name
+            for name in folders
+            if name == _DELETED or not (name.startswith(".") or name in _SKIPPED_FOLDERS)
         )
         for name in sorted(files):
             if not name.startswith("."):

@@ -92,13 +92,16 @@ def curve_table(run_ids: Sequence[str], curves: Sequence[Sequence[Series]]) -> p
     columns: dict[str, list[object]] = {name: [] for name in CURVE_SCHEMA.names}
     for run_id, series_of_run in zip(run_ids, curves, strict=True):
         for series in series_of_run:
-            n = len(series.values)
+            # The table has one value of a point: the last that was logged.
+            points = dict(
+                zip(zip(series.steps, series.epochs, strict=True), series.values, strict=True)
+            )
+            n = len(points)
             columns[c.RUN_ID] += [run_id] * n
-            columns[c.STEP] += series.steps
-            columns[c.EPOCH] += series.epochs
+            columns[c.STEP] += [step for step, _ in points]
+            columns[c.EPOCH] += [epoch for _, epoch in points]
             columns[c.METRIC] += [series.metric or series.name] * n
             columns[c.SPLIT] += [series.split] * n
-            columns[c.VALUE] += (
-                [v / 100.0 for v in series.values] if series.percent else series.values
-            )
+            scale = 100.0 if series.percent else 1.0
+            columns[c.VALUE] += [value / scale for value in points.values()]
     return pa.table(columns, schema=CURVE_SCHEMA)

@@ -15,6 +15,7 @@ from tempfile import mkdtemp
 import pandas as pd
 import pytest
 from child import script_command
+from history.readers.frameworks import mlflow_stores
 
 from recsys_ms.history.readers import formats
 from recsys_ms.history.readers.found_logs import LOG_FORMATS, log_format
@@ -40,6 +41,10 @@ def _by_framework(framework: str, file: str, *arguments: str) -> Callable[[Path]
         shutil.copy(_logged(framework, *arguments) / file, folder / file)
 
     return write
+
+
+def _mlflow(folder: Path) -> None:
+    mlflow_stores.lay_out(*mlflow_stores.STORES[-1], folder)
 
 
 def _keras(folder: Path) -> None:
@@ -89,7 +94,7 @@ def _wandb(folder: Path) -> None:
 
 
 WRITE = {
-    "mlflow": _by_framework("mlflow", "mlflow.db", "sqlite"),
+    "mlflow": _mlflow,
     "optuna": _by_framework("optuna", "study.db"),
     "wandb": _wandb,
     "hf-trainer": _hf_trainer,
@@ -99,8 +104,6 @@ WRITE = {
 }
 
 
-# MLflow and the packages under it warn of their own future.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("name", LOG_FORMATS.own)
 class TestReaders(ReaderContract):
     @pytest.fixture(autouse=True)

@@ -25,6 +25,7 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
+from recsys_ms.history.readers.sqlite_file import is_sqlite
 from recsys_ms.history.readers.templates import to_number
 
 _GROUPS: Final = ("params", "user_attrs", "system_attrs")
@@ -80,8 +81,7 @@ class Optuna(LogFormat):
         BadLogError
             The file is neither, is damaged, or has an unknown schema.
         """
-        head = b"" if files.given(place) else Candidate(place).head
-        if head.startswith(b"SQLite format 3"):
+        if not files.given(place) and is_sqlite(Candidate(place)):
             yield from read_studies(place)
         else:
             file, seen = str(place.resolve()), set[int]()

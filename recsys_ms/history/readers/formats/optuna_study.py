@@ -11,10 +11,8 @@ the file, which is the one that created it:
 
 import json
 import math
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,10 +22,8 @@ from recsys_ms.core.types import Direction
 from recsys_ms.history.readers.formats.optuna_trial import STATUS_OF, Objective, run_of_trial
 from recsys_ms.history.readers.formats.plain_values import clean, plain
 from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LoggedRun
+from recsys_ms.history.readers.sqlite_file import SqliteFile, has_tables, open_sqlite
 
-_MAGIC: Final = b"SQLite format 3\x00"
-#: Byte of the header that says whether the file is in WAL mode.
-_WAL_AT: Final = 18
 #: Tables that only a study file of Optuna has together.
 _OWN: Final = {"studies", "trials", "trial_params", "trial_values", "version_info"}
 _ATTRIBUTES: Final = {
@@ -37,9 +33,10 @@ _ATTRIBUTES: Final = {
     "trial_system_attributes",
 }
 _SINCE_2_4: Final = {"study_directions", "trial_intermediate_values"}
-_DAMAGED_MARKS: Final = (b"CREATE TABLE studies", b"CREATE TABLE trial_params")
-#: SQLite's own message may quote text of the file that is not UTF-8.
-_BROKEN: Final = (sqlite3.Error, UnicodeDecodeError)
+_SCHEMA: Final = (
+    "the schema is not one of Optuna 2.0 to 5.0; upgrade the file with 'optuna storage upgrade', "
+    "or save study.trials_dataframe() as Parquet and read that"
+)
 _DIRECTIONS: Final[Mapping[object, Direction]] = {"MINIMIZE": "min", "MAXIMIZE": "max"}
 _METRIC_NAMES: Final = "study:metric_names"
 #: Names of distributions, in old and new versions, by the kind of their values.
@@ -74,13 +71,7 @@ class _Study:
 
 def is_study_file(candidate: Candidate) -> bool:
     """Whether a file is a SQLite storage of Optuna, or was one before it was damaged."""
-    if not candidate.head.startswith(_MAGIC):
-        return False
-    try:
-        with closing(_open(candidate.path)) as connection:
-            return _tables(connection) >= _OWN
-    except _BROKEN:
-        return all(mark in candidate.head for mark in _DAMAGED_MARKS)
+    return has_tables(candidate, _OWN)
 
 
 def read_studies(place: Path) -> Iterator[LoggedRun | BadLog]:
@@ -94,60 +85,23 @@ def read_studies(place: Path) -> Iterator[LoggedRun | BadLog]:
     Raises
     ------
     BadLogError
-        The file has an unknown schema, is damaged, or stays locked.
+        The file has an unknown schema, is damaged, or is locked.
     """
-    try:
-        with closing(_open(place)) as connection:
-            yield from _StudyFile(place, connection).trials()
-    except _BROKEN as error:
-        if str(error).startswith("no such column"):
-            raise _unknown_schema(place, str(error)) from error
-        reason = (
-            f"the SQLite file cannot be read ({error}); let no other process write to it, or copy "
-            "it again"
-        )
-        raise BadLogError(BadLog(file=place, reason=reason)) from error
+    with open_sqlite(place, _SCHEMA) as file:
+        yield from _StudyFile(place, file).trials()
 
 
 def _unknown_schema(place: Path, problem: str) -> BadLogError:
-    reason = (
-        f"the schema is not one of Optuna 2.0 to 5.0: {problem}; upgrade the file with "
-        "'optuna storage upgrade', or save study.trials_dataframe() as Parquet and read that"
-    )
-    return BadLogError(BadLog(file=place, reason=reason))
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    place = path.resolve()
-    # A database in WAL mode that is open nowhere would get -wal and -shm files beside it.
-    in_wal_mode = Candidate(place).head[_WAL_AT : _WAL_AT + 1] == b"\x02"
-    closed = in_wal_mode and not place.with_name(f"{place.name}-wal").exists()
-    query = "?mode=ro&immutable=1" if closed else "?mode=ro"
-    connection = sqlite3.connect(f"{place.as_uri()}{query}", uri=True, timeout=30.0)
-    # One broken text must not cost the other rows.
-    connection.text_factory = lambda data: data.decode(errors="backslashreplace")
-    connection.isolation_level = None
-    try:
-        connection.execute("PRAGMA trusted_schema=OFF")
-    except _BROKEN:
-        connection.close()
-        raise
-    return connection
-
-
-def _tables(connection: sqlite3.Connection) -> set[str]:
-    # Only tables: a view could compute for ever.
-    query = "SELECT name FROM sqlite_master WHERE type='table' AND sql NOT LIKE '%VIRTUAL%'"
-    return {name for (name,) in connection.execute(query)}
+    return BadLogError(BadLog(file=place, reason=f"{problem}: {_SCHEMA}"))
 
 
 class _StudyFile:
-    def __init__(self, place: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, place: Path, sql: SqliteFile) -> None:
         self._place = place
         self._file = str(place.resolve())
-        self._sql = connection
+        self._sql = sql
         self._find_layout()
-        studies = self._rows("SELECT study_id, study_name FROM studies")
+        studies = sql.rows("SELECT study_id, study_name FROM studies")
         self._studies = {study_id: self._study(study_id, name) for study_id, name in studies}
 
     def trials(self) -> Iterator[LoggedRun | BadLog]:
@@ -155,15 +109,14 @@ class _StudyFile:
         last = -(1 << 63)
         while True:
             # One transaction a chunk: a trial is seen whole, and a writer waits for one chunk only.
-            self._sql.execute("BEGIN")
-            rows = self._rows(
-                "SELECT trial_id, number, study_id, state, datetime_start, datetime_complete "
-                "FROM trials WHERE trial_id > ? ORDER BY trial_id LIMIT ?",
-                last,
-                _TRIALS_PER_CHUNK,
-            )
-            chunk = self._chunk(rows) if rows else []
-            self._sql.execute("COMMIT")
+            with self._sql.transaction():
+                rows = self._sql.rows(
+                    "SELECT trial_id, number, study_id, state, datetime_start, datetime_complete "
+                    "FROM trials WHERE trial_id > ? ORDER BY trial_id LIMIT ?",
+                    last,
+                    _TRIALS_PER_CHUNK,
+                )
+                chunk = self._chunk(rows) if rows else []
             yield from chunk
             if len(rows) < _TRIALS_PER_CHUNK:
                 return
@@ -226,27 +179,21 @@ class _StudyFile:
             more={**study.more, **{k: str(time) for k, time in times.items() if time is not None}},
         )
 
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        return self._sql.execute(query, values).fetchall()
-
     def _by_trial(self, table: str, columns: str, where: str = "") -> str:
         # The names are constants of this module.
         return f"SELECT trial_id, {columns} FROM {table} WHERE trial_id BETWEEN ? AND ? {where}"  # noqa: S608
 
     def _grouped(self, query: str, span: tuple[int, int]) -> _Rows:
         found: dict[Any, list[tuple[Any, ...]]] = defaultdict(list)
-        for trial_id, *cells in self._sql.execute(query, span):
+        for trial_id, *cells in self._sql.rows(query, *span):
             found[trial_id].append(tuple(cells))
         return found
 
-    def _columns(self, table: str) -> set[str]:
-        return {row[1] for row in self._rows(f"PRAGMA table_info({table})")}
-
     def _find_layout(self) -> None:
         """Find out which of the known schemas the file has."""
-        self._one_objective = "value" in self._columns("trials")
+        self._one_objective = "value" in self._sql.columns("trials")
         missing = _OWN | _ATTRIBUTES | (set() if self._one_objective else _SINCE_2_4)
-        missing -= _tables(self._sql)
+        missing -= self._sql.tables()
         if missing:
             raise _unknown_schema(self._place, f"there is no table {min(missing)}")
 
@@ -257,7 +204,7 @@ class _StudyFile:
             self._step_columns = (values, f"step, value, {untyped}", "")
         else:
             kinds = ("value_type", "intermediate_value_type")
-            known = self._columns(values) | self._columns(steps)
+            known = self._sql.columns(values) | self._sql.columns(steps)
             kind, step_kind = (name if name in known else untyped for name in kinds)
             self._value_columns = (values, f"objective, value, {kind}", "")
             self._step_columns = (steps, f"step, intermediate_value, {step_kind}", "")
@@ -267,12 +214,12 @@ class _StudyFile:
             query = "SELECT direction FROM studies WHERE study_id = ?"
         else:
             query = "SELECT direction FROM study_directions WHERE study_id = ? ORDER BY objective"
-        directions = [row[0] for row in self._rows(query, study_id)]
+        directions = [row[0] for row in self._sql.rows(query, study_id)]
         # A broken attribute of a study belongs to no trial: it is skipped.
         query = "SELECT key, value_json FROM study_{}_attributes WHERE study_id = ?"
         # A broken attribute of a study belongs to no trial: it is skipped.
-        user = _attrs(self._rows(query.format("user"), study_id), [])
-        system = _attrs(self._rows(query.format("system"), study_id), [])
+        user = _attrs(self._sql.rows(query.format("user"), study_id), [])
+        system = _attrs(self._sql.rows(query.format("system"), study_id), [])
         names = system.get(_METRIC_NAMES)
         if not isinstance(names, list) or len(names) != len(directions):
             names = [""] * len(directions)

@@ -1,98 +1,131 @@
-"""MLflow's stores as the real MLflow writes them, paged, grown and damaged."""
+"""MLflow's stores as several versions of MLflow wrote them, grown, locked and damaged."""
 
-import importlib.util
 import json
+import math
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from child import run_python
+from history.readers.frameworks import mlflow_stores
 
 from recsys_ms.history.history import History
+from recsys_ms.history.readers.formats import mlflow_database
 from recsys_ms.history.readers.formats.mlflow import Mlflow
+from recsys_ms.history.readers.formats.mlflow_run import MetricPoint, MlflowRun
 from recsys_ms.history.readers.found_logs import find_logs
 from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LogFiles, LoggedRun
 from recsys_ms.history.readers.logs import read_log
 from recsys_ms.history.readers.mapping import FieldMapping
 
-WRITER = Path(__file__).parent.parent / "frameworks" / "write_mlflow.py"
 FORMAT = Mlflow()
-MAPPING = FieldMapping(
-    map={"model_id": "{params.model}", "task_id": "{experiment}"},
-    set={"metric": "acc", "direction": "max"},
+MAPPING = FieldMapping(set={"metric": "acc", "direction": "max"})
+#: What the metrics of every store are, as its own version of MLflow told.
+TOLD = {
+    "plain": [0.5, 0.9, 0.7],
+    "nan": [math.nan, math.nan],
+    "infinite": [math.inf, -math.inf, 0.25],
+    "child": [0.4],
+    "crashed": [0.2],
+    "running": [0.3],
+    "deleted": [0.99],
+    "stepless": [0.6, 0.8, 0.65],
+    "data": [0.6],
+    "gone": [0.1],
+}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        *mlflow_stores.STORES,
+        *(pytest.param(("now", k), marks=pytest.mark.slow) for k in ("sqlite", "folder")),
+    ],
+    ids="-".join,
 )
-# MLflow and the packages under it warn of their own future.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-]
-
-
-@pytest.fixture(scope="module", params=["sqlite", "folder"])
 def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if importlib.util.find_spec("mlflow") is None:
-        pytest.skip("mlflow is not installed (extra mlflow): no real store can be written")
-    folder = tmp_path_factory.mktemp(request.param).resolve()
-    subprocess.run(
-        [sys.executable, str(WRITER), str(folder), request.param],
-        check=True,
-        capture_output=True,
-        cwd=folder,
-    )
+    """The folder with a store."""
+    version, kind = request.param
+    folder = tmp_path_factory.mktemp("store").resolve()
+    if version == "now":
+        pytest.importorskip("mlflow", reason="extra mlflow: no store can be written")
+        mlflow_stores.write(sys.executable, kind, folder)
+    else:
+        mlflow_stores.lay_out(version, kind, folder)
     return folder
 
 
-of_databases = pytest.mark.parametrize("stored", ["sqlite"], indirect=True)
-of_folders = pytest.mark.parametrize("stored", ["folder"], indirect=True)
+def of_kind(kind: str) -> pytest.MarkDecorator:
+    versions = [each for each in mlflow_stores.STORES if each[1] == kind]
+    return pytest.mark.parametrize("stored", [versions[-1]], indirect=True, ids="-".join)
+
+
+of_databases = of_kind("sqlite")
+of_folders = of_kind("folder")
 
 
 @pytest.fixture
 def store(stored: Path, tmp_path: Path) -> Path:
-    """A copy of the store that a test may damage."""
+    """A copy of the store that a test may change."""
     copy = tmp_path / "copy"
     shutil.copytree(stored, copy)
     return copy
 
 
-def place(folder: Path) -> Path:
-    database = folder / "mlflow.db"
-    return database if database.exists() else folder / "mlruns"
+def places(folder: Path) -> list[Path]:
+    return [log.place for log in find_logs(folder, "mlflow").logs]
 
 
-def items(path: Path) -> Iterator[LoggedRun | BadLog]:
-    try:
-        yield from FORMAT.read(path, LogFiles())
-    except BadLogError as error:
-        yield error.bad
+def items(*paths: Path) -> Iterator[LoggedRun | BadLog]:
+    for path in paths:
+        try:
+            yield from FORMAT.read(path, LogFiles())
+        except BadLogError as error:
+            yield error.bad
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder, with its time and its size."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in folder.rglob("*")
+    }
 
 
 def runs_of(folder: Path) -> dict[str, LoggedRun]:
     ids = {run: name for name, run in json.loads((folder / "ids.json").read_text()).items()}
-    found = list(items(place(folder)))
+    found = list(items(*places(folder)))
     assert not [item for item in found if isinstance(item, BadLog)]
     return {ids[item.identity.removeprefix("mlflow:")]: item for item in found}  # type: ignore[union-attr]
 
 
+def values_of(run: LoggedRun, name: str) -> list[float]:
+    return [value for each in run.series if each.name == name for value in each.values]
+
+
 def test_a_store_is_found_by_what_it_holds(stored: Path) -> None:
-    [log] = find_logs(stored).logs
-    assert (log.format_name, log.place) == ("mlflow", place(stored))
+    found = places(stored)
+    if (stored / "mlflow.db").exists():
+        assert found == [stored / "mlflow.db"]
+    else:
+        # One experiment is a log, also one that was deleted.
+        assert {path.parent.name for path in found} == {"mlruns", ".trash"}
+        assert len(found) == 3
 
 
 def test_every_run_of_every_experiment_is_read(stored: Path) -> None:
     runs = runs_of(stored)
     assert set(runs) == set(json.loads((stored / "ids.json").read_text()))
     plain = runs["plain"]
-    assert plain.columns["experiment"] == "birds"
-    assert plain.columns["params"]["model"] == "resnet18"
+    assert plain.columns["experiment"] == "fine-tuning"
+    assert plain.columns["run_name"] == "plain"
+    assert (plain.fields["model_id"], plain.fields["task_id"]) == ("resnet18", "birds")
     assert plain.fields["hyperparameters"] == {
         "model": "resnet18",
-        "task": "birds",
+        "dataset": "birds",
         "lr": 0.1,
         "depth": 18,
         "amp": "True",
@@ -100,8 +133,9 @@ def test_every_run_of_every_experiment_is_read(stored: Path) -> None:
     assert plain.fields["tags"]["team"] == "vision"
     assert plain.fields["started_at"] < plain.fields["finished_at"]
     status = {name: run.fields["status"] for name, run in runs.items()}
+    finished = ("plain", "nan", "infinite", "child", "parent", "stepless", "data")
     assert status == {
-        **dict.fromkeys(("plain", "nan", "infinite", "child", "parent", "data"), "finished"),
+        **{name: "finished" for name in finished if name in runs},
         **dict.fromkeys(("crashed", "killed", "deleted"), "failed"),
         "running": "running",
         # Its experiment was deleted, and its runs with it in a folder; a database keeps them.
@@ -112,39 +146,55 @@ def test_every_run_of_every_experiment_is_read(stored: Path) -> None:
     assert runs["parent"].series == ()
 
 
+def test_every_value_is_as_mlflow_itself_tells(stored: Path) -> None:
+    runs = runs_of(stored)
+    for name, values in TOLD.items():
+        if name in runs:
+            assert repr(values_of(runs[name], "val_acc")) == repr(values), name
+    told = json.loads((stored / "told.json").read_text())
+    for name in ("plain", "child", "crashed", "running", "deleted", "stepless"):
+        for key, values in told[name].items():
+            assert values_of(runs[name], key) == values
+
+
 def test_the_whole_history_of_a_metric(stored: Path) -> None:
     runs = runs_of(stored)
     by_name = {series.name: series for series in runs["plain"].series}
     accuracy = by_name["val_acc"]
     assert (accuracy.metric, accuracy.split) == ("acc", "val")
-    assert (list(accuracy.steps), list(accuracy.values)) == ([0, 1, 2], [0.5, 0.9, 0.7])
+    assert list(accuracy.steps) == [0, 1, 2]
     assert list(accuracy.epochs) == [0.0, 0.5, 1.0]
     assert (by_name["train/loss"].metric, by_name["train/loss"].split) == ("loss", "train")
-    nan, infinite = runs["nan"].series, runs["infinite"].series
-    assert all(v != v for s in nan if s.name == "val_acc" for v in s.values)
-    assert next(list(s.values) for s in infinite if s.name == "val_acc") == [float("inf"), 0.25]
-    # Twice at one step: what was logged last counts.
-    twice = next(s for s in runs["data"].series if s.name == "val_acc")
-    assert (list(twice.steps), list(twice.values)) == ([0], [0.65])
+    # Logged without a step, which MLflow keeps as step 0: numbered in the order of logging.
+    [stepless] = runs["stepless"].series
+    assert list(stepless.steps) == [0, 1, 2]
 
 
-def test_a_data_set_that_was_logged_names_its_fingerprint(stored: Path) -> None:
-    run = runs_of(stored)["data"]
-    [data] = run.columns["datasets"]
-    assert (data["name"], data["context"]) == ("birds-csv", "training")
-    assert run.fields["dataset_fingerprint"] == data["digest"] != ""
-    assert "dataset_fingerprint" not in runs_of(stored)["plain"].fields
+def test_a_data_set_that_was_logged_names_task_and_fingerprint(stored: Path) -> None:
+    runs = runs_of(stored)
+    if "data" in runs:  # MLflow logs data sets since 2.4
+        run = runs["data"]
+        [data] = run.columns["datasets"]
+        assert (data["name"], data["context"]) == ("birds-csv", "training")
+        assert run.fields["task_id"] == "birds-csv"
+        assert run.fields["dataset_fingerprint"] == data["digest"] != ""
+    assert "dataset_fingerprint" not in runs["plain"].fields
 
 
 def test_best_and_last_through_the_history(stored: Path, tmp_path: Path) -> None:
     history = History.open(tmp_path / "h")
     report = history.ingest(read_log(stored, MAPPING))
-    # Those without the parameter wait in quarantine.
-    assert (report.n_new, report.n_quarantined) == (7, 4)
+    # Those that name no model wait in quarantine.
+    n_data = "data" in runs_of(stored)
+    assert (report.n_new, report.n_quarantined) == (7 + n_data, 4)
     runs = history.runs().set_index("run_id")
     ids = json.loads((stored / "ids.json").read_text())
     plain = runs.loc[f"mlflow-{ids['plain']}"]
     assert (plain["value"], plain["epoch"], plain["value_kind"]) == (0.9, 0.5, "best")
+    stepless = runs.loc[f"mlflow-{ids['stepless']}"]
+    assert (stepless["value"], stepless["value_kind"]) == (0.8, "best")
+    curve = history.curves([f"mlflow-{ids['stepless']}"])
+    assert list(curve["value"]) == [0.6, 0.8, 0.65]
     assert json.loads(runs.loc[f"mlflow-{ids['nan']}", "tags"])["error"] == "no finite val_acc"
     assert json.loads(runs.loc[f"mlflow-{ids['deleted']}", "tags"])["mlflow.lifecycle_stage"]
     last = History.open(tmp_path / "last")
@@ -154,58 +204,41 @@ def test_best_and_last_through_the_history(stored: Path, tmp_path: Path) -> None
     left = active.ingest(read_log(stored, MAPPING.overridden(where="lifecycle_stage = 'active'")))
     assert left.n_left_out >= 1
     again = history.ingest(read_log(stored, MAPPING))
-    assert (again.n_new, again.n_updated, again.n_duplicate) == (0, 0, 7)
+    assert (again.n_new, again.n_updated, again.n_duplicate) == (0, 0, 7 + n_data)
 
 
-def test_a_store_is_only_read(
-    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    def state() -> dict[str, tuple[int, int]]:
-        return {
-            str(path.relative_to(stored)): (path.stat().st_mtime_ns, path.stat().st_size)
-            for path in stored.rglob("*")
-            if path.is_file()
-        }
-
-    before = state()
-    environment = dict(os.environ)
+def test_nothing_is_written_beside_a_store(stored: Path) -> None:
+    before = listing(stored)
     runs_of(stored)
-    assert state() == before
-    assert dict(os.environ) == environment
-    assert list(tmp_path.iterdir()) == []
+    assert listing(stored) == before
 
 
-def grow(folder: Path, run_id: str) -> None:
-    """A job that goes on and ends, by MLflow itself."""
-    path = place(folder)
-    uri = f"sqlite:///{path}" if path.is_file() else path.as_uri()
-    code = (
-        "import os, sys; os.environ['MLFLOW_ALLOW_FILE_STORE'] = 'true'\n"
-        "from mlflow import MlflowClient\n"
-        "client = MlflowClient(sys.argv[1])\n"
-        "client.log_metric(sys.argv[2], 'val_acc', 0.8, step=2)\n"
-        "client.set_terminated(sys.argv[2])\n"
+def grow(path: Path, run_id: str) -> None:
+    """What a job that goes on and ends leaves in a database."""
+    connection = sqlite3.connect(path)
+    connection.execute(
+        "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) "
+        "VALUES ('val_acc', 0.8, 9000000000000, ?, 2, 0)",
+        (run_id,),
     )
-    run_python(code, uri, run_id)
+    connection.execute(
+        "UPDATE runs SET status = 'FINISHED', end_time = 9000000000001 WHERE run_uuid = ?",
+        (run_id,),
+    )
+    connection.commit()
+    connection.close()
 
 
-# A store in a folder keeps absolute addresses and cannot be copied.
 @of_databases
-def test_a_running_run_that_ends_is_updated(stored: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "grown"
-    shutil.copytree(stored, folder)
+def test_a_running_run_that_ends_is_updated(store: Path, tmp_path: Path) -> None:
     history = History.open(tmp_path / "h")
-    mapping = MAPPING.overridden(
-        set={"model_id": "m"}, where="mlflow_run_id = parent_run_id OR state = 'RUNNING' OR true"
-    )
-    history.ingest(read_log(folder, mapping))
-    run_id = json.loads((folder / "ids.json").read_text())["running"]
+    mapping = MAPPING.overridden(set={"model_id": "m", "task_id": "t"})
+    history.ingest(read_log(store, mapping))
+    run_id = json.loads((store / "ids.json").read_text())["running"]
     row = history.runs().set_index("run_id").loc[f"mlflow-{run_id}"]
     assert (row["status"], row["value"]) == ("running", 0.3)
-    grow(folder, run_id)
-    report = history.ingest(read_log(folder, mapping))
+    grow(store / "mlflow.db", run_id)
+    report = history.ingest(read_log(store, mapping))
     assert (report.n_new, report.n_updated) == (0, 1)
     row = history.runs().set_index("run_id").loc[f"mlflow-{run_id}"]
     assert (row["status"], row["value"]) == ("finished", 0.8)
@@ -213,46 +246,29 @@ def test_a_running_run_that_ends_is_updated(stored: Path, tmp_path: Path) -> Non
 
 
 @of_databases
-def test_pages_beyond_a_thousand_runs(
-    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_more_runs_than_one_chunk_are_all_read_once(
+    store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "many"
-    shutil.copytree(stored, folder)
-    connection = sqlite3.connect(folder / "mlflow.db")
-    [(experiment,)] = connection.execute(
-        "SELECT experiment_id FROM experiments WHERE name = 'birds'"
-    ).fetchall()
-    for number in range(1_100):
-        run = f"{number:032x}"
+    path = store / "mlflow.db"
+    connection = sqlite3.connect(path)
+    for number in range(600):
         connection.execute(
-            "INSERT INTO runs (run_uuid, name, user_id, status, start_time, end_time, "
-            "experiment_id, lifecycle_stage, artifact_uri) "
-            "VALUES (?, 'r', 'u', 'FINISHED', 1, 2, ?, 'active', '/a')",
-            (run, experiment),
+            "INSERT INTO runs (run_uuid, status, start_time, experiment_id, lifecycle_stage) "
+            "VALUES (?, 'FINISHED', 1, 1, 'active')",
+            (f"{number:032x}",),
         )
-        for table, columns in (("metrics", "is_nan"), ("latest_metrics", "is_nan")):
-            connection.execute(
-                f"INSERT INTO {table} (key, value, timestamp, run_uuid, step, {columns}) "
-                "VALUES ('val_acc', ?, 1, ?, 0, 0)",
-                (number / 1_100, run),
-            )
+        connection.execute(
+            "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) "
+            "VALUES ('val_acc', ?, 1, ?, 0, 0)",
+            (number / 600, f"{number:032x}"),
+        )
     connection.commit()
     connection.close()
-    found = {item.identity for item in items(folder / "mlflow.db") if isinstance(item, LoggedRun)}
-    assert len(found) == 1_100 + len(json.loads((folder / "ids.json").read_text()))
-    # Asked for few values at a time, the store gives the same.
-    from recsys_ms.history.readers.formats import mlflow_store
-
-    whole = {i.identity: i.series for i in items(folder / "mlflow.db") if isinstance(i, LoggedRun)}
-    monkeypatch.setattr(mlflow_store, "_POINTS_PER_QUERY", 3)
-    few = {i.identity: i.series for i in items(folder / "mlflow.db") if isinstance(i, LoggedRun)}
-    assert repr(few) == repr(whole)
-    # So does the client's own call, which is asked for each metric of each run.
-    monkeypatch.setattr(mlflow_store.TrackingStore, "_metric_model", lambda self: None)
-    one_by_one = {
-        i.identity: i.series for i in items(folder / "mlflow.db") if isinstance(i, LoggedRun)
-    }
-    assert repr(one_by_one) == repr(whole)
+    whole = [item.to_json() for item in items(path) if isinstance(item, LoggedRun)]
+    assert len(set(whole)) == len(whole) == 600 + len(json.loads((store / "ids.json").read_text()))
+    # A few values at a time give the same.
+    monkeypatch.setattr(mlflow_database, "_POINTS_PER_CHUNK", 3)
+    assert [item.to_json() for item in items(path) if isinstance(item, LoggedRun)] == whole
 
 
 def problems(path: Path) -> list[str]:
@@ -260,73 +276,174 @@ def problems(path: Path) -> list[str]:
 
 
 @of_databases
-def test_a_damaged_database_is_named(stored: Path, tmp_path: Path) -> None:
-    whole = (stored / "mlflow.db").read_bytes()
-    path = tmp_path / "mlflow.db"
+def test_a_store_before_steps_and_nan_is_read(store: Path) -> None:
+    connection = sqlite3.connect(store / "mlflow.db")
+    connection.executescript(
+        "CREATE TABLE old AS SELECT key, value, timestamp, run_uuid FROM metrics;"
+        "DROP TABLE metrics; ALTER TABLE old RENAME TO metrics;"
+        "CREATE TABLE old AS SELECT run_uuid, status, experiment_id FROM runs;"
+        "DROP TABLE runs; ALTER TABLE old RENAME TO runs; DROP TABLE datasets;"
+    )
+    connection.close()
+    runs = runs_of(store)
+    assert values_of(runs["plain"], "val_acc") == [0.5, 0.9, 0.7]
+    assert runs["plain"].fields["status"] == "finished"
+
+
+@of_databases
+def test_a_damaged_database_is_named(store: Path, tmp_path: Path) -> None:
+    whole = (store / "mlflow.db").read_bytes()
+    path = tmp_path / "other.db"
     for size in (100, 5_000, len(whole) // 2, len(whole) - 3_000):
         path.write_bytes(whole[:size])
-        claimed = FORMAT.place_of(Candidate(path))
-        if claimed is not None:
+        if FORMAT.place_of(Candidate(path)) is not None:
             # Either the damage is seen, or it hit no page that is read.
             assert problems(path) or size > len(whole) // 2
-    path.write_bytes(os.urandom(4_096))
+    path.write_bytes(b"\x00\xff" * 2_048)
     assert FORMAT.place_of(Candidate(path)) is None
     path.unlink()
     sqlite3.connect(path).execute("CREATE TABLE runs (a)").connection.close()
     assert FORMAT.place_of(Candidate(path)) is None
+    # By the name that MLflow gives it is claimed, whatever it holds.
+    named = tmp_path / "mlflow.db"
+    for content, told in (
+        (b"\x00\xff" * 2_048, "cannot be read"),
+        (path.read_bytes(), "no such table"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", "git lfs pull"),
+    ):
+        named.write_bytes(content)
+        assert FORMAT.place_of(Candidate(named)) == named
+        [reason] = problems(named)
+        assert told in reason
 
 
 @of_databases
-def test_the_schema_of_another_version_is_named(stored: Path, tmp_path: Path) -> None:
-    path = tmp_path / "mlflow.db"
-    shutil.copy(stored / "mlflow.db", path)
-    connection = sqlite3.connect(path)
-    connection.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("UPDATE metrics SET value = 'high' WHERE value = 0.9", "metric 'val_acc': value 'high'"),
+        ("UPDATE metrics SET step = 'two' WHERE step = 2", "step 'two'"),
+        ("UPDATE metrics SET timestamp = x'00'", "timestamp b'"),
+        ("UPDATE params SET value = x'ff00' WHERE key = 'lr'", "'lr' is b'"),
+        ("UPDATE metrics SET key = x'00'", "metric b'"),
+    ],
+)
+def test_a_value_of_another_type_costs_itself_and_is_told(
+    store: Path, change: str, told: str
+) -> None:
+    connection = sqlite3.connect(store / "mlflow.db")
+    connection.execute("PRAGMA ignore_check_constraints = on; ")
+    connection.execute(change)
     connection.commit()
     connection.close()
-    [reason] = problems(path)
-    assert "mlflow db upgrade" in reason
-    assert sqlite3.connect(path).execute("SELECT version_num FROM alembic_version").fetchall() == [
-        ("451aebb31d03",)
-    ]
+    found = list(items(store / "mlflow.db"))
+    bad = [item.reason for item in found if isinstance(item, BadLog)]
+    assert bad
+    assert all(told in reason for reason in bad)
+    ids = json.loads((store / "ids.json").read_text())
+    assert {f"mlflow:{i}" for i in ids.values()} == {
+        item.identity for item in found if isinstance(item, LoggedRun)
+    }
 
 
-@of_databases
-def test_a_database_that_is_written_to_can_be_read(stored: Path, tmp_path: Path) -> None:
-    path = tmp_path / "mlflow.db"
-    shutil.copy(stored / "mlflow.db", path)
-    writer = sqlite3.connect(path, isolation_level=None)
-    writer.execute("PRAGMA journal_mode = WAL")
-    writer.execute("BEGIN IMMEDIATE")
-    writer.execute("UPDATE runs SET user_id = 'someone'")
-    assert not problems(path)
-    writer.execute("ROLLBACK")
-    writer.close()
+@of_folders
+def test_folders_as_git_leaves_them(store: Path) -> None:
+    before = {name: run.to_json() for name, run in runs_of(store).items()}
+    ids = json.loads((store / "ids.json").read_text())
+    for folder in sorted(store.rglob("*"), reverse=True):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    assert {name: run.to_json() for name, run in runs_of(store).items()} == before
+    # Without the file of the experiment each run is a log of its own.
+    [home] = store.glob(f"mlruns/*/{ids['plain']}/..")
+    (home.resolve() / "meta.yaml").unlink()
+    assert runs_of(store).keys() == before.keys()
+    assert runs_of(store)["plain"].columns["experiment"] == home.resolve().name
+    # One folder of a run is that run alone, wherever it is.
+    assert [Path(each).name for each in places(home.resolve() / ids["plain"])] == [ids["plain"]]
 
 
 @of_folders
 def test_damaged_runs_of_a_folder_leave_the_others(store: Path) -> None:
-    ids: dict[str, Any] = json.loads((store / "ids.json").read_text())
+    ids = json.loads((store / "ids.json").read_text())
     folder = {
-        run: next((store / "mlruns").glob(f"*/{ids[run]}")) for run in ("plain", "nan", "data")
+        run: next((store / "mlruns").glob(f"*/{ids[run]}"))
+        for run in ("plain", "nan", "stepless", "child", "infinite")
     }
-    (folder["plain"] / "metrics" / "val_acc").write_text("yesterday 0.5\n")
+    (folder["plain"] / "metrics" / "val_acc").write_text("yesterday 0.5\n1 0.9 1\n")
     (folder["nan"] / "meta.yaml").write_text("run_id: [\n")
-    (folder["data"] / "meta.yaml").unlink()
-    found = list(items(store / "mlruns"))
-    bad = [item for item in found if isinstance(item, BadLog)]
-    runs = {item.identity for item in found if isinstance(item, LoggedRun)}
-    assert {f"mlflow:{ids[run]}" for run in ("child", "crashed", "running")} <= runs
-    assert {ids[run] for run in ("nan", "data")} <= {p for item in bad for p in item.file.parts}
-    assert any(ids["plain"] in item.file.parts for item in bad)
+    (folder["stepless"] / "meta.yaml").unlink()
+    (folder["infinite"] / "meta.yaml").write_text("status: !!int ''\n")
+    # Cut while it was written.
+    (folder["child"] / "metrics" / "val_acc").write_text("1 0.4 0\n2 0.6 1\n3 0.")
+    found = list(items(*places(store)))
+    bad = {str(item.file.relative_to(store)): item for item in found if isinstance(item, BadLog)}
+    runs = {item.identity: item for item in found if isinstance(item, LoggedRun)}
+    assert {f"mlflow:{ids[run]}" for run in ("child", "crashed", "running")} <= runs.keys()
+    assert values_of(runs[f"mlflow:{ids['plain']}"], "val_acc") == [0.9]
+    assert values_of(runs[f"mlflow:{ids['child']}"], "val_acc") == [0.4, 0.6]
+    told = {Path(name).parts[2:]: item for name, item in bad.items()}
+    assert told[ids["plain"], "metrics", "val_acc"].line == 1
+    assert "cut" in told[ids["child"], "metrics", "val_acc"].reason
+    assert (ids["nan"], "meta.yaml") in told
+    assert (ids["infinite"], "meta.yaml") in told
 
 
-def test_without_mlflow_the_extra_is_named(stored: Path) -> None:
-    code = (
-        "import sys; sys.modules['mlflow'] = None\n"
-        "from recsys_ms.cli import main\n"
-        "sys.argv = ['recsys-ms', 'ingest', sys.argv[1], '--format', 'mlflow', '-H', sys.argv[2]]\n"
-        "main()\n"
+@of_folders
+def test_links_and_pipes_in_a_folder_are_told_and_not_followed(store: Path) -> None:
+    ids = json.loads((store / "ids.json").read_text())
+    [folder] = store.glob(f"mlruns/*/{ids['plain']}")
+    (folder / "params" / "secret").symlink_to("/etc/hostname")
+    os.mkfifo(folder / "metrics" / "pipe")
+    found = list(items(*places(store)))
+    bad = {item.file.name: item for item in found if isinstance(item, BadLog)}
+    assert set(bad) == {"secret", "pipe"}
+    assert not any(item.raw for item in bad.values())
+
+
+def test_metrics_before_1_0_have_no_step(tmp_path: Path) -> None:
+    folder = tmp_path / "0" / "a1"
+    (folder / "metrics" / "val").mkdir(parents=True)
+    (folder / "meta.yaml").write_text("run_uuid: a1\nexperiment_id: 0\nstatus: 3\n")
+    (folder / "metrics" / "val" / "acc").write_text("1552800000 0.5\n1552800001 0.9\n")
+    [run] = [item for item in items(*places(tmp_path)) if isinstance(item, LoggedRun)]
+    [series] = run.series
+    assert (series.name, series.metric, series.split) == ("val/acc", "acc", "val")
+    assert (list(series.values), run.fields["status"]) == ([0.5, 0.9], "finished")
+
+
+@pytest.mark.parametrize(
+    ("params", "model", "task"),
+    [
+        ({"_name_or_path": "org/m", "model_type": "vit"}, "org/m", None),
+        ({"model": "yolo11n.pt", "task": "detect", "data": "coco8.yaml"}, "yolo11n.pt", None),
+        ({"model": "Net(\n  (fc): Linear()\n)", "model_name": "net"}, "net", None),
+        ({"model_name": "None", "arch": "resnet50", "dataset_name": "pets"}, "resnet50", "pets"),
+        ({"lr": "0.1"}, None, None),
+    ],
+)
+def test_model_and_task_are_what_the_parameters_say(
+    params: dict[str, str], model: str | None, task: str | None
+) -> None:
+    run = MlflowRun(run_id="a", experiment_id="0", experiment="Default", params=params).logged("f")
+    assert (run.fields.get("model_id"), run.fields.get("task_id")) == (model, task)
+
+
+def test_the_best_model_is_chosen_as_the_parameters_say() -> None:
+    points = {name: [MetricPoint(1, 1, 0.5)] for name in ("eval_loss", "eval_f1", "val_loss")}
+    params = {"metric_for_best_model": "loss", "greater_is_better": "False"}
+    told = {"run_id": "a", "experiment_id": "0", "experiment": "e", "points": points}
+    run = MlflowRun(**told, params=params).logged("f")
+    assert (run.chosen, run.directions) == ("eval_loss", {"eval_loss": "min"})
+    run = MlflowRun(**told, params={"monitor": "val_loss", "mode": "min"}).logged("f")
+    assert (run.chosen, run.directions) == ("val_loss", {"val_loss": "min"})
+    assert (
+        MlflowRun(**told, params={"monitor": "val_loss", "mode": "auto"}).logged("f").chosen is None
     )
-    done = run_python(code, place(stored), stored / "h", returncode=5)
-    assert "recsys-ms[mlflow]" in done.stderr
+
+
+def test_a_model_that_was_logged_names_its_source() -> None:
+    history = [{"flavors": {"transformers": {"source_model_name": "org/m"}, "python_function": {}}}]
+    tags = {"mlflow.log-model.history": json.dumps(history)}
+    run = MlflowRun(run_id="a", experiment_id="0", experiment="e", tags=tags).logged("f")
+    assert run.fields["model_id"] == "org/m"

@@ -1,0 +1,250 @@
+"""One MLflow run as a run of a log, wherever its tracking store keeps it."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from recsys_ms.core import columns as c
+from recsys_ms.core.types import Direction, JsonDict
+from recsys_ms.history.readers.formats.plain_values import clean, split_of, stated
+from recsys_ms.history.readers.logged import LoggedRun
+from recsys_ms.history.readers.templates import scalar
+from recsys_ms.history.store.curves import Series
+
+#: Parameters in which training scripts name the model: those of Hugging Face first, whose own
+#: ``model_name`` and the like may be shortened.
+MODEL_PARAMS: Final = (
+    "model_id",
+    "model_name_or_path",
+    "_name_or_path",
+    "base_model",
+    "model_name",
+    "model",
+    "architecture",
+    "arch",
+    "backbone",
+)
+#: Parameters in which they name the data set. ``task`` is the kind of problem in most frameworks.
+TASK_PARAMS: Final = ("task_id", "task_name", "dataset_name", "dataset_id", "dataset", "data_set")
+#: Longer texts are the printed layers of a model, or the rows of a table.
+_LONGEST_NAME: Final = 200
+#: MLflow's own name of a data set that was given none.
+_UNNAMED: Final = "dataset"
+_MODELS: Final = "mlflow.log-model.history"
+_SPLIT: Final = re.compile(r"(train|training|val|valid|validation|eval|test)[_/.](.+)", re.DOTALL)
+_STATUS: Final = {
+    "FINISHED": "finished",
+    "FAILED": "failed",
+    "KILLED": "failed",
+    "RUNNING": "running",
+    "SCHEDULED": "running",
+}
+_OWN: Final = "mlflow."
+_PARENT: Final = "mlflow.parentRunId"
+_NAME: Final = "mlflow.runName"
+_COMMIT: Final = "mlflow.source.git.commit"
+_STAGE: Final = "mlflow.lifecycle_stage"
+#: MLflow writes infinities into a database as the largest double.
+_INFINITY: Final = 1.7976931348623157e308
+_DIRECTIONS: Final[Mapping[str, Direction]] = {
+    "True": "max",
+    "true": "max",
+    "max": "max",
+    "False": "min",
+    "false": "min",
+    "min": "min",
+}
+
+
+class MetricPoint(NamedTuple):
+    """One logged value: step, milliseconds since 1970, value."""
+
+    step: int
+    timestamp: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MlflowRun:
+    """What a tracking store keeps of a run; times are in milliseconds since 1970.
+
+    Attributes
+    ----------
+    points : mapping of metric to points
+        Every logged value, in the order it was logged.
+    datasets : sequence of dict
+        ``name``, ``digest``, ``source_type`` and ``context`` of the data sets that were logged.
+    """
+
+    run_id: str
+    experiment_id: str
+    experiment: str
+    name: str | None = None
+    user: str | None = None
+    status: str = "RUNNING"
+    started: int | None = None
+    ended: int | None = None
+    stage: str = "active"
+    version: str | None = None
+    artifact_uri: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    datasets: Sequence[Mapping[str, str]] = ()
+    points: Mapping[str, Sequence[MetricPoint]] = field(default_factory=dict)
+
+    def logged(self, file: str) -> LoggedRun:
+        """The run of a log in the store ``file``."""
+        params, tags = _texts(self.params), _texts(self.tags)
+        deleted = self.stage == "deleted"
+        kept_tags = {key: tag for key, tag in tags.items() if not key.startswith(_OWN)}
+        kept_tags |= {key: tags[key] for key in (_PARENT, _NAME) if key in tags}
+        if deleted:
+            kept_tags[_STAGE] = "deleted"
+        data = self.datasets
+        fields: JsonDict = {
+            c.MODEL_ID: _model(params, tags),
+            c.TASK_ID: _task(params, data),
+            c.HYPERPARAMETERS: {key: scalar(value) for key, value in params.items()},
+            c.TAGS: kept_tags,
+            c.STATUS: "failed" if deleted else _STATUS.get(self.status, "running"),
+            c.STARTED_AT: _moment(self.started),
+            c.FINISHED_AT: _moment(self.ended),
+            c.SOURCE_VERSION: tags.get(_COMMIT) or stated(self.version),
+            c.DATASET_FINGERPRINT: (data[0]["digest"] or None) if len(data) == 1 else None,
+        }
+        epochs = {point.step: point.value for point in self.points.get("epoch", ())}
+        series = tuple(_series(key, points, epochs) for key, points in self.points.items())
+        chosen, directions = _best(params, [each.name for each in series])
+        moments = [point.timestamp for points in self.points.values() for point in points]
+        return LoggedRun(
+            file=file,
+            identity=f"mlflow:{self.run_id}",
+            columns={
+                "params": params,
+                # Names of tags contain dots, which a template takes for keys inside a dict.
+                "tags": tags,
+                "datasets": [dict(each) for each in data],
+                "run_name": _text(tags.get(_NAME) or self.name),
+                "experiment": _text(self.experiment),
+                "experiment_id": self.experiment_id,
+                "user": _text(self.user),
+                "artifact_uri": _text(self.artifact_uri),
+                "state": self.status,
+                "lifecycle_stage": self.stage,
+                "parent_run_id": tags.get(_PARENT),
+                "mlflow_run_id": self.run_id,
+            },
+            fields={name: value for name, value in fields.items() if value is not None},
+            series=series,
+            chosen=chosen,
+            directions=directions,
+            progress=max(
+                (each for each in (self.ended, self.started, *moments) if each is not None),
+                default=0,
+            ),
+        )
+
+
+def unbounded(value: float) -> float:
+    """Value of a metric in a database, where infinities are the largest doubles."""
+    return math.copysign(math.inf, value) if abs(value) >= _INFINITY else value
+
+
+def _series(key: str, points: Sequence[MetricPoint], epochs: Mapping[int, float]) -> Series:
+    name = clean(key)
+    split, metric = split_of(name, _SPLIT)
+    # The order of logging decides within a millisecond: sorting keeps it.
+    ordered = sorted(points, key=lambda point: (point.step, point.timestamp))
+    # Without a step MLflow writes 0: then the order is all there is.
+    stepless = len(ordered) > 1 and all(point.step == 0 for point in ordered)
+    return Series.of(
+        name,
+        metric,
+        split,
+        (
+            (at, None, point.value)
+            if stepless
+            else (point.step, epochs.get(point.step), point.value)
+            for at, point in enumerate(ordered)
+        ),
+    )
+
+
+def _model(params: Mapping[str, str], tags: Mapping[str, str]) -> str | None:
+    """The model by the run's parameters, else by the one logged model that names its source."""
+    return _first(params, MODEL_PARAMS) or _only(_logged_models(tags.get(_MODELS)))
+
+
+def _logged_models(text: str | None) -> Iterator[str]:
+    """Names of the pre-trained models in the tag that MLflow writes when models are logged."""
+    try:
+        logged: Any = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        return
+    for each in logged if isinstance(logged, list) else ():
+        flavors = each.get("flavors") if isinstance(each, dict) else None
+        for flavor in flavors.values() if isinstance(flavors, dict) else ():
+            name = flavor.get("source_model_name") if isinstance(flavor, dict) else None
+            if isinstance(name, str):
+                yield name
+
+
+def _task(params: Mapping[str, str], datasets: Sequence[Mapping[str, str]]) -> str | None:
+    """The task by the run's parameters, else by the one data set that it logged by name."""
+    named = (each["name"] for each in datasets if each["name"] != _UNNAMED)
+    return _first(params, TASK_PARAMS) or _only(named)
+
+
+def _first(params: Mapping[str, str], names: Sequence[str]) -> str | None:
+    return next(filter(None, (_named(params.get(name)) for name in names)), None)
+
+
+def _only(names: Iterator[str]) -> str | None:
+    found = {name for name in map(_named, names) if name}
+    return found.pop() if len(found) == 1 else None
+
+
+def _named(text: str | None) -> str | None:
+    """``text`` if it can be a name: one line, and not a missing value."""
+    found = stated(text)
+    if found is None or len(found) > _LONGEST_NAME or not found.isprintable():
+        return None
+    return None if found in ("None", "null", "nan") or found[0] in "[{(<" else found
+
+
+def _best(
+    params: Mapping[str, str], names: Sequence[str]
+) -> tuple[str | None, dict[str, Direction]]:
+    """The series by which the training chose its best model, where its parameters say which.
+
+    Hugging Face logs ``metric_for_best_model`` and ``greater_is_better``, the automatic logging of
+    PyTorch ``monitor`` and ``mode`` of early stopping.
+    """
+    for metric, way in (("metric_for_best_model", "greater_is_better"), ("monitor", "mode")):
+        direction = _DIRECTIONS.get(params.get(way, ""))
+        named = params.get(metric, "")
+        found = next((name for name in (named, f"eval_{named}") if named and name in names), None)
+        if found is not None and direction is not None:
+            return found, {found: direction}
+    return None, {}
+
+
+def _moment(time: int | None) -> datetime | None:
+    if time is None:
+        return None
+    try:
+        return datetime.fromtimestamp(time / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _texts(values: Mapping[str, str]) -> dict[str, str]:
+    return {clean(key): clean(value) for key, value in values.items()}
+
+
+def _text(value: str | None) -> str | None:
+    return None if value is None else clean(value)
