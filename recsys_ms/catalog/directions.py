@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import numpy as np
 
+from recsys_ms.core.declared import Shape
 from recsys_ms.core.types import FloatArray
 
 #: Singular values below this part of the largest are rounding noise.
@@ -19,8 +20,8 @@ class Directions:
     ``basis`` of shape (n_directions, n_columns) has orthonormal rows, that of most variance first.
     """
 
-    names: tuple[str, ...]
-    basis: FloatArray
+    names: Annotated[tuple[str, ...], Shape("column")]
+    basis: Annotated[FloatArray, Shape("direction", "column")]
 
     @classmethod
     def fit(cls, names: Sequence[str], standard: FloatArray, n_directions: int) -> Self:

@@ -8,13 +8,14 @@ that the weights are the reasons.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import numpy as np
 
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cold_start.views import TaskVectors
+from recsys_ms.core.declared import ANY_NUMBER, Shape
 from recsys_ms.core.state import Derived, Learned, Stateful
 from recsys_ms.core.types import FloatArray
 from recsys_ms.learners.gaussian.card_process import CardProcess
@@ -51,11 +52,12 @@ class TaskPlacement(Stateful):
 
     process: Learned[CardProcess | None]
 
-    _task_ids: Learned[tuple[str, ...]]
-    _factors: Learned[FloatArray]
-    _center: Learned[FloatArray]
+    _task_ids: Learned[Annotated[tuple[str, ...], Shape("task")]]
+    _factors: Learned[Annotated[FloatArray, Shape("task", "factor")]]
+    _center: Learned[Annotated[FloatArray, Shape("factor")]]
     _vectors: Learned[TaskVectors]
-    _views: Learned[dict[str, FloatArray]]
+    #: NaN throughout where a task's card has no such view.
+    _views: Learned[Annotated[dict[str, FloatArray], ANY_NUMBER]]
     _left_out: Derived[tuple[FloatArray, FloatArray] | None] = None
 
     @classmethod

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import numpy as np
 
 from recsys_ms.catalog.cards import TASK_FIELDS, TaskCard
 from recsys_ms.catalog.features import TaskFeatureEncoder, card_columns
+from recsys_ms.core.declared import Shape, Within
 from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray
 from recsys_ms.learners.gaussian.vectors import commonest_length, known_rows, stacked
@@ -32,8 +33,8 @@ class ViewScale:
     One factor for all dimensions: a dimension in which tasks differ more counts more.
     """
 
-    center: FloatArray
-    length: float
+    center: Annotated[FloatArray, Shape("dimension")]
+    length: Annotated[float, Within(above=0.0)]
 
     @classmethod
     def fit(cls, vectors: FloatArray) -> Self:

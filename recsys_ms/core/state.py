@@ -18,7 +18,8 @@ and has :meth:`Stateful.state` and :meth:`Stateful.from_state`. Every field of a
 learned. Tuples, dicts (in their order) and arrays (with their type) are restored as they were; an
 array is stored in single precision, or in integers of half the width, where that keeps every value.
 An object is restored as one of the classes that the annotation names, or a loaded subclass of
-theirs: a file names classes, and never imports one.
+theirs: a file names classes, and never imports one. When it is stored and when it is restored, each
+value is checked by its annotation (:mod:`recsys_ms.core.declared`).
 """
 
 import math
@@ -32,7 +33,14 @@ from typing import get_type_hints as type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_ms.core.errors import ArtifactError, NotFittedError, NotSavableError
+from recsys_ms.core.declared import check_declared, stored_by_others
+from recsys_ms.core.errors import (
+    ArtifactError,
+    DataError,
+    NotFittedError,
+    NotSavableError,
+    kind_of,
+)
 from recsys_ms.core.types import JsonDict
 
 
@@ -113,7 +121,9 @@ class Stateful:
             The state is of another class.
         """
         if hasattr(cls, "__dataclass_fields__"):
-            return cls(**_learned_values(cls, state, None))
+            values = _learned_values(cls, state, None)
+            with stored_by_others(f"stored state of {cls.__name__}"):
+                return cls(**values)
         made = cls.__new__(cls)
         restore_learned(made, state)
         return made
@@ -147,20 +157,19 @@ def learned_state(fitted: Any) -> State:
                 "class, as Learned[...] to store it, or as Derived[...] if it can be computed again"
             )
     writer = _Writer(owner)
-    values = {
-        name: writer.attribute(name, place, getattr(fitted, name))
-        for name, place in plan.learned.items()
-    }
+    values = writer.attributes(plan, {name: getattr(fitted, name) for name in plan.learned})
     return State(values=values, arrays=writer.arrays, texts=writer.texts, children=writer.children)
 
 
 def restore_learned(fitted: Any, state: State) -> None:
     """Set the learned attributes of an object, and let it derive the others."""
-    for name, value in _learned_values(type(fitted), state, fitted).items():
+    cls = type(fitted)
+    for name, value in _learned_values(cls, state, fitted).items():
         setattr(fitted, name, value)
     derive = getattr(fitted, "_derive", None)
     if derive is not None:
-        derive()
+        with stored_by_others(f"stored state of {cls.__name__}"):
+            derive()
 
 
 def _learned_values(cls: type, state: State, owner: object) -> dict[str, Any]:
@@ -171,16 +180,15 @@ def _learned_values(cls: type, state: State, owner: object) -> dict[str, Any]:
             f"wanted {', '.join(sorted(plan.learned)) or 'nothing'}; it was stored by another "
             "version, train again"
         )
-    reader = _Reader(state, cls, owner)
-    return {
-        name: reader.attribute(place, state.values[name]) for name, place in plan.learned.items()
-    }
+    with stored_by_others(f"stored state of {cls.__name__}"):
+        return _Reader(state, cls, owner).attributes(cls, plan, state.values)
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Classes and text format that an attribute may have besides plain data."""
+    """Annotation of an attribute; classes and text format that it may have besides plain data."""
 
+    hint: Any
     types: tuple[type, ...]
     text: AsText | None = None
 
@@ -189,6 +197,11 @@ class _Place:
 class _Plan:
     learned: Mapping[str, _Place]
     derived: frozenset[str]
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Check attributes by their annotations; what is stored as text has a check of its own."""
+        hints = {name: place.hint for name, place in self.learned.items() if place.text is None}
+        check_declared({name: values[name] for name in hints}, hints)
 
 
 def _read_plan(cls: type) -> _Plan:
@@ -209,7 +222,7 @@ def _read_plan(cls: type) -> _Plan:
             mark = _Mark.LEARNED
         if mark is not None:
             text = next((each for each in notes if isinstance(each, AsText)), None)
-            marked[mark][name] = _Place(tuple(_types_in(hint)), text)
+            marked[mark][name] = _Place(hint, tuple(_types_in(hint)), text)
     return _Plan(marked[_Mark.LEARNED], frozenset(marked[_Mark.DERIVED]))
 
 
@@ -268,7 +281,20 @@ class _Writer:
         self.texts: dict[str, str] = {}
         self.children: dict[str, State] = {}
 
-    def attribute(self, name: str, place: _Place, value: Any) -> Any:
+    def attributes(self, plan: _Plan, values: Mapping[str, Any], prefix: str = "") -> JsonDict:
+        try:
+            plan.check(values)
+        except DataError as error:
+            raise NotSavableError(
+                f"{self._owner.__name__} cannot be saved: {prefix}{error}; annotate what it is "
+                "(recsys_ms.core.declared)"
+            ) from error
+        return {
+            name: self._attribute(f"{prefix}{name}", place, values[name])
+            for name, place in plan.learned.items()
+        }
+
+    def _attribute(self, name: str, place: _Place, value: Any) -> Any:
         if place.text is None or value is None:
             return self._write(value, name, place.types)
         self.texts[name] = place.text.write(value)
@@ -309,11 +335,9 @@ class _Writer:
             self.children[at] = value.state()
             return {"object": name, "state": at}
         if is_dataclass(cls):
-            told = {
-                each: self.attribute(f"{at}.{each}", place, getattr(value, each))
-                for each, place in _plan(cls).learned.items()
-            }
-            return {"object": name, "fields": told}
+            plan = _plan(cls)
+            values = {each: getattr(value, each) for each in plan.learned}
+            return {"object": name, "fields": self.attributes(plan, values, f"{at}.")}
         if _is_sparse(cls):
             rows = value.tocsr()
             parts = {each: getattr(rows, each) for each in ("data", "indices", "indptr")}
@@ -335,7 +359,19 @@ class _Reader:
     def __init__(self, state: State, cls: type, owner: object) -> None:
         self._state, self._cls, self._owner = state, cls, owner
 
-    def attribute(self, place: _Place, node: Any) -> Any:
+    def attributes(self, cls: type, plan: _Plan, nodes: JsonDict) -> dict[str, Any]:
+        """Attributes of an object of the class, each as its annotation says."""
+        values = {n: self._attribute(place, nodes[n]) for n, place in plan.learned.items()}
+        try:
+            plan.check(values)
+        except DataError as error:
+            raise ArtifactError(
+                f"stored state of {cls.__name__}: {error}; the file was altered, restore it or "
+                "train again"
+            ) from error
+        return values
+
+    def _attribute(self, place: _Place, node: Any) -> Any:
         if place.text is not None and node is not None:
             return place.text.read(self._state.texts[node["text"]])
         return self._read(node, place.types)
@@ -344,19 +380,29 @@ class _Reader:
         if isinstance(node, list):
             return [self._read(item, types) for item in node]
         match node:
-            case {"float": text}:
+            case {"float": "nan" | "inf" | "-inf" as text, **rest} if not rest:
                 return float(text)
-            case {"tuple": items}:
+            case {"tuple": list(items), **rest} if not rest:
                 return tuple(self._read(items, types))
-            case {"dict": pairs}:
+            case {"dict": list(pairs), **rest} if not rest:
                 return dict(self._read(pairs, types))
-            case {"array": at, "dtype": dtype}:
-                return self._state.arrays[at].astype(dtype)
-            case {"array": at}:
+            case {"array": str(at), "dtype": str(dtype), **rest} if not rest:
+                return self._widened(at, dtype)
+            case {"array": str(at), **rest} if not rest:
                 return self._state.arrays[at]
-            case {"object": name}:
+            case {"object": str(name)}:
                 return self._object(node, self._class(name, types))
+            case dict():
+                raise ArtifactError(f"{self._cls.__name__}: the stored state has {kind_of(node)}")
         return node
+
+    def _widened(self, at: str, dtype: str) -> NDArray[Any]:
+        stored = self._state.arrays[at]
+        if stored.dtype != _NARROWER.get(dtype):
+            raise ArtifactError(
+                f"{self._cls.__name__}: {at} is stored as {stored.dtype}, not as {dtype!r:.40} is"
+            )
+        return stored.astype(dtype)
 
     def _class(self, name: str, types: tuple[type, ...]) -> type[Any]:
         found = _known(types).get(name)
@@ -374,7 +420,6 @@ class _Reader:
             given = [getattr(self._owner, each) for each in getattr(cls, "restored_with", ())]
             return cls.from_state(self._state.children[node["state"]], *given)
         if "fields" in node:
-            plan = _plan(cls).learned
-            return cls(**{k: self.attribute(plan[k], v) for k, v in node["fields"].items()})
+            return cls(**self.attributes(cls, _plan(cls), node["fields"]))
         parts = [self._read(node["sparse"][each], ()) for each in ("data", "indices", "indptr")]
         return cls(tuple(parts), shape=tuple(node["shape"]))

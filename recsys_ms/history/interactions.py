@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
 from recsys_ms.core import columns as c
+from recsys_ms.core.declared import ANY_NUMBER, PositionsIn, Shape
 from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, did_you_mean, kind_of
 from recsys_ms.core.metrics import Link, link_of
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
@@ -46,15 +47,15 @@ class Interactions:
         Run that reached the value, "" where it has no id; empty if the runs have no ids.
     """
 
-    task_ids: tuple[str, ...]
-    model_ids: tuple[str, ...]
-    task_index: IntArray
-    model_index: IntArray
-    values: FloatArray
-    counts: IntArray
-    costs: FloatArray
-    metrics: tuple[str, ...]
-    signs: FloatArray
+    task_ids: Annotated[tuple[str, ...], Shape("task")]
+    model_ids: Annotated[tuple[str, ...], Shape("model")]
+    task_index: Annotated[IntArray, Shape("interaction"), PositionsIn("task")]
+    model_index: Annotated[IntArray, Shape("interaction"), PositionsIn("model")]
+    values: Annotated[FloatArray, Shape("interaction")]
+    counts: Annotated[IntArray, Shape("interaction")]
+    costs: Annotated[FloatArray, Shape("interaction"), ANY_NUMBER]
+    metrics: Annotated[tuple[str, ...], Shape("task")]
+    signs: Annotated[FloatArray, Shape("task")]
     run_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -12,13 +12,14 @@ rate. How strongly the interactions are held back is measured on the data: see
 import itertools
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 
 from recsys_ms.core.configured import check_range
+from recsys_ms.core.declared import Shape
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray, IntArray
@@ -121,8 +122,8 @@ class FactorizationMachineHead(Head):
 
     config: Learned[FactorizationMachineConfig]
     intercept_: Learned[float]
-    coefficients_: Learned[FloatArray]
-    factors_: Learned[FloatArray]
+    coefficients_: Learned[Annotated[FloatArray, Shape("column")]]
+    factors_: Learned[Annotated[FloatArray, Shape("factor", "column")]]
     l2_factors_: Learned[float]
     objective_: Learned[tuple[float, ...]]
     converged_: Learned[bool]

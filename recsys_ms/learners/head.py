@@ -1,11 +1,12 @@
 """The base of every learner on features: checks, fit, prediction and what each field adds to it."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Self, final
+from typing import Annotated, ClassVar, Self, final
 
 import numpy as np
 
 from recsys_ms.core.configured import Configured
+from recsys_ms.core.declared import Within
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray, IntArray, RngLike
@@ -32,7 +33,7 @@ class Head(Configured, Stateful, ABC):
 
     kind: ClassVar[str]
 
-    _n_columns: Learned[int]
+    _n_columns: Learned[Annotated[int, Within(least=0)]]
 
     @final
     def fit(

@@ -1,13 +1,14 @@
 """Linear regression with a ridge penalty: the LR head of Guided Recommendation."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
 from recsys_ms.core.configured import check_range
+from recsys_ms.core.declared import Shape
 from recsys_ms.core.state import Learned
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.learners.design import Design, group_folds
@@ -77,7 +78,7 @@ class LinearHead(Head):
     default_config: ClassVar[LinearConfig] = LinearConfig()
 
     config: Learned[LinearConfig]
-    coef_: Learned[FloatArray]
+    coef_: Learned[Annotated[FloatArray, Shape("column")]]
     intercept_: Learned[float]
     penalty_: Learned[float]
 

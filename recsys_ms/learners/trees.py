@@ -1,7 +1,7 @@
 """Gradient-boosted trees: LightGBM for regression, or for ranking within tasks (LambdaRank)."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import scipy.sparse as sp
@@ -9,9 +9,9 @@ import scipy.sparse as sp
 from recsys_ms.core.configured import check_range
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.rng import seed_from
-from recsys_ms.core.state import AsText, Learned
+from recsys_ms.core.state import Learned, State
 from recsys_ms.core.types import FloatArray, IntArray
-from recsys_ms.learners.booster import Trees, load_trees
+from recsys_ms.learners.booster import MAX_DEPTH, BoostedTrees, TrainedTrees
 from recsys_ms.learners.design import Design
 from recsys_ms.learners.head import Head
 from recsys_ms.learners.head_contributions import HeadContributions
@@ -77,10 +77,6 @@ class LightGBMConfig:
             check_range(self, "min_rows_in_leaf", least=1)
 
 
-def _text_of_trees(trees: Trees) -> str:
-    return trees.model_to_string()
-
-
 class LightGBMHead(Head):
     """Boosted trees on the tree form of a design; NaN and category codes are understood.
 
@@ -109,17 +105,24 @@ class LightGBMHead(Head):
 
     config: Learned[LightGBMConfig]
     objective_: Learned[Objective]
-    #: Stored as LightGBM's own text.
-    _booster: Learned[Annotated[Trees | None, AsText(_text_of_trees, load_trees)]]
+    #: ``None`` where there was nothing to split by: then :attr:`_constant` is the answer.
+    _trees: Learned[BoostedTrees | None]
     _constant: Learned[float | None]
     _line: Learned[tuple[float, float]]
+
+    def state(self) -> State:
+        """Everything that ``from_state`` needs; the trees as arrays."""
+        self._require_fitted()
+        if isinstance(self._trees, TrainedTrees):
+            self._trees = self._trees.stored()
+        return super().state()
 
     def _fit(
         self, design: Design, target: FloatArray, groups: IntArray | None, rng: np.random.Generator
     ) -> None:
         matrix, categorical = design.trees(), list(design.categorical)
         seed = seed_from(rng)
-        self._booster, self._constant, self._line = None, None, (0.0, 1.0)
+        self._trees, self._constant, self._line = None, None, (0.0, 1.0)
         self.objective_ = self._fitting_objective(target, groups)
         if matrix.shape[1] == 0 or np.ptp(target) == 0.0:
             self._constant = float(target.mean())
@@ -138,7 +141,8 @@ class LightGBMHead(Head):
         else:
             data = lgb.Dataset(matrix, label=target, categorical_feature=categorical)
         parameters = self._parameters(target.size, seed)
-        self._booster = lgb.train(parameters, data, num_boost_round=self.config.n_trees)
+        found = lgb.train(parameters, data, num_boost_round=self.config.n_trees)
+        self._trees = TrainedTrees(found)
         if self.objective_ == "lambdarank":
             self._line = _least_squares_line(self._raw(matrix), target)
 
@@ -151,15 +155,14 @@ class LightGBMHead(Head):
 
     def _contributions(self, design: Design) -> HeadContributions:
         matrix, fields = design.trees(), design.tree_fields
-        if self._booster is None or matrix.shape[0] == 0:
+        if self._trees is None or matrix.shape[0] == 0:
             base = self._line[0] if self._constant is None else self._constant
             return HeadContributions.of_columns(base, np.zeros(matrix.shape), fields)
-        values = self._booster.predict(matrix, pred_contrib=True, num_threads=self.config.n_threads)
-        dense = values.toarray() if sp.issparse(values) else np.asarray(values)
+        values = self._trees.contributions(matrix, n_threads=self.config.n_threads)
         offset, slope = self._line
         # The last column is the expected value, the same in every row.
-        base = offset + slope * float(dense[0, -1])
-        return HeadContributions.of_columns(base, slope * dense[:, :-1], fields)
+        base = offset + slope * float(values[0, -1])
+        return HeadContributions.of_columns(base, slope * values[:, :-1], fields)
 
     def _fitting_objective(self, target: FloatArray, groups: IntArray | None) -> Objective:
         if self.config.objective == "regression" or groups is None:
@@ -185,6 +188,8 @@ class LightGBMHead(Head):
             "feature_fraction": config.feature_fraction,
             "bagging_fraction": config.row_fraction,
             "bagging_freq": 1 if config.row_fraction < 1.0 else 0,
+            # Far above what trees of so few leaves reach.
+            "max_depth": MAX_DEPTH,
             "feature_pre_filter": False,
             "seed": seed,
             "deterministic": True,
@@ -198,10 +203,9 @@ class LightGBMHead(Head):
         return parameters
 
     def _raw(self, matrix: FloatArray | sp.csr_array) -> FloatArray:
-        if self._booster is None or matrix.shape[0] == 0:
+        if self._trees is None or matrix.shape[0] == 0:
             return np.zeros(matrix.shape[0])
-        raw = self._booster.predict(matrix, raw_score=True, num_threads=self.config.n_threads)
-        return np.asarray(raw, dtype=np.float64)
+        return self._trees.predict(matrix, n_threads=self.config.n_threads)
 
 
 def label_gains() -> tuple[float, ...]:

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.cold_start.placement import Placed
+from recsys_ms.core.declared import Shape
 from recsys_ms.core.rng import named_stream, seed_from
 from recsys_ms.core.state import Derived, Learned
 from recsys_ms.core.types import FloatArray
@@ -65,9 +66,9 @@ class AutoRanker(BaseRanker):
     config: FactorModelConfig
 
     _shape: Learned[OutcomeShape]
-    _row_task: Learned[NDArray[np.int32]]
-    _row_model: Learned[NDArray[np.int32]]
-    _row_outcome: Learned[FloatArray]
+    _row_task: Learned[Annotated[NDArray[np.int32], Shape("row")]]
+    _row_model: Learned[Annotated[NDArray[np.int32], Shape("row")]]
+    _row_outcome: Learned[Annotated[FloatArray, Shape("row")]]
     _stack: Learned[Stack]
     _cold_stack: Learned[Stack]
     _strengths: Learned[Strengths]

@@ -1,13 +1,14 @@
 """Popularity, predicted from model cards where a model has no runs."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.encoding import EncodingConfig
 from recsys_ms.catalog.features import ModelFeatureEncoder
+from recsys_ms.core.declared import Shape
 from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray, RngLike
 from recsys_ms.history.interactions import Interactions
@@ -31,10 +32,10 @@ class CardRegression(Stateful):
         How cards are encoded.
     """
 
-    ids: Learned[tuple[str, ...]]
-    known: Learned[FloatArray]
+    ids: Learned[Annotated[tuple[str, ...], Shape("model")]]
+    known: Learned[Annotated[FloatArray, Shape("model", "property")]]
     _encoder: Learned[ModelFeatureEncoder]
-    _heads: Learned[tuple[EnsembleHead | LinearHead, ...]]
+    _heads: Learned[Annotated[tuple[EnsembleHead | LinearHead, ...], Shape("property")]]
 
     def __init__(
         self, make: Callable[[], EnsembleHead | LinearHead], config: EncodingConfig | None = None

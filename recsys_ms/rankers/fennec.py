@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import numpy as np
 
 from recsys_ms.cold_start.placement import Placed
+from recsys_ms.core.declared import Within
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.ranking_metrics import pearson
 from recsys_ms.core.rng import named_stream, seed_from
@@ -62,7 +63,7 @@ class FennecRanker(BaseRanker):
 
     config: FennecConfig
     choices: Learned[JsonDict]
-    _alpha: Learned[float]
+    _alpha: Learned[Annotated[float, Within(least=0.0, most=1.0)]]
     _transfer: Learned[NMFRanker]
     _meta: Learned[LinearRanker]
 

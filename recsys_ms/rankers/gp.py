@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import numpy as np
 
 from recsys_ms.catalog.cards import ModelCard, TaskCard
 from recsys_ms.cold_start.model_entities import ModelEntities
 from recsys_ms.cold_start.views import TaskVectors
+from recsys_ms.core.declared import PositionsIn, Shape
 from recsys_ms.core.state import Derived, Learned
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.history.interactions import Interactions
@@ -62,16 +63,16 @@ class PairProcessRanker(BaseRanker):
     short_forms: ClassVar[Mapping[str, str]] = {"+": "scores"}
 
     config: PairProcessConfig
-    _task_ids: Learned[tuple[str, ...]]
-    _model_ids: Learned[tuple[str, ...]]
+    _task_ids: Learned[Annotated[tuple[str, ...], Shape("task")]]
+    _model_ids: Learned[Annotated[tuple[str, ...], Shape("model")]]
     _score_names: Learned[tuple[str, ...]]
     _vectors: Learned[TaskVectors]
     _units: Learned[dict[str, float]]
     _models: Learned[ModelEntities]
-    _row_task: Learned[IntArray]
-    _row_model: Learned[IntArray]
-    _target: Learned[FloatArray]
-    _offsets: Learned[FloatArray]
+    _row_task: Learned[Annotated[IntArray, Shape("row"), PositionsIn("task")]]
+    _row_model: Learned[Annotated[IntArray, Shape("row"), PositionsIn("model")]]
+    _target: Learned[Annotated[FloatArray, Shape("row")]]
+    _offsets: Learned[Annotated[FloatArray, Shape("model")]]
     _logs: Learned[dict[str, float]]
     _process: Derived[Process]
 

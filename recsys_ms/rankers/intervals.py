@@ -8,11 +8,12 @@ with those of another, so every task weighs the same.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import numpy as np
 from scipy.special import ndtri
 
+from recsys_ms.core.declared import Shape, Within
 from recsys_ms.core.state import Stateful
 from recsys_ms.core.types import FloatArray
 
@@ -25,10 +26,14 @@ _N_LEVELS: Final = 60
 class IntervalCalibration(Stateful):
     """Half-width of intervals in standard deviations."""
 
-    coverage: float  # share of outcomes that the interval holds
-    n_observed: FloatArray  # (n_measured,), numbers of observed runs, increasing, the first 0
-    widening: FloatArray  # (n_measured,), half-width for each
-    n_tasks: int  # held-out tasks behind them; 0 for the normal distribution instead
+    #: Share of outcomes that the interval holds.
+    coverage: Annotated[float, Within(above=0.0, most=1.0)]
+    #: Numbers of observed runs, increasing, the first 0.
+    n_observed: Annotated[FloatArray, Shape("measured"), Within(least=0.0)]
+    #: Half-width for each.
+    widening: Annotated[FloatArray, Shape("measured"), Within(least=0.0)]
+    #: Held-out tasks behind them; 0 for the normal distribution instead.
+    n_tasks: Annotated[int, Within(least=0)]
 
     @classmethod
     def fit(cls, strayed: Mapping[int, Sequence[FloatArray]], *, coverage: float) -> Self:

@@ -16,7 +16,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from recsys_ms.catalog.encoding import ColumnEncoder, EncodedFeatures, RawColumn
 from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
 from recsys_ms.catalog.label_distance import label_distances
 from recsys_ms.catalog.names import parse_model_id
+from recsys_ms.core.declared import PositionsIn, Shape
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.state import Derived, Learned
 from recsys_ms.core.types import FloatArray, IntArray
@@ -85,11 +86,11 @@ class HeadRanker(BaseRanker):
     #: Whether the head learns the residual of popularity; otherwise popularity is a feature.
     on_residual: ClassVar[bool] = True
 
-    _model_ids: Learned[tuple[str, ...]]
-    _task_ids: Learned[tuple[str, ...]]
-    _row_task: Learned[IntArray]
-    _row_model: Learned[IntArray]
-    _row_score: Learned[FloatArray]
+    _model_ids: Learned[Annotated[tuple[str, ...], Shape("model")]]
+    _task_ids: Learned[Annotated[tuple[str, ...], Shape("task")]]
+    _row_task: Learned[Annotated[IntArray, Shape("row"), PositionsIn("task")]]
+    _row_model: Learned[Annotated[IntArray, Shape("row"), PositionsIn("model")]]
+    _row_score: Learned[Annotated[FloatArray, Shape("row")]]
     _feature_names: Learned[tuple[str, ...]]
     _score_names: Learned[tuple[str, ...]]
     _has_distances: Learned[bool]

@@ -9,10 +9,11 @@ on average; it is increasing, so that observed outcomes can be mapped back.
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import numpy as np
 
+from recsys_ms.core.declared import Shape
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
@@ -32,7 +33,8 @@ _WEIGHTS: Final = _raw / _raw.sum()
 class OutcomeShape:
     """``g``, piecewise linear, extended linearly beyond its knots."""
 
-    values: FloatArray  # (n_knots,), standardised outcome at each knot, increasing
+    #: Standardised outcome at each knot, increasing.
+    values: Annotated[FloatArray, Shape("knot")]
 
     @classmethod
     def normal(cls) -> Self:

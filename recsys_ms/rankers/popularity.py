@@ -1,10 +1,11 @@
 """The two rankers that ignore the task, popularity and chance; models looked up by their ids."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
+from recsys_ms.core.declared import Shape, Within
 from recsys_ms.core.rng import named_stream, seed_from
 from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray
@@ -23,8 +24,8 @@ class PopularityRanker(BaseRanker):
 
     name: ClassVar[str] = "popularity"
 
-    model_ids_: Learned[tuple[str, ...]]
-    mean_scores_: Learned[FloatArray]
+    model_ids_: Learned[Annotated[tuple[str, ...], Shape("model")]]
+    mean_scores_: Learned[Annotated[FloatArray, Shape("model")]]
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         self.model_ids_ = interactions.model_ids
@@ -42,7 +43,7 @@ class RandomRanker(BaseRanker):
 
     name: ClassVar[str] = "random"
 
-    seed_: Learned[int]
+    seed_: Learned[Annotated[int, Within(least=0)]]
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         self.seed_ = seed_from(rng)

@@ -7,10 +7,11 @@ whose strength is chosen by leaving out groups: where parts do not improve on po
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
 
+from recsys_ms.core.declared import ANY_NUMBER, Shape, Within
 from recsys_ms.core.types import FloatArray, IntArray
 
 #: Strengths of the prior that are tried, in groups.
@@ -21,8 +22,10 @@ _STRENGTHS: Final = 10.0 ** np.arange(-2.0, 3.5, 0.5)
 class Stack:
     """Weights of the parts."""
 
-    weights: FloatArray  # (n_parts,), at least 0; popularity's first
-    strength: float = float("inf")  # of the prior, in groups
+    #: (n_parts,); popularity's first.
+    weights: Annotated[FloatArray, Shape("part"), Within(least=0.0)]
+    #: Of the prior, in groups.
+    strength: Annotated[float, ANY_NUMBER] = float("inf")
     gain: float = 0.0  # share of popularity's squared error on groups left out that is removed
 
     @classmethod

@@ -1,10 +1,11 @@
 """The static order: the largest model first, on every task."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import numpy as np
 
+from recsys_ms.core.declared import Shape, Within
 from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
@@ -30,11 +31,11 @@ class StaticRanker(BaseRanker):
     name: ClassVar[str] = "static"
 
     common_task_: Learned[str]
-    common_ids_: Learned[list[str]]
-    common_scores_: Learned[FloatArray]
+    common_ids_: Learned[Annotated[list[str], Shape("model")]]
+    common_scores_: Learned[Annotated[FloatArray, Shape("model")]]
     by_size_: Learned[bool]
     size_mean_: Learned[float]
-    size_sd_: Learned[float]
+    size_sd_: Learned[Annotated[float, Within(above=0.0)]]
 
     def _fit(self, interactions: Interactions, rng: np.random.Generator) -> None:
         counts = np.bincount(interactions.task_index, minlength=interactions.n_tasks)

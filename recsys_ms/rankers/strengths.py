@@ -8,10 +8,11 @@ unlike new ones, the strength of the factors goes to 0 and observed runs move on
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
 
+from recsys_ms.core.declared import Within
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.types import FloatArray
 from recsys_ms.rankers.outcome_shape import OutcomeShape
@@ -46,10 +47,11 @@ class HeldOutTask:
 class Strengths:
     """Factors, at least 0, that multiply the variances of a task's parts."""
 
-    factors: float = 0.75
-    directions: float = 0.05
-    noise: float = 1.1
-    bend: float = 0.0  # share of a model's bend that new tasks have, in [0, 1]
+    factors: Annotated[float, Within(least=0.0)] = 0.75
+    directions: Annotated[float, Within(least=0.0)] = 0.05
+    noise: Annotated[float, Within(above=0.0)] = 1.1
+    #: Share of a model's bend that new tasks have.
+    bend: Annotated[float, Within(least=0.0, most=1.0)] = 0.0
 
     def prior(
         self, mean: FloatArray, level: float, factor_sd: float, models: ModelRows

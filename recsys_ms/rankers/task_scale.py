@@ -8,10 +8,11 @@ less). Metrics such as RMSE are taken by their logarithm.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
 
+from recsys_ms.core.declared import ANY_NUMBER, Within
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.metrics import UNBOUNDED, Link, Range, link_of, natural_range
 from recsys_ms.core.state import Learned, Stateful
@@ -35,12 +36,13 @@ class MetricScale:
 
     sign: float  # +1 where higher values are better, -1 where lower
     link: Link
-    range: Range  # possible outcomes, higher is better; infinite without a bound
+    #: Possible outcomes, higher is better; infinite without a bound.
+    range: Annotated[Range, ANY_NUMBER]
     center: float
     slope: float
-    center_sd: float
+    center_sd: Annotated[float, Within(least=0.0)]
     log_spread: float
-    log_spread_sd: float
+    log_spread_sd: Annotated[float, Within(least=0.0)]
 
     @property
     def usual(self) -> "TaskScale":

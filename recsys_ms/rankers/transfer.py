@@ -8,11 +8,12 @@ architecture; a few observed outcomes of a task are folded into its factors.
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 import numpy as np
 
 from recsys_ms.cold_start.placement import Placed, TaskPlacement
+from recsys_ms.core.declared import Shape
 from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
@@ -52,8 +53,8 @@ class FactorRanker(BaseRanker):
 
     short_forms: ClassVar[Mapping[str, str]] = {":": "n_factors"}
 
-    _task_ids: Learned[tuple[str, ...]]
-    _tasks: Learned[FloatArray]
+    _task_ids: Learned[Annotated[tuple[str, ...], Shape("task")]]
+    _tasks: Learned[Annotated[FloatArray, Shape("task", "factor")]]
     _slope: Learned[float]
     _offset: Learned[float]
     _models: Learned[CardRegression]

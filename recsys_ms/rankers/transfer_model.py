@@ -8,13 +8,14 @@ without runs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import numpy as np
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cold_start.model_vectors import ModelVectors
 from recsys_ms.cold_start.placement import TaskPlacement
+from recsys_ms.core.declared import Shape, Within
 from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.learners.factor_model import FactorModelConfig, fit_factor_model
@@ -52,21 +53,21 @@ class ModelRows:
 class TransferModel(Stateful):
     """Factors of tasks and models, and where cards place those without runs."""
 
-    task_ids: Learned[tuple[str, ...]]
-    model_ids: Learned[tuple[str, ...]]
-    level: Learned[FloatArray]
-    level_variance: Learned[float]
-    loadings: Learned[FloatArray]
-    noise: Learned[FloatArray]
-    factors: Learned[FloatArray]
-    bend: Learned[FloatArray]
+    task_ids: Learned[Annotated[tuple[str, ...], Shape("task")]]
+    model_ids: Learned[Annotated[tuple[str, ...], Shape("model")]]
+    level: Learned[Annotated[FloatArray, Shape("model")]]
+    level_variance: Learned[Annotated[float, Within(least=0.0)]]
+    loadings: Learned[Annotated[FloatArray, Shape("model", "factor")]]
+    noise: Learned[Annotated[FloatArray, Shape("model"), Within(least=0.0)]]
+    factors: Learned[Annotated[FloatArray, Shape("task", "factor")]]
+    bend: Learned[Annotated[FloatArray, Shape("model")]]
     tasks: Learned[TaskPlacement]
     _model_vectors: Learned[ModelVectors]
     _model_process: Learned[CardProcess | None]
-    _target_center: Learned[FloatArray]
-    _target_unit: Learned[float]
-    _directions: Learned[FloatArray]
-    _known_directions: Learned[FloatArray]
+    _target_center: Learned[Annotated[FloatArray, Shape("target")]]
+    _target_unit: Learned[Annotated[float, Within(above=0.0)]]
+    _directions: Learned[Annotated[FloatArray, Shape("feature", "direction")]]
+    _known_directions: Learned[Annotated[FloatArray, Shape("model", "direction")]]
     _level_by_card: Learned[CardRegression | None]
 
     def fit(

@@ -1,42 +1,61 @@
-"""Fitted state on disk: JSON, safetensors and LightGBM text, each file with its SHA-256. No pickle.
+"""Fitted state on disk: JSON, safetensors and texts, each file with its SHA-256. No pickle.
 
 Layout of an artifact directory::
 
     manifest.json        format, versions, sha256 of every other file, what it was trained on
     state.json           JSON values of the state tree
     arrays.safetensors   its arrays, named by their path in the tree
-    texts/NAME.txt       its texts (LightGBM models), named likewise
+    texts/NNN.txt        its texts (the cards of the catalog), named likewise
+    signature            HMAC of the manifest, where a key was given
 """
 
+import hashlib
 import json
 import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Required, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
-from recsys_ms.core.errors import ArtifactError, StorageError
-from recsys_ms.core.files import file_errors, fsync, sha256_file
+from recsys_ms.core.declared import check_declared
+from recsys_ms.core.errors import ArtifactError, DataError, StorageError
+from recsys_ms.core.files import file_errors, fsync, read_regular, reason_of, sha256_file
+from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.state import State
 from recsys_ms.core.types import JsonDict
+from recsys_ms.serving.signature import SIGNATURE_FILE, check_signature, signature_of
 
 FORMAT_NAME: Final = "recsys-ms-ranker"
 #: 3: classes and attributes renamed, names of arrays in the tree (:mod:`recsys_ms.core.state`).
-FORMAT_VERSION: Final = 3
+#: 4: trees are arrays, no longer LightGBM's text.
+FORMAT_VERSION: Final = 4
 
 _MANIFEST: Final = "manifest.json"
 _STATE: Final = "state.json"
 _ARRAYS: Final = "arrays.safetensors"
 _TEXTS: Final = "texts"
 _SEPARATOR: Final = "/"
+#: Kinds of NumPy's types that are stored.
+_KINDS: Final = "biuf"
+#: A ranker of a million interactions has about 100 MB; what is read is in memory twice.
+_MOST_BYTES: Final = 1 << 30
+_MOST_MANIFEST: Final = 1 << 26
+_N_NAMED: Final = 5
+#: What the parsers raise on bytes that are not theirs.
+_CAUGHT: Final = (
+    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, ImportError,
+    RecursionError, SafetensorError,
+)  # fmt: skip
 
 
-def save_artifact(state: State, folder: Path, *, manifest: JsonDict) -> None:
+def save_artifact(
+    state: State, folder: Path, *, manifest: JsonDict, key: bytes | None = None
+) -> None:
     """Write ``state`` to ``folder`` atomically: to a temporary folder, synced and renamed.
 
     Parameters
@@ -47,6 +66,8 @@ def save_artifact(state: State, folder: Path, *, manifest: JsonDict) -> None:
         Must not exist: artifacts are immutable.
     manifest : dict
         Recorded beside format and checksums (history version, seeds, back-test, …).
+    key : bytes, optional
+        Sign the manifest, and by it every file, with this key.
 
     Raises
     ------
@@ -70,7 +91,10 @@ def save_artifact(state: State, folder: Path, *, manifest: JsonDict) -> None:
         }
         full = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **manifest}
         full["files"] = checksums
-        _write(temporary / _MANIFEST, json.dumps(full, indent=1, sort_keys=True).encode())
+        signed = json.dumps(full, indent=1, sort_keys=True).encode()
+        _write(temporary / _MANIFEST, signed)
+        if key is not None:
+            _write(temporary / SIGNATURE_FILE, signature_of(signed, key))
         for inner in (temporary / _TEXTS, temporary):
             fsync(inner)
         temporary.rename(folder)
@@ -89,34 +113,77 @@ def read_manifest(folder: Path) -> JsonDict:
     Raises
     ------
     ArtifactError
-        Missing, not JSON, of another format, or of a newer format version.
+        Missing, not JSON, of another format, of a newer format version, or a known entry of it is
+        of another type.
     """
+    return _read_manifest(folder)[0]
+
+
+def _read_manifest(folder: Path) -> tuple[JsonDict, bytes]:
     path = folder / _MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
-    except OSError as error:
+        data = read_regular(path, max_bytes=_MOST_MANIFEST, raises=ArtifactError)
+    except ArtifactError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
         raise ArtifactError(
-            f"{folder}: no readable {_MANIFEST} ({error.strerror}); "
-            "point to a folder written by Ranker.save or by nightly"
+            f"{folder}: no readable {_MANIFEST} ({reason_of(error.__cause__)}); point to a folder "
+            "written by Ranker.save or by nightly"
         ) from error
-    except ValueError as error:
-        raise ArtifactError(
-            f"{path}: not valid JSON ({error}); the artifact is truncated or was edited, "
-            "restore it or train again"
-        ) from error
+    way_out = "the artifact is truncated or was edited, restore it or train again"
+    with file_errors(f"{path}: not valid JSON", way_out, catch=_CAUGHT, raises=ArtifactError):
+        manifest = parse_json(data)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_NAME:
         raise ArtifactError(f"{path}: not a {FORMAT_NAME} manifest; point to a ranker artifact")
     version = manifest.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if type(version) is not int or version > FORMAT_VERSION:
         raise ArtifactError(
-            f"{path}: format version {version}, and this recsys-ms reads up to {FORMAT_VERSION}; "
-            "upgrade recsys-ms, or train again with this version"
+            f"{path}: format version {version!r:.40}, and this recsys-ms reads up to "
+            f"{FORMAT_VERSION}; upgrade recsys-ms, or train again with this version"
         )
-    return manifest
+    with file_errors(f"{path}: damaged", way_out, catch=DataError, raises=ArtifactError):
+        check_declared({"the manifest": manifest}, {"the manifest": _Manifest})
+    return manifest, data
 
 
-def load_artifact(folder: Path) -> tuple[State, JsonDict]:
+class _Decision(TypedDict, total=False):
+    publish: bool
+    reason: str
+    decided_by: str | None
+
+
+class _Manifest(TypedDict, total=False):
+    """Entries that code relies on where they are there."""
+
+    files: Required[dict[str, str]]
+    ranker: str
+    config: JsonDict
+    history_version: int | None
+    n_tasks: int
+    n_models: int
+    n_interactions: int
+    directions: dict[str, str]
+    features: list[str]
+    trained_at: str
+    versions: dict[str, str]
+    decision: _Decision
+    checks: list[Any]
+    seconds: dict[str, float]
+    backtest: JsonDict | None
+    newer: JsonDict | None
+
+
+def load_artifact(folder: Path, *, key: bytes | None = None) -> tuple[State, JsonDict]:
     """Read a state tree back, after checking the SHA-256 of every file.
+
+    Only regular files are opened, and each is read once: what was checked is what is parsed.
+
+    Parameters
+    ----------
+    folder : Path
+        The artifact.
+    key : bytes, optional
+        Refuse an artifact that is not signed with this key.
 
     Returns
     -------
@@ -126,34 +193,50 @@ def load_artifact(folder: Path) -> tuple[State, JsonDict]:
     Raises
     ------
     ArtifactError
-        A file is missing, extra, altered or truncated, or the format is newer or older.
+        A file is missing, extra, altered or truncated, is no regular file, or is not what this
+        format holds; the format is newer or older; or the signature is missing or wrong.
     """
-    manifest = read_manifest(folder)
+    manifest, signed = _read_manifest(folder)
+    if key is not None:
+        check_signature(folder, signed, key)
     version = manifest["format_version"]
     if version < FORMAT_VERSION:
         raise ArtifactError(
             f"{folder}: format version {version}, and this recsys-ms reads {FORMAT_VERSION}; train "
             "again with this version"
         )
-    expected: dict[str, str] = manifest.get("files", {})
-    present = {
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != _MANIFEST
-    }
+    expected: dict[str, str] = manifest["files"]
+    present = _files_in(folder) - {_MANIFEST, SIGNATURE_FILE}
     if present != set(expected):
         missing, extra = sorted(set(expected) - present), sorted(present - set(expected))
         raise ArtifactError(
-            f"{folder}: the files differ from the manifest (missing {missing}, extra {extra}); "
-            "restore the folder or train again"
+            f"{folder}: the files differ from the manifest (missing {_named(missing)}, extra "
+            f"{_named(extra)}); restore the folder or train again"
         )
+    contents = {}
     for name, digest in expected.items():
-        if sha256_file(folder / name) != digest:
+        data = read_regular(folder / name, max_bytes=_MOST_BYTES, raises=ArtifactError)
+        if hashlib.sha256(data).hexdigest() != digest:
             raise ArtifactError(
                 f"{folder / name}: its SHA-256 is not the one in {_MANIFEST}; the file was altered "
                 "or truncated, restore it or train again"
             )
-    return _read_state(folder), manifest
+        contents[name] = data
+    return _read_state(folder, contents), manifest
+
+
+def _files_in(folder: Path) -> set[str]:
+    """Names of all that is in a folder but folders; a link to a folder is not entered."""
+    found: set[str] = set()
+    for root, folders, files in os.walk(folder):
+        inner = Path(root).relative_to(folder)
+        links = [name for name in folders if Path(root, name).is_symlink()]
+        found.update((inner / name).as_posix() for name in (*files, *links))
+    return found
+
+
+def _named(names: list[str]) -> str:
+    return f"{names[:_N_NAMED]}" + f" and {len(names) - _N_NAMED} more" * (len(names) > _N_NAMED)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -196,18 +279,36 @@ def _flatten(
     }
 
 
-def _read_state(folder: Path) -> State:
-    caught = (OSError, ValueError, KeyError, TypeError, SafetensorError)
+def _read_state(folder: Path, contents: dict[str, bytes]) -> State:
     what = f"{folder}: the state does not match its format"
-    with file_errors(what, "train again", catch=caught, raises=ArtifactError):
-        document = json.loads((folder / _STATE).read_bytes())
-        arrays = load_file(folder / _ARRAYS)
+    with file_errors(what, "train again", catch=_CAUGHT, raises=ArtifactError):
+        document = parse_json(contents[_STATE], finite=True)
+        check_declared({_STATE: document}, {_STATE: _Document})
+        arrays = {name: _writable(array) for name, array in load(contents[_ARRAYS]).items()}
         arrays |= {name: np.asfortranarray(arrays[name]) for name in document["by_column"]}
         texts = {
-            name: (folder / _TEXTS / file).read_bytes().decode()
-            for name, file in document["texts"].items()
+            name: contents[f"{_TEXTS}/{file}"].decode() for name, file in document["texts"].items()
         }
         return _unflatten(document["tree"], "", arrays, texts)
+
+
+class _Node(TypedDict):
+    values: JsonDict
+    arrays: list[str]
+    texts: list[str]
+    children: "dict[str, _Node]"
+
+
+class _Document(TypedDict):
+    tree: _Node
+    texts: dict[str, str]
+    by_column: list[str]
+
+
+def _writable(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    if array.dtype.kind not in _KINDS:
+        raise DataError(f"it has an array of {array.dtype}")
+    return np.array(array)
 
 
 def _unflatten(

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
+from recsys_ms.core.declared import ANY_NUMBER
 from recsys_ms.core.errors import ArtifactError, NotFittedError, NotSavableError
 from recsys_ms.core.state import AsText, Derived, Learned, State, Stateful, declares
 from recsys_ms.core.types import FloatArray
@@ -126,7 +128,7 @@ def test_everything_comes_back_as_it_was(tmp_path):
 
 
 class Narrow(Stateful):
-    arrays: Learned[list[FloatArray]]
+    arrays: Learned[list[Annotated[NDArray[Any], ANY_NUMBER]]]
 
 
 def test_arrays_are_stored_in_the_narrowest_type_that_keeps_every_value(tmp_path):

@@ -253,7 +253,7 @@ def test_trees_share_as_path_dependent_shapley_values():
     )
     config = LightGBMConfig(n_trees=4, learning_rate=0.5, n_leaves=6, feature_fraction=1.0)
     head = LightGBMHead(config).fit(design, target, rng=0)
-    trees = [tree["tree_structure"] for tree in head._booster.dump_model()["tree_info"]]
+    trees = [tree["tree_structure"] for tree in head._trees.booster.dump_model()["tree_info"]]
     n_columns = features.trees.shape[1]
     found = head.contributions(design)
     fields = np.array(features.tree_fields)

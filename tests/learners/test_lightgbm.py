@@ -120,16 +120,20 @@ def test_groups_that_lightgbm_refuses_are_dealt_out(monkeypatch):
 
 
 @pytest.mark.parametrize("objective", ["regression", "lambdarank"])
-def test_state_is_text_and_restores_bit_for_bit(objective):
+def test_state_is_arrays_and_restores_bit_for_bit(objective):
     design, target, groups = ranking(20, 60)
     config = LightGBMConfig(objective=objective, n_trees=20)
     head = LightGBMHead(config).fit(design, target, groups=groups, rng=3)
+    before = head.predict(design), head.contributions(design).amounts
     state = head.state()
-    assert state.texts["_booster"].startswith("tree")
+    assert state.children["_trees"].arrays["leaf_value"].size > 20
+    assert not state.texts
     restored = LightGBMHead.from_state(state)
     assert restored.objective_ == objective
     assert restored.config == config
-    np.testing.assert_array_equal(restored.predict(design), head.predict(design))
+    for each in (head, restored):
+        np.testing.assert_array_equal(each.predict(design), before[0])
+        np.testing.assert_array_equal(each.contributions(design).amounts, before[1])
 
 
 def test_a_handful_of_rows_is_enough():

@@ -9,10 +9,11 @@ reduced to as many as there are features, which keeps the cost linear in the num
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import numpy as np
 
+from recsys_ms.core.declared import Shape, Within
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.state import Derived, Learned, Stateful
 from recsys_ms.core.types import FloatArray
@@ -42,9 +43,9 @@ class ViewKernel:
     whitening : ndarray of shape (n_landmarks, n_features)
     """
 
-    landmarks: FloatArray
-    length: float
-    whitening: FloatArray
+    landmarks: Annotated[FloatArray, Shape("landmark", "dimension")]
+    length: Annotated[float, Within(above=0.0)]
+    whitening: Annotated[FloatArray, Shape("landmark", "feature")]
 
     @classmethod
     def fit(cls, vectors: FloatArray) -> Self:
@@ -97,7 +98,7 @@ class CardProcess(Stateful):
     _logs: Learned[dict[str, float]]
     #: The training rows, or fewer rows that tell as much, and their targets.
     _rows: Learned[_Rows]
-    _target: Learned[FloatArray]
+    _target: Learned[Annotated[FloatArray, Shape("row", "factor")]]
     _process: Derived[Process]
 
     @classmethod

@@ -1,13 +1,14 @@
 """Gaussian process regression on meta features, for histories of a few thousand rows."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
 import scipy.sparse as sp
 
 from recsys_ms.catalog.encoding import INDICATOR, NUMBER
 from recsys_ms.core.configured import check_range
+from recsys_ms.core.declared import Shape, Within
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.state import Learned
 from recsys_ms.core.types import FloatArray, IntArray
@@ -74,7 +75,7 @@ class KernelHead(Head):
     _columns: Learned["_Columns"]
     #: The training rows: a Gaussian process answers by them.
     _rows: Learned["_Rows"]
-    _weights: Learned[FloatArray]
+    _weights: Learned[Annotated[FloatArray, Shape("row")]]
     _logs: Learned[dict[str, float]]
     _target: Learned[tuple[float, float]]
 
@@ -140,9 +141,9 @@ class KernelHead(Head):
 class _Rows:
     """Rows split for the kernel; ``fields`` has the field of each column of ``numbers``."""
 
-    numbers: FloatArray
-    fields: IntArray
-    words: sp.csr_array
+    numbers: Annotated[FloatArray, Shape("row", "number")]
+    fields: Annotated[IntArray, Shape("number"), Within(least=0)]
+    words: Annotated[sp.csr_array, Shape("row", "word")]
 
     def take(self, rows: IntArray) -> "_Rows":
         return _Rows(numbers=self.numbers[rows], fields=self.fields, words=self.words[rows])
@@ -167,10 +168,10 @@ class _Rows:
 class _Columns:
     """Which columns of a design are numbers, of which field, and which are words."""
 
-    numbers: IntArray
-    fields: IntArray
-    words: IntArray
-    word_scale: float
+    numbers: Annotated[IntArray, Shape("number"), Within(least=0)]
+    fields: Annotated[IntArray, Shape("number"), Within(least=0)]
+    words: Annotated[IntArray, Shape("word"), Within(least=0)]
+    word_scale: Annotated[float, Within(above=0.0)]
 
     @classmethod
     def of(cls, design: Design) -> "_Columns":
