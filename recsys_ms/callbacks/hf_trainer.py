@@ -26,7 +26,7 @@ class HfTrainerCallback(TrainerCallback):  # type: ignore[misc]
 
     ::
 
-        run = rms.recording("H", model_id="m", task_id="t", metric="accuracy", direction="max")
+        run = rms.recording("H", model_id="m", task_id="t", metric="accuracy")
         Trainer(..., callbacks=[HfTrainerCallback(run)]).train()
 
     The ``Trainer`` does not report exceptions to callbacks. In a script the run is written as

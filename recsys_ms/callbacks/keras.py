@@ -14,7 +14,7 @@ class KerasCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     ::
 
-        run = rms.recording("H", model_id="m", task_id="t", metric="accuracy", direction="max")
+        run = rms.recording("H", model_id="m", task_id="t", metric="accuracy")
         model.fit(x, y, validation_data=..., callbacks=[KerasCallback(run)])
 
     Keras does not report exceptions to callbacks. In a script the run is written as failed when the

@@ -18,7 +18,7 @@ class LightningCallback(Callback):  # type: ignore[misc]
 
     ::
 
-        run = rms.recording("H", model_id="m", task_id="t", metric="accuracy", direction="max")
+        run = rms.recording("H", model_id="m", task_id="t", metric="accuracy")
         Trainer(callbacks=[LightningCallback(run)]).fit(module, data)
 
     An exception in ``fit`` writes a failed run with its class.

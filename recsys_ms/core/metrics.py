@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
-from recsys_ms.core.types import Direction
+from recsys_ms.core.types import BoolArray, Direction, FloatArray, Unit
 
 #: Lowest and highest value; infinite where there is no bound.
 Range: TypeAlias = tuple[float, float]
@@ -16,6 +16,8 @@ Link: TypeAlias = Literal["identity", "log"]
 
 _INF: Final = math.inf
 UNBOUNDED: Final[Range] = (-_INF, _INF)
+#: How far a bound may be exceeded: a metric computed in single precision is 1.0000001 at its best.
+_ROUNDING: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +53,15 @@ class KnownMetric:
 _TABLE: Final[tuple[tuple[KnownMetric, str], ...]] = (
     (
         KnownMetric(name="", direction="max", low=0.0, high=1.0, percent=True),
-        "accuracy=acc=acc1=acc5=prec1=prec5=accuracies precision=prec recall=sensitivity=tpr=rec "
+        "accuracy=acc=acc1=acc5=prec1=prec5=accuracies=macc=aacc=oacc "
+        "precision=prec recall=sensitivity=tpr=rec "
         "specificity=tnr f1=fbeta=f1score=fscore=f_score=f_measure=fmeasure=f05=f2 "
-        "auc=auroc=rocauc=aucroc=auprc=prauc=aucpr gini "
-        "ap=map=map50=map75=ap50=ap75=average_precision=mar iou=miou=jaccard=fwiou "
+        "auc=auroc=rocauc=aucroc=auprc=prauc=aucpr c_index=cindex=concordance "
+        "ap=map=map50=map75=ap50=ap75=average_precision=mar=lrap iou=miou=io_u=jaccard=fwiou "
         "dice=dsc panoptic_quality=pq "
-        "ndcg=dcg mrr=reciprocal_rank hits=hit exact_match=em=exact pass win_rate=winrate "
-        "meteor nmi=ami v_measure=vmeasure homogeneity completeness purity stoi",
+        "ndcg mrr=reciprocal_rank hits=hit exact_match=em=exact pass win_rate=winrate "
+        "success_rate=success g_mean=gmean fowlkes_mallows "
+        "meteor nmi v_measure=vmeasure homogeneity completeness purity",
     ),
     # Weak names: they say which accuracy or error, if another word names the metric.
     (
@@ -68,11 +72,11 @@ _TABLE: Final[tuple[tuple[KnownMetric, str], ...]] = (
         KnownMetric(name="", direction="max", low=-1.0, high=1.0, percent=True),
         "mcc=matthews=phi kappa=qwk=cohen pearson=pearsonr=plcc spearman=spearmanr=srcc=srocc "
         "kendall=kendalltau=krcc correlation=corr ccc cosine_similarity=cosine ari=adjusted_rand "
-        "silhouette ssim=msssim bertscore",
+        "ami=adjusted_mutual gini p_mrr silhouette ssim=msssim stoi bertscore",
     ),
     (
         KnownMetric(name="", direction="max", low=-_INF, high=1.0, percent=True),
-        "r2=r_squared=rsquared explained_variance skill_score",
+        "r2=d2=r_squared=rsquared explained_variance skill_score",
     ),
     # Reported as 0 to 100 by some tools and as 0 to 1 by others: both are possible.
     (
@@ -87,7 +91,7 @@ _TABLE: Final[tuple[tuple[KnownMetric, str], ...]] = (
     ),
     (
         KnownMetric(name="", direction="max", low=0.0, high=_INF),
-        "cider inception_score throughput",
+        "dcg cider inception_score throughput",
     ),
     (
         KnownMetric(name="", direction="min", low=0.0, high=_INF, percent=True, heavy_tailed=True),
@@ -99,14 +103,14 @@ _TABLE: Final[tuple[tuple[KnownMetric, str], ...]] = (
     ),
     (
         KnownMetric(name="", direction="min", low=0.0, high=2.0, heavy_tailed=True),
-        "brier=brier_score",
+        "brier=brier_score cosine_distance",
     ),
     (
         KnownMetric(name="", direction="min", low=0.0, high=_INF, heavy_tailed=True),
         "mae=absolute_error=medae mse=squared_error rmse rmsle=msle nrmse=nmse mase=owa crps=wql "
         "pinball fid lpips hausdorff=hd95=assd chamfer davies_bouldin=dbi "
         "cross_entropy=crossentropy=xent=log_loss=logloss=bce bpc=bpb=bits_per bits=bpd "
-        "rmsd latency",
+        "rmsd edit_distance=levenshtein latency",
     ),
     (
         KnownMetric(name="", direction="min", low=1.0, high=_INF, heavy_tailed=True),
@@ -188,6 +192,7 @@ def find_metric(name: str) -> KnownMetric | None:
         direction="max",
         low=-metric.high,
         high=0.0 - metric.low,
+        percent=metric.percent,
     )
 
 
@@ -212,6 +217,103 @@ def _matches(words: tuple[str, ...]) -> list[KnownMetric]:
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """Values of a metric that are accepted as logged, and what they are divided by to be kept."""
+
+    low: float
+    high: float
+    divisor: float = 1.0
+
+
+@lru_cache(maxsize=4096)
+def accepted(metric: str, unit: Unit | None = None) -> Accepted:
+    """Which logged values of a metric are possible.
+
+    Without a unit these are the values of the metric's range (:func:`find_metric`): fractions are
+    not guessed to be percentages. ``percent`` is for metrics that are usually logged as fractions
+    or in percent, BLEU and unknown metrics among them: they are divided by 100. The others (a loss)
+    are kept as they are. ``fraction`` and ``percent`` say of an unknown metric that it is a
+    fraction, and of BLEU that it is kept as one.
+
+    Examples
+    --------
+    >>> accepted("accuracy", "percent")
+    Accepted(low=0.0, high=100.0, divisor=100.0)
+    >>> accepted("bleu").high, accepted("bleu", "fraction").high
+    (100.0, 1.0)
+    """
+    known = find_metric(metric)
+    if known is None:
+        low, high = UNBOUNDED if unit is None else (0.0, 1.0)
+    else:
+        is_either = known.percent and known.high == 100.0
+        low, high = known.low, 1.0 if unit is not None and is_either else known.high
+    divisor = 100.0 if unit == "percent" and (known is None or known.percent) else 1.0
+    return Accepted(low=divisor * low, high=divisor * high, divisor=divisor)
+
+
+def is_possible(metric: str, values: FloatArray, unit: Unit | None = None) -> BoolArray:
+    """Whether logged values of a metric are within its range, but for rounding; NaN is."""
+    bounds = accepted(metric, unit)
+    margin = _ROUNDING * bounds.divisor
+    possible: BoolArray = ~((values < bounds.low - margin) | (values > bounds.high + margin))
+    return possible
+
+
+def range_problem(metric: str, value: float, unit: Unit | None = None) -> str | None:
+    """Why a logged value of a metric is impossible, with the way out; ``None`` if it is possible.
+
+    Examples
+    --------
+    >>> range_problem("accuracy", 61.0)
+    'accuracy 61.0 is outside [0, 1]: did you mean 0.61? For values in percent: --unit percent'
+    """
+    bounds, known = accepted(metric, unit), find_metric(metric)
+    margin = _ROUNDING * bounds.divisor
+    if not (value < bounds.low - margin or value > bounds.high + margin):
+        return None
+    sign = " %" if bounds.divisor > 1.0 else ""
+    low, high = f"{bounds.low:g}{sign}", f"{bounds.high:g}{sign}"
+    if math.isinf(bounds.high):
+        where = f"is below {low}"
+    else:
+        where = f"is outside {f'(-inf, {high}]' if math.isinf(bounds.low) else f'[{low}, {high}]'}"
+    way = "if it is another quantity, give the metric another name"
+    if not sign and bounds.high == 1.0 < abs(value) <= 100.0 and (known is None or known.percent):
+        way = f"did you mean {value / 100.0:g}? For values in percent: --unit percent"
+    if value == -1.0:
+        way = "if it means that there is no result: --missing=-1"
+    return f"{metric} {value!r}{sign} {where}: {way}"
+
+
+def direction_of(metric: str) -> Direction | None:
+    """Which values of a metric are better; ``None`` if that is not known of its name."""
+    known = find_metric(metric)
+    return None if known is None else known.direction
+
+
+def direction_problem(metric: str, direction: str) -> str | None:
+    """Why a metric cannot have a direction, with the way out; ``None`` if it can.
+
+    Examples
+    --------
+    >>> direction_problem("eval_loss", "max").partition(":")[0]
+    "'eval_loss' is known as loss, of which lower is better (min), not max"
+    >>> direction_problem("eval_loss", "min")
+    """
+    known = find_metric(metric)
+    if known is None or known.direction is None or known.direction == direction:
+        return None
+    better = "lower" if known.direction == "min" else "higher"
+    kind = "" if known.name == metric else f"is known as {known.name}, of which "
+    told = f"{metric!r} {kind}" if kind else f"of {metric!r} "
+    return (
+        f"{told}{better} is better ({known.direction}), not {direction}: leave the direction out; "
+        "if it is another quantity, give the metric another name"
+    )
+
+
 def natural_range(metric: str, lowest: float, highest: float) -> Range:
     """Values that a metric can take in a task whose logged values span ``lowest`` to ``highest``.
 
@@ -230,9 +332,12 @@ def natural_range(metric: str, lowest: float, highest: float) -> Range:
         return UNBOUNDED
     low = 0.0 if known.heavy_tailed and known.low < 0.0 <= lowest else known.low
     high = known.high
-    if known.percent and high < highest:
+    if known.percent and high + _ROUNDING < highest:
         low, high = 100.0 * low, 100.0 * high
-    return (low if lowest >= low else -_INF, high if highest <= high else _INF)
+    return (
+        low if lowest >= low - _ROUNDING else -_INF,
+        high if highest <= high + _ROUNDING else _INF,
+    )
 
 
 def link_of(metric: str, lowest: float, highest: float) -> Link:

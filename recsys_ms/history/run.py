@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
+from recsys_ms.core.metrics import direction_of
 from recsys_ms.core.types import Direction, JsonDict, Status, ValueKind
 
 FieldKind: TypeAlias = Literal["text", "number", "integer", "time", "json", "tags"]
@@ -80,8 +81,9 @@ class Run:
     ----------
     model_id, task_id, metric : str
         The fine-tuned model, its task, and the metric measured. Not blank.
-    direction : {"max", "min"}
-        Whether higher or lower values of the metric are better.
+    direction : {"max", "min"} or None
+        Whether higher or lower values of the metric are better; ``None`` for what is known of the
+        metric (:func:`recsys_ms.core.metrics.find_metric`), an error for an unknown one.
     value : float or None
         Measured value, finite; fractions rather than percent. Required if ``status`` is
         ``finished``; a non-finite value of a failed or running run becomes ``None``.
@@ -115,7 +117,7 @@ class Run:
     model_id: str
     task_id: str
     metric: str
-    direction: Direction
+    direction: Direction | None = None
     value: float | None = None
     status: Status = "finished"
     run_id: str = ""
@@ -137,6 +139,9 @@ class Run:
     def __post_init__(self) -> None:
         checked: JsonDict = {}
         problems: list[str] = []
+        is_blank = isinstance(self.direction, str) and not self.direction.strip()
+        if (self.direction is None or is_blank) and isinstance(self.metric, str):
+            object.__setattr__(self, c.DIRECTION, direction_of(self.metric))
         for name in RULES:
             try:
                 checked[name] = check_field(name, getattr(self, name))
@@ -261,7 +266,9 @@ def check_field(name: str, value: object, *, from_text: bool = False) -> Any:
     except _RefusedValue as refused:
         raise DataError(f"got {_show(value)}, {refused}") from refused
     if rule.required and found is None:
-        raise DataError("missing; every run needs it")
+        is_direction = name == c.DIRECTION
+        way = "its metric is unknown: give 'max' or 'min'" if is_direction else "every run needs it"
+        raise DataError(f"missing; {way}")
     return found
 
 

@@ -118,7 +118,7 @@ def test_success_writes_the_best_value_and_the_whole_curve(history: History) -> 
 def test_the_value_of_a_run(
     history: History, direction: Any, kind: Any, values: list[float], value: float, epoch: int
 ) -> None:
-    known = {**RUN, "direction": direction}
+    known = {**RUN, "metric": "score", "direction": direction}
     with recording(history.path, **known, value_kind=kind) as run:
         for at, each in enumerate(values):
             run.log(each, epoch=at)

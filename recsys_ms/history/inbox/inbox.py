@@ -19,7 +19,8 @@ from typing import Any, Final, Literal, TypeAlias
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, StorageError
 from recsys_ms.core.files import write_atomic
-from recsys_ms.core.types import Direction, JsonDict, Status, ValueKind
+from recsys_ms.core.metrics import accepted
+from recsys_ms.core.types import Direction, JsonDict, Status, Unit, ValueKind
 from recsys_ms.history.run import Run
 
 _LOG = logging.getLogger(__name__)
@@ -52,8 +53,9 @@ def record_run(
     model_id: str,
     task_id: str,
     metric: str,
-    direction: Direction,
+    direction: Direction | None = None,
     value: float | None = None,
+    unit: Unit | None = None,
     status: Status = "finished",
     run_id: str | None = None,
     model_revision: str | None = None,
@@ -91,6 +93,10 @@ def record_run(
     ----------
     history_path : str or Path
         Folder of the history. It must exist: ``History.open`` creates one.
+    direction : {"max", "min"}, optional
+        Needed only for a metric that is not known (:mod:`recsys_ms.core.metrics`).
+    unit : {"fraction", "percent"}, optional
+        With ``percent``, value and curve of the metric are divided by 100.
     curve : sequence of (step, epoch, metric, split, value), optional
         Values logged during the training, for ``History.curves``; step, epoch and split may be
         ``None``.
@@ -111,7 +117,25 @@ def record_run(
     """
     given = locals()
     fields: JsonDict = {name: given[name] for name in c.RUN_COLUMNS if name in given}
+    if unit == "percent":
+        fields[c.VALUE] = as_fraction(value, metric)
+        curve = [
+            (*point[:4], as_fraction(point[4], metric)) if point[2] == metric else point
+            for point in curve or ()
+        ]
+    elif unit not in (None, "fraction"):
+        # Not a field of a run: it goes to quarantine, whose reason names it.
+        fields["unit"] = unit
     return keep_run(history_path, fields, unsent_folder, on_error=on_error, curve=curve)
+
+
+def as_fraction(value: Any, metric: str) -> Any:
+    """A percentage as a fraction, where the metric can be one; what is no number as it is."""
+    try:
+        return value / accepted(metric, "percent").divisor
+    except (TypeError, AttributeError):
+        # Whatever was handed in is recorded, and refused when it is ingested.
+        return value
 
 
 def default_unsent_folder() -> Path:

@@ -7,8 +7,8 @@ from typing import Final
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import Unit
+from recsys_ms.history.readers.directions import settle_direction
 from recsys_ms.history.readers.logged import LoggedRun
-from recsys_ms.history.readers.mapping import unit_problem
 from recsys_ms.history.store.curves import Series
 
 #: Splits that a model was fitted on: never taken where another split has the same metric.
@@ -39,8 +39,12 @@ class Chosen:
     ----------
     fields : mapping of field to value
         Those of ``metric, direction, split, value_kind, value, epoch`` that are known.
+    unit : {"fraction", "percent"} or None
+        Of ``value``, which is as the log has it.
     missing : tuple of str
         Required fields that neither the log nor the mapping gives.
+    contradiction : str
+        Why the direction cannot be taken; else empty.
     problem : str
         Why there is no value though there should be one; else empty.
     diverged : str
@@ -48,7 +52,9 @@ class Chosen:
     """
 
     fields: Mapping[str, object]
+    unit: Unit | None = None
     missing: tuple[str, ...] = ()
+    contradiction: str = ""
     problem: str = ""
     diverged: str = ""
 
@@ -67,12 +73,20 @@ def choose_value(run: LoggedRun, asked: Asked, *, wanted: bool) -> Chosen:
     series, problem = _series(run, asked)
     fields: dict[str, object] = {}
     metric = asked.metric or ((series.metric or None) if series else None)
-    direction = asked.direction or (run.directions.get(series.name) if series else None)
-    if direction is None and series is None and asked.metric is not None:
-        direction = run.directions.get(asked.metric)
+    settled = settle_direction(
+        metric,
+        said=asked.direction,
+        logged=run.directions.get(series.name if series else asked.metric or ""),
+        series=series.name if series else None,
+        series_metric=series.metric if series else None,
+    )
+    direction = settled.direction
     fields |= {c.METRIC: metric, c.DIRECTION: direction}
     fields[c.SPLIT] = asked.split or (series.split if series else None)
     missing = tuple(name for name in (c.METRIC, c.DIRECTION) if fields[name] is None)
+    if settled.problem:
+        told = f"{c.DIRECTION}: {settled.problem}"
+        return Chosen(fields=fields, missing=missing, problem=told, contradiction=told)
     if series is None:
         # Without a metric the value cannot be asked for either, unless its series was named.
         if c.METRIC in missing:
@@ -90,13 +104,9 @@ def choose_value(run: LoggedRun, asked: Asked, *, wanted: bool) -> Chosen:
     is_summary = len(series.values) == 1 and series.steps[0] is None and series.epochs[0] is None
     value_kind = asked.value_kind or run.value_kind or run.fields.get(c.VALUE_KIND)
     fields[c.VALUE_KIND] = value_kind or (None if is_summary else kind)
-    value = float(series.values[at])
-    outside = None if asked.unit is None else unit_problem(value, asked.unit)
-    problem = f"{c.VALUE}: {series.name!r}: {outside}" if outside else ""
-    if asked.unit == "percent" or (asked.unit is None and series.percent):
-        value /= 100.0
-    fields |= {c.VALUE: value, c.EPOCH: series.epochs[at]}
-    return Chosen(fields=fields, missing=missing, problem=problem)
+    fields |= {c.VALUE: float(series.values[at]), c.EPOCH: series.epochs[at]}
+    unit: Unit | None = "percent" if asked.unit is None and series.percent else asked.unit
+    return Chosen(fields=fields, unit=unit, missing=missing)
 
 
 def _series(run: LoggedRun, asked: Asked) -> tuple[Series | None, str]:

@@ -47,14 +47,16 @@ _BY_SERIES: Final = (c.METRIC, c.DIRECTION, c.SPLIT, c.VALUE_KIND, c.VALUE, c.EP
 class MappedLogs:
     """Runs of logs as runs and rejects.
 
-    ``missing`` has the required fields that are missing in each reject without some; ``columns``
-    and ``series`` are names that templates may use.
+    ``missing`` has the required fields that are missing in each reject without some,
+    ``contradiction`` says of the first run with one what its direction contradicts; ``columns`` and
+    ``series`` are names that templates may use.
     """
 
     batch: ReadBatch
     missing: tuple[tuple[str, ...], ...]
     columns: tuple[str, ...]
     series: tuple[str, ...]
+    contradiction: str = ""
 
 
 class LogMapper:
@@ -93,7 +95,11 @@ class LogMapper:
         good = [row for row in range(len(kept)) if row not in problems]
         arrays = self._arrays(kept, texts, chosen, cells, bound, failed)
         taken = pa.array(good, pa.int64())
-        built = build_runs({name: array.take(taken) for name, array in arrays.items()}, len(good))
+        built = build_runs(
+            {name: array.take(taken) for name, array in arrays.items()},
+            len(good),
+            units=[chosen[row].unit for row in good],
+        )
         problems |= {good[at]: reason for at, reason in built.problems.items()}
         passed = [kept[good[at]] for at in built.rows.tolist()]
         lines = [run.line for run in passed]
@@ -111,6 +117,7 @@ class LogMapper:
             missing=tuple(missing),
             columns=_inner_names(runs),
             series=tuple(dict.fromkeys(each.name for run in runs for each in run.series)),
+            contradiction=next(filter(None, (each.contradiction for each in chosen)), ""),
         )
 
     def bad(self, bad: BadLog, place: Path) -> Reject:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.quarantine import ReadBatch, Reject, digest_of
 from recsys_ms.history.readers.choice import named
@@ -80,7 +81,7 @@ class LogReader:
     def __iter__(self) -> Iterator[ReadBatch]:
         for name in dict.fromkeys(log.format_name for log in self.found.logs):
             places = [log.place for log in self.found.logs if log.format_name == name]
-            for mapped in self._asking(name, self.read(name, places)):
+            for mapped in self._asking(name, self._agreeing(name, self.read(name, places))):
                 self._n_runs += mapped.batch.runs.num_rows
                 self._statuses.update(mapped.batch.runs["status"].to_pylist())
                 yield mapped.batch
@@ -99,6 +100,21 @@ class LogReader:
                 self._whole[place] = self._whole.get(place, True) and isinstance(item, LoggedRun)
             rejects = (*mapped.batch.rejects, *bad)
             yield replace(mapped, batch=replace(mapped.batch, rejects=rejects))
+
+    def _agreeing(self, format_name: str, pieces: Iterator[MappedLogs]) -> Iterator[MappedLogs]:
+        """Pass on what was read, unless an option contradicts what a log says.
+
+        Raises
+        ------
+        UsageError
+            Before anything is committed.
+        """
+        options = [name for name in (c.DIRECTION, c.METRIC) if name in self._mapping.set]
+        for mapped in pieces:
+            if options and mapped.contradiction:
+                given = " ".join(f"--set {name}={self._mapping.set[name]}" for name in options)
+                raise UsageError(f"{self._path}: {format_name}: {given}: {mapped.contradiction}")
+            yield mapped
 
     def _asking(self, format_name: str, pieces: Iterator[MappedLogs]) -> Iterator[MappedLogs]:
         """Pass on what was read, unless there is a required field that no run of a whole log has.
@@ -170,7 +186,7 @@ def read_log(
     Folders are walked recursively. A run keeps the framework's own id where there is one, else one
     made of the place of its log, so that reading a log again is a no-op and a log that has grown
     updates its run. Fields that a log does not give (often the task) the mapping gives:
-    ``FieldMapping(map={"task_id": "{_folder}"}, set={"direction": "max"})``. ``map["value"]`` names
+    ``FieldMapping(map={"task_id": "{_folder}"}, set={"metric": "f1"})``. ``map["value"]`` names
     a series (``{eval_accuracy}``); else the series is found by ``metric`` (and ``split``), else the
     framework's own choice is taken. ``set["value_kind"]`` chooses between ``best`` (default) and
     ``last``. A run with missing fields goes to quarantine, whole, with the options that give them.

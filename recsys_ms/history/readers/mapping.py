@@ -24,9 +24,6 @@ from recsys_ms.history.readers.templates import (
 #: Columns that every table has besides its own: file name, file name without suffixes, line.
 PSEUDO_COLUMNS: Final = ("_file", "_stem", "_line")
 
-#: The largest value of each unit.
-LARGEST: Final[Mapping[Unit, float]] = {"fraction": 1.0, "percent": 100.0}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldMapping:
@@ -45,8 +42,9 @@ class FieldMapping:
         Computed columns, each seeing those before it. Columns of mostly numbers are DOUBLE there,
         those of dicts JSON, all others VARCHAR.
     unit : {"fraction", "percent"} or None
-        Of ``value``: percent is divided by 100, values outside the range of the unit are refused;
-        ``None`` stores values as they are.
+        Of ``value``: percent is divided by 100 where the metric can be one
+        (:func:`recsys_ms.core.metrics.accepted`). With ``None`` values are taken as they are. Those
+        outside the range of their metric are refused.
     where : str or None
         DuckDB predicate; rows for which it is not true are left out, and counted.
     missing : tuple of str
@@ -193,16 +191,6 @@ def bind_mapping(
         if name in visible and name not in mapping.map and name not in mapping.set:
             templates[name] = bind_template(f"{{{name}}}", visible, target=name)
     return BoundMapping(templates=templates, constants=dict(mapping.set))
-
-
-def unit_problem(value: float, unit: Unit) -> str | None:
-    """Why a value is outside the range of a unit, or ``None``."""
-    if 0.0 <= value <= LARGEST[unit]:
-        return None
-    if unit == "fraction" and 1.0 < value <= LARGEST["percent"]:
-        return f"{value:g} is not a fraction in [0, 1]; if the log is in percent: --unit percent"
-    kind = "fraction in [0, 1]" if unit == "fraction" else "percentage in [0, 100]"
-    return f"{value:g} is not a {kind}; without --unit it is kept as it is"
 
 
 def parse_assignments(texts: Iterable[str], *, option: str) -> dict[str, str]:

@@ -1,21 +1,23 @@
 """Reads runs from tables (CSV, TSV, JSONL, Parquet): every row becomes a run or a reject."""
 
 import logging
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.quarantine import ReadBatch, Reject
+from recsys_ms.history.readers.directions import settle_direction
 from recsys_ms.history.readers.expressions import ColumnKind
 from recsys_ms.history.readers.fields import OPEN_FIELDS, RUN_FIELDS, RunArrays, missing_rows
 from recsys_ms.history.readers.lines import BadRow
-from recsys_ms.history.readers.mapping import LARGEST, BoundMapping, FieldMapping, unit_problem
+from recsys_ms.history.readers.mapping import BoundMapping, FieldMapping
 from recsys_ms.history.readers.rows import TABLE_READER, MappedRows, RowMapper, stored_options
 from recsys_ms.history.readers.sources import (
     BATCH_ROWS,
@@ -24,7 +26,8 @@ from recsys_ms.history.readers.sources import (
     TableFormat,
     open_source,
 )
-from recsys_ms.history.store.schema import RUN_SCHEMA, BuiltRuns, build_runs
+from recsys_ms.history.readers.templates import text_of
+from recsys_ms.history.store.schema import build_runs
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -62,6 +65,7 @@ class TableReader:
         self._largest: float | None = None
         self._arrays = RunArrays()
         _check_required(self._mapper.bound, source)
+        self._ask([self._mapper.bound.constants.get(c.METRIC)])
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -71,23 +75,31 @@ class TableReader:
             for name in self._mapper.never_filled()
         ]
         largest = self._largest
-        if self._mapper.mapping.unit == "percent" and largest is not None and 0 < largest <= 1:
+        if self._mapper.mapping.unit == "percent" and largest is not None and 0 < largest <= 0.01:
             found.append(
-                f"the unit is percent and no value is above {largest:g}: were these fractions "
-                "already? Then ingest with unit='fraction' (--unit fraction)"
+                f"the unit is percent and no value is above {100 * largest:g}: were these "
+                "fractions already? Then ingest with unit='fraction' (--unit fraction)"
             )
         return tuple(found)
 
     def __iter__(self) -> Iterator[ReadBatch]:
         for batch in self._mapper.source.batches(self._batch_rows):
-            yield self.read(batch)
+            mapped = self._mapper.map(batch)
+            self._ask(mapped.fields.get(c.METRIC, ()))
+            yield self._built(batch, mapped)
         for text in self.warnings:
             _LOGGER.warning("%s: %s", self._mapper.source.path, text)
 
     def read(self, batch: SourceBatch) -> ReadBatch:
         """Turn one batch of the table into runs and rejects."""
-        mapped = self._mapper.map(batch)
-        built = self._in_unit(build_runs(self._arrow(mapped), mapped.n_rows))
+        return self._built(batch, self._mapper.map(batch))
+
+    def _built(self, batch: SourceBatch, mapped: MappedRows) -> ReadBatch:
+        unit = self._mapper.mapping.unit
+        units = None if unit is None else [unit] * mapped.n_rows
+        built = build_runs(self._arrow(mapped), mapped.n_rows, units=units)
+        if built.runs.num_rows and (largest := pc.max(built.runs[c.VALUE]).as_py()) is not None:
+            self._largest = max(largest, self._largest or -math.inf)
         bad = [mapped.bad(row, reason) for row, reason in built.problems.items()]
         return ReadBatch(
             runs=built.runs,
@@ -97,23 +109,30 @@ class TableReader:
             lines=tuple(mapped.batch.lines[row] for row in built.rows.tolist()),
         )
 
-    def _in_unit(self, built: BuiltRuns) -> BuiltRuns:
-        """Runs with values as the history keeps them; those outside the unit are refused."""
-        values = built.runs[c.VALUE].to_numpy()
-        known = values[~np.isnan(values)]
-        if known.size:
-            self._largest = max(float(known.max()), self._largest or -np.inf)
-        unit = self._mapper.mapping.unit
-        if unit is None:
-            return built
-        outside = (values < 0.0) | (values > LARGEST[unit])
-        problems = dict(built.problems)
-        for row in np.flatnonzero(outside).tolist():
-            problems[int(built.rows[row])] = f"{c.VALUE}: {unit_problem(float(values[row]), unit)}"
-        column = pa.array(values / LARGEST[unit], pa.float64(), from_pandas=True)
-        at = RUN_SCHEMA.get_field_index(c.VALUE)
-        runs = built.runs.set_column(at, RUN_SCHEMA.field(at), column).filter(pa.array(~outside))
-        return BuiltRuns(runs=runs, rows=built.rows[~outside], problems=problems)
+    def _ask(self, metrics: Iterable[object]) -> None:
+        """Refuse a direction for the whole table that does not fit; ask for one that is not known.
+
+        Raises
+        ------
+        UsageError
+            Before anything of the table is committed.
+        """
+        bound = self._mapper.bound
+        said = bound.constants.get(c.DIRECTION)
+        if c.DIRECTION in bound.templates:
+            return
+        for metric in sorted({text for each in metrics if (text := text_of(each)) is not None}):
+            settled = settle_direction(metric, said=said)
+            if settled.problem:
+                raise UsageError(
+                    f"{self._mapper.source.path}: --set direction={said}: {settled.problem}"
+                )
+            if settled.direction is None:
+                raise UsageError(
+                    f"{self._mapper.source.path}: whether higher or lower values of {metric!r} are "
+                    "better is not known: give --set direction=max or --set direction=min, or "
+                    "--map direction='{COLUMN}'"
+                )
 
     def _arrow(self, mapped: MappedRows) -> dict[str, pa.Array]:
         n_rows = mapped.n_rows
@@ -173,8 +192,9 @@ def read_table(
     ------
     UsageError
         Before any row is read: a template that names no column, an unknown field, a required field
-        (``model_id``, ``task_id``, ``metric``, ``direction``, and ``value`` unless the status is
-        set to another than ``finished``) that is neither mapped nor set.
+        (``model_id``, ``task_id``, ``metric``, and ``value`` unless the status is set to another
+        than ``finished``) that is neither mapped nor set; a direction that the metric cannot have.
+        While iterating too: an unknown metric without a direction.
     DataError
         No such file, an empty one, or the wrong delimiter.
     """
@@ -230,7 +250,7 @@ def _replaying(file: str, options: str, mapping: str | None) -> TableReader:
 
 
 def _check_required(bound: BoundMapping, source: Source) -> None:
-    needed = list(c.REQUIRED_COLUMNS)
+    needed = [name for name in c.REQUIRED_COLUMNS if name != c.DIRECTION]
     if c.STATUS not in bound.templates and bound.constants.get(c.STATUS, "finished") == "finished":
         needed.append(c.VALUE)
     missing = [name for name in needed if name not in bound]

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, RecsysError, StorageError
-from recsys_ms.core.types import Direction, JsonDict, ValueKind
-from recsys_ms.history.inbox.inbox import keep_run, open_inbox
+from recsys_ms.core.metrics import direction_of, direction_problem
+from recsys_ms.core.types import Direction, JsonDict, Unit, ValueKind
+from recsys_ms.history.inbox.inbox import as_fraction, keep_run, open_inbox
 from recsys_ms.history.recorder.journal import ERROR_TAG, JournalWriter, Point, Recorded
 from recsys_ms.history.recorder.state_order import AT_END, TERMINATED
 from recsys_ms.history.recorder.termination import TERMINATION
@@ -42,7 +43,8 @@ def recording(
     model_id: str,
     task_id: str,
     metric: str,
-    direction: Direction,
+    direction: Direction | None = None,
+    unit: Unit = "fraction",
     run_id: str | None = None,
     value_kind: ValueKind = "best",
     on_error: Literal["log", "raise"] = "log",
@@ -53,7 +55,7 @@ def recording(
 
     ::
 
-        with rms.recording("H", model_id="m", task_id="t", metric="f1", direction="max") as run:
+        with rms.recording("H", model_id="m", task_id="t", metric="f1") as run:
             for epoch in range(20):
                 run.log(train_and_evaluate(), epoch=epoch)
 
@@ -72,8 +74,11 @@ def recording(
         Folder of the history; default: the environment variable ``RECSYS_MS_HISTORY``.
     model_id, task_id, metric : str
         What is fine-tuned, on what, and what is measured.
-    direction : {"max", "min"}
-        Which values of the metric are better.
+    direction : {"max", "min"}, optional
+        Which values of the metric are better; default: what is known of the metric by its name
+        (:mod:`recsys_ms.core.metrics`).
+    unit : {"fraction", "percent"}
+        Of the metric's values as they are logged; percentages are divided by 100.
     run_id : str, optional
         Name of the run; default: a new one, so that each recording is its own run.
     value_kind : {"best", "last", "ema"}
@@ -94,22 +99,24 @@ def recording(
     Raises
     ------
     TypeError
-        An unknown field.
+        An unknown field, or an unknown unit.
     """
     _check_names(fields)
+    if unit not in get_args(Unit):
+        raise TypeError(f"unit is {unit!r}, wanted 'fraction' or 'percent'")
     given = history_path if history_path is not None else os.environ.get(HISTORY_VARIABLE)
     named = {c.RUN_ID: run_id} if run_id else {}
     of_run = {
         c.MODEL_ID: model_id,
         c.TASK_ID: task_id,
         c.METRIC: metric,
-        c.DIRECTION: direction,
+        c.DIRECTION: direction or (direction_of(metric) if isinstance(metric, str) else None),
         c.VALUE_KIND: value_kind,
         **named,
         **fields,
     }
     history = None if given is None else Path(given)
-    return Recorder(history, of_run, on_error=on_error, unsent_folder=unsent_folder)
+    return Recorder(history, of_run, unit=unit, on_error=on_error, unsent_folder=unsent_folder)
 
 
 class Recorder:
@@ -120,11 +127,13 @@ class Recorder:
         history: Path | None,
         fields: JsonDict,
         *,
+        unit: Unit = "fraction",
         on_error: Literal["log", "raise"],
         unsent_folder: str | Path | None,
     ) -> None:
         self._history = history
         self._given = fields
+        self._unit = unit
         self._recorded = self._new()
         self._on_error = on_error
         self._unsent_folder = unsent_folder
@@ -179,6 +188,7 @@ class Recorder:
         self._open = True
         TERMINATION.add(self)
         try:
+            self._check_direction()
             with TERMINATION.held():
                 self._open_journal()
                 if self._on_error == "raise":
@@ -215,12 +225,15 @@ class Recorder:
         """
         try:
             fields = self._recorded.fields
+            number = float(value)
+            if self._unit == "percent" and metric in (None, fields[c.METRIC]):
+                number = as_fraction(number, self.metric)
             point = Point(
                 None if step is None else int(step),
                 None if epoch is None else float(epoch),
                 str(fields[c.METRIC] if metric is None else metric),
                 (fields.get(c.SPLIT) if metric is None else None) if split is None else split,
-                float(value),
+                number,
             )
         except (TypeError, ValueError, OverflowError) as error:
             self._complain(DataError(f"run {self.run_id}: {value!r} was not logged ({error})"))
@@ -367,6 +380,15 @@ class Recorder:
             self._journal = None
         # Last, since it may restore a handler of SIGTERM that ends the process at once.
         TERMINATION.discard(self)
+
+    def _check_direction(self) -> None:
+        """Say now what would send the run to quarantine when it is ingested."""
+        direction = self._recorded.fields[c.DIRECTION]
+        problem = f"{self.metric!r} is unknown: give direction='max' or direction='min'"
+        if direction is not None:
+            problem = direction_problem(self.metric, direction) or ""
+        if problem:
+            self._complain(DataError(f"run {self.run_id}: {c.DIRECTION}: {problem}"))
 
     def _complain(self, error: DataError) -> None:
         if self._on_error == "raise":

@@ -1,8 +1,8 @@
 """Runs as Arrow tables: their schema, and the rules of ``history.run`` on whole columns."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,14 @@ import pyarrow.compute as pc
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
-from recsys_ms.core.types import BoolArray, IntArray
+from recsys_ms.core.metrics import (
+    accepted,
+    direction_of,
+    direction_problem,
+    is_possible,
+    range_problem,
+)
+from recsys_ms.core.types import BoolArray, IntArray, Unit
 from recsys_ms.history.run import (
     JSON_COLUMNS,
     RULES,
@@ -38,6 +45,7 @@ _PLAIN_NUMBER: Final[Mapping[FieldKind, str]] = {
     "number": r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$",
     "integer": r"^-?\d{1,18}$",
 }
+_UNITS: Final[tuple[Unit | None, ...]] = (None, *get_args(Unit))
 #: What a column that is not given holds, where that is not null.
 _DEFAULTS: Final = {c.STATUS: "finished", **dict.fromkeys(JSON_COLUMNS, "{}")}
 
@@ -53,8 +61,18 @@ class BuiltRuns:
     problems: Mapping[int, str]
 
 
-def build_runs(columns: Mapping[str, pa.Array | pa.ChunkedArray], n_rows: int) -> BuiltRuns:
+def build_runs(
+    columns: Mapping[str, pa.Array | pa.ChunkedArray],
+    n_rows: int,
+    *,
+    units: Sequence[Unit | None] | None = None,
+) -> BuiltRuns:
     """Check loose columns and build a table of runs; every row becomes a run or a problem.
+
+    Every way into the history comes through here, so here is the gate for values: one outside the
+    range of its metric, and a direction that the metric cannot have, are problems. A direction that
+    is not given is that of the metric, where it is known. ``units`` says by row what the values
+    are; percentages become fractions (:func:`recsys_ms.core.metrics.accepted`).
 
     Text is read as numbers and ISO 8601 times where the schema wants those; blank text counts as
     unknown. A column that is not given is unknown everywhere, except ``status``, which is then
@@ -75,12 +93,18 @@ def build_runs(columns: Mapping[str, pa.Array | pa.ChunkedArray], n_rows: int) -
             built[name] = pa.repeat(pa.scalar(_DEFAULTS.get(name), _TYPES[rule.kind]), n_rows)
             continue
         given = _flat(columns[name]) if name in columns else pa.nulls(n_rows)
+        if name == c.DIRECTION:
+            given = _with_known(given, built[c.METRIC])
         built[name], wrong = _checked(name, rule, given)
         for row, reason in wrong.items():
             reasons.setdefault(row, []).append(f"{name}: {reason}")
         if name == c.VALUE:
             without_value = list(wrong)
     built[c.VALUE] = _checked_values(built, without_value, reasons)
+    for field, row, reason in _impossible(built, units):
+        reasons.setdefault(row, []).append(f"{field}: {reason}")
+    if units is not None:
+        built[c.VALUE] = _as_fractions(built, units)
     table = pa.table(list(built.values()), schema=RUN_SCHEMA)
     keep = np.ones(n_rows, dtype=bool)
     keep[list(reasons)] = False
@@ -157,7 +181,7 @@ def _converted(rule: Rule, column: pa.Array) -> pa.Array | None:
         plain = pc.match_substring_regex(column, _PLAIN_NUMBER[rule.kind])
         return pc.if_else(plain, column, pa.scalar(None, kind)).cast(_TYPES[rule.kind])
     if rule.kind == "text" and pa.types.is_string(kind):
-        blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), False)
+        blank = pc.fill_null(_blank(column), False)
         return pc.if_else(blank, pa.scalar(None, kind), column) if pc.any(blank).as_py() else column
     if rule.kind == "number" and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         return column.cast(pa.float64(), safe=False)
@@ -203,3 +227,65 @@ def _checked_values(
         problem = value_problem(values[row].as_py(), "finished")
         reasons.setdefault(row, []).append(f"{c.VALUE}: {problem}")
     return pc.if_else(pa.array(is_finite), values, pa.scalar(None, pa.float64()))
+
+
+def _with_known(direction: pa.Array, metric: pa.Array) -> pa.Array:
+    """Directions, where they are missing those that are known of the metrics."""
+    if pa.types.is_null(direction.type):
+        direction = direction.cast(pa.string())
+    if not pa.types.is_string(direction.type) or not (
+        direction.null_count or _any_blank(direction)
+    ):
+        return direction
+    distinct = metric.dictionary_encode()
+    known = [direction_of(name) for name in distinct.dictionary.to_pylist()]
+    filled = pa.array(known, pa.string()).take(distinct.indices)
+    return pc.if_else(pc.fill_null(_blank(direction), True), filled, direction)
+
+
+def _impossible(
+    built: Mapping[str, pa.Array], units: Sequence[Unit | None] | None
+) -> Iterator[tuple[str, int, str]]:
+    """Field, row and reason of each direction and value that its metric cannot have."""
+    values = built[c.VALUE].to_numpy(zero_copy_only=False)
+    directions = built[c.DIRECTION]
+    for (metric, unit), rows in _by_metric(built[c.METRIC], units):
+        for row in rows[~is_possible(metric, values[rows], unit)].tolist():
+            yield c.VALUE, row, str(range_problem(metric, float(values[row]), unit))
+        known = direction_of(metric)
+        if known is not None:
+            own = directions.take(pa.array(rows))
+            for row in rows[_mask(pc.not_equal(own, known))].tolist():
+                problem = direction_problem(metric, directions[row].as_py())
+                yield c.DIRECTION, row, str(problem)
+
+
+def _as_fractions(built: Mapping[str, pa.Array], units: Sequence[Unit | None]) -> pa.Array:
+    """Values as the history keeps them: percentages divided by 100."""
+    values = built[c.VALUE].to_numpy(zero_copy_only=False).copy()
+    for (metric, unit), rows in _by_metric(built[c.METRIC], units):
+        values[rows] /= accepted(metric, unit).divisor
+    return pa.array(values, pa.float64(), from_pandas=True)
+
+
+def _by_metric(
+    metrics: pa.Array, units: Sequence[Unit | None] | None
+) -> Iterator[tuple[tuple[str, Unit | None], IntArray]]:
+    """Rows of each metric and unit; rows without a metric are left out."""
+    distinct = metrics.dictionary_encode()
+    codes = pc.fill_null(distinct.indices, -1).to_numpy(zero_copy_only=False)
+    given = np.zeros(len(metrics), dtype=np.int64)
+    if units is not None:
+        given = np.fromiter((_UNITS.index(unit) for unit in units), np.int64, len(metrics))
+    for at, metric in enumerate(distinct.dictionary.to_pylist()):
+        own = codes == at
+        for unit in np.unique(given[own]).tolist():
+            yield (metric, _UNITS[unit]), np.flatnonzero(own & (given == unit))
+
+
+def _blank(texts: pa.Array) -> pa.Array:
+    return pc.equal(pc.utf8_trim_whitespace(texts), "")
+
+
+def _any_blank(texts: pa.Array) -> bool:
+    return bool(pc.any(_blank(texts)).as_py())

@@ -34,7 +34,7 @@ STATE: dict[str, Any] = {
         {"train_runtime": 1.0, "train_loss": 0.9, "epoch": 2.0, "step": 4},
     ],
 }
-SAID = {"task_id": "birds", "direction": "max"}
+SAID = {"task_id": "birds"}
 
 
 @pytest.fixture

@@ -16,8 +16,10 @@ from recsys_ms.history.store.schema import RUN_SCHEMA
 
 MAPPING = FieldMapping(
     map={"model_id": "{model}", "task_id": "{task}", "value": "{acc}"},
-    set={"metric": "accuracy", "direction": "max"},
+    set={"metric": "accuracy"},
 )
+#: Of a metric without a range.
+SCORES = MAPPING.overridden(set={"metric": "my score", "direction": "max"})
 
 
 def read(tmp_path, text, mapping=MAPPING, name="runs.csv", **options):
@@ -148,7 +150,7 @@ def test_percent_is_divided_and_values_outside_are_refused(tmp_path):
     runs, rejects, _, warnings = read(tmp_path, text, MAPPING.overridden(unit="percent"))
     assert [run["value"] for run in runs] == [91.3 / 100, 1.0, 0.0]
     assert [reject.line for reject in rejects] == [5, 6]
-    assert "not a percentage" in rejects[0].reason
+    assert "accuracy 101.0 % is outside [0 %, 100 %]" in rejects[0].reason
     assert not warnings
 
 
@@ -168,7 +170,7 @@ def test_fraction_given_as_percent_is_a_warning(tmp_path, caplog):
 
 def test_without_a_unit_values_stay_as_they_are(tmp_path):
     text = 'model,task,acc\nm,a,-385.2\nm,b,"1,013.01"\n'
-    assert [run["value"] for run in read(tmp_path, text)[0]] == [-385.2, 1013.01]
+    assert [run["value"] for run in read(tmp_path, text, SCORES)[0]] == [-385.2, 1013.01]
 
 
 def test_missing_markers_make_failed_runs(tmp_path):
@@ -189,7 +191,7 @@ def test_missing_markers_make_failed_runs(tmp_path):
 
 def test_where_leaves_rows_out_and_counts_them_but_hides_no_bad_row(tmp_path):
     text = "model,task,acc\nm,a,1\nm,b,-1\nm,c,abc\nm,d,3\n"
-    runs, rejects, n_left_out, _ = read(tmp_path, text, MAPPING.overridden(where="acc <> -1"))
+    runs, rejects, n_left_out, _ = read(tmp_path, text, SCORES.overridden(where="acc <> -1"))
     assert [run["task_id"] for run in runs] == ["a", "d"]
     assert n_left_out == 1
     assert [reject.line for reject in rejects] == [4]
@@ -216,8 +218,8 @@ def test_a_second_reading_names_the_same_runs(tmp_path):
 
 def test_batches_do_not_change_what_is_read(tmp_path):
     text = "model,task,acc\n" + "".join(f"m{i},t,{i if i % 7 else 'x'}\n" for i in range(100))
-    whole = read(tmp_path, text)
-    assert read(tmp_path, text, batch_rows=9)[:2] == whole[:2]
+    whole = read(tmp_path, text, SCORES)
+    assert read(tmp_path, text, SCORES, batch_rows=9)[:2] == whole[:2]
     assert len(whole[1]) == 15
 
 
@@ -266,7 +268,9 @@ def test_parquet_times_and_rejects(tmp_path):
     ("mapping", "match"),
     [
         (FieldMapping(), r"--map model_id='\{COLUMN\}' or --set model_id=TEXT"),
-        (FieldMapping(map=MAPPING.map), "metric, direction"),
+        (FieldMapping(map=MAPPING.map), "metric, which every run needs"),
+        (MAPPING.overridden(set={"metric": "my score"}), "give --set direction=max or"),
+        (MAPPING.overridden(set={"direction": "min"}), "'accuracy' higher is better"),
         (MAPPING.overridden(map={"task_id": "{Task}"}), r"did you mean \{task\}"),
         (MAPPING.overridden(map={"nosuch": "{task}"}), "unknown field 'nosuch'"),
         (MAPPING.overridden(where="accc > 1"), "accc"),
