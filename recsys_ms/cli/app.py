@@ -12,6 +12,8 @@ from recsys_ms.cli.options import expand_option_sets
 #: What each verb does; the module of its name holds the function of its name.
 VERBS = {
     "ingest": "Add runs to a history, or cards to a catalog.",
+    "ingests": "List what was taken into a history, with the id of each ingest.",
+    "retract": "Take runs back: an ingest, single runs, or those of a predicate.",
     "train": "Train a ranker and save it.",
     "nightly": "Ingest the inbox, train, back-test, and publish if not worse.",
     "rollback": "Put an earlier ranker back into service.",

@@ -101,11 +101,13 @@ def _history(path: Path) -> str:
         "SELECT count(*) AS n, count(DISTINCT task_id) AS t, count(DISTINCT model_id) AS m "
         "FROM runs"
     ).iloc[0]
+    retracted = history.query("SELECT count(*) AS n FROM retracted_runs")["n"].iloc[0]
     waiting = sum(1 for file in history.inbox.iterdir() if not file.name.startswith("."))
     pending = sum(1 for _ in history.quarantine.pending())
     return (
         f"{path}: version {history.version}, {counts['n']} runs, {counts['t']} tasks, "
-        f"{counts['m']} models; {waiting} files in the inbox, {pending} rows in quarantine"
+        f"{counts['m']} models; {retracted} retracted runs, {waiting} files in the "
+        f"inbox, {pending} rows in quarantine"
     )
 
 

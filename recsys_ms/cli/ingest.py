@@ -91,6 +91,13 @@ def ingest(
             "--timm-families", help="Fill in the family of timm models from timm (extra embed)."
         ),
     ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Read FILE again over what it gave before: with another mapping, or corrected.",
+        ),
+    ] = False,
     inbox: Annotated[
         bool, typer.Option("--inbox", help="Take in the runs that training jobs dropped.")
     ] = False,
@@ -120,6 +127,11 @@ def ingest(
     cards = _card_kind(kind, chosen.kind if chosen else None)
     if not files and not inbox and not replay:
         raise UsageError("nothing to ingest; name files, or give --inbox, --replay or --presets")
+    if replace and (cards is not None or not files or inbox or replay):
+        raise UsageError(
+            "--replace is for logs and tables of runs that are named; leave it out for cards, "
+            "--inbox and --replay"
+        )
     how: JsonDict = {"delimiter": delimiter, "encoding": encoding}
     known = (*get_args(TableFormat), AUTO, *LOG_FORMATS)
     if file_format is not None and file_format not in known:
@@ -144,7 +156,7 @@ def ingest(
     warnings: list[str] = []
     for path in files or ():
         reader = _reader(path, mapping, file_format, how)
-        reports[str(path)] = opened.ingest(reader, curves=curves)
+        reports[str(path)] = opened.ingest(reader, curves=curves, replace=replace)
         warnings.extend(f"{path}: {text}" for text in reader.warnings)
     if inbox:
         reports["inbox"] = opened.ingest_inbox()
@@ -262,6 +274,12 @@ def _show_reports(
 ) -> None:
     pending = history.quarantine.table()
     pending = pending[~pending["resolved"].astype(bool)]
+    for source, report in reports.items():
+        if report.n_still_retracted:
+            warnings.append(
+                f"{source}: {report.n_still_retracted} runs are retracted and stay so; recsys-ms "
+                "retract --undo brings them back, or read the log again with --replace"
+            )
     if as_json:
         show_json(
             {
@@ -272,12 +290,25 @@ def _show_reports(
             }
         )
     else:
-        names = ("n_read", "n_new", "n_updated", "n_duplicate", "n_quarantined", "n_left_out")
+        names = (
+            "n_read",
+            "n_new",
+            "n_updated",
+            "n_duplicate",
+            "n_quarantined",
+            "n_left_out",
+            *(["n_retracted"] if any(each.n_retracted for each in reports.values()) else ()),
+        )
         show_table(
             f"history {history.path}, version {history.version}",
-            ("source", *(name[2:].replace("_", " ") for name in names), "seconds"),
+            ("source", *(name[2:].replace("_", " ") for name in names), "seconds", "ingest"),
             [
-                (source, *(getattr(report, name) for name in names), f"{report.seconds:.1f}")
+                (
+                    source,
+                    *(getattr(report, name) for name in names),
+                    f"{report.seconds:.1f}",
+                    report.ingest_id,
+                )
                 for source, report in reports.items()
             ],
         )

@@ -23,6 +23,9 @@ SOURCE: Final = "source"
 SOURCE_VERSION: Final = "source_version"
 INGESTED_AT: Final = "ingested_at"
 TAGS: Final = "tags"
+#: Of stored runs only: the ingest that brought a run's state, and what retracted it, if anything.
+INGEST_ID: Final = "ingest_id"
+RETRACTION: Final = "retraction"
 #: In curves only: the optimizer step of a value.
 STEP: Final = "step"
 

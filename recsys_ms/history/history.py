@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final, Self
@@ -11,10 +11,12 @@ from typing import Final, Self
 import pandas as pd
 import pyarrow as pa
 
+from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, RefusedError, UnknownIdError, UsageError
 from recsys_ms.core.files import file_errors, make_folder
 from recsys_ms.core.lock import file_lock
 from recsys_ms.core.temporary import discard, sweep
+from recsys_ms.core.types import JsonDict
 from recsys_ms.history.inbox.inbox import INBOX_FOLDER, MARKER_FILE
 from recsys_ms.history.inbox.inbox_files import (
     JSON_READERS,
@@ -24,11 +26,19 @@ from recsys_ms.history.inbox.inbox_files import (
 )
 from recsys_ms.history.ingestion import Ingest, IngestReport
 from recsys_ms.history.quarantine import Quarantine, ReadBatch, Reject
+from recsys_ms.history.retraction import Choice, Retraction, chosen_states, joined, shown
 from recsys_ms.history.run import Run
 from recsys_ms.history.store.curve_store import CurveStore
+from recsys_ms.history.store.ingest_records import (
+    COUNTS,
+    IngestRecord,
+    IngestRecords,
+    Operation,
+)
 from recsys_ms.history.store.inventory import (
     ARCHIVE_FOLDER,
     CURVES_FOLDER,
+    INGESTS_FOLDER,
     LOG_FOLDER,
     QUARANTINE_FOLDER,
     RUNS_FOLDER,
@@ -58,7 +68,8 @@ class History:
     ``runs/`` is a Delta table (for any Delta reader; columns that start with an underscore are
     internal), ``curves/`` that of all logged values, if any, ``inbox/`` takes one file a run from
     training jobs, ``archive/`` keeps those files after the ingest, ``quarantine/`` keeps rows that
-    could not be read. One writer at a time holds ``.lock``; reading needs no lock.
+    could not be read, ``ingests/`` says what each ingest did. One writer at a time holds ``.lock``;
+    reading needs no lock.
     """
 
     def __init__(self, path: Path, *, version: int | None, lock_seconds: float) -> None:
@@ -68,6 +79,7 @@ class History:
         self._inventory = Inventory(path)
         self._store = RunStore(path / RUNS_FOLDER, self._inventory, version=version)
         self._curves = CurveStore(path / CURVES_FOLDER, self._inventory)
+        self._records = IngestRecords(path / INGESTS_FOLDER)
 
     @classmethod
     def open(cls, path: str | Path, *, create: bool = True, lock_seconds: float = 10.0) -> Self:
@@ -171,13 +183,19 @@ class History:
         _ = earlier.version
         return earlier
 
-    def runs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    def runs(
+        self, columns: Sequence[str] | None = None, *, retracted: bool = False
+    ) -> pd.DataFrame:
         """Latest state of every run, sorted by ``run_id``.
 
         Parameters
         ----------
         columns : sequence of str, optional
-            Columns to read; fewer need less memory. Default: all of ``core.columns.RUN_COLUMNS``.
+            Columns to read; fewer need less memory. Default: all of ``core.columns.RUN_COLUMNS``;
+            there is ``ingest_id``, too.
+        retracted : bool
+            Whether to give retracted runs as well; then the columns ``ingest_id`` and
+            ``retraction`` (the id of what retracted the run, else null) follow.
 
         Returns
         -------
@@ -193,7 +211,7 @@ class History:
         StorageError
             A part of the table cannot be read.
         """
-        return self._store.runs(columns)
+        return self._store.runs(columns, retracted=retracted)
 
     def curves(
         self,
@@ -247,10 +265,10 @@ class History:
             return self._curves.compact() or runs
 
     def query(self, sql: str) -> pd.DataFrame:
-        """Answer one SELECT over the views ``runs`` and ``curves`` with DuckDB.
+        """Answer one SELECT over the views ``runs``, ``retracted_runs`` and ``curves`` with DuckDB.
 
-        They hold the latest state of every run, and the latest value of every logged point. The
-        query can read nothing else and change nothing.
+        They hold the latest state of every run that counts, of every retracted one, and the latest
+        value of every logged point. The query can read nothing else and change nothing.
 
         Raises
         ------
@@ -260,13 +278,16 @@ class History:
         table = self._curves.table() if CURVES_FOLDER in sql.casefold() else None
         return self._store.query(sql, curves=table and self._curves.dataset(table))
 
-    def ingest(self, batches: Iterable[ReadBatch], *, curves: bool = True) -> IngestReport:
+    def ingest(
+        self, batches: Iterable[ReadBatch], *, curves: bool = True, replace: bool = False
+    ) -> IngestReport:
         """Take in what a reader read: one commit, idempotent by ``run_id``.
 
         New runs are appended; known ones count as duplicates. A run known as *running*, or one
         whose log has come further since, gets the new state; one from an older copy of its log is a
-        duplicate. Any other contradiction goes to quarantine, as does every invalid run. If
-        ``batches`` raises, nothing is committed.
+        duplicate. Any other contradiction goes to quarantine, as does every invalid run. A
+        retracted run stays retracted, unless a reading comes that contradicts it: that one takes
+        its place. If ``batches`` raises, nothing is committed.
 
         Parameters
         ----------
@@ -274,6 +295,10 @@ class History:
             Streamed: they need not fit in memory together.
         curves : bool
             Whether to keep the values that the runs logged on their way.
+        replace : bool
+            Whether this reading takes the place of what the same logs gave before: known runs get
+            the state read now, also retracted ones, and earlier runs of a log that gave other runs
+            now are retracted, in the same commit. A log that gives no run now keeps its runs.
 
         Raises
         ------
@@ -284,8 +309,13 @@ class History:
         StorageError
             The disk is full or read-only; the history stays as it was.
         """
+        how = dict(getattr(batches, "how", {}))
         with self._writing():
-            return self._ingest(curves=curves).run(batches)
+            ingest = self._ingest(curves=curves, replace=replace)
+            report = ingest.run(batches)
+            sources = how.pop("sources", None) or list(ingest.files)
+            self._record(report, sources, "replace" if replace else "ingest", how)
+            return report
 
     def append(self, runs: Iterable[Run]) -> IngestReport:
         """Take in runs; see :meth:`ingest`."""
@@ -315,6 +345,7 @@ class History:
         with self._writing():
             inbox = self.inbox if folder is None else Path(folder)
             report = self._ingest().run(read_inbox(inbox, done))
+            self._record(report, [str(inbox)], "ingest", {"format": "inbox"})
             archive_inbox(done, self.path / ARCHIVE_FOLDER)
             return report
 
@@ -363,12 +394,14 @@ class History:
                     f"{self.quarantine.folder}: no pending reject to retry has the id "
                     f"{min(unknown)!r}; see History.quarantine.table()"
                 )
-            return self._replay(chosen, reader, corrections)
+            report = self._replay(chosen, reader, corrections)
+            self._record(report, [str(self.quarantine.folder)], "ingest", {"format": "replay"})
+            return report
 
     def _replay(
         self, rejects: Sequence[Reject], reader: Retry | None, edited: Mapping[str, str]
     ) -> IngestReport:
-        ingest = Ingest(self._store, None, self._curves)
+        ingest = Ingest(self._store, None, self._curves, ingest_id=self._records.new_id())
         failed: set[str] = set()
 
         def retried() -> Iterator[pa.Table]:
@@ -393,8 +426,115 @@ class History:
         self.quarantine.resolve({reject.id for reject in rejects} - failed)
         return report
 
-    def _ingest(self, *, curves: bool = True) -> Ingest:
-        return Ingest(self._store, self.quarantine, self._curves if curves else None)
+    def ingests(self) -> pd.DataFrame:
+        """Every ingest and every retraction, in order of time.
+
+        Returns
+        -------
+        DataFrame
+            ``ingest_id``, ``at`` (UTC), ``operation`` (``ingest``, ``replace``, ``retract`` or
+            ``restore``), ``sources``, the counts of its report, ``n_runs`` and
+            ``n_runs_retracted`` (runs whose present state came in by it), ``history_version``,
+            ``package_version``, ``options`` and ``reason``. Runs of earlier versions of recsys-ms
+            have no ingest. An ingest that was killed before it was recorded has unknown counts.
+
+        Raises
+        ------
+        DataError
+            A record is damaged.
+        """
+        states = self._store.states([c.INGEST_ID, c.RETRACTION])
+        return self._records.table(states, version=self._pinned)
+
+    def retract(
+        self,
+        ingest: str | None = None,
+        *,
+        run_ids: Sequence[str] | str | None = None,
+        where: str | None = None,
+        reason: str = "",
+        undo: bool = False,
+        dry_run: bool = False,
+    ) -> Retraction:
+        """Take runs back: they are kept, with their curves, and count as outcomes no longer.
+
+        Of ``ingest``, ``run_ids`` and ``where`` all that are given hold. What is retracted already
+        stays as it is.
+
+        Parameters
+        ----------
+        ingest : str, optional
+            Id of an ingest: the runs whose present state came in by it.
+        run_ids : sequence of str, optional
+            Ids of runs.
+        where : str, optional
+            A DuckDB predicate over the columns of the view ``runs``, such as ``value > 1``.
+        reason : str
+            Kept in :meth:`ingests`.
+        undo : bool
+            Bring retracted runs back instead; ``ingest`` may then be the id of a retraction.
+        dry_run : bool
+            Only say which runs it would be.
+
+        Raises
+        ------
+        UsageError
+            Nothing says which runs.
+        UnknownIdError
+            No ingest, or no run, of that id.
+        DataError
+            The predicate cannot be answered.
+        RefusedError, StorageError
+            As for :meth:`ingest`.
+        """
+        choice = Choice(ingest=ingest, run_ids=joined(run_ids), where=where)
+        with nullcontext() if dry_run else self._writing():
+            states = chosen_states(self._store, choice, retracted=undo)
+            found = Retraction(
+                ingest_id="", runs=shown(states), undo=undo, version=self._store.version
+            )
+            if dry_run or not states.num_rows:
+                return found
+            name = self._records.new_id()
+            rows = self._store.index().numbered(states, None if undo else name)
+            version = self._store.append([rows])
+            self._records.add(
+                IngestRecord(
+                    ingest_id=name,
+                    operation="restore" if undo else "retract",
+                    history_version=version,
+                    options={n: v for n, v in asdict(choice).items() if v is not None},
+                    counts={"n_restored" if undo else "n_retracted": found.n_runs},
+                    reason=reason,
+                )
+            )
+            return replace(found, ingest_id=name, version=version)
+
+    def _ingest(self, *, curves: bool = True, replace: bool = False) -> Ingest:
+        return Ingest(
+            self._store,
+            self.quarantine,
+            self._curves if curves else None,
+            ingest_id=self._records.new_id(),
+            replace=replace,
+        )
+
+    def _record(
+        self, report: IngestReport, sources: Sequence[str], operation: Operation, how: JsonDict
+    ) -> None:
+        if not report.ingest_id:
+            return
+        counts = {name: n for name, n in asdict(report).items() if name in COUNTS}
+        self._records.add(
+            IngestRecord(
+                ingest_id=report.ingest_id,
+                operation=operation,
+                history_version=report.version,
+                sources=tuple(sources),
+                options=how,
+                counts=counts,
+            )
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

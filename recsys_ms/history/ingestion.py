@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -17,15 +18,26 @@ from recsys_ms.core.types import IntArray
 from recsys_ms.history.quarantine import Quarantine, ReadBatch, Reject
 from recsys_ms.history.run import JSON_COLUMNS
 from recsys_ms.history.store.curve_store import CurveSpool, CurveStore, months_of
-from recsys_ms.history.store.dedup import Admitted, progress_array
+from recsys_ms.history.store.dedup import (
+    FILE,
+    LEARNED,
+    STORED_SCHEMA,
+    Admitted,
+    DigestSet,
+    progress_array,
+)
+from recsys_ms.history.store.identity import run_digests
 from recsys_ms.history.store.run_store import RunStore
 from recsys_ms.history.store.schema import RUN_SCHEMA, build_runs
 
 _ROWS_PER_STEP: Final = 65_536
 _REJECTS_PER_FILE: Final = 5_000
+#: Logs that an ingest remembers by name where it does not replace what they gave.
+_FILES_NAMED: Final = 20
 _RAW_PER_FILE: Final = 64 << 20
 #: Fields of the report that sum to the rows read.
 _READ: Final = ("n_new", "n_updated", "n_duplicate", "n_quarantined", "n_left_out")
+_OTHERS: Final = ("n_failed_runs", "n_retracted", "n_still_retracted")
 _INGESTED: Final = RUN_SCHEMA.field(c.INGESTED_AT)
 
 
@@ -51,6 +63,13 @@ class IngestReport:
         Wall clock.
     n_curve_points : int
         Logged values written to the table of curves; known ones are not written again.
+    n_retracted : int
+        Runs that an earlier reading of the same logs gave and this one, which replaces it, does
+        not.
+    n_still_retracted : int
+        Known or updated runs that were retracted and stay so.
+    ingest_id : str
+        Id of this ingest, as ``History.ingests`` lists it; "" where nothing was read.
     """
 
     n_read: int
@@ -63,18 +82,34 @@ class IngestReport:
     version: int
     seconds: float
     n_curve_points: int = 0
+    n_retracted: int = 0
+    n_still_retracted: int = 0
+    ingest_id: str = ""
 
 
 class Ingest:
     """The state of one ingest, from the first batch to the report; the caller holds the lock.
 
     Without ``quarantine`` the caller takes the refused rows (a replay); without ``curves`` they are
-    left out.
+    left out. With ``replace``, what is read takes the place of what the same logs gave before.
     """
 
     def __init__(
-        self, store: RunStore, quarantine: Quarantine | None, curves: CurveStore | None
+        self,
+        store: RunStore,
+        quarantine: Quarantine | None,
+        curves: CurveStore | None,
+        *,
+        ingest_id: str,
+        replace: bool = False,
     ) -> None:
+        self._ingest_id = ingest_id
+        self._replace = replace
+        self._past = store.as_it_is() if replace else store
+        self._offered = DigestSet()
+        self._rejected: set[str] = set()
+        #: The logs that were read, each with whether it gave a run.
+        self.files: dict[str, bool] = {}
         self._store = store
         self._quarantine = quarantine
         self._curves = curves
@@ -91,7 +126,23 @@ class Ingest:
 
     def run(self, batches: Iterable[ReadBatch]) -> IngestReport:
         """Take in all batches in one commit, then quarantine the rest."""
-        return self.commit(table for batch in batches for table in self._tables(batch))
+        return self.commit(
+            chain((table for batch in batches for table in self._tables(batch)), self._left_over())
+        )
+
+    def _left_over(self) -> Iterator[pa.Table]:
+        """Retract what the logs that are replaced gave before and do not give any more.
+
+        A log that gave no run now, for example since it is gone, keeps its runs.
+        """
+        files = [file for file, gave in self.files.items() if gave] if self._replace else []
+        if not files:
+            return
+        of_files = pc.field(FILE).isin(pa.array(files, pa.string()))
+        rows = self._past.states(STORED_SCHEMA.names, where=of_files, retracted=False)
+        gone = rows.filter(pa.array(~self._offered.contains(run_digests(rows)[0])))
+        self._counts["n_retracted"] = gone.num_rows
+        yield self._index.numbered(gone, self._ingest_id)
 
     def _tables(self, batch: ReadBatch) -> Iterator[pa.Table]:
         for piece in batch.slices(_ROWS_PER_STEP):
@@ -111,13 +162,16 @@ class Ingest:
                 for piece in batch.slices(_ROWS_PER_STEP):
                     self._reject(_rejects(piece, _conflict_reasons(piece, self._store)))
             self._flush()
+            self._resolve()
             n_points = 0 if self._curves is None else self._curves.append(self._spool)
         finally:
             self._spool.discard()
-        n = {name: self._counts[name] for name in (*_READ, "n_failed_runs")}
+        n = {name: self._counts[name] for name in (*_READ, *_OTHERS)}
+        n_read = sum(n[name] for name in _READ)
         return IngestReport(
-            n_read=sum(n[name] for name in _READ),
+            n_read=n_read,
             **n,
+            ingest_id=self._ingest_id if n_read else "",
             version=version,
             seconds=time.monotonic() - self._begin,
             n_curve_points=n_points,
@@ -142,10 +196,22 @@ class Ingest:
             self._reject(_rejects(_taken(batch, given, bad), built.problems.values()))
         stamp = pa.repeat(pa.scalar(self._now, _INGESTED.type), len(built.runs))
         runs = built.runs.set_column(RUN_SCHEMA.get_field_index(_INGESTED.name), _INGESTED, stamp)
+        files = _files(batch, built.rows)
+        for name, column in (
+            (c.INGEST_ID, pa.repeat(pa.scalar(self._ingest_id), len(runs))),
+            (FILE, files),
+        ):
+            runs = runs.append_column(STORED_SCHEMA.field(name), column)
+        if self._quarantine is not None:
+            self._note_files(batch, files)
         progress = None
         if batch.progress is not None:
             progress = progress_array(batch.progress)[built.rows]
-        admitted = self._index.admit(runs, progress)
+        if self._replace:
+            ids = runs[c.RUN_ID].combine_chunks()
+            self._index.look_at(self._past.states(LEARNED, where=pc.field(c.RUN_ID).isin(ids)))
+            self._offered.add(run_digests(runs)[0])
+        admitted = self._index.admit(runs, progress, replace=self._replace)
         if self._curves is not None:
             self._months.append(months_of(_without(runs, admitted)))
         conflicts = built.rows[admitted.conflicts]
@@ -157,12 +223,30 @@ class Ingest:
             n_updated=admitted.n_updated,
             n_duplicate=admitted.n_duplicate,
             n_failed_runs=admitted.n_failed,
+            n_still_retracted=admitted.n_still_retracted,
         )
         return admitted.rows, {*built.problems, *conflicts.tolist()}
+
+    def _note_files(self, batch: ReadBatch, files: pa.Array) -> None:
+        if len(self.files) >= _FILES_NAMED and not self._replace:
+            return
+        for reject in batch.rejects:
+            self.files.setdefault(reject.file, False)
+        for file in pc.unique(files).to_pylist():
+            if file:
+                self.files[file] = True
+
+    def _resolve(self) -> None:
+        """Deal with what the logs that are replaced had in quarantine and now do not."""
+        if self._quarantine is not None and self._replace:
+            old = {each.id for each in self._quarantine.pending() if each.file in self.files}
+            self._quarantine.resolve(old - self._rejected)
 
     def _reject(self, rejects: Iterable[Reject]) -> None:
         for reject in rejects:
             self._counts["n_quarantined"] += 1
+            if self._replace:
+                self._rejected.add(reject.id)
             if self._quarantine is None:
                 continue
             self._waiting.append(reject)
@@ -184,6 +268,13 @@ def _taken(batch: ReadBatch, runs: pa.Table, rows: IntArray) -> ReadBatch:
         file=batch.file if isinstance(batch.file, str) else tuple(batch.file[row] for row in at),
         lines=None if batch.lines is None else tuple(batch.lines[row] for row in at),
     )
+
+
+def _files(batch: ReadBatch, rows: IntArray) -> pa.Array:
+    """The log of each of some runs of a batch."""
+    if isinstance(batch.file, str):
+        return pa.repeat(pa.scalar(batch.file or None, pa.string()), rows.size)
+    return pa.array([batch.file[row] for row in rows.tolist()], pa.string())
 
 
 def _without(runs: pa.Table, admitted: Admitted) -> pa.Table:
@@ -209,7 +300,7 @@ def _rejects(batch: ReadBatch, reasons: Iterable[str]) -> Iterator[Reject]:
 def _as_json(fields: Mapping[str, object]) -> str:
     payload: dict[str, object] = {}
     for name, value in fields.items():
-        if name == c.INGESTED_AT or value is None:
+        if name not in c.RUN_COLUMNS or name == c.INGESTED_AT or value is None:
             continue
         if name in JSON_COLUMNS:
             try:
@@ -233,5 +324,6 @@ def _conflict_reasons(batch: ReadBatch, store: RunStore) -> Iterator[str]:
         yield (
             f"run {fields[c.RUN_ID]!r} contradicts the {known[c.STATUS]} run of the same id that "
             f"was ingested at {moment} from {known[c.SOURCE] or 'an unnamed source'}: {pairs}; "
-            "if it is another run, give it its own run_id"
+            "if it is another run, give it its own run_id; if this one is right, read the log "
+            "again with --replace, or retract the other (recsys-ms retract) and run --replay"
         )

@@ -304,7 +304,7 @@ def test_query_answers_in_pandas(history: History) -> None:
         "WITH best AS (SELECT task_id, max(value) AS v FROM runs GROUP BY 1) "
         "SELECT runs.*, v FROM runs JOIN best USING (task_id) ORDER BY run_id;"
     )
-    assert list(frame.columns) == [*c.RUN_COLUMNS, "v"]
+    assert list(frame.columns) == [*c.RUN_COLUMNS, c.INGEST_ID, "v"]
     assert frame["v"].tolist() == [0.75] * 3
     assert frame["seed"].isna().tolist() == [False, True, True]
     assert str(frame["ingested_at"].dtype) == "datetime64[us, UTC]"

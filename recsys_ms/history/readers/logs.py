@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.types import JsonDict
 from recsys_ms.history.quarantine import ReadBatch, Reject, digest_of
 from recsys_ms.history.readers.choice import named
 from recsys_ms.history.readers.found_logs import (
@@ -59,6 +60,16 @@ class LogReader:
         self._n_runs = 0
         #: Whether every part could be read, by place.
         self._whole: dict[Path, bool] = {}
+
+    @property
+    def how(self) -> JsonDict:
+        """Source and options, for the record of an ingest."""
+        mapping = json.loads(self._mapping.to_json())
+        return {
+            "sources": [str(self._path.resolve())],
+            "format": ", ".join(dict.fromkeys(log.format_name for log in self.found.logs)),
+            "mapping": {name: value for name, value in mapping.items() if value},
+        }
 
     @property
     def warnings(self) -> tuple[str, ...]:

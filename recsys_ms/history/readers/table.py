@@ -1,5 +1,6 @@
 """Reads runs from tables (CSV, TSV, JSONL, Parquet): every row becomes a run or a reject."""
 
+import json
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.types import JsonDict
 from recsys_ms.history.quarantine import ReadBatch, Reject
 from recsys_ms.history.readers.directions import settle_direction
 from recsys_ms.history.readers.expressions import ColumnKind
@@ -66,6 +68,17 @@ class TableReader:
         self._arrays = RunArrays()
         _check_required(self._mapper.bound, source)
         self._ask([self._mapper.bound.constants.get(c.METRIC)])
+
+    @property
+    def how(self) -> JsonDict:
+        """Source and options, for the record of an ingest."""
+        source = self._mapper.source
+        mapping = json.loads(self._mapper.mapping.to_json())
+        return {
+            "sources": [self._mapper.file],
+            "format": source.table_format,
+            "mapping": {name: value for name, value in mapping.items() if value},
+        }
 
     @property
     def warnings(self) -> tuple[str, ...]:

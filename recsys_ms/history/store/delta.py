@@ -88,7 +88,9 @@ class DeltaStore:
         # A file system in Python is called by threads of Arrow that may outlive an error, and crash
         # the interpreter at its end.
         files = SubTreeFileSystem(str(self.folder.absolute()), LocalFileSystem())
-        return table.to_pyarrow_dataset(filesystem=files)
+        # Columns that files of earlier versions do not have are null there. A filter by null would
+        # pass them by, since the bounds that Delta states for such a column are wrong.
+        return table.to_pyarrow_dataset(filesystem=files, schema=self.schema)
 
     def write(
         self, table: DeltaTable, tables: Iterable[pa.Table], *, predicate: str | None = None

@@ -36,6 +36,7 @@ RUNS_FOLDER: Final = "runs"
 CURVES_FOLDER: Final = "curves"
 ARCHIVE_FOLDER: Final = "archive"
 QUARANTINE_FOLDER: Final = "quarantine"
+INGESTS_FOLDER: Final = "ingests"
 #: Folders that every history has from the first day on.
 STANDING_FOLDERS: Final = (INBOX_FOLDER, ARCHIVE_FOLDER, QUARANTINE_FOLDER)
 #: Delta tables.
@@ -264,7 +265,7 @@ class Inventory:
             self.keep(Marker(self.marker.version, files))
 
     def present(self) -> Iterator[str]:
-        """Files that belong to the history: those of every commit, the quarantine, the archive.
+        """Files that belong to the history: commits, quarantine, archive, records of ingests.
 
         ``DataError`` if a commit that is not listed yet is not whole.
         """
@@ -272,6 +273,7 @@ class Inventory:
             yield from self._present(table)
         quarantine = self.folder / QUARANTINE_FOLDER
         yield from self._names(quarantine.glob("*.parquet"))
+        yield from self._names((self.folder / INGESTS_FOLDER).glob("*.json"))
         yield from self._names((self.folder / ARCHIVE_FOLDER).glob("*/*.tar.gz"))
 
     def _present(self, table: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from recsys_ms.history.inbox.inbox import MARKER_FILE
 from recsys_ms.history.store.inventory import (
     ARCHIVE_FOLDER,
     CURVES_FOLDER,
+    INGESTS_FOLDER,
     LOG_FOLDER,
     QUARANTINE_FOLDER,
     RUNS_FOLDER,
@@ -21,7 +22,14 @@ from recsys_ms.history.store.inventory import (
 LOCK_FILE: Final = ".lock"
 #: Where a repair puts damaged files.
 DAMAGED_FOLDER: Final = "damaged"
-_OURS: Final = {*STANDING_FOLDERS, *TABLES, DAMAGED_FOLDER, MARKER_FILE, LOCK_FILE}
+_OURS: Final = {
+    *STANDING_FOLDERS,
+    *TABLES,
+    INGESTS_FOLDER,
+    DAMAGED_FOLDER,
+    MARKER_FILE,
+    LOCK_FILE,
+}
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -17,8 +17,8 @@ from recsys_ms.core.files import file_errors
 from recsys_ms.history.store.curve_store import STORED_CURVES, latest_curves
 from recsys_ms.history.store.curves import CURVE_SCHEMA
 from recsys_ms.history.store.dedup import (
-    DIGEST,
-    PROGRESS,
+    ADDED_LATER,
+    LEARNED,
     SEQUENCE,
     STORED_SCHEMA,
     SUPERSEDES,
@@ -35,8 +35,9 @@ from recsys_ms.history.store.delta import (
 from recsys_ms.history.store.inventory import Inventory
 
 _ROWS_TO_LEARN: Final = 65_536
-#: Tables written before logs could grow have no progress.
-_NEEDED: Final = set(STORED_SCHEMA.names) - {PROGRESS}
+_NEEDED: Final = set(STORED_SCHEMA.names) - ADDED_LATER
+#: Columns that a reader may ask for, and those of the view of retracted runs.
+RETRACTED_COLUMNS: Final = (*c.RUN_COLUMNS, c.INGEST_ID, c.RETRACTION)
 #: Files of a table before they are merged: a year of nights would be slow to open.
 _LEAST_FILES: Final = 32
 _QUERY_SETTINGS: Final = (
@@ -62,6 +63,7 @@ class RunStore(DeltaStore):
     ) -> None:
         super().__init__(folder, inventory)
         self._version = version
+        self._at_once: Dataset | None = None
 
     @property
     def version(self) -> int:
@@ -90,22 +92,48 @@ class RunStore(DeltaStore):
             )
         return table
 
+    def as_it_is(self) -> "RunStore":
+        """A store that reads the present files for ever, also while a commit is streamed."""
+        if self._at_once is not None:
+            return self
+        store = RunStore(self.folder, self._inventory, version=self._version)
+        store._at_once = self.dataset(self.at_version())
+        return store
+
     def _read(
         self, columns: Sequence[str], *, where: pc.Expression | None = None
     ) -> Iterator[pa.RecordBatch]:
-        dataset = self.dataset(self.at_version())
+        dataset = self._at_once or self.dataset(self.at_version())
         what = f"{self.folder}: a part of the table cannot be read"
         with file_errors(what, RESTORE, catch=READ_ERRORS):
             yield from dataset.to_batches(columns=list(columns), filter=where)
 
-    def states(self, columns: Sequence[str], *, where: pc.Expression | None = None) -> pa.Table:
-        """Latest state of every run that fulfils ``where``, in no particular order."""
-        gone = self._superseded()
+    def states(
+        self,
+        columns: Sequence[str],
+        *,
+        where: pc.Expression | None = None,
+        retracted: bool | None = None,
+    ) -> pa.Table:
+        """Latest state of every run that fulfils ``where``, in no particular order.
+
+        ``retracted``: only of retracted runs, or only of the others.
+        """
+        # All parts of the answer come from one version.
+        now = self.as_it_is()
+        gone = now._superseded()
+        if retracted is not None:
+            found = now._retracted(gone)
+            if retracted:
+                only = pc.field(SEQUENCE).isin(found)
+                where = only if where is None else only & where
+            else:
+                gone = pa.concat_arrays([gone, found])
         if len(gone):
             hidden = ~pc.field(SEQUENCE).isin(gone)
             where = hidden if where is None else hidden & where
         schema = pa.schema([STORED_SCHEMA.field(name) for name in columns])
-        batches = [batch.cast(schema) for batch in self._read(columns, where=where)]
+        batches = [batch.cast(schema) for batch in now._read(columns, where=where)]
         return pa.Table.from_batches(batches, schema=schema)
 
     def _superseded(self) -> pa.Array:
@@ -115,29 +143,57 @@ class RunStore(DeltaStore):
             [batch.column(0) for batch in batches], type=pa.int64()
         ).combine_chunks()
 
-    def runs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    def _retracted(self, superseded: pa.Array) -> pa.Array:
+        """Sequences of the rows that say that a run is retracted."""
+        found = [pa.array([], pa.int64())]
+        for batch in self._read([SEQUENCE, c.RETRACTION]):
+            kept = batch.column(0).filter(batch.column(1).is_valid())
+            found.append(kept.filter(pc.invert(pc.is_in(kept, value_set=superseded))))
+        return pa.concat_arrays(found)
+
+    def values(self, columns: Sequence[str]) -> Iterator[set[str]]:
+        """Distinct texts of each column, over all states that ever were."""
+        found: list[pa.RecordBatch] = list(self._read(columns))
+        for at in range(len(columns)):
+            texts = [pc.unique(batch.column(at)).drop_null().to_pylist() for batch in found]
+            yield set().union(*texts)
+
+    def runs(
+        self, columns: Sequence[str] | None = None, *, retracted: bool = False
+    ) -> pd.DataFrame:
         """Latest state of every run, sorted by ``run_id``; ``UsageError`` for an unknown column."""
-        wanted = list(c.RUN_COLUMNS if columns is None else columns)
-        unknown = [name for name in wanted if name not in c.RUN_COLUMNS]
+        default = RETRACTED_COLUMNS if retracted else c.RUN_COLUMNS
+        wanted = list(default if columns is None else columns)
+        unknown = [name for name in wanted if name not in RETRACTED_COLUMNS]
         if unknown:
             raise UsageError(
-                f"column {unknown[0]!r} is unknown; a run has {', '.join(c.RUN_COLUMNS)}"
+                f"column {unknown[0]!r} is unknown; a run has {', '.join(RETRACTED_COLUMNS)}"
             )
         read = wanted if c.RUN_ID in wanted else [*wanted, c.RUN_ID]
-        table = self.states(read)
+        table = self.states(read, retracted=None if retracted else False)
         order = pc.sort_indices(table[c.RUN_ID])
         return to_frame(table.select(wanted).take(order))
 
     def query(self, sql: str, *, curves: Dataset | None = None) -> pd.DataFrame:
-        """Answer one SELECT over ``runs`` and ``curves``; see :meth:`History.query`."""
-        table = self.at_version()
+        """Answer one SELECT over the views; see :meth:`History.query`."""
+        now = self.as_it_is()
+        superseded = now._superseded()
+        retracted = now._retracted(superseded)
         with duckdb.connect(":memory:") as connection:
-            connection.register("_stored", self.dataset(table))
-            connection.register("_superseded", pa.table({SUPERSEDES: self._superseded()}))
-            connection.execute(
-                f"CREATE VIEW runs AS SELECT {', '.join(c.RUN_COLUMNS)} FROM _stored "  # noqa: S608
-                f"WHERE {SEQUENCE} NOT IN (SELECT {SUPERSEDES} FROM _superseded)"
-            )
+            connection.register("_stored", now._at_once)
+            connection.register("_retracted", pa.table({SEQUENCE: retracted}))
+            hidden = pa.table({SEQUENCE: pa.concat_arrays([superseded, retracted])})
+            connection.register("_hidden", hidden)
+            # Behind an expression, so that no filter by null reaches the files: see dataset.
+            shown = f"{', '.join(c.RUN_COLUMNS)}, nullif({c.INGEST_ID}, '') AS {c.INGEST_ID}"
+            by = f", nullif({c.RETRACTION}, '') AS {c.RETRACTION}"
+            for view, names, rows in (
+                ("runs", shown, "NOT IN (FROM _hidden)"),
+                ("retracted_runs", shown + by, "IN (FROM _retracted)"),
+            ):
+                connection.execute(
+                    f"CREATE VIEW {view} AS SELECT {names} FROM _stored WHERE {SEQUENCE} {rows}"  # noqa: S608
+                )
             stored = STORED_CURVES.empty_table() if curves is None else curves
             connection.register("_curves", stored)
             connection.execute(f"CREATE VIEW curves AS {latest_curves('_curves')}")
@@ -150,25 +206,22 @@ class RunStore(DeltaStore):
                     named = ", ".join(kind.name for kind in kinds) or "nothing"
                     raise DataError(
                         f"the query holds {named}; a history answers one SELECT over the views "
-                        "runs and curves"
+                        "runs, retracted_runs and curves"
                     )
                 return to_frame(connection.sql(statements[0]).to_arrow_table())
             except (duckdb.Error, pa.ArrowException) as error:
                 raise DataError(
                     f"the query cannot be answered: {error}; "
-                    f"the view runs has the columns {', '.join(c.RUN_COLUMNS)}; "
+                    f"the view runs has the columns {', '.join((*c.RUN_COLUMNS, c.INGEST_ID))}; "
                     f"the view curves {', '.join(CURVE_SCHEMA.names)}"
                 ) from error
 
     def index(self) -> RunIndex:
         """What the table holds, for deciding on runs that come in."""
         index = RunIndex()
-        columns = [DIGEST, c.STATUS, SEQUENCE]
-        if any(field.name == PROGRESS for field in self.at_version().schema().fields):
-            columns.append(PROGRESS)
         waiting: list[pa.RecordBatch] = []
         # A table of many nights has many small files: learn from several at once.
-        for batch in self._read(columns):
+        for batch in self._read(LEARNED):
             waiting.append(batch)
             if sum(map(len, waiting)) >= _ROWS_TO_LEARN:
                 index.learn(pa.Table.from_batches(waiting))
