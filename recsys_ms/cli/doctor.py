@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from recsys_ms.cli.console import show, show_json, show_table
+from recsys_ms.cli.console import show, show_json, show_table, warn
 from recsys_ms.cli.options import (
     DEFAULT_HISTORY,
     DEFAULT_REGISTRY,
@@ -20,9 +20,10 @@ from recsys_ms.cli.options import (
     RegistryOption,
     SetOption,
 )
-from recsys_ms.core.errors import DataError, RecsysError
+from recsys_ms.core.errors import DataError, RecsysError, UsageError
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.history import History
+from recsys_ms.history.maintenance import examine_history, repair_history
 from recsys_ms.history.readers.choice import named
 from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS
 from recsys_ms.history.readers.inspection import (
@@ -32,6 +33,7 @@ from recsys_ms.history.readers.inspection import (
 )
 from recsys_ms.history.readers.log_mapper import options_for
 from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
+from recsys_ms.history.store.repair import REMEDIES, Finding
 from recsys_ms.serving.registry import Registry
 
 _PACKAGES = ("numpy", "pandas", "scipy", "lightgbm", "implicit", "deltalake", "duckdb", "numba")
@@ -58,12 +60,28 @@ def doctor(
     ] = AUTO,
     history: HistoryOption = DEFAULT_HISTORY,
     registry: RegistryOption = DEFAULT_REGISTRY,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Show how a damaged history can be put right; with --yes, do it."
+        ),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --repair: do it. Damaged files are kept aside.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Check the installation, a history and a registry; or say what is in a folder of logs.
 
     Exit code 3 if something is damaged, or if logs cannot be ingested as they are.
     """
+    if yes and not repair:
+        raise UsageError("--yes confirms a repair; give it with --repair")
+    if repair and paths:
+        raise UsageError("--repair is for a history: name it with --history, and leave out PATHS")
+    if repair:
+        _repair(history, yes=yes, as_json=as_json)
+        return
     if paths:
         mapping = FieldMapping(
             map=parse_assignments(maps or (), option="--map"),
@@ -81,18 +99,91 @@ def doctor(
         absent = [name for name in names if not [*importlib.metadata.distributions(name=name)]]
         facts[f"extra {extra}"] = f"absent: {', '.join(absent)}" if absent else "installed"
     problems: dict[str, str] = {}
-    for name, path, check in (("history", history, _history), ("registry", registry, _registry)):
-        try:
-            facts[name] = check(path) if path.exists() else f"{path}: not there yet"
-        except RecsysError as error:
-            problems[name] = str(error)
-            facts[name] = f"damaged: {error}"
+    damage: list[Finding] = []
+    is_wanted = os.path.lexists(history) or history != DEFAULT_HISTORY
+    try:
+        damage = examine_history(history) if is_wanted else []
+        if damage:
+            facts["history"] = problems["history"] = _told(history, damage)
+        else:
+            facts["history"] = _history(history) if is_wanted else f"{history}: not there yet"
+    except RecsysError as error:
+        facts["history"] = problems["history"] = str(error)
+    try:
+        there = os.path.lexists(registry)
+        facts["registry"] = _registry(registry) if there else f"{registry}: not there yet"
+    except RecsysError as error:
+        facts["registry"] = problems["registry"] = str(error)
     if as_json:
-        show_json({"facts": facts, "problems": problems})
+        show_json({"facts": facts, "problems": problems, "damage": _findings(damage)})
     else:
         show_table("recsys-ms doctor", (), facts.items())
+        _show_damage(damage)
     if problems:
         raise DataError("; ".join(problems.values()))
+
+
+def _told(path: Path, damage: Sequence[Finding]) -> str:
+    files = "1 file is" if len(damage) == 1 else f"{len(damage)} files are"
+    return (
+        f"{path}: {files} damaged, first: {damage[0]}; "
+        f"'recsys-ms doctor -H {path} --repair' shows how to put it right"
+    )
+
+
+def _repair(path: Path, *, yes: bool, as_json: bool) -> None:
+    """Show what a repair would do, or do it."""
+    done = repair_history(path) if yes else None
+    damage = done.findings if done else examine_history(path)
+    report = done.from_archive if done else None
+    if as_json:
+        show_json(
+            {
+                "damage": _findings(damage),
+                "repaired": yes,
+                "damaged_files": str(done.damaged) if done and done.damaged else None,
+                "from_archive": asdict(report) if report else None,
+                "unread": list(done.unread) if done else [],
+            }
+        )
+    elif not damage:
+        show(f"{path}: nothing is damaged")
+    else:
+        _show_damage(damage)
+        if done and done.damaged:
+            show(f"damaged files were moved to {done.damaged}")
+        if report:
+            show(
+                f"the bundles in archive/ were taken in again: {report.n_new} runs came back, "
+                f"{report.n_duplicate} were there"
+            )
+    for text in done.unread if done else ():
+        warn(text)
+    if damage and not yes:
+        raise DataError(f"{path}: damaged; nothing was changed: add --yes to put it right")
+    if done and done.lost:
+        raise DataError(
+            f"{path}: can be used again, but {done.lost[0]} could not be restored"
+            f"{_more(len(done.lost))}; ingest the logs and tables of that time again, or restore "
+            "the folder from a backup"
+        )
+
+
+def _more(n: int) -> str:
+    return f", nor {n - 1} more" if n > 1 else ""
+
+
+def _findings(damage: Sequence[Finding]) -> list[JsonDict]:
+    return [{**asdict(each), "remedy": REMEDIES[each.remedy]} for each in damage]
+
+
+def _show_damage(damage: Sequence[Finding]) -> None:
+    if damage:
+        rows = [
+            (each.file, each.what, each.since, each.runs, REMEDIES[each.remedy]) for each in damage
+        ]
+        names = ("file", "is damaged", "since", "runs concerned", "repair")
+        show_table("damage", names, rows, ruled=True)
 
 
 def _history(path: Path) -> str:

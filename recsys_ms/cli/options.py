@@ -89,10 +89,10 @@ def expand_option_sets(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def open_history(path: Path) -> "History":
-    """Open a history that must exist."""
+    """Open a history that must exist, and compare its files with what was written."""
     from recsys_ms.history.history import History
 
-    return History.open(path, create=False)
+    return History.open(path, create=False).check()
 
 
 def open_catalog(path: Path | None) -> "Catalog":

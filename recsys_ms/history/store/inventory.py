@@ -8,6 +8,7 @@ the tables and of the quarantine a second time, so it can be put right again
 a logged value each; a digest takes half a second for 1 GB.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -44,6 +45,7 @@ TABLES: Final = (RUNS_FOLDER, CURVES_FOLDER)
 LOG_FOLDER: Final = "_delta_log"
 COPIES: Final = f"{ARCHIVE_FOLDER}/copies"
 _FORMAT: Final = 1
+_CHECK: Final = "digest"
 #: A history of 100,000 commits has a marker of 40 MB.
 _MAX_MARKER_BYTES: Final = 1 << 30
 _MAX_COMMIT_BYTES: Final = 1 << 28
@@ -82,10 +84,11 @@ class Marker:
     files: Mapping[str, Entry] | None = None
 
     def to_bytes(self) -> bytes:
-        """The JSON document."""
+        """The JSON document, with a digest of itself."""
         document: dict[str, object] = {"format": _FORMAT, "version": self.version}
         if self.files is not None:
             document["files"] = {name: [e.size, e.digest] for name, e in self.files.items()}
+            document[_CHECK] = _digest_of(document)
         return json.dumps(document).encode()
 
 
@@ -99,12 +102,20 @@ def read_marker(path: Path) -> Marker:
         document = parse_json(read_regular(path, max_bytes=_MAX_MARKER_BYTES))
         written, version = (_whole(document[name]) for name in ("format", "version"))
         if written <= _FORMAT:
-            files = document.get("files")
-            return Marker(version, None if files is None else dict(map(_entry, files.items())))
+            check = document.pop(_CHECK, None)
+            if len(document) == 2 and check is None:
+                return Marker(version)
+            if check != _digest_of(document):
+                raise ValueError("its content was altered")
+            return Marker(version, dict(map(_entry, document["files"].items())))
     raise DataError(
         f"{path}: format {written} was written by a newer version of recsys-ms, this one knows "
         f"formats up to {_FORMAT}; upgrade recsys-ms"
     )
+
+
+def _digest_of(document: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
 def _entry(item: tuple[str, Any]) -> tuple[str, Entry]:
@@ -263,6 +274,11 @@ class Inventory:
         if gone & set(self.files):
             files = {name: entry for name, entry in self.files.items() if name not in gone}
             self.keep(Marker(self.marker.version, files))
+
+    def check_new(self, table: str) -> None:
+        """``DataError`` if a commit of a table that is not listed yet is not whole."""
+        for _ in self._present(table):
+            pass
 
     def present(self) -> Iterator[str]:
         """Files that belong to the history: commits, quarantine, archive, records of ingests.

@@ -49,7 +49,7 @@ def refuse_foreign(folder: Path) -> None:
     runs = folder / RUNS_FOLDER
     holds = set(os.listdir(runs)) if runs.is_dir() else set()
     strange = sorted(name for name in names - _OURS if not name.endswith(".tmp"))
-    if not strange and _has_data(folder):
+    if not strange and lost_marker(folder):
         raise DataError(f"{folder}: damaged: {MARKER_FILE} is missing; {mend(folder)}")
     if strange or holds - {LOG_FOLDER}:
         raise DataError(
@@ -58,10 +58,13 @@ def refuse_foreign(folder: Path) -> None:
         )
 
 
-def _has_data(folder: Path) -> bool:
-    """Whether anything was ever written into a history: one that is being made is empty."""
+def lost_marker(folder: Path) -> bool:
+    """Whether a folder holds what was written into a history, and no marker.
+
+    One that was killed while it was made is empty.
+    """
     log = folder / RUNS_FOLDER / LOG_FOLDER
-    return (
+    return not os.path.lexists(folder / MARKER_FILE) and (
         len([*log.glob("*.json")]) > 1
         or (folder / CURVES_FOLDER / LOG_FOLDER).exists()
         or any((folder / QUARANTINE_FOLDER).glob("*.parquet"))

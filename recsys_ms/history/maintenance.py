@@ -1,0 +1,135 @@
+"""Examines a history for damage, and repairs it: what ``recsys-ms doctor`` does."""
+
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from recsys_ms.core.errors import DataError
+from recsys_ms.core.files import file_errors
+from recsys_ms.core.lock import file_lock
+from recsys_ms.core.temporary import discard, temporary_name
+from recsys_ms.history.history import History
+from recsys_ms.history.inbox.inbox import MARKER_FILE
+from recsys_ms.history.inbox.inbox_files import read_inbox
+from recsys_ms.history.ingestion import IngestReport
+from recsys_ms.history.quarantine import ReadBatch
+from recsys_ms.history.store.inventory import ARCHIVE_FOLDER
+from recsys_ms.history.store.layout import LOCK_FILE, lost_marker, refuse_foreign
+from recsys_ms.history.store.repair import Finding, Repair
+
+_WAIT_SECONDS: Final = 10.0
+_TAR_ERRORS: Final = (OSError, EOFError, tarfile.TarError, ValueError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repaired:
+    """What a repair did.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+        What was damaged, and what was done about it.
+    damaged : Path or None
+        Folder with the damaged files.
+    from_archive : IngestReport or None
+        What the bundles of the archive gave, where a table was built anew.
+    unread : tuple of str
+        Bundles that could not be read.
+    """
+
+    findings: tuple[Finding, ...]
+    damaged: Path | None = None
+    from_archive: IngestReport | None = None
+    unread: tuple[str, ...] = ()
+
+    @property
+    def lost(self) -> tuple[Finding, ...]:
+        """What could not be put right."""
+        return tuple(each for each in self.findings if each.remedy in ("give up", "rebuild"))
+
+
+def examine_history(path: str | Path) -> list[Finding]:
+    """What is damaged in a history, by reading every file of it; nothing is changed.
+
+    Raises
+    ------
+    DataError
+        The folder holds no history, or one of a newer version.
+    """
+    folder = Path(path)
+    _require(folder)
+    found = Repair(folder).examine()
+    # A writer may have been at work.
+    return found and Repair(folder).examine()
+
+
+def repair_history(path: str | Path) -> Repaired:
+    """Put right what :func:`examine_history` finds, under the lock of the history.
+
+    Raises
+    ------
+    DataError
+        The folder holds no history, or one of a newer version.
+    LockedError
+        Another process writes to it.
+    StorageError
+        The disk is full or read-only; what was done stays, and it can be called again.
+    """
+    folder = Path(path)
+    _require(folder)
+    repair = Repair(folder)
+    with ExitStack() as stack:
+        if not (folder / LOCK_FILE).is_dir():
+            stack.enter_context(file_lock(folder / LOCK_FILE, timeout_seconds=_WAIT_SECONDS))
+        found = repair.examine()
+        if found:
+            repair.apply(found)
+    history = History.open(folder, create=False).check()
+    unread: list[str] = []
+    given = None
+    if any(each.remedy == "rebuild" for each in found):
+        given = history.ingest(_archived(folder, unread))
+    return Repaired(
+        findings=tuple(found),
+        damaged=repair.aside if repair.aside.exists() else None,
+        from_archive=given,
+        unread=tuple(unread),
+    )
+
+
+def _require(folder: Path) -> None:
+    """``DataError`` if a folder holds no history, not even a damaged one."""
+    if os.path.lexists(folder / MARKER_FILE) or lost_marker(folder):
+        return
+    refuse_foreign(folder)
+    raise DataError(f"{folder}: there is no history; name its folder, which holds {MARKER_FILE}")
+
+
+def _archived(folder: Path, unread: list[str]) -> Iterator[ReadBatch]:
+    """Inbox files of all bundles, oldest first."""
+    for bundle in sorted((folder / ARCHIVE_FOLDER).glob("*/*.tar.gz")):
+        unpacked = folder / temporary_name("bundle")
+        try:
+            _unpack(bundle, unpacked)
+            yield from read_inbox(unpacked, [])
+        except _TAR_ERRORS as error:
+            unread.append(f"{bundle}: cannot be read ({error})")
+        finally:
+            discard(unpacked)
+
+
+def _unpack(bundle: Path, folder: Path) -> None:
+    """Write the files of a bundle into a folder, by their names alone."""
+    with file_errors(f"{folder}: cannot be made"):
+        folder.mkdir()
+    with tarfile.open(bundle, "r:gz") as tar:
+        for member in tar:
+            source = tar.extractfile(member) if member.isfile() else None
+            if source is not None:
+                with (folder / Path(member.name).name).open("xb") as target:
+                    shutil.copyfileobj(source, target)
