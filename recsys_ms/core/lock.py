@@ -114,17 +114,3 @@ def is_held(descriptor: int) -> bool | None:
         return True
     except OSError:
         return None
-
-
-def is_running(pid: int) -> bool | None:
-    """Whether this machine has a process of that number; ``None`` if nothing tells."""
-    # There, signal 0 is not a question.
-    if os.name == "nt" or pid <= 0:
-        return None
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        pass
-    return True

@@ -1,17 +1,16 @@
 """Names of temporary files, which say who writes them; and the sweep of those that a kill left."""
 
-import hashlib
 import os
 import re
 import secrets
 import shutil
-import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
+
+from recsys_ms.core.processes import is_running, numbers_of
 
 SUFFIX: Final = ".tmp"
 #: ``.NAME.HOST-PID-RANDOM.tmp``, and maybe a suffix that a library insists on.
@@ -27,7 +26,7 @@ def temporary_name(name: str, *, suffix: str = "") -> str:
 
     The leading dot and the end keep half-written files out of every ``*.json``.
     """
-    return f".{name}.{_here()}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}{suffix}"
+    return f".{name}.{numbers_of()}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}{suffix}"
 
 
 def sweep(folders: Iterable[Path], *, all_of_them: bool = False) -> list[Path]:
@@ -66,34 +65,9 @@ def discard(path: Path) -> None:
 
 def _is_left_over(path: Path) -> bool:
     named = _NAME.fullmatch(path.name)
-    if named and named[1] == _here() and not _is_alive(int(named[2])):
+    if named and named[1] == numbers_of() and is_running(int(named[2])) is False:
         return True
     try:
         return time.time() - path.lstat().st_mtime > SILENCE_SECONDS
     except OSError:
         return False
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name != "posix":
-        # There, signal 0 is not a question.
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        # It is there, and belongs to somebody else.
-        return True
-    return True
-
-
-@lru_cache(maxsize=1)
-def _here() -> str:
-    """Where the numbers of processes mean the same: the host, and its name space of processes."""
-    try:
-        space = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        space = ""
-    text = f"{socket.gethostname()} {space}"
-    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]

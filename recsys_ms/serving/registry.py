@@ -10,8 +10,6 @@ Layout::
     publishing         name of the version that a job is about to point to
 """
 
-import os
-import secrets
 import shutil
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Self
 from recsys_ms.core.errors import ArtifactError, DataError
 from recsys_ms.core.files import file_errors, fsync, write_atomic
 from recsys_ms.core.lock import file_lock
+from recsys_ms.core.temporary import sweep, temporary_name
 from recsys_ms.core.types import JsonDict
 from recsys_ms.serving.artifact import load_artifact, read_manifest
 
@@ -179,7 +178,7 @@ class Registry:
 
     def point_to(self, folder: Path) -> None:
         """Swap the pointer to a version atomically."""
-        temporary = self.root / f".{_CURRENT}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+        temporary = self.root / temporary_name(_CURRENT)
         with self._writing():
             temporary.symlink_to(Path(_VERSIONS) / folder.name)
             temporary.replace(self.root / _CURRENT)
@@ -239,7 +238,7 @@ class Registry:
             if folder.resolve() == current:
                 continue
             # Renamed first, so that no reader and no killed prune leaves half a version.
-            doomed = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+            doomed = folder.with_name(temporary_name(folder.name))
             with self._writing():
                 folder.rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
@@ -248,11 +247,7 @@ class Registry:
 
     def sweep(self, *, keep_staged: str | None = None) -> None:
         """Remove leftovers of killed writers; call with the lock held."""
-        for leftover in self.root.rglob(".*.tmp"):
-            if leftover.is_dir() and not leftover.is_symlink():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+        sweep([self.root, self.root / _VERSIONS, self.root / _STAGING], all_of_them=True)
         for staged in (self.root / _STAGING).iterdir():
             if staged.name != keep_staged:
                 shutil.rmtree(staged, ignore_errors=True)

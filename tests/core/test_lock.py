@@ -9,7 +9,8 @@ import pytest
 from child import HIDDEN_FCNTL, ROOT, run_python
 
 from recsys_ms.core.errors import LockedError, StorageError
-from recsys_ms.core.lock import file_lock, hold, is_held, is_running
+from recsys_ms.core.lock import file_lock, hold, is_held
+from recsys_ms.core.processes import is_running
 
 HOLDER = """
 import sys, time

@@ -23,7 +23,9 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.files import open_regular, read_bounded
 from recsys_ms.core.json_text import parse_json
-from recsys_ms.core.lock import hold, is_held, is_running
+from recsys_ms.core.lock import hold, is_held
+from recsys_ms.core.processes import is_running
+from recsys_ms.core.temporary import temporary_name
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.inbox.inbox import MAX_FILE_BYTES, file_stem
 from recsys_ms.history.recorder.state_order import recorded_progress
@@ -128,7 +130,7 @@ class JournalWriter:
     def __init__(self, inbox: Path, recorded: Recorded) -> None:
         stem = file_stem(inbox)
         self.path = inbox / f"{PREFIX}{stem}{SUFFIX}"
-        temporary = inbox / f".{stem}.tmp"
+        temporary = inbox / temporary_name(stem)
         flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
         self._descriptor = os.open(temporary, flags | os.O_CREAT | os.O_EXCL, 0o644)
         try:
