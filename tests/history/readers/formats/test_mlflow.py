@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from history.readers.frameworks import mlflow_stores
+from history.readers.frameworks.reading import locked
 
 from recsys_ms.history.history import History
 from recsys_ms.history.readers.formats import mlflow_database
@@ -269,6 +270,18 @@ def test_more_runs_than_one_chunk_are_all_read_once(
     # A few values at a time give the same.
     monkeypatch.setattr(mlflow_database, "_POINTS_PER_CHUNK", 3)
     assert [item.to_json() for item in items(path) if isinstance(item, LoggedRun)] == whole
+
+
+@of_databases
+def test_a_locked_store_is_told_of_and_nothing_is_asked(store: Path, tmp_path: Path) -> None:
+    history = History.open(tmp_path / "h")
+    with locked(store / "mlflow.db"):
+        report = history.ingest(read_log(store / "mlflow.db", FieldMapping()))
+    assert (report.n_new, report.n_quarantined) == (0, 1)
+    [reason] = history.quarantine.table()["reason"]
+    assert "locked by another process" in reason
+    # Once the lock is gone, the next ingest reads it.
+    assert history.ingest(read_log(store / "mlflow.db", MAPPING)).n_new > 0
 
 
 def problems(path: Path) -> list[str]:

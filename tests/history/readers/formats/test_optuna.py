@@ -199,6 +199,15 @@ class TestStudyFile:
                 text.encode()
 
 
+def test_a_locked_study_is_found_and_told_of(studies, tmp_path):
+    path = shutil.copy(studies / "study.db", tmp_path / "study.db")
+    with reading.locked(path):
+        [log] = find_logs(path).logs
+        assert log.format_name == "optuna"
+        [bad] = tolerant(path)
+    assert "locked by another process" in bad.reason
+
+
 class TestDamagedStudyFile:
     def damaged(self, studies, tmp_path, *statements):
         place = tmp_path.resolve() / "bad.db"

@@ -1,5 +1,9 @@
 """What the tests of all log formats do: read one log, name its series, feed it damaged bytes."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -16,6 +20,14 @@ from recsys_ms.history.readers.logged import (
 from recsys_ms.history.readers.logs import LogReader
 from recsys_ms.history.readers.mapping import FieldMapping
 from recsys_ms.history.store.curves import Series
+
+_LOCK = (
+    "import sqlite3, sys\n"
+    "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+    "connection.execute('BEGIN EXCLUSIVE')\n"
+    "print('locked', flush=True)\n"
+    "sys.stdin.read()\n"
+)
 
 
 def fuzz(n_examples: int) -> settings:
@@ -75,3 +87,17 @@ def always_told(name: str, place: Path, folder: Path) -> None:
     reader = LogReader(find_logs(place, name), FieldMapping(), folder)
     for mapped in reader.read(name, [place]):
         assert mapped.batch.runs.num_rows + len(mapped.batch.rejects) > 0
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """A file that another process holds under ``BEGIN EXCLUSIVE``."""
+    command = [sys.executable, "-c", _LOCK, str(path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "locked\n"
+        try:
+            yield
+        finally:
+            child.kill()
