@@ -13,6 +13,7 @@ from typing import Final
 
 from recsys_ms.core.errors import DataError, StorageError, UsageError
 from recsys_ms.core.plugins import PluginTable
+from recsys_ms.history.readers.addresses import local_path, server_address
 from recsys_ms.history.readers.logged import Candidate, LogFormat
 
 AUTO: Final = "auto"
@@ -28,6 +29,8 @@ _HOMES: Final[Mapping[str, str]] = {
     "keras": "recsys_ms.history.readers.formats.keras_log:Keras",
 }
 _GROUP: Final = "recsys_ms.readers"
+#: The one format that has servers.
+_OF_SERVERS: Final = "mlflow"
 
 
 def _checked(name: str, found: object) -> type[LogFormat]:
@@ -100,7 +103,7 @@ def find_logs(path: str | Path, log_format_name: str = AUTO) -> FoundLogs:
     Parameters
     ----------
     path : str or Path
-        Folder or file.
+        Folder or file (also as ``file:`` or ``sqlite:`` address), or ``mlflow+http://HOST:PORT``.
     log_format_name : str, default "auto"
         Look for one format only; default: any.
 
@@ -115,7 +118,10 @@ def find_logs(path: str | Path, log_format_name: str = AUTO) -> FoundLogs:
     PluginError
         The format of that name cannot be used.
     """
-    root = Path(path)
+    if server_address(path) is not None:
+        log = FoundLog(format_name=_OF_SERVERS, place=Path(path))
+        return FoundLogs(logs=(log,), others=())
+    root = local_path(path)
     if not root.exists():
         raise DataError(f"{root}: no such file or folder; check the path")
     formats = log_formats() if log_format_name == AUTO else (log_format(log_format_name),)

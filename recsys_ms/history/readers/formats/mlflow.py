@@ -1,11 +1,13 @@
-"""MLflow's tracking stores, a SQLite file or a folder, read as data: MLflow is not needed."""
+"""MLflow's tracking stores: a SQLite file or a folder, read as data, or a tracking server."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
+from recsys_ms.history.readers.addresses import server_address
 from recsys_ms.history.readers.formats.mlflow_database import is_database, read_database
 from recsys_ms.history.readers.formats.mlflow_folder import folder_of, read_folder
+from recsys_ms.history.readers.formats.mlflow_server import read_server
 from recsys_ms.history.readers.logged import BadLog, Candidate, LogFiles, LogFormat, LoggedRun
 
 
@@ -13,7 +15,8 @@ class Mlflow(LogFormat):
     """Tracking stores of MLflow: a SQLite file or folders (``mlruns``), never written to.
 
     Files of every version since 1.0 are read as they are. Of folders, one experiment, or one run
-    whose experiment has no ``meta.yaml``, is a log.
+    whose experiment has no ``meta.yaml``, is a log. They are read without MLflow; a tracking
+    server, ``mlflow+http://HOST:PORT``, through MLflow's client.
 
     All runs of all experiments are read, nested ones and deleted ones too: a parent run has often
     no metrics of its own, and a deleted run is kept as ``failed`` with the tag
@@ -57,5 +60,13 @@ class Mlflow(LogFormat):
         ------
         BadLogError
             A database that is damaged or locked.
+        StorageError, MissingExtraError
+            A server that does not answer, or no MLflow to ask it with.
         """
-        yield from read_folder(place, files) if place.is_dir() else read_database(place)
+        server = server_address(place)
+        if server is not None:
+            yield from read_server(server)
+        elif place.is_dir():
+            yield from read_folder(place, files)
+        else:
+            yield from read_database(place)

@@ -4,15 +4,23 @@ import json
 import math
 import os
 import shutil
+import signal
+import socket
 import sqlite3
+import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from history.readers.frameworks import mlflow_stores
 from history.readers.frameworks.reading import locked
 
+from recsys_ms.core.errors import StorageError
 from recsys_ms.history.history import History
 from recsys_ms.history.readers.formats import mlflow_database
 from recsys_ms.history.readers.formats.mlflow import Mlflow
@@ -460,3 +468,40 @@ def test_a_model_that_was_logged_names_its_source() -> None:
     tags = {"mlflow.log-model.history": json.dumps(history)}
     run = MlflowRun(run_id="a", experiment_id="0", experiment="e", tags=tags).logged("f")
     assert run.fields["model_id"] == "org/m"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_real_server_gives_what_its_database_holds(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow", reason="extra mlflow: no server can be started")
+    mlflow_stores.write(sys.executable, "sqlite", tmp_path)
+    whole = {name: run.to_json() for name, run in runs_of(tmp_path).items()}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(StorageError, match="does not answer"):
+        list(read_log(f"mlflow+{address}"))
+    port = address.rpartition(":")[2]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'mlflow.db'}", "--workers", "1"]
+    with (tmp_path / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        for _ in range(240):
+            with suppress(OSError):
+                urllib.request.urlopen(f"{address}/health", timeout=5)
+                break
+            time.sleep(0.5)
+        ids = {run: name for name, run in json.loads((tmp_path / "ids.json").read_text()).items()}
+        found = [item for item in FORMAT.read(Path(f"mlflow+{address}"), LogFiles())]
+        runs = {ids[run.identity.removeprefix("mlflow:")]: run for run in found}
+        database = str(tmp_path / "mlflow.db")
+        assert {name: replace(run, file=database).to_json() for name, run in runs.items()} == whole
+        history = History.open(tmp_path / "h")
+        assert history.ingest(read_log(f"mlflow+{address}", MAPPING)).n_new == 8
+        assert history.ingest(read_log(tmp_path / "mlflow.db", MAPPING)).n_duplicate == 8
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
