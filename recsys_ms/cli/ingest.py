@@ -25,7 +25,7 @@ from recsys_ms.history.embedded import embedded_folder
 from recsys_ms.history.history import History
 from recsys_ms.history.ingestion import IngestReport
 from recsys_ms.history.quarantine import ReadBatch, Reject
-from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS, find_logs
+from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS, are_steps, find_logs
 from recsys_ms.history.readers.log_mapper import LOG_READER, LOG_RUN_READER
 from recsys_ms.history.readers.logs import LogReader, read_log, replay_log
 from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
@@ -172,7 +172,8 @@ def _reader(
     """Reader of a table or of logs, whichever the path is."""
     tables: tuple[TableFormat, ...] = get_args(TableFormat)
     chosen = next((name for name in tables if name == file_format), None)
-    if chosen or (file_format is None and not path.is_dir() and is_table(path)):
+    is_plain = file_format is None and not path.is_dir() and is_table(path)
+    if chosen or (is_plain and not are_steps(path)):
         try:
             return read_table(path, mapping, table_format=chosen, **how)
         except UsageError as error:
@@ -183,7 +184,7 @@ def _reader(
             raise UsageError(
                 f"{error}. It looks like a log of {name}: try --format {name}"
             ) from error
-    if how["delimiter"] is not None:
+    if how["delimiter"] is not None and not is_plain:
         raise UsageError("--delimiter is for tables only, not for logs of frameworks; leave it out")
     return read_log(path, mapping, log_format_name=file_format or "auto")
 

@@ -26,7 +26,12 @@ _HOMES: Final[Mapping[str, str]] = {
     "hf-trainer": "recsys_ms.history.readers.formats.hf_trainer_state:HfTrainer",
     "timm": "recsys_ms.history.readers.formats.timm:Timm",
     "lightning": "recsys_ms.history.readers.formats.lightning_log:Lightning",
+    "ultralytics": "recsys_ms.history.readers.formats.ultralytics:Ultralytics",
+    "fastai": "recsys_ms.history.readers.formats.fastai:Fastai",
     "keras": "recsys_ms.history.readers.formats.keras_log:Keras",
+    "model-card": "recsys_ms.history.readers.formats.model_card:ModelCard",
+    # Any table of epochs: after all that know more.
+    "steps": "recsys_ms.history.readers.formats.step_table:StepTable",
 }
 _GROUP: Final = "recsys_ms.readers"
 #: The one format that has servers.
@@ -144,6 +149,15 @@ def find_logs(path: str | Path, log_format_name: str = AUTO) -> FoundLogs:
         else:
             others.append(file)
     return FoundLogs(logs=tuple(found), others=tuple(others))
+
+
+def are_steps(path: Path) -> bool:
+    """Whether the rows of a file are epochs or steps, by the format of its content.
+
+    Such a file is a log, also where it is named by itself; every other table is one of runs.
+    """
+    logs = find_logs(path).logs if path.is_file() else ()
+    return any(log_format(log.format_name).rows_are_steps for log in logs)
 
 
 def _files(root: Path) -> Iterator[Path]:

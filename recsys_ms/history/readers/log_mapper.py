@@ -3,7 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -13,10 +14,10 @@ import pyarrow as pa
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import UsageError
 from recsys_ms.history.quarantine import ReadBatch, Reject, digest_of
-from recsys_ms.history.readers.choice import Asked, Chosen, choose_value
+from recsys_ms.history.readers.choice import Asked, Chosen, choose_value, named
 from recsys_ms.history.readers.expressions import ColumnKind, Expressions, kinds_of
 from recsys_ms.history.readers.fields import OPEN_FIELDS, RUN_FIELDS, RunArrays, missing_rows
-from recsys_ms.history.readers.logged import BadLog, LoggedRun
+from recsys_ms.history.readers.logged import BadLog, LoggedRun, real
 from recsys_ms.history.readers.mapping import (
     PSEUDO_COLUMNS,
     BoundMapping,
@@ -37,6 +38,10 @@ LOG_RUN_READER: Final = "log-run"
 LOG_COLUMNS: Final = ("_folder", "_path", "_run_id")
 #: Tag that says where a run's log is.
 LOG_TAG: Final = "log"
+
+#: Fields that a log may state itself, and columns that only say where the log lies.
+_NAMES: Final = (c.MODEL_ID, c.TASK_ID)
+_OF_PLACE: Final = frozenset({"_folder", "_path", "_file", "_stem"})
 
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 #: Fields that are chosen together with the series; a column of their name does not set them.
@@ -62,7 +67,9 @@ class MappedLogs:
 class LogMapper:
     """Applies a mapping to the runs of logs of one format, batch by batch.
 
-    Fields of the mapping complete those of the log, and replace them.
+    Fields of the mapping complete those of the log, and replace them; but what a log states of its
+    model and its task is not replaced by the name of a folder or file (``{_folder}``).
+    :attr:`contradicted` counts where the two differ, for :meth:`warnings`.
     """
 
     def __init__(self, format_name: str, mapping: FieldMapping) -> None:
@@ -71,7 +78,10 @@ class LogMapper:
         self._expressions = Expressions(mapping.columns, mapping.where)
         self._kinds: dict[str, ColumnKind] = {}
         self._series_name = series_slot(mapping)
+        self._defaults = tuple(n for n in _NAMES if _is_of_place(mapping.map.get(n, "")))
         self._run_arrays = RunArrays()
+        #: By field, value of the mapping and value of the log: runs.
+        self.contradicted: Counter[tuple[str, str, str]] = Counter()
         self._options = {"format": format_name, "mapping": json.loads(mapping.to_json())}
 
     def map(self, runs: Sequence[LoggedRun]) -> MappedLogs:
@@ -80,7 +90,7 @@ class LogMapper:
         bound = self._bind(names)
         cells, rows = apply_mapping(bound, self._expressions, columns, len(runs), self._kinds)
         kept = [runs[row] for row in rows]
-        texts = [_RunTexts(run, bound, cells, row) for row, run in enumerate(kept)]
+        texts = [_RunTexts(run, bound, cells, row, self._defaults) for row, run in enumerate(kept)]
         chosen = [self._choose(each) for each in texts]
         failed = self._failed(chosen)
         problems = {row: each.problem for row, each in enumerate(chosen) if each.problem}
@@ -88,6 +98,7 @@ class LogMapper:
         for row, each in enumerate(texts):
             plain = [name for name in (c.MODEL_ID, c.TASK_ID) if each.text(name) is None]
             absent = (*plain, *chosen[row].missing)
+            self.contradicted.update(each.contradictions())
             if absent:
                 missing.append(absent)
                 reason = f"the log does not say {', '.join(absent)}: give {options_for(absent)}"
@@ -120,11 +131,37 @@ class LogMapper:
             contradiction=next(filter(None, (each.contradiction for each in chosen)), ""),
         )
 
+    def warnings(self) -> list[str]:
+        """What the mapping says otherwise than the logs, with both facts."""
+        found = []
+        for name in _NAMES:
+            differ = {key[1:]: n for key, n in self.contradicted.items() if key[0] == name}
+            if not differ:
+                continue
+            stated = sorted({log for _, log in differ})
+            given = sorted({said for said, _ in differ})
+            n_runs = f"{sum(differ.values())} {self._format} runs"
+            template = self.mapping.map.get(name)
+            if name in self._defaults:
+                found.append(
+                    f"{name}: {n_runs} state it themselves ({len(stated)} different: "
+                    f"{named(stated, 5)}), which was taken; --map {name}={template!r} is for logs "
+                    f"that do not. To use the folder all the same: --column at=_folder "
+                    f"--map {name}='{{at}}'"
+                )
+            else:
+                option = f"--set {name}" if template is None else f"--map {name}={template!r}"
+                found.append(
+                    f"{name}: {n_runs} state {named(stated, 5)}; {option} gives "
+                    f"{named(given, 5)}, which was taken: leave it out to take what the logs state"
+                )
+        return found
+
     def bad(self, bad: BadLog, place: Path) -> Reject:
         """Quarantine entry of a text that cannot be read."""
         options = {**self._options, "place": str(place), "raw_sha256": digest_of(bad.raw)}
         return Reject(
-            file=str(bad.file.resolve()),
+            file=str(real(bad.file)),
             line=bad.line,
             reason=bad.reason,
             raw=bad.raw,
@@ -248,6 +285,7 @@ class _RunTexts:
     bound: BoundMapping
     cells: Mapping[str, list[Any]]
     row: int
+    defaults: tuple[str, ...]
 
     def given(self, name: str) -> str | None:
         """Text of a field by the mapping alone."""
@@ -256,9 +294,24 @@ class _RunTexts:
         return self.bound.constants.get(name)
 
     def text(self, name: str) -> str | None:
-        """Text of a field by the mapping, else by the log."""
-        text = self.given(name)
-        return text if text is not None and text.strip() else text_of(self.run.fields.get(name))
+        """Text of a field by the mapping, else by the log; the other way round for a folder."""
+        given, stated = self.given(name), text_of(self.run.fields.get(name))
+        if given is None or not given.strip():
+            return stated
+        return stated if stated and name in self.defaults else given
+
+    def contradictions(self) -> Iterator[tuple[str, str, str]]:
+        """Field, text by the mapping and text by the log, where the two differ."""
+        for name in _NAMES:
+            given, stated = self.given(name), text_of(self.run.fields.get(name))
+            if given and stated and given != stated:
+                yield name, given, stated
+
+
+def _is_of_place(template: str) -> bool:
+    """Whether a template only says where the log lies."""
+    slots = {piece for piece, is_slot in split_template(template) if is_slot}
+    return bool(slots) and slots <= _OF_PLACE
 
 
 def _inner_names(runs: Sequence[LoggedRun]) -> tuple[str, ...]:

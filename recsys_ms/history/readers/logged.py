@@ -1,6 +1,7 @@
 """Base of the log formats, and what they give: runs as logged, and texts that cannot be read."""
 
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
 from recsys_ms.core.errors import DataError, StorageError
+from recsys_ms.core.files import open_regular, read_regular, reason_of
 from recsys_ms.core.types import Direction, JsonDict
 from recsys_ms.history.store.curves import Series
 
 _HEAD_BYTES: Final = 65_536
+#: Of one text file of a log, which is held in memory: 40 times the largest that was seen.
+_MAX_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,12 +107,16 @@ class BadLog:
         of a table. Empty for a binary file (SQLite, Parquet).
     line : int or None
         Line in ``file``, from 1.
+    cut : bool
+        Whether it is the last line, and breaks off: what a killed job leaves, or a running one has
+        not written yet. It is told and not quarantined.
     """
 
     file: Path
     reason: str
     raw: str = ""
     line: int | None = None
+    cut: bool = False
 
 
 class BadLogError(DataError):
@@ -133,11 +141,11 @@ class LogFiles:
 
     def exists(self, path: Path) -> bool:
         """Whether there is a text for the file."""
-        return path.resolve() in self._texts or path.is_file()
+        return real(path) in self._texts or path.is_file()
 
     def given(self, path: Path) -> bool:
         """Whether a corrected text replaces the file."""
-        return path.resolve() in self._texts
+        return real(path) in self._texts
 
     def text(self, path: Path) -> str:
         """Whole text of a file, a byte-order mark skipped.
@@ -145,21 +153,22 @@ class LogFiles:
         Raises
         ------
         BadLogError
-            Not UTF-8 text, or gone.
+            Not UTF-8 text, too long, not a regular file, or gone.
         StorageError
             The disk refuses.
         """
-        known = self._texts.get(path.resolve())
+        known = self._texts.get(real(path))
         if known is not None:
             return known
         try:
-            data = path.read_bytes()
-        except FileNotFoundError as error:
-            raise BadLogError(
-                BadLog(file=path, reason="the file is gone; restore it, or give its text")
-            ) from error
-        except OSError as error:
-            raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
+            data = read_regular(path, max_bytes=_MAX_BYTES, follow=True)
+        except DataError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+                raise StorageError(f"{path}: cannot be read ({reason_of(cause)})") from error
+            gone = "the file is gone; restore it, or give its text"
+            reason = gone if cause else str(error).removeprefix(f"{path}: ")
+            raise BadLogError(BadLog(file=path, reason=reason)) from error
         try:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -170,6 +179,12 @@ class LogFiles:
                     raw=data.decode(errors="backslashreplace"),
                 )
             ) from error
+
+
+def real(path: Path) -> Path:
+    """``path`` without links; of one in a loop of links, what can be followed."""
+    # Path.resolve raises a RuntimeError for a loop.
+    return Path(os.path.realpath(path))
 
 
 class Candidate:
@@ -184,9 +199,9 @@ class Candidate:
         """The first 64 KiB; empty where the file cannot be read."""
         if self._head is None:
             try:
-                with self.path.open("rb") as handle:
+                with open_regular(self.path, follow=True) as handle:
                     self._head = handle.read(_HEAD_BYTES)
-            except OSError:
+            except (DataError, OSError):
                 self._head = b""
         return self._head
 
@@ -209,6 +224,8 @@ class LogFormat(ABC):
     wanted: ClassVar[str]
     #: Whether a log is a folder in which nothing else is looked for (an MLflow store).
     owns_folder: ClassVar[bool] = False
+    #: Whether the rows of its tables are steps of a run, so that they must not be read as runs.
+    rows_are_steps: ClassVar[bool] = False
 
     @abstractmethod
     def place_of(self, candidate: Candidate) -> Path | None:
@@ -217,6 +234,10 @@ class LogFormat(ABC):
         Judged by content; a file with the format's own name is claimed even when it is damaged, so
         that it goes to quarantine and does not go unseen. ``None`` for a file of another format.
         """
+
+    def folder_of(self, place: Path) -> str:
+        """``_folder`` of the runs of a log: its folder's name, or the next above that says more."""
+        return place.name if place.is_dir() else place.parent.name
 
     @abstractmethod
     def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:

@@ -39,6 +39,7 @@ from recsys_ms.history.readers.sources import is_table
 from recsys_ms.history.store.schema import RUN_SCHEMA
 
 _RUNS_PER_BATCH: Final = 1_000
+_N_TOLD: Final = 5
 _POINTS_PER_BATCH: Final = 1_000_000
 _Item: TypeAlias = tuple[Path, LoggedRun | BadLog]
 #: Runs with missing fields before the first good one, until the caller is told to give them.
@@ -60,6 +61,7 @@ class LogReader:
         self._n_runs = 0
         #: Whether every part could be read, by place.
         self._whole: dict[Path, bool] = {}
+        self._cut: list[BadLog] = []
 
     @property
     def how(self) -> JsonDict:
@@ -74,7 +76,15 @@ class LogReader:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What looks wrong about the logs read so far, though each could be read."""
-        found = []
+        found = [
+            f"{bad.file}, line {bad.line}: the last line breaks off ({bad.reason}), as in the log "
+            f"of a killed or running job: {bad.raw.splitlines()[-1][:200]!r} was left out, the "
+            "rest was read"
+            for bad in self._cut[:_N_TOLD]
+        ]
+        if len(self._cut) > _N_TOLD:
+            found.append(f"{len(self._cut) - _N_TOLD} more logs end in a line that breaks off")
+        found += [text for mapper in self._mappers.values() for text in mapper.warnings()]
         running = self._statuses["running"]
         if running:
             found.append(
@@ -106,8 +116,10 @@ class LogReader:
         stream = _items(chosen, places, files or LogFiles())
         for piece in _pieces(stream):
             mapped = mapper.map([item for _, item in piece if isinstance(item, LoggedRun)])
-            bad = [mapper.bad(item, place) for place, item in piece if isinstance(item, BadLog)]
-            for place, item in piece:
+            self._cut += [item for _, item in piece if isinstance(item, BadLog) and item.cut]
+            parts = [(p, item) for p, item in piece if isinstance(item, LoggedRun) or not item.cut]
+            bad = [mapper.bad(item, place) for place, item in parts if isinstance(item, BadLog)]
+            for place, item in parts:
                 self._whole[place] = self._whole.get(place, True) and isinstance(item, LoggedRun)
             rejects = (*mapped.batch.rejects, *bad)
             yield replace(mapped, batch=replace(mapped.batch, rejects=rejects))
@@ -164,7 +176,7 @@ class LogReader:
 
 def _items(chosen: LogFormat, places: Iterable[Path], files: LogFiles) -> Iterator[_Item]:
     for place in places:
-        folder = place.name if place.is_dir() else place.parent.name
+        folder = chosen.folder_of(place)
         try:
             for item in chosen.read(place, files):
                 if isinstance(item, LoggedRun):

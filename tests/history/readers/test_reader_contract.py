@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 from child import script_command
 from history.readers.frameworks import mlflow_stores
+from history.readers.frameworks.recorded import lay_out
 
 from recsys_ms.history.readers import formats
 from recsys_ms.history.readers.found_logs import LOG_FORMATS, log_format
@@ -64,6 +66,25 @@ def _timm(folder: Path) -> None:
     (folder / "args.yaml").write_text("model: resnet18\nlr: 0.1\nepochs: 1\n")
 
 
+def _recorded(framework: str, name: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as whole:
+            lay_out(framework, Path(whole))
+            shutil.copytree(Path(whole, name), folder, dirs_exist_ok=True)
+
+    return write
+
+
+def _model_card(folder: Path) -> None:
+    result = "  - dataset: {type: birds}\n    metrics:\n    - {type: accuracy, value: 0.5}\n"
+    text = f"---\nmodel-index:\n- name: a\n  results:\n{result}---\n# A model\n"
+    (folder / "README.md").write_text(text)
+
+
+def _steps(folder: Path) -> None:
+    (folder / "log.csv").write_text("epoch,lr,accuracy\n1,0.1,0.5\n2,0.1,0.75\n")
+
+
 def _hf_trainer(folder: Path) -> None:
     state = {
         "best_metric": 0.75,
@@ -101,6 +122,10 @@ WRITE = {
     "timm": _timm,
     "lightning": _lightning,
     "keras": _keras,
+    "ultralytics": _recorded("ultralytics", "detect/train"),
+    "fastai": _recorded("fastai", "."),
+    "model-card": _model_card,
+    "steps": _steps,
 }
 
 

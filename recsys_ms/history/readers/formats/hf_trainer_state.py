@@ -5,20 +5,26 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from recsys_ms.core import columns as c
+from recsys_ms.core.errors import StorageError
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.readers.formats.hf_history import best_series, series_of
+from recsys_ms.history.readers.formats.hub_card import (
+    CARD_FILE,
+    HubCard,
+    is_model_id,
+    read_card,
+)
 from recsys_ms.history.readers.formats.plain_values import (
     number,
     plain,
     read_settings,
-    settings_of,
     stated,
     step_of,
-    text_if_any,
     whole_number,
 )
 from recsys_ms.history.readers.logged import (
@@ -29,25 +35,20 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
-from recsys_ms.history.readers.templates import scalar
 
 _STATE: Final = "trainer_state.json"
 _RESULTS: Final = "_results.json"
 #: All of the others together, as the Trainer keeps it up to date.
 _ALL_RESULTS: Final = "all_results.json"
 _SPLITS: Final = ("train", "eval", "test", "predict")
-_CHECKPOINT: Final = re.compile(r"checkpoint-\d+")
+_CHECKPOINT: Final = re.compile(r"checkpoint-\d+|last-checkpoint")
+#: Names of folders that may hold copies of a checkpoint.
+_KEPT: Final = re.compile(r"checkpoint|ckpt|best|last|latest|final", re.IGNORECASE)
 _RESULT_TEXT: Final = re.compile(rb'"(train_runtime|eval_\w+|test_\w+|predict_\w+)"\s*:')
 #: Settings that the state itself holds.
 _SETTINGS: Final = ("train_batch_size", "num_train_epochs", "max_steps")
 #: Parts of a state that are not settings or results.
 _NOT_SHOWN: Final = ("log_history", "stateful_callbacks")
-_FRONT: Final = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
-#: The line before the settings in a card of ``Trainer.create_model_card``.
-_CARD_SETTINGS: Final = "The following hyperparameters were used during training:"
-_CARD_SETTING: Final = re.compile(r"- ([A-Za-z_]\w*): (.+)")
-_VERSION: Final = re.compile(r"^- Transformers (\S+)\s*$", re.MULTILINE)
-_PATH_LIKE: Final = re.compile(r"[/~]|\.\.?/|.*\\|.*(^|/)checkpoint-\d+/?$", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +71,21 @@ class _State:
         return next((row for row in reversed(self.rows) if "train_runtime" in row), {})
 
 
-@dataclass(frozen=True, slots=True)
-class _Card:
-    """A model card: its front matter, the Trainer's list of settings, version of transformers."""
-
-    front: JsonDict
-    settings: JsonDict
-    version: str | None
-
-
 class HfTrainer(LogFormat):
     """Run folders of ``transformers.Trainer``.
 
-    A run is its folder: of ``trainer_state.json`` in it and in its ``checkpoint-*`` folders the one
-    with the most steps is read (each holds the history from the start), with ``*_results.json``.
-    Rows of evaluations are on the split ``eval``, of several evaluation sets on ``eval_<set>``;
-    training rows on ``train``; run times are left out. The base model and the data set come from
-    the model card's front matter (``base_model``; ``datasets``, or the data set with its
-    configuration from ``model-index``), from a PEFT adapter's configuration, or, of older
-    versions, from ``config.json``; a path on the disk is not taken as a model's id. No file names
-    the metric that decided over the best model: it is taken if ``best_metric`` fits one series in
-    one direction only. A run is finished if its final row or ``train_runtime`` is there,
-    ``max_steps`` reached, or the Trainer was told to stop; else it is running. Pickled files are
-    never opened.
+    A run is its folder: of ``trainer_state.json`` in it and in its checkpoints the one with the
+    most steps is read (each holds the history from the start), with ``*_results.json``.
+    Checkpoints are ``checkpoint-*``, ``last-checkpoint``, and folders of any name whose history is
+    a part of the run's (``best_model``). Rows of evaluations are on the split ``eval``, of several
+    evaluation sets on ``eval_<set>``; training rows on ``train``; run times are left out. The base
+    model and the data set come from the model card's front matter (``base_model``; ``datasets``,
+    or the data set with its configuration from ``model-index``), from a PEFT adapter's
+    configuration, or, of older versions, from ``config.json``; a path on the disk is not taken as
+    a model's id. No file names the metric that decided over the best model: it is taken if
+    ``best_metric`` fits one series in one direction only. A run is finished if its final row or
+    ``train_runtime`` is there, ``max_steps`` reached, or the Trainer was told to stop; else it is
+    running. Pickled files are never opened.
     """
 
     name: ClassVar[str] = "hf-trainer"
@@ -104,17 +97,16 @@ class HfTrainer(LogFormat):
         is_results = path.name.endswith(_RESULTS) and _RESULT_TEXT.search(candidate.head)
         if path.name != _STATE and not is_results:
             return None
-        folder = path.parent
-        return folder.parent if _CHECKPOINT.fullmatch(folder.name) else folder
+        return _run_folder(path.parent)
 
     def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
         """Yield the run of a folder."""
         bad: list[BadLog] = []
         states: list[_State] = []
-        checkpoints = sorted(path / _STATE for path in place.glob("checkpoint-*"))
-        for path in filter(files.exists, (place / _STATE, *checkpoints)):
+        kept = [path for path in sorted(place.glob(f"*/{_STATE}")) if _is_kept_in(place, path)]
+        for path in filter(files.exists, (place / _STATE, *kept)):
             try:
-                states.append(_read_state(path, files, bad))
+                states.append(_read_state(path, files, bad, is_root=path.parent == place))
             except BadLogError as error:
                 bad.append(error.bad)
         results: JsonDict = {}
@@ -126,7 +118,7 @@ class HfTrainer(LogFormat):
                 read_settings(place / f"{name}.json", files, bad)
                 for name in ("config", "adapter_config")
             )
-            card = _read_card(place / "README.md", files, bad)
+            card = read_card(place / CARD_FILE, files, bad)
             furthest = max(
                 states,
                 key=lambda each: (each.step, bool(each.final_row), each.is_root),
@@ -138,7 +130,56 @@ class HfTrainer(LogFormat):
             yield from bad
 
 
-def _read_state(path: Path, files: LogFiles, bad: list[BadLog]) -> _State:
+def has_trainer_log(folder: Path) -> bool:
+    """Whether a folder is the run folder of a Trainer."""
+    trainer = HfTrainer()
+    paths = (*folder.glob("*.json"), *folder.glob(f"*/{_STATE}"))
+    return any(trainer.place_of(Candidate(path)) == folder for path in paths)
+
+
+def _run_folder(folder: Path) -> Path:
+    """The run that a folder with a state belongs to: a checkpoint, or a copy of one, to its parent.
+
+    Whatever a copy is called (``best_model``, ``final``), its history is the beginning of that of
+    the run, with the same losses and run times.
+    """
+    if _CHECKPOINT.fullmatch(folder.name):
+        return folder.parent
+    beside = [folder.parent / _STATE]
+    if _KEPT.search(folder.name):
+        others = folder.parent.glob(f"*/{_STATE}")
+        beside += [each for each in others if _KEPT.search(each.parent.name)]
+    mine = _rows_of(folder / _STATE)
+    for path in beside:
+        other = _rows_of(path) if path.parent != folder else ()
+        n_common = min(len(mine), len(other))
+        if n_common and mine[:n_common] == other[:n_common]:
+            return folder.parent
+    return folder
+
+
+def _is_kept_in(place: Path, state: Path) -> bool:
+    return _run_folder(state.parent) == place
+
+
+def _rows_of(state: Path) -> tuple[int, ...]:
+    """Hashes of the rows of a history; none where it cannot be read."""
+    try:
+        found = state.stat()
+    except OSError:
+        return ()
+    return _hashed_rows(state, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _hashed_rows(state: Path, _changed: int, _size: int) -> tuple[int, ...]:
+    try:
+        return tuple(hash(repr(row)) for row in _read_state(state, LogFiles(), []).rows)
+    except (BadLogError, StorageError):
+        return ()
+
+
+def _read_state(path: Path, files: LogFiles, bad: list[BadLog], *, is_root: bool = True) -> _State:
     """A state; entries of its history that are not rows are added to ``bad``.
 
     Raises
@@ -164,7 +205,7 @@ def _read_state(path: Path, files: LogFiles, bad: list[BadLog]) -> _State:
     if len(good) < len(rows):
         n_bad = len(rows) - len(good)
         bad.append(refuse(f"{n_bad} entries of log_history are not rows; the rest was read").bad)
-    return _State(document, good, is_root=not _CHECKPOINT.fullmatch(path.parent.name))
+    return _State(document, good, is_root=is_root)
 
 
 def _run(
@@ -173,7 +214,7 @@ def _run(
     results: JsonDict,
     config: JsonDict,
     adapter: JsonDict,
-    card: _Card,
+    card: HubCard,
 ) -> LoggedRun:
     series = series_of(state.rows, results)
     chosen, directions = best_series(state.document, series)
@@ -189,8 +230,8 @@ def _run(
     fields: JsonDict = {
         c.HYPERPARAMETERS: hyperparameters,
         c.STATUS: "finished" if finished else "running",
-        c.MODEL_ID: _base_model(card.front, adapter, config),
-        c.TASK_ID: _dataset(card.front),
+        c.MODEL_ID: _base_model(card, adapter, config),
+        c.TASK_ID: card.data_set(),
         c.SEED: whole_number(card.settings.get("seed")),
         c.SOURCE_VERSION: f"transformers {card.version}" if card.version else None,
     }
@@ -235,54 +276,7 @@ def _plain_or_empty(value: Mapping[str, Any]) -> JsonDict:
     return found
 
 
-def _read_card(path: Path, files: LogFiles, bad: list[BadLog]) -> _Card:
-    text = (text_if_any(path, files, bad) or "").replace("\r\n", "\n")
-    found = _FRONT.match(text)
-    front: JsonDict = {}
-    try:
-        front = settings_of(found[1]) if found else {}
-    except ValueError as error:
-        bad.append(BadLog(file=path, reason=f"front matter: {error}", raw=text))
-    settings: JsonDict = {}
-    for line in text.partition(_CARD_SETTINGS)[2].strip("\n").split("\n"):
-        setting = _CARD_SETTING.fullmatch(line.strip())
-        if setting is None:
-            break
-        settings[setting[1]] = scalar(setting[2].strip())
-    version = _VERSION.search(text)
-    return _Card(front, settings, version[1] if version else None)
-
-
-def _base_model(front: JsonDict, adapter: JsonDict, config: JsonDict) -> str | None:
-    """The model that was fine-tuned, if exactly one file states it; paths are skipped."""
-    named = (
-        _only(front.get("base_model")),
-        stated(adapter.get("base_model_name_or_path")),
-        stated(config.get("_name_or_path")),
-    )
-    return next((name for name in named if name and not _PATH_LIKE.match(name)), None)
-
-
-def _dataset(front: JsonDict) -> str | None:
-    """The data set of a model card, with its configuration, if the card states exactly one."""
-    index = front.get("model-index")
-    found: set[str] = set()
-    for model in index if isinstance(index, list) else ():
-        results = model.get("results") if isinstance(model, Mapping) else None
-        for result in results if isinstance(results, list) else ():
-            data = result.get("dataset") if isinstance(result, Mapping) else None
-            if isinstance(data, Mapping):
-                name = stated(data.get("type")) or stated(data.get("name"))
-                part = stated(data.get("config")) or stated(data.get("args"))
-                if name and part and part != "default":
-                    found.add(f"{name}/{part}")
-    if len(found) == 1:
-        return found.pop()
-    return _only(front.get("datasets")) if not found else None
-
-
-def _only(value: Any) -> str | None:
-    """The one text that ``value`` is or lists."""
-    if isinstance(value, list):
-        value = value[0] if len(value) == 1 else None
-    return stated(value)
+def _base_model(card: HubCard, adapter: JsonDict, config: JsonDict) -> str | None:
+    """The model that was fine-tuned, by the first file that states one; paths are skipped."""
+    named = (stated(adapter.get("base_model_name_or_path")), stated(config.get("_name_or_path")))
+    return card.base or next((name for name in named if is_model_id(name)), None)

@@ -21,6 +21,9 @@ from recsys_ms.history.readers.logged import LoggedRun
 
 _SPLIT: Final = re.compile(r"(train|training|val|valid|validation|test)[_/.-](.+)")
 _LOADER: Final = re.compile(r"(.+)/dataloader_idx_(\d+)")
+_VERSION: Final = re.compile(r"version_\d+")
+#: Where loggers write to which nobody gave a name.
+_UNNAMED: Final = frozenset({"lightning_logs", "csv", "csv_logs", "csvlogs", "logs", "default"})
 _MAX_ROWS: Final = 2**20 - 1
 
 
@@ -32,8 +35,9 @@ class Lightning(MetricFolder):
     ``validation``, ``test``); of several loaders, ``val_NAME/dataloader_idx_1`` is on ``val/1``;
     the endings ``_step`` and ``_epoch`` stay part of the metric's name. ``hparams.yaml`` is the
     column ``hparams`` and the run's hyperparameters. The columns ``experiment`` and ``version``
-    are the names of the folders. The log names neither model nor data set nor a direction, and
-    does not say whether the training ended.
+    are the names of the folders. Of ``NAME/version_0`` the task is the experiment ``NAME``, unless
+    that is a logger's default (``lightning_logs``); ``_folder`` is never a version. The log names
+    neither model nor direction, and does not say whether the training ended.
     """
 
     name: ClassVar[str] = "lightning"
@@ -46,6 +50,10 @@ class Lightning(MetricFolder):
         """Whether there is a column of steps."""
         return STEP in names
 
+    def folder_of(self, place: Path) -> str:
+        """The folder of the run; of a version, which says nothing, the experiment."""
+        return place.parent.name if _VERSION.fullmatch(place.name) else place.name
+
     def run(self, folder: Path, found: Metrics, settings: JsonDict) -> LoggedRun:
         """The run of a version folder."""
         fields: JsonDict = {c.HYPERPARAMETERS: settings}
@@ -54,12 +62,15 @@ class Lightning(MetricFolder):
             fields[c.SEED] = seed
         if not found.rows:
             fields[c.STATUS] = "running"
+        experiment = folder.parent.name
+        if _VERSION.fullmatch(folder.name) and experiment.lower() not in _UNNAMED:
+            fields[c.TASK_ID] = experiment
         return LoggedRun(
             file=str(folder),
             identity=f"lightning:{folder}",
             columns={
                 "hparams": settings,
-                "experiment": folder.parent.name,
+                "experiment": experiment,
                 "version": folder.name,
             },
             fields=fields,

@@ -1,12 +1,15 @@
 """CSV files of metrics, one row an epoch or step, and the run folders that hold them."""
 
 import csv
+import math
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar, Final, NamedTuple
 
+from recsys_ms.core import columns as c
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.readers.formats.plain_values import read_settings, step_of
 from recsys_ms.history.readers.logged import (
@@ -23,15 +26,18 @@ from recsys_ms.history.store.curves import Series
 
 #: Cells without a value: empty, and what Keras writes.
 _MISSING: Final = ("", "NA")
+_COMMA: Final = re.compile(r"[+-]?\d+(,\d+)+(\.\d+)?%?")
+DELIMITERS: Final = ",;\t|"
 STEP: Final = "step"
 EPOCH: Final = "epoch"
 
 
 class MetricRow(NamedTuple):
-    """One row: its physical line, from 1, and its numbers by column."""
+    """One row: its physical line, from 1, its numbers by column, and the cells of text columns."""
 
     line: int
     cells: dict[str, float]
+    texts: dict[str, str]
 
 
 class Metrics(NamedTuple):
@@ -44,6 +50,7 @@ class Metrics(NamedTuple):
 class MetricFolder(LogFormat):
     """Run folders with a CSV of metrics and, beside it, a YAML file of settings."""
 
+    rows_are_steps: ClassVar[bool] = True
     metrics_file: ClassVar[str]
     settings_file: ClassVar[str]
     #: Columns that say when, of which the CSV needs at least one.
@@ -79,6 +86,69 @@ class MetricFolder(LogFormat):
         return []
 
 
+class MetricFile(LogFormat):
+    """A CSV of metrics by itself; the rows of a second training may be appended to the first."""
+
+    rows_are_steps: ClassVar[bool] = True
+
+    def place_of(self, candidate: Candidate) -> Path | None:
+        """The file itself, by its header and its first row."""
+        names, delimiter = header_cells(candidate.first_line, DELIMITERS)
+        if EPOCH not in names or not self.is_header(names):
+            return None
+        lines = candidate.head.decode(errors="replace").split("\n")
+        row = lines[1].split(delimiter) if len(lines) > 1 and lines[1].strip() else None
+        at = names.index(EPOCH)
+        is_data = row is None or (len(row) > at and to_number(row[at].strip()) is not None)
+        return candidate.path if is_data else None
+
+    def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
+        """Yield the trainings of a file."""
+        bad: list[BadLog] = []
+        found = read_metrics(place, files, (EPOCH,), bad, delimiters=DELIMITERS)
+        more = self.beside(place, files, bad)
+        yield from bad
+        path = place.resolve()
+        for number, rows in enumerate(trainings(found.rows), start=1):
+            run = LoggedRun(
+                file=str(path),
+                identity=f"{self.name}:{path}" if number == 1 else f"{self.name}:{path}#{number}",
+                line=rows[0].line if rows else 1,
+                columns={"training": number},
+                fields={} if rows else {c.STATUS: "running"},
+                series=metric_series(found.columns, rows, self.parts),
+                progress=len(rows),
+            )
+            yield self.completed(run, rows, more)
+
+    @abstractmethod
+    def is_header(self, names: Sequence[str]) -> bool:
+        """Whether these columns, of which one is the epoch, identify the CSV."""
+
+    @abstractmethod
+    def parts(self, name: str) -> tuple[str | None, str]:
+        """Split and metric of a column."""
+
+    def beside(self, place: Path, files: LogFiles, bad: list[BadLog]) -> JsonDict:
+        """What files beside the CSV say; damaged ones are added to ``bad``."""
+        return {}
+
+    def completed(self, run: LoggedRun, rows: Sequence[MetricRow], beside: JsonDict) -> LoggedRun:
+        """A run with what the format knows besides its series."""
+        return run
+
+
+def trainings(rows: Sequence[MetricRow], time: str = EPOCH) -> list[list[MetricRow]]:
+    """Rows of each training: a new one begins where the time begins again, at 0 or 1."""
+    found: list[list[MetricRow]] = [[]]
+    for row in rows:
+        first = found[-1][0].cells.get(time, 1.0) if found[-1] else -math.inf
+        if row.cells.get(time, math.inf) <= min(first, 1.0):
+            found.append([])
+        found[-1].append(row)
+    return found
+
+
 def header_cells(line: str, delimiters: str = ",") -> tuple[list[str], str]:
     """Column names of a first line, and the delimiter between them."""
     delimiter = next((each for each in delimiters if each in line), delimiters[0])
@@ -110,6 +180,7 @@ def read_metrics(
         The file cannot be read, or has none of the columns ``times``.
     """
     text = files.text(path)
+    last = text.count("\n") + 1
     first = next((line for line in text.split("\n") if line.strip()), "")
     _, delimiter = header_cells(first, delimiters)
     header: list[str] = []
@@ -120,14 +191,16 @@ def read_metrics(
     def refuse(number: int, line: str, names: Sequence[str], reason: str) -> None:
         lines = [delimiter.join(names), line.rstrip()] if names else [line.rstrip()]
         raw = "".join(f"{each}\n" for each in lines)
-        bad.append(BadLog(file=path, line=number, reason=reason, raw=raw))
+        # Every logger ends its rows; text behind the last newline is a row that breaks off.
+        cut = number == last and bool(names)
+        bad.append(BadLog(file=path, line=number, reason=reason, raw=raw, cut=cut))
 
     # Only the newline ends a row: a metric's name may contain other line separators.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            cells = [c.strip() for c in next(csv.reader([line], delimiter=delimiter, strict=True))]
+            cells = [x.strip() for x in next(csv.reader([line], delimiter=delimiter, strict=True))]
         except csv.Error as error:
             refuse(number, line, header, f"not CSV: {error}")
             continue
@@ -148,23 +221,52 @@ def read_metrics(
         reason = f"the header has no column {' or '.join(times)}, got {', '.join(columns)[:300]}"
         raise BadLogError(BadLog(file=path, reason=reason, raw=text, line=1))
     found: list[MetricRow] = []
-    texts: list[tuple[int, list[str], list[str], str, str]] = []
     for number, names, cells in rows:
-        kept: dict[str, float] = {}
+        row = MetricRow(number, {}, {})
         for name, cell in zip(names, cells, strict=True):
-            value = None if cell in _MISSING else to_number(cell)
+            value = None if cell in _MISSING else _number(cell)
             if value is not None:
-                kept[name] = value
+                row.cells[name] = value
             elif cell not in _MISSING and not cell.startswith(("[", "(", '"')):
-                texts.append((number, names, cells, name, cell))
-        found.append(MetricRow(number, kept))
+                row.texts[name] = cell
+        found.append(row)
     # A column without any number is a column of text; in another one, a text is damage.
     numeric = {name for row in found for name in row.cells}
-    for number, names, cells, name, cell in texts:
-        if name in numeric:
+    told: set[str] = set()
+    for row, (number, names, cells) in zip(found, rows, strict=True):
+        for name, cell in [*row.texts.items()]:
+            with_comma = _COMMA.fullmatch(cell) is not None
+            if name not in numeric and not with_comma:
+                continue
+            del row.texts[name]
+            if with_comma and name not in numeric:
+                if name not in told:
+                    told.add(name)
+                    reason = (
+                        f"{name}: {cell[:80]!r} has a comma, for decimals or for thousands: write "
+                        "the file with decimal points"
+                    )
+                    refuse(number, delimiter.join(cells), names, reason)
+                continue
             refuse(number, delimiter.join(cells), names, f"{name}: {cell[:80]!r} is not a number")
+    if rows and rows[-1][0] == last:
+        _, names, cells = rows[-1]
+        if _is_shorter(cells[-1], [row[2][-1] for row in rows[:-1] if row[1] == names]):
+            reason = f"{names[-1]}: {cells[-1]!r} is shorter than every other"
+            refuse(last, delimiter.join(cells), names, reason)
+            found[-1].cells.pop(names[-1], None)
     bad.sort(key=lambda each: each.line or 0)
     return Metrics(tuple(columns), found)
+
+
+def _number(cell: str) -> float | None:
+    """A number as loggers write it: a comma in it has no meaning that is known."""
+    return None if "," in cell else to_number(cell)
+
+
+def _is_shorter(cell: str, others: Sequence[str]) -> bool:
+    """Whether the last cell of a file without a last newline may be the beginning of a number."""
+    return len(others) > 1 and len(cell) < min(map(len, others))
 
 
 def metric_series(
@@ -173,16 +275,17 @@ def metric_series(
     parts: Callable[[str], tuple[str | None, str]],
     *,
     step: str | None = None,
+    epoch: str | None = EPOCH,
     percent: Sequence[str] = (),
 ) -> tuple[Series, ...]:
     """Every column with a value as a series; the later of two values at one step and epoch counts.
 
-    ``parts`` gives split and metric of a name, ``step`` is the column of the step, and ``percent``
-    lists the metrics in percent.
+    ``parts`` gives split and metric of a name, ``step`` and ``epoch`` are the columns of the time,
+    and ``percent`` lists the metrics in percent.
     """
     found: list[Series] = []
     for name in columns:
-        if name in (step, EPOCH):
+        if name in (step, epoch):
             continue
         split, metric = parts(name)
         points: dict[object, tuple[int | None, float | None, float]] = {}
@@ -190,11 +293,11 @@ def metric_series(
             if name not in row.cells:
                 continue
             at = step_of(row.cells.get(step)) if step else None
-            epoch = row.cells.get(EPOCH)
-            key: object = row.line if at is None and epoch is None else (at, epoch)
+            when = row.cells.get(epoch) if epoch else None
+            key: object = row.line if at is None and when is None else (at, when)
             # A point that is logged again moves to the end, where the training continued.
             points.pop(key, None)
-            points[key] = (at, epoch, row.cells[name])
+            points[key] = (at, when, row.cells[name])
         if points:
             in_percent = metric in percent
             found.append(Series.of(name, metric, split, points.values(), percent=in_percent))

@@ -22,6 +22,13 @@ _MAX_STEP: Final = 2**53
 _INT64: Final = range(-(2**63), 2**63)
 #: Bare names in the repr of a dict with floats that are not finite.
 _NAMED_FLOATS: Final = {"nan": math.nan, "NaN": math.nan, "inf": math.inf, "Infinity": math.inf}
+_PATH_SEPARATORS: Final = re.compile(r"[/\\]+")
+_DATA_SUFFIX: Final = re.compile(r"\.(ya?ml|json|csv|txt|zip|tar|tar\.gz)$", re.IGNORECASE)
+#: Names of files and folders that say nothing about which data they hold.
+_COMMON_DATA_NAMES: Final = frozenset(
+    "data dataset datasets custom custom_data config content images imgs train training val valid "
+    "test input yolo yolov5 yolov8 coco_format dataset_custom data_custom tmp home root".split()
+)
 
 
 def number(value: Any) -> float | None:
@@ -51,6 +58,19 @@ def whole_number(value: Any) -> int | None:
 def stated(value: Any) -> str | None:
     """``value`` without surrounding spaces if it is a text that is not blank, else ``None``."""
     return (value.strip() or None) if isinstance(value, str) else None
+
+
+def named_by_path(text: str | None) -> str | None:
+    """Name of the data set that a path leads to: ``birds`` of ``/content/birds/data.yaml``.
+
+    The last part that is not a common word for data, of the last two; ``None`` where both are.
+    """
+    parts = [part for part in _PATH_SEPARATORS.split(text or "") if part.strip(". ")]
+    for part in parts[:-3:-1]:
+        name = _DATA_SUFFIX.sub("", part).strip()
+        if name.lower() not in _COMMON_DATA_NAMES:
+            return clean(name)
+    return None
 
 
 def clean(text: str) -> str:

@@ -14,7 +14,7 @@ from recsys_ms.history.readers.formats.metric_csv import (
     largest,
     metric_series,
 )
-from recsys_ms.history.readers.formats.plain_values import stated, whole_number
+from recsys_ms.history.readers.formats.plain_values import named_by_path, stated, whole_number
 from recsys_ms.history.readers.logged import LoggedRun
 from recsys_ms.history.store.curves import Series
 
@@ -31,14 +31,13 @@ class Timm(MetricFolder):
     """Run folders of timm's ``train.py``.
 
     The value is that of ``args.eval_metric``, by timm's own rule the smallest ``loss`` or the
-    largest of anything else; ``top1`` and ``top5`` are percent. With ``model_ema`` the eval columns
-    are those of the averaged weights (``value_kind`` is ``ema``), unless they were kept on the CPU
-    (``model_ema_force_cpu``), where timm evaluates the model itself. The model is ``args.model``;
-    the task ``args.dataset`` where that names a data set; for a folder of images map it yourself
-    (``--map task_id='{args.data_dir}'``). The header is repeated after a resume; rows of epochs
-    without evaluation (``--val-interval``) have no cells for it, and if such a row came first,
-    the header has no names for the cells of the others. A run is finished when its last epoch
-    is reached.
+    largest of anything else; ``top1`` and ``top5`` are percent. With ``model_ema`` the eval
+    columns are those of the averaged weights (``value_kind`` is ``ema``), unless they were kept on
+    the CPU (``model_ema_force_cpu``), where timm evaluates the model itself. The model is
+    ``args.model``; the task ``args.dataset``, or the name of the folder of images
+    ``args.data_dir``. The header is repeated after a resume; rows of epochs without evaluation
+    (``--val-interval``) have no cells for it, and if such a row came first, the header has no
+    names for the cells of the others. A run is finished when its last epoch is reached.
     """
 
     name: ClassVar[str] = "timm"
@@ -70,7 +69,8 @@ class Timm(MetricFolder):
             c.HYPERPARAMETERS: settings,
             c.METRIC: metric,
             c.MODEL_ID: stated(settings.get("model")),
-            c.TASK_ID: stated(settings.get("dataset")),
+            c.TASK_ID: stated(settings.get("dataset"))
+            or named_by_path(stated(settings.get("data_dir"))),
             c.SEED: whole_number(settings.get("seed")),
             c.STATUS: {True: "finished", False: "running", None: None}[finished],
         }

@@ -1,0 +1,133 @@
+"""Model cards of the Hugging Face Hub by themselves: the results in their ``model-index``."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from recsys_ms.core import columns as c
+from recsys_ms.core.types import JsonDict
+from recsys_ms.history.readers.formats.hf_trainer_state import has_trainer_log
+from recsys_ms.history.readers.formats.hub_card import (
+    CARD_FILE,
+    HubCard,
+    data_set_of,
+    read_card,
+)
+from recsys_ms.history.readers.formats.plain_values import clean, number, stated, whole_number
+from recsys_ms.history.readers.logged import BadLog, Candidate, LogFiles, LogFormat, LoggedRun
+from recsys_ms.history.store.curves import Series
+
+_INDEX: Final = re.compile(
+    rb"\A(?:\xef\xbb\xbf)?\s*---[ \t]*\r?\n.*^model-index[ \t]*:", re.S | re.M
+)
+_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+#: Made from another model without training on a data set of their own.
+_NOT_TRAINED: Final = ("quantized", "merge")
+
+
+@dataclass(slots=True)
+class _Result:
+    """Results of one model on one data set and split."""
+
+    model: str | None
+    task: str | None
+    split: str | None
+    shown: JsonDict
+    series: dict[str, Series] = field(default_factory=dict)
+
+
+class ModelCard(LogFormat):
+    """Cards (``README.md``) whose front matter has a ``model-index``, without a Trainer's log.
+
+    A run is what one model reached on one data set: the task is the data set with its
+    configuration, the split that of the result. Its model is the card's ``base_model`` (or the
+    model that the Trainer's text says was fine-tuned) where the result is on the data that the
+    card says it was trained on, or on the only data set there is; else the model that the index
+    names, as in results of a leaderboard. Values are as they are; one is in percent only where it,
+    or the name of its metric, has the sign. The value of a run with several metrics is asked for.
+    """
+
+    name: ClassVar[str] = "model-card"
+    wanted: ClassVar[str] = "README.md with a model-index in its front matter"
+
+    def place_of(self, candidate: Candidate) -> Path | None:
+        """The card itself, unless it belongs to the run folder of a Trainer."""
+        path = candidate.path
+        if path.suffix.lower() != ".md" or not _INDEX.match(candidate.head):
+            return None
+        return None if path.name == CARD_FILE and has_trainer_log(path.parent) else path
+
+    def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
+        """Yield the runs of a card."""
+        bad: list[BadLog] = []
+        card = read_card(place, files, bad)
+        results = _results(card, place, bad)
+        if not results and not bad:
+            bad.append(BadLog(file=place, reason="no result in the model-index has a metric"))
+        yield from bad
+        path = place.resolve()
+        for at, result in enumerate(results, start=1):
+            series = [*result.series.values()]
+            fields = {
+                c.MODEL_ID: result.model,
+                c.TASK_ID: result.task,
+                c.HYPERPARAMETERS: card.settings,
+                c.SEED: whole_number(card.settings.get("seed")),
+                c.SOURCE_VERSION: f"transformers {card.version}" if card.version else None,
+            }
+            yield LoggedRun(
+                file=str(path),
+                identity=f"{self.name}:{path}" + f"#{at}" * (at > 1),
+                columns={"card": card.front, "result": result.shown},
+                fields={name: value for name, value in fields.items() if value is not None},
+                series=series,
+                chosen=series[0].name if len(series) == 1 else None,
+            )
+
+
+def _results(card: HubCard, place: Path, bad: list[BadLog]) -> list[_Result]:
+    stated_results = [*card.results()]
+    names = {data_set_of(result) for _, result in stated_results}
+    listed: Any = card.front.get("datasets")
+    trained = {stated(each) for each in (listed if isinstance(listed, list) else [listed])}
+    relation = stated(card.front.get("base_model_relation"))
+    found: dict[tuple[str | None, ...], _Result] = {}
+    for name, result in stated_results:
+        task = data_set_of(result)
+        data: Any = result.get("dataset")
+        told = {stated(data.get(key)) for key in ("type", "name")} if task else set()
+        is_tuned = relation not in _NOT_TRAINED and (
+            len(names) == 1 or bool(told & (trained - {None}))
+        )
+        model = (card.base if is_tuned else None) or name
+        split = stated(data.get("split")) if task else None
+        run = _Result(model, task, split, {n: v for n, v in result.items() if n != "metrics"})
+        run = found.setdefault((model, task, split), run)
+        metrics = result.get("metrics")
+        for metric in metrics if isinstance(metrics, list) else ():
+            if isinstance(metric, Mapping):
+                _add(run, metric, place, bad)
+    return [run for run in found.values() if run.series]
+
+
+def _add(run: _Result, metric: Mapping[str, Any], place: Path, bad: list[BadLog]) -> None:
+    """Add one metric of a result; a value that is not a number goes to ``bad``."""
+    kind, label, value = stated(metric.get("type")), stated(metric.get("name")), metric.get("value")
+    name = clean(kind or label or "")
+    text = stated(value)
+    percent = "%" in f"{text}{label}{kind}"
+    if text is not None and _NUMBER.fullmatch(bare := text.removesuffix("%").strip()):
+        value = float(bare)
+    found = number(value)
+    if found is None or not name:
+        if value is not None:
+            reason = f"the value {str(value)[:80]!r} of {name or 'a metric'!r} is not a number"
+            bad.append(BadLog(file=place, reason=reason))
+        return
+    unique, copy = name, 2
+    while unique in run.series:
+        unique, copy = f"{name}#{copy}", copy + 1
+    points = [(None, None, found)]
+    run.series[unique] = Series.of(unique, name, run.split, points, percent=percent)

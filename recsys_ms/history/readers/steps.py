@@ -1,0 +1,105 @@
+"""Says whether the rows of a table are epochs or steps of runs, so that none of them is a run."""
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+from recsys_ms.core import columns as c
+from recsys_ms.core.metrics import find_metric
+from recsys_ms.history.readers.templates import to_number
+
+_EPOCHS: Final = ("epoch", "current_epoch", "epoch_num", "epoch_number", "epoch_id")
+_STEPS: Final = (
+    "step",
+    "_step",
+    "global_step",
+    "trainer/global_step",
+    "iteration",
+    "iter",
+    "training_iteration",
+    "round",
+    "n_iter",
+)
+_CLOCK: Final = re.compile(r"(\d+:)?\d+:\d\d(\.\d+)?|\d{4}-\d\d-\d\d([T ].*)?")
+_EMPTY: Final = (None, "", "NA", "nan", "NaN")
+
+
+def time_columns(names: Sequence[str]) -> dict[str, str]:
+    """The columns that count epochs and steps, under ``epoch`` and ``step``; the epoch first."""
+    found: dict[str, str] = {}
+    for kind, known in ((c.EPOCH, _EPOCHS), (c.STEP, _STEPS)):
+        spelt = {name.strip().lower().replace(" ", "_"): name for name in reversed(names)}
+        name = next((spelt[each] for each in known if each in spelt), None)
+        if name is not None:
+            found[kind] = name
+    return found
+
+
+def is_clock(text: object) -> bool:
+    """Whether a cell is a time of day, a duration or a date."""
+    return isinstance(text, str) and _CLOCK.fullmatch(text) is not None
+
+
+def steps_in(columns: Mapping[str, Sequence[Any]]) -> str | None:
+    """The column by which the rows are steps of runs; ``None`` where they need not be.
+
+    Epochs or steps rise from the first row of a run to its last. Where columns of text tell the
+    runs apart, each run has at least two rows and begins at 0 or 1: a table of runs may have the
+    epoch of the best value. A table of steps has a metric.
+
+    Parameters
+    ----------
+    columns : mapping of name to sequence
+        Cells, as text or typed, of some first rows; the last run may break off.
+    """
+    times = time_columns([*columns])
+    if not times or not any(find_metric(name) for name in columns if name not in times.values()):
+        return None
+    time = times.get(c.STEP, times.get(c.EPOCH, ""))
+    at = [to_number(cell) for cell in columns[time]]
+    texts = [cells for name, cells in columns.items() if name != time and _is_text(cells)]
+    runs: dict[tuple[Any, ...], list[float]] = {}
+    for row, moment in enumerate(at):
+        if moment is None:
+            return None
+        runs.setdefault(tuple(str(cells[row]) for cells in texts), []).append(moment)
+    if not runs:
+        return None
+    if texts:
+        whole = [*runs.values()]
+        # Of the run that is last in the table there may be more rows than these.
+        whole = whole[:-1] if len(whole) > 1 else whole
+        good = all(len(run) > 1 and run[0] <= 1 and _rises(run) for run in whole)
+    else:
+        [moments] = runs.values()
+        ends = [*restarts(moments), len(moments)]
+        good = all(_rises(moments[begin:end]) for begin, end in pairwise(ends))
+    return time if good else None
+
+
+def _is_text(cells: Sequence[Any]) -> bool:
+    given = [cell for cell in cells if cell not in _EMPTY and not is_clock(cell)]
+    return any(to_number(cell) is None for cell in given)
+
+
+def restarts(moments: Sequence[float]) -> list[int]:
+    """Positions at which a run begins: the first, and where the time falls back to its begin."""
+    found: list[int] = []
+    first = last = 0.0
+    for at, moment in enumerate(moments):
+        if not found or (moment < last and moment <= min(first, 1.0)):
+            found.append(at)
+            first = moment
+        last = moment
+    return found
+
+
+def _rises(moments: Sequence[float]) -> bool:
+    if len(moments) == 1:
+        return moments[0] <= 1
+    if all(a < b for a, b in pairwise(moments)):
+        return True
+    # Several rows an epoch.
+    steady = all(b - a in (0.0, 1.0) for a, b in pairwise(moments))
+    return steady and moments[0] <= 1 and moments[0] < moments[-1]

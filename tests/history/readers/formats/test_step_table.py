@@ -1,0 +1,100 @@
+"""Tables of epochs that no framework's format claims: curves of runs, and never runs."""
+
+from pathlib import Path
+
+import pytest
+from history.readers.frameworks.reading import read_log_of, series_of
+
+from recsys_ms.history.readers.formats.step_table import StepTable
+from recsys_ms.history.readers.found_logs import are_steps, find_logs
+from recsys_ms.history.readers.logged import BadLog, Candidate, LoggedRun
+from recsys_ms.history.readers.logs import read_log
+from recsys_ms.history.readers.mapping import FieldMapping
+
+FORMAT = StepTable()
+SAID = {"model_id": "m", "task_id": "t", "metric": "accuracy", "direction": "max"}
+
+
+def written(folder: Path, text: str, name: str = "log.csv") -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def read(path: Path) -> tuple[list[LoggedRun], list[BadLog]]:
+    assert FORMAT.place_of(Candidate(path)) == path
+    return read_log_of(FORMAT, path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epoch,lr,accuracy\n1,0.1,0.5\n2,0.1,0.75\n3,0.1,0.6\n",
+        "Epoch;LR;Accuracy\n0;0.1;0.5\n1;0.1;0.75\n2;0.1;0.6\n",
+        "step\tlr\taccuracy\n100\t0.1\t0.5\n200\t0.1\t0.75\n300\t0.1\t0.6\n",
+        "iteration,accuracy,time\n100,0.5,00:10\n200,0.75,00:11\n300,0.6,1:00:12\n",
+        "date,epoch,step,acc\n2024-01-01 10:00,0,1,0.5\n2024-01-02,0,2,0.75\n2024-01-03,1,3,0.6\n",
+        "epoch,batch,accuracy\n0,1,0.5\n0,2,0.75\n1,1,0.6\n",
+    ],
+)
+def test_rows_are_one_run_with_its_best_value(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, text)
+    assert are_steps(path)
+    metric = next(name for name in ("Accuracy", "accuracy", "acc") if name in text)
+    [batch] = list(read_log(tmp_path, FieldMapping(set={**SAID, "metric": metric})))
+    assert batch.runs["value"].to_pylist() == [0.75]
+    assert batch.curves is not None
+    assert 0.6 in batch.curves["value"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # The epoch of the best value, and three trainings of one epoch each.
+        "model,dataset,epoch,accuracy\na,d,5,0.5\nb,d,7,0.6\nc,d,9,0.7\n",
+        "model,dataset,epoch,accuracy\na,d,5,0.5\na,d,7,0.6\nb,d,9,0.7\n",
+        "lr,epoch,accuracy\n0.1,1,0.5\n0.2,1,0.6\n0.3,1,0.7\n",
+        "lr,epochs,accuracy\n0.1,1,0.5\n0.2,2,0.6\n",
+        "lr,epoch,accuracy\n0.1,30,0.5\n0.2,10,0.6\n0.3,20,0.7\n",
+        "epoch,weight\n1,2\n2,3\n",
+        "epoch,accuracy\n",
+        "a,b\n1,2\n",
+    ],
+)
+def test_other_tables_are_not_claimed(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, text)
+    assert not are_steps(path)
+    assert find_logs(tmp_path).others == (path,)
+
+
+def test_texts_tell_the_runs_of_one_table_apart(tmp_path: Path) -> None:
+    rows = [
+        f"{model},{data},{epoch},{value}\n"
+        for epoch, values in enumerate([(0.5, 0.1), (0.25, 0.2), (0.4, 0.15)])
+        for (model, data), value in zip([("a", "x"), ("b", "y")], values, strict=True)
+    ]
+    path = written(tmp_path, "model,dataset,epoch,val/accuracy\n" + "".join(rows))
+    mapping = FieldMapping(
+        map={"model_id": "{model}", "task_id": "{dataset}"},
+        set={"metric": "accuracy", "direction": "max"},
+    )
+    [batch] = list(read_log(path, mapping))
+    found = [(row["model_id"], row["task_id"], row["value"]) for row in batch.runs.to_pylist()]
+    assert found == [("a", "x", 0.5), ("b", "y", 0.2)]
+    assert batch.runs["split"].to_pylist() == ["val", "val"]
+
+
+def test_an_epoch_that_begins_again_is_the_next_run(tmp_path: Path) -> None:
+    path = written(tmp_path, "epoch,accuracy\n1,0.5\n2,0.6\n1,0.3\n2,0.4\n")
+    runs, bad = read(path)
+    assert bad == []
+    assert [list(series_of(run)["accuracy"].values) for run in runs] == [[0.5, 0.6], [0.3, 0.4]]
+    assert len({run.identity for run in runs}) == 2
+
+
+def test_a_decimal_comma_is_not_guessed(tmp_path: Path) -> None:
+    path = written(tmp_path, "epoch;accuracy\n1;0,500\n2;0,600\n")
+    [run], [bad] = read(path)
+    assert run.series == ()
+    assert "'0,500' has a comma" in bad.reason
+    [batch] = list(read_log(path, FieldMapping(set=SAID)))
+    assert (batch.runs.num_rows, len(batch.rejects)) == (0, 2)
