@@ -97,9 +97,9 @@ def _results(card: HubCard, place: Path, bad: list[BadLog]) -> list[_Result]:
     for name, result in stated_results:
         task = data_set_of(result)
         data: Any = result.get("dataset")
-        told = {stated(data.get(key)) for key in ("type", "name")} if task else set()
+        told = {stated(data.get(key)) for key in ("type", "name")} - {None} if task else set()
         is_tuned = relation not in _NOT_TRAINED and (
-            len(names) == 1 or bool(told & (trained - {None}))
+            len(names) == 1 or not told.isdisjoint(trained)
         )
         model = (card.base if is_tuned else None) or name
         split = stated(data.get("split")) if task else None
