@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,24 @@ def test_nothing_to_learn_from(tmp_path: Path) -> None:
     History.open(tmp_path / "h")
     with pytest.raises(DataError, match="no finished run"):
         nightly(tmp_path)
-    assert Registry.open(tmp_path / "r").current_folder() is None
+    assert not (tmp_path / "r").exists()
+    (tmp_path / "h").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="there is no history"):
+        nightly(tmp_path)
+    with pytest.raises(DataError, match="catalog"):
+        run_nightly(
+            replace(config(tmp_path), history=tmp_path / "elsewhere", catalog=tmp_path / "none")
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+
+
+def test_a_lost_pointer_is_set_again(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    nightly(tmp_path, "popularity")
+    (tmp_path / "r" / "current").unlink()
+    again = nightly(tmp_path, "popularity")
+    assert (again.outcome, again.version) == ("published", 1)
+    assert "pointer" in again.reason
 
 
 def test_two_jobs_at_once(tmp_path: Path) -> None:

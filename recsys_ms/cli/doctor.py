@@ -164,8 +164,8 @@ def _repair(path: Path, *, yes: bool, as_json: bool) -> None:
     if done and done.lost:
         raise DataError(
             f"{path}: can be used again, but {done.lost[0]} could not be restored"
-            f"{_more(len(done.lost))}; ingest the logs and tables of that time again, or restore "
-            "the folder from a backup"
+            f"{_more(len(done.lost))}; ingest these again, or restore the folder from a backup: "
+            f"{', '.join(dict.fromkeys(done.sources)) or 'the logs and tables of that time'}"
         )
 
 

@@ -24,6 +24,7 @@ from recsys_ms.core.types import JsonDict, Unit
 from recsys_ms.history.embedded import embedded_folder
 from recsys_ms.history.history import History
 from recsys_ms.history.ingestion import IngestReport
+from recsys_ms.history.maintenance import opened_or_made
 from recsys_ms.history.quarantine import ReadBatch, Reject
 from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS, are_steps, find_logs
 from recsys_ms.history.readers.log_mapper import LOG_READER, LOG_RUN_READER
@@ -151,19 +152,19 @@ def ingest(
         known_cards.write(catalog)
         _show_cards(found, catalog, as_json=as_json)
         return
-    opened = History.open(history)
-    reports: dict[str, IngestReport] = {}
-    warnings: list[str] = []
-    for path in files or ():
-        reader = _reader(path, mapping, file_format, how)
-        reports[str(path)] = opened.ingest(reader, curves=curves, replace=replace)
-        warnings.extend(f"{path}: {text}" for text in reader.warnings)
-    if inbox:
-        reports["inbox"] = opened.ingest_inbox()
-    if replay:
-        given = mapping if mapping != FieldMapping() else None
-        reports["replay"] = opened.replay(lambda reject: _retry(reject, given))
-    _show_reports(opened, reports, warnings, as_json=as_json)
+    with opened_or_made(history, create=bool(files)) as opened:
+        reports: dict[str, IngestReport] = {}
+        warnings: list[str] = []
+        for path in files or ():
+            reader = _reader(path, mapping, file_format, how)
+            reports[str(path)] = opened.ingest(reader, curves=curves, replace=replace)
+            warnings.extend(f"{path}: {text}" for text in reader.warnings)
+        if inbox:
+            reports["inbox"] = opened.ingest_inbox()
+        if replay:
+            given = mapping if mapping != FieldMapping() else None
+            reports["replay"] = opened.replay(lambda reject: _retry(reject, given))
+        _show_reports(opened, reports, warnings, as_json=as_json)
 
 
 def _reader(

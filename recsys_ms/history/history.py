@@ -556,10 +556,11 @@ class History:
 
     def _sweep(self) -> None:
         """Delete what killed writers left behind."""
-        archive = self.path / ARCHIVE_FOLDER
         logs = [self.path / table / LOG_FOLDER for table in TABLES]
-        folders = [self.path, *(self.path / name for name in STANDING_FOLDERS), *logs]
-        sweep([*folders, *(day for day in archive.iterdir() if day.is_dir())])
+        names = (*STANDING_FOLDERS, INGESTS_FOLDER)
+        folders = [self.path, *(self.path / name for name in names), *logs]
+        archived = (Path(folder) for folder, _, _ in os.walk(self.path / ARCHIVE_FOLDER))
+        sweep([*folders, *archived])
         for path in self._inventory.uncommitted():
             discard(path)
 

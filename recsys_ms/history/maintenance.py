@@ -4,7 +4,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,12 +40,15 @@ class Repaired:
         What the bundles of the archive gave, where a table was built anew.
     unread : tuple of str
         Bundles that could not be read.
+    sources : tuple of str
+        Logs and tables that were ingested, newest first: no bundle holds them.
     """
 
     findings: tuple[Finding, ...]
     damaged: Path | None = None
     from_archive: IngestReport | None = None
     unread: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
     @property
     def lost(self) -> tuple[Finding, ...]:
@@ -99,7 +102,41 @@ def repair_history(path: str | Path) -> Repaired:
         damaged=repair.aside if repair.aside.exists() else None,
         from_archive=given,
         unread=tuple(unread),
+        sources=tuple(_sources(history)),
     )
+
+
+def _sources(history: History) -> Iterator[str]:
+    for each in history.ingests().to_dict("records")[::-1]:
+        if each["operation"] in ("ingest", "replace") and each["options"].get("format") != "inbox":
+            yield from each["sources"]
+
+
+@contextmanager
+def opened_or_made(path: str | Path, *, create: bool) -> Iterator[History]:
+    """Open a history to ingest into it; one that was made for it is left behind only if filled."""
+    folder = Path(path)
+    there = set(os.listdir(folder)) if folder.is_dir() else None
+    history = History.open(folder, create=create)
+    try:
+        yield history
+    except BaseException:
+        if there is None or MARKER_FILE not in there:
+            _discard_empty(history, there)
+        raise
+
+
+def _discard_empty(history: History, there: set[str] | None) -> None:
+    """Delete a history that was made and not written to; ``there`` was in its folder before."""
+    filled = [history.inbox.iterdir(), history.quarantine.folder.iterdir()]
+    if history.version > 0 or any(True for names in filled for _ in names):
+        return
+    if there is None:
+        discard(history.path)
+        return
+    for path in history.path.iterdir():
+        if path.name not in there:
+            discard(path)
 
 
 def _require(folder: Path) -> None:

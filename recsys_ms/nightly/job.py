@@ -9,6 +9,7 @@ candidate, an artifact that was moved and not yet pointed to).
 import hashlib
 import json
 import logging
+import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.errors import ArtifactError, DataError, RecsysError, StorageError
+from recsys_ms.core.errors import ArtifactError, DataError, LockedError, RecsysError, StorageError
 from recsys_ms.core.executor import Executor, kept_open, make_executor
 from recsys_ms.core.lock import file_lock
 from recsys_ms.core.progress import NO_PROGRESS, Progress
@@ -129,18 +130,23 @@ def run_nightly(
     LockedError
         Another nightly job is running on this registry.
     DataError
-        No finished run to learn from, or runs of one task only.
+        There is no history or catalog, one of them is damaged, there is no finished run to learn
+        from, or runs of one task only. A registry that was not there is not made then.
     StorageError
         A folder cannot be written.
     """
     summary = NightlySummary(started_at=datetime.now(UTC).isoformat(timespec="seconds"))
-    registry = Registry.open(config.registry, create=True)
+    # Before anything is made or moved: a name that was mistyped.
+    history = History.open(config.history, create=False)
+    if config.catalog:
+        Catalog.read(config.catalog)
     # The same processes judge the candidate and measure the learning curve.
     with (
+        _registry(config.registry) as registry,
         file_lock(registry.root / NIGHT_LOCK),
         kept_open(make_executor(config.backtest.executor)) as executor,
     ):
-        history = ingest(config, summary)
+        ingest(history, summary)
         night = read(config, history, registry, summary, executor, progress)
         night = recall(night)
         night = train(night)
@@ -152,10 +158,25 @@ def run_nightly(
     return summary
 
 
-def ingest(config: NightlyConfig, summary: NightlySummary) -> History:
+@contextmanager
+def _registry(root: Path) -> Iterator[Registry]:
+    """The registry, made for this job if need be; a job that fails leaves no empty one behind."""
+    is_new = not os.path.lexists(root)
+    registry = Registry.open(root, create=True)
+    try:
+        yield registry
+    except LockedError:
+        # It belongs to the job that holds the lock.
+        raise
+    except BaseException:
+        if is_new and registry.is_empty():
+            shutil.rmtree(root, ignore_errors=True)
+        raise
+
+
+def ingest(history: History, summary: NightlySummary) -> None:
     """Step 1: move the inbox into the history, and compact the history's small files."""
     with summary.timed("ingest"):
-        history = History.open(config.history)
         summary.ingest = asdict(history.ingest_inbox())
     with summary.timed("compact"):
         try:
@@ -163,7 +184,6 @@ def ingest(config: NightlyConfig, summary: NightlySummary) -> History:
         except StorageError as error:
             # Small files make reading slow; they do not prevent training.
             summary.warn(str(error))
-    return history
 
 
 def read(
@@ -268,6 +288,10 @@ def publish(night: Night) -> None:
             registry.point_to(version.folder)
             summary.outcome = "published"
             summary.reason = "finished the publication that an earlier job was killed in"
+        elif registry.current_folder() is None:
+            registry.point_to(version.folder)
+            summary.outcome = "published"
+            summary.reason = "no ranker was in service any more: the pointer to it was lost"
         else:
             # A person put an earlier version back: the job must not undo that.
             summary.outcome = "unchanged"

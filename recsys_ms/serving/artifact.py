@@ -12,7 +12,6 @@ Layout of an artifact directory::
 import hashlib
 import json
 import os
-import secrets
 import shutil
 from pathlib import Path
 from typing import Any, Final, Required, TypedDict
@@ -27,6 +26,7 @@ from recsys_ms.core.errors import ArtifactError, DataError, StorageError
 from recsys_ms.core.files import file_errors, fsync, read_regular, reason_of, sha256_file
 from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.state import State
+from recsys_ms.core.temporary import temporary_name
 from recsys_ms.core.types import JsonDict
 from recsys_ms.serving.signature import SIGNATURE_FILE, check_signature, signature_of
 
@@ -80,7 +80,7 @@ def save_artifact(
         raise ArtifactError(
             f"{folder}: already exists and artifacts are never overwritten; choose a new folder"
         )
-    temporary = folder.parent / f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    temporary = folder.with_name(temporary_name(folder.name))
     try:
         temporary.mkdir(parents=True)
         _write_state(state, temporary)

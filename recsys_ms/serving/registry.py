@@ -92,6 +92,10 @@ class Registry:
         link = self.root / _CURRENT
         return link.resolve() if link.is_symlink() and link.exists() else None
 
+    def is_empty(self) -> bool:
+        """Whether nothing was ever published or staged."""
+        return not any(any((self.root / name).iterdir()) for name in (_VERSIONS, _STAGING))
+
     def require_current(self) -> Path:
         """Folder of the published ranker.
 
