@@ -17,6 +17,7 @@ from recsys_ms.core.files import file_errors, make_folder
 from recsys_ms.core.lock import file_lock
 from recsys_ms.core.temporary import discard, sweep
 from recsys_ms.core.types import JsonDict
+from recsys_ms.history.crossed_directions import DIRECTED, first_crossed
 from recsys_ms.history.inbox.inbox import INBOX_FOLDER, MARKER_FILE
 from recsys_ms.history.inbox.inbox_files import (
     JSON_READERS,
@@ -495,6 +496,10 @@ class History:
             )
             if dry_run or not states.num_rows:
                 return found
+            if undo:
+                kept = self._store.states(DIRECTED, retracted=False)
+                if crossed := first_crossed(kept, [states]):
+                    raise DataError(f"{crossed}; nothing was brought back")
             name = self._records.new_id()
             rows = self._store.index().numbered(states, None if undo else name)
             version = self._store.append([rows])

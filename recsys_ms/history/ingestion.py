@@ -14,7 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_ms.core import columns as c
+from recsys_ms.core.errors import DataError
 from recsys_ms.core.types import IntArray
+from recsys_ms.history.crossed_directions import (
+    DIRECTED,
+    Directions,
+    asks_for_directions,
+    first_crossed,
+)
 from recsys_ms.history.quarantine import Quarantine, ReadBatch, Reject
 from recsys_ms.history.run import JSON_COLUMNS
 from recsys_ms.history.store.curve_store import CurveSpool, CurveStore, months_of
@@ -26,9 +33,9 @@ from recsys_ms.history.store.dedup import (
     DigestSet,
     progress_array,
 )
-from recsys_ms.history.store.identity import run_digests
+from recsys_ms.history.store.identity import key_digests
 from recsys_ms.history.store.run_store import RunStore
-from recsys_ms.history.store.schema import RUN_SCHEMA, build_runs
+from recsys_ms.history.store.schema import RUN_SCHEMA, BuiltRuns, build_runs
 
 _ROWS_PER_STEP: Final = 65_536
 _REJECTS_PER_FILE: Final = 5_000
@@ -105,7 +112,10 @@ class Ingest:
     ) -> None:
         self._ingest_id = ingest_id
         self._replace = replace
-        self._past = store.as_it_is() if replace else store
+        # Nothing else can be read while a commit is streamed.
+        self._past = store.as_it_is()
+        self._directions: Directions | None = None
+        self._directed: list[pa.Table] = []
         self._offered = DigestSet()
         self._rejected: set[str] = set()
         #: The logs that were read, each with whether it gave a run.
@@ -115,7 +125,7 @@ class Ingest:
         self._curves = curves
         self._spool = CurveSpool(store.folder.parent)
         self._months: list[pa.Table] = []
-        self._index = store.index()
+        self._index = self._past.index()
         self._known: set[str] = set() if quarantine is None else quarantine.known()
         self._waiting: list[Reject] = []
         self._waiting_bytes = 0
@@ -135,14 +145,24 @@ class Ingest:
 
         A log that gave no run now, for example since it is gone, keeps its runs.
         """
-        files = [file for file, gave in self.files.items() if gave] if self._replace else []
-        if not files:
+        files = pa.array([file for file, gave in self.files.items() if gave], pa.string())
+        if not self._replace or not len(files):
             return
-        of_files = pc.field(FILE).isin(pa.array(files, pa.string()))
-        rows = self._past.states(STORED_SCHEMA.names, where=of_files, retracted=False)
-        gone = rows.filter(pa.array(~self._offered.contains(run_digests(rows)[0])))
+        of_files = pc.field(FILE).isin(files)
+        gone = self._not_offered(
+            self._past.states(STORED_SCHEMA.names, where=of_files, retracted=False)
+        )
+        if self._directed:
+            kept = self._past.states((c.RUN_ID, FILE, *DIRECTED), retracted=False)
+            elsewhere = pc.invert(pc.is_in(kept[FILE], value_set=files))
+            crossed = first_crossed(self._not_offered(kept.filter(elsewhere)), self._directed)
+            if crossed is not None:
+                raise DataError(f"{crossed}; nothing was replaced")
         self._counts["n_retracted"] = gone.num_rows
         yield self._index.numbered(gone, self._ingest_id)
+
+    def _not_offered(self, rows: pa.Table) -> pa.Table:
+        return rows.filter(pa.array(~self._offered.contains(key_digests(rows))))
 
     def _tables(self, batch: ReadBatch) -> Iterator[pa.Table]:
         for piece in batch.slices(_ROWS_PER_STEP):
@@ -194,6 +214,7 @@ class Ingest:
         if built.problems:
             bad = np.fromiter(built.problems, dtype=np.int64)
             self._reject(_rejects(_taken(batch, given, bad), built.problems.values()))
+        built = self._one_direction(batch, built)
         stamp = pa.repeat(pa.scalar(self._now, _INGESTED.type), len(built.runs))
         runs = built.runs.set_column(RUN_SCHEMA.get_field_index(_INGESTED.name), _INGESTED, stamp)
         files = _files(batch, built.rows)
@@ -210,7 +231,7 @@ class Ingest:
         if self._replace:
             ids = runs[c.RUN_ID].combine_chunks()
             self._index.look_at(self._past.states(LEARNED, where=pc.field(c.RUN_ID).isin(ids)))
-            self._offered.add(run_digests(runs)[0])
+            self._offered.add(key_digests(runs))
         admitted = self._index.admit(runs, progress, replace=self._replace)
         if self._curves is not None:
             self._months.append(months_of(_without(runs, admitted)))
@@ -226,6 +247,29 @@ class Ingest:
             n_still_retracted=admitted.n_still_retracted,
         )
         return admitted.rows, {*built.problems, *conflicts.tolist()}
+
+    def _one_direction(self, batch: ReadBatch, built: BuiltRuns) -> BuiltRuns:
+        """Refuse runs that say the contrary of others about what is better on their task."""
+        if not asks_for_directions(built.runs):
+            return built
+        if self._replace:
+            # Decided at the end, when it is known which runs are replaced.
+            self._directed.append(built.runs.select(DIRECTED))
+            return built
+        if self._directions is None:
+            self._directions = Directions(self._past.states(DIRECTED, retracted=False))
+        crossed = self._directions.crossed(built.runs)
+        if not crossed:
+            return built
+        bad = np.array(list(crossed))
+        at = built.rows[bad]
+        self._reject(_rejects(_taken(batch, built.runs.take(bad), at), crossed.values()))
+        good = np.delete(np.arange(len(built.runs)), bad)
+        return BuiltRuns(
+            runs=built.runs.take(good),
+            rows=built.rows[good],
+            problems={**built.problems, **dict(zip(at.tolist(), crossed.values(), strict=True))},
+        )
 
     def _note_files(self, batch: ReadBatch, files: pa.Array) -> None:
         if len(self.files) >= _FILES_NAMED and not self._replace:

@@ -291,8 +291,8 @@ def _one_metric_per_task(usable: pd.DataFrame, on_two_metrics: OnTwoMetrics) -> 
         task, metric = crossed.index[0]
         raise DataError(
             f"task {task!r} has runs of metric {metric!r} with direction 'max' and others with "
-            "'min'; a metric has one direction: correct the log, or ingest one of them under "
-            "another metric"
+            "'min'; a metric has one direction: read the wrong ones again with ingest --replace, "
+            "or take them back with recsys-ms retract --where"
         )
     counts = pairs.reset_index()
     twice = counts[counts.duplicated(c.TASK_ID, keep=False)]

@@ -33,7 +33,12 @@ def run_digests(table: pa.Table) -> tuple[Digests, Digests]:
     ``ingested_at`` does not count. An unknown column adds nothing, so a column added in a later
     version does not change the digests of earlier runs.
     """
-    return _digests(_joined(table, (c.RUN_ID,))), _digests(_joined(table, _CONTENT))
+    return key_digests(table), _digests(_joined(table, _CONTENT))
+
+
+def key_digests(table: pa.Table) -> Digests:
+    """Digests (S16) of each row's ``run_id``."""
+    return _digests(_joined(table, (c.RUN_ID,)))
 
 
 def as_digests(data: bytes) -> Digests:
