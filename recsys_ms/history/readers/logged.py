@@ -14,7 +14,8 @@ from recsys_ms.core.files import open_regular, read_regular, reason_of
 from recsys_ms.core.types import Direction, JsonDict
 from recsys_ms.history.store.curves import Series
 
-_HEAD_BYTES: Final = 65_536
+#: Of a file, for finding its format.
+HEAD_BYTES: Final = 65_536
 #: Of one text file of a log, which is held in memory: 40 times the largest that was seen.
 _MAX_BYTES: Final = 64 << 20
 
@@ -200,7 +201,7 @@ class Candidate:
         if self._head is None:
             try:
                 with open_regular(self.path, follow=True) as handle:
-                    self._head = handle.read(_HEAD_BYTES)
+                    self._head = handle.read(HEAD_BYTES)
             except (DataError, OSError):
                 self._head = b""
         return self._head

@@ -80,7 +80,7 @@ def steps_in(columns: Mapping[str, Sequence[Any]]) -> str | None:
 
 def _is_text(cells: Sequence[Any]) -> bool:
     given = [cell for cell in cells if cell not in _EMPTY and not is_clock(cell)]
-    return any(to_number(cell) is None for cell in given)
+    return any(isinstance(cell, str) and to_number(cell) is None for cell in given)
 
 
 def restarts(moments: Sequence[float]) -> list[int]:

@@ -28,6 +28,7 @@ from recsys_ms.history.readers.sources import (
     TableFormat,
     open_source,
 )
+from recsys_ms.history.readers.steps import steps_in
 from recsys_ms.history.readers.templates import text_of
 from recsys_ms.history.store.schema import build_runs
 
@@ -96,10 +97,13 @@ class TableReader:
         return tuple(found)
 
     def __iter__(self) -> Iterator[ReadBatch]:
-        for batch in self._mapper.source.batches(self._batch_rows):
+        for number, batch in enumerate(self._mapper.source.batches(self._batch_rows)):
             mapped = self._mapper.map(batch)
             self._ask(mapped.fields.get(c.METRIC, ()))
-            yield self._built(batch, mapped)
+            built = self._built(batch, mapped)
+            if number == 0:
+                _check_not_steps(batch, built, self._mapper.source)
+            yield built
         for text in self.warnings:
             _LOGGER.warning("%s: %s", self._mapper.source.path, text)
 
@@ -260,6 +264,26 @@ def _replaying(file: str, options: str, mapping: str | None) -> TableReader:
     stored = stored_options(like)
     chosen = stored.mapping if mapping is None else FieldMapping.from_json(mapping)
     return TableReader(stored.source, chosen, kinds=stored.kinds)
+
+
+def _check_not_steps(batch: SourceBatch, read: ReadBatch, source: Source) -> None:
+    """Refuse rows that are epochs of a run: the first of them would become its outcome.
+
+    Raises
+    ------
+    UsageError
+        Runs share an id, and the rows rise in epochs or steps.
+    """
+    n_runs = len(set(read.runs[c.RUN_ID].to_pylist()))
+    time = steps_in(batch.columns) if n_runs < read.runs.num_rows else None
+    if time is not None:
+        raise UsageError(
+            f"{source.path}: the rows are not runs: {read.runs.num_rows} rows are of {n_runs} "
+            f"{'run' if n_runs == 1 else 'runs'}, and {time!r} rises from one to the next. A CSV, "
+            "TSV or JSONL file is read as the curves that it holds (the best value of each run) "
+            "with --format steps; if each row is a run, map what tells them apart, for example "
+            f"--map run_id='NAME-{{{time}}}'"
+        )
 
 
 def _check_required(bound: BoundMapping, source: Source) -> None:

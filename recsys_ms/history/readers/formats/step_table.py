@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from recsys_ms.core import columns as c
 from recsys_ms.history.readers.formats.metric_csv import (
@@ -16,8 +16,17 @@ from recsys_ms.history.readers.formats.metric_csv import (
     metric_series,
     read_metrics,
 )
+from recsys_ms.history.readers.formats.metric_lines import json_row, read_json_metrics
 from recsys_ms.history.readers.formats.plain_values import split_of
-from recsys_ms.history.readers.logged import BadLog, Candidate, LogFiles, LogFormat, LoggedRun
+from recsys_ms.history.readers.logged import (
+    HEAD_BYTES,
+    BadLog,
+    BadLogError,
+    Candidate,
+    LogFiles,
+    LogFormat,
+    LoggedRun,
+)
 from recsys_ms.history.readers.sources import is_table
 from recsys_ms.history.readers.steps import is_clock, restarts, steps_in, time_columns
 from recsys_ms.history.store.curves import Series
@@ -42,28 +51,39 @@ class StepTable(LogFormat):
     rows_are_steps: ClassVar[bool] = True
 
     def place_of(self, candidate: Candidate) -> Path | None:
-        """The file itself, by its header and its first rows."""
-        if not is_table(candidate.path) or candidate.path.suffix == ".gz":
+        """The file itself, by its first rows."""
+        path = candidate.path
+        if not is_table(path) or path.suffix in (".gz", ".parquet"):
             return None
-        names, delimiter = header_cells(candidate.first_line, DELIMITERS)
-        if not time_columns(names):
+        text = candidate.head.decode("utf-8-sig", errors="replace")
+        lines = [line for line in text.split("\n") if line.strip()]
+        if len(candidate.head) == HEAD_BYTES:
+            # The last line of the head may be a part of one.
+            lines.pop()
+        if not lines:
             return None
-        lines = candidate.head.decode(errors="replace").split("\n")[1:]
-        # The last line of the head may be a part of one.
-        rows = [header_cells(line, delimiter)[0] for line in lines[:-1] if line.strip()]
-        rows = [row for row in rows if len(row) == len(names) and row != names]
-        columns = {name: [row[at] for row in rows] for at, name in enumerate(names)}
-        return candidate.path if steps_in(columns) else None
+        first = json_row(lines[0])
+        columns = _cells_by_column(lines) if first is None else _values_by_key(lines)
+        return path if steps_in(columns) else None
 
     def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
         """Yield the runs of a table, each with its texts as columns."""
-        names, _ = header_cells(files.text(place).lstrip().split("\n", 1)[0], DELIMITERS)
-        times = time_columns(names)
         bad: list[BadLog] = []
-        found = read_metrics(place, files, tuple(times.values()), bad, delimiters=DELIMITERS)
+        text = files.text(place)
+        first = text.lstrip().split("\n", 1)[0]
+        if json_row(first) is None:
+            names, _ = header_cells(first, DELIMITERS)
+            times = time_columns(names)
+            if not times:
+                reason = "no column is called epoch or step"
+                raise BadLogError(BadLog(file=place, reason=reason, raw=text, line=1))
+            found = read_metrics(place, files, tuple(times.values()), bad, delimiters=DELIMITERS)
+        else:
+            found = read_json_metrics(place, files, bad)
+            times = time_columns(found.columns)
         yield from bad
         path = place.resolve()
-        main = times.get(c.STEP) or times[c.EPOCH]
+        main = times.get(c.STEP) or times.get(c.EPOCH, c.EPOCH)
         groups: dict[tuple[tuple[str, str], ...], list[MetricRow]] = {}
         for row in found.rows:
             texts = tuple((n, text) for n, text in row.texts.items() if not is_clock(text))
@@ -82,6 +102,25 @@ class StepTable(LogFormat):
                     series=_series(found, part, times),
                     progress=len(part),
                 )
+
+
+def _cells_by_column(lines: Sequence[str]) -> dict[str, list[Any]]:
+    names, delimiter = header_cells(lines[0], DELIMITERS)
+    if not time_columns(names) or len(set(names)) < len(names):
+        return {}
+    rows = [header_cells(line, delimiter)[0] for line in lines[1:]]
+    rows = [row for row in rows if len(row) == len(names) and row != names]
+    return {name: [row[at] for row in rows] for at, name in enumerate(names)}
+
+
+def _values_by_key(lines: Sequence[str]) -> dict[str, list[Any]]:
+    rows = [row for row in map(json_row, lines) if row is not None]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [_plain(row.get(name)) for row in rows] for name in names}
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, str | int | float) else None
 
 
 def _series(found: Metrics, rows: Sequence[MetricRow], times: dict[str, str]) -> tuple[Series, ...]:

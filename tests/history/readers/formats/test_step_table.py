@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from history.readers.frameworks.reading import read_log_of, series_of
 
+from recsys_ms.core.errors import UsageError
+from recsys_ms.history.history import History
 from recsys_ms.history.readers.formats.step_table import StepTable
 from recsys_ms.history.readers.found_logs import are_steps, find_logs
 from recsys_ms.history.readers.logged import BadLog, Candidate, LoggedRun
 from recsys_ms.history.readers.logs import read_log
 from recsys_ms.history.readers.mapping import FieldMapping
+from recsys_ms.history.readers.table import read_table
 
 FORMAT = StepTable()
 SAID = {"model_id": "m", "task_id": "t", "metric": "accuracy", "direction": "max"}
@@ -34,10 +38,12 @@ def read(path: Path) -> tuple[list[LoggedRun], list[BadLog]]:
         "iteration,accuracy,time\n100,0.5,00:10\n200,0.75,00:11\n300,0.6,1:00:12\n",
         "date,epoch,step,acc\n2024-01-01 10:00,0,1,0.5\n2024-01-02,0,2,0.75\n2024-01-03,1,3,0.6\n",
         "epoch,batch,accuracy\n0,1,0.5\n0,2,0.75\n1,1,0.6\n",
+        '{"epoch": 0, "accuracy": 0.5}\n{"epoch": 1, "accuracy": 0.75, "at": "1:00"}\n'
+        '{"epoch": 2, "accuracy": 0.6, "classes": [1, 2]}\n{"epoch": 3, "accu',
     ],
 )
 def test_rows_are_one_run_with_its_best_value(tmp_path: Path, text: str) -> None:
-    path = written(tmp_path, text)
+    path = written(tmp_path, text, "log.jsonl" if text.startswith("{") else "log.csv")
     assert are_steps(path)
     metric = next(name for name in ("Accuracy", "accuracy", "acc") if name in text)
     [batch] = list(read_log(tmp_path, FieldMapping(set={**SAID, "metric": metric})))
@@ -98,3 +104,24 @@ def test_a_decimal_comma_is_not_guessed(tmp_path: Path) -> None:
     assert "'0,500' has a comma" in bad.reason
     [batch] = list(read_log(path, FieldMapping(set=SAID)))
     assert (batch.runs.num_rows, len(batch.rejects)) == (0, 2)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".jsonl.gz", ".parquet"])
+def test_a_table_reader_does_not_take_the_first_epoch(tmp_path: Path, suffix: str) -> None:
+    frame = pd.DataFrame({"epoch": [1, 2, 3], "lr": [0.1] * 3, "acc": [0.5, 0.75, 0.6]})
+    path = tmp_path / f"log{suffix}"
+    if suffix == ".parquet":
+        frame.to_parquet(path)
+    elif "json" in suffix:
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_csv(path, index=False)
+    mapping = FieldMapping(map={"value": "{acc}"}, set=SAID)
+    history = History.open(tmp_path / "h")
+    with pytest.raises(UsageError, match="'epoch' rises") as caught:
+        history.ingest(read_table(path, mapping))
+    assert "3 rows are of 1 run" in str(caught.value)
+    assert history.version == 0
+    # Each row is a run by the user's word.
+    told = mapping.overridden(map={"run_id": "a-{epoch}"})
+    assert history.ingest(read_table(path, told)).n_new == 3
