@@ -10,8 +10,12 @@ from recsys_ms.history.recorder.recording import Recorder
 
 _LOG = logging.getLogger(__name__)
 
-_NAMED: Final = re.compile(r"(train|val|valid|validation|eval|test)[_/](.+)")
-_TRAIN: Final = "train"
+#: ``val_acc``, ``val/acc``, ``val.acc`` and ``val-acc`` are ``acc`` on ``val``, as in the logs that
+#: the frameworks write themselves (``history/readers/formats/``).
+_NAMED: Final = re.compile(
+    r"(train|training|val|valid|validation|dev|eval|evaluation|test)[_/.-](.+)", re.DOTALL
+)
+_TRAINING: Final = ("train", "training")
 #: Measures of speed, which are not metrics.
 _SPEED: Final = re.compile(r".*(_runtime|_per_second|_compilation_time|_preparation_time|_flos)")
 
@@ -84,9 +88,13 @@ class Adapter:
         found = _NAMED.fullmatch(name)
         return (found[2], found[1]) if found else (name, self._unnamed)
 
+    def is_of_training(self, name: str) -> bool:
+        """Whether a logged name has the prefix of the training's split."""
+        return self.parts(name)[1] in _TRAINING
+
     def _is_monitored(self, name: str, metric: str, split: str | None) -> bool:
         if self._monitor is None:
-            if split == _TRAIN or self._run.metric not in (metric, name):
+            if split in _TRAINING or self._run.metric not in (metric, name):
                 return False
             self._monitor = name
         return name == self._monitor

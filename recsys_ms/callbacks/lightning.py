@@ -47,7 +47,7 @@ class LightningCallback(Callback):  # type: ignore[misc]
         if trainer.sanity_checking:
             return
         values = trainer.callback_metrics
-        names = {name for name in values if self._adapter.parts(name)[1] != "train"}
+        names = {name for name in values if not self._adapter.is_of_training(name)}
         self._validated |= names
         self._log(trainer, {name: values[name] for name in names})
 

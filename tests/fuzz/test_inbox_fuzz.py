@@ -231,7 +231,7 @@ def check(outcomes: list[Outcome]) -> Counter[str]:
         assert found["good"] == 1, outcome
         assert found["made up"] == [], outcome
         assert not found["secret"], outcome
-        # A journal of a recorder that may be at work stays, and is told of when the run ends.
+        # A journal of a recorder that may be at work stays, and is reported when the run ends.
         is_journal = found["kind"].startswith(("live", "killed"))
         waits = is_journal and found["left"] and not found["told"]
         assert found["read"] or found["rejected"] or found["told"] or waits, outcome
