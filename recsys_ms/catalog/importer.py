@@ -13,9 +13,10 @@ from recsys_ms.catalog.names import parse_model_id
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.quarantine import Reject
 from recsys_ms.history.readers.mapping import FieldMapping
+from recsys_ms.history.readers.number_style import NumberStyle, Unread
 from recsys_ms.history.readers.rows import MappedRows, RowMapper
 from recsys_ms.history.readers.sources import TableFormat, open_source
-from recsys_ms.history.readers.templates import parse_nested, plain_text, scalar, to_number
+from recsys_ms.history.readers.templates import parse_nested, plain_text
 
 CardKind: TypeAlias = Literal["model", "task"]
 
@@ -81,7 +82,8 @@ def import_cards(
 
     Notes
     -----
-    Empty cells and NaN are unknown, never 0. Thousands separators are read in numbers.
+    Empty cells and NaN are unknown, never 0. Numbers in text are read as in tables of runs:
+    ``mapping.decimal`` says what a comma in them is.
 
     Raises
     ------
@@ -114,6 +116,9 @@ def import_cards(
         n_left_out += mapped.n_left_out
         bad = list(batch.bad)
         for row in range(mapped.n_rows):
+            if row in mapped.problems:
+                bad.append(mapped.bad(row, mapped.problems[row]))
+                continue
             try:
                 cards.append(table.make(**_fields(mapped, row, mapper, table)))
             except DataError as error:
@@ -194,15 +199,16 @@ def _fields(
     cells = {**mapper.bound.constants, **{n: column[row] for n, column in mapped.fields.items()}}
     found: dict[str, Any] = {}
     traits: dict[str, str | float] = {}
+    numbers = mapper.mapping.numbers
     for name, cell in cells.items():
-        if _is_missing(cell, mapper.mapping.missing):
+        if _is_missing(cell, mapper.mapping.missing, numbers):
             continue
         if name == _TRAITS:
             traits.update(_traits(cell))
         elif name.startswith(f"{_TRAITS}."):
-            traits[name.partition(".")[2]] = _trait(scalar(cell))
+            traits[name.partition(".")[2]] = _trait(numbers.scalar(cell))
         else:
-            value = _value(name, cell, table.kinds[name])
+            value = _value(name, cell, table.kinds[name], numbers)
             if value is not None:
                 found[name] = value
     if table.id_name not in found:
@@ -210,16 +216,17 @@ def _fields(
     return {**found, _TRAITS: traits}
 
 
-def _is_missing(cell: Any, markers: tuple[str, ...]) -> bool:
+def _is_missing(cell: Any, markers: tuple[str, ...], numbers: NumberStyle) -> bool:
     if cell is None or (isinstance(cell, str) and not cell.strip()):
         return True
-    number = to_number(cell)
+    number = numbers.number(cell)
     return any(
-        plain_text(cell) == m or (number is not None and number == to_number(m)) for m in markers
+        plain_text(cell) == m or (number is not None and number == numbers.number(m))
+        for m in markers
     )
 
 
-def _value(name: str, cell: Any, kind: FieldKind) -> Any:
+def _value(name: str, cell: Any, kind: FieldKind, numbers: NumberStyle) -> Any:
     """Cell as the field holds it; ``None`` for NaN, which is unknown."""
     if kind in ("text", "direction"):
         return plain_text(cell)
@@ -228,8 +235,11 @@ def _value(name: str, cell: Any, kind: FieldKind) -> Any:
         if not isinstance(items, list):
             raise DataError(f"{name} is {plain_text(cell)[:80]!r}, wanted a list")
         return tuple(map(plain_text, items)) if kind == "names" else tuple(items)
-    number = to_number(cell)
+    number = numbers.number(cell)
     if number is None:
+        read = numbers.read(cell) if isinstance(cell, str) else ""
+        if isinstance(read, Unread) and read.sign:
+            raise DataError(f"{name}: {read.reason}")
         raise DataError(f"{name} is {plain_text(cell)[:80]!r}, wanted a number")
     if isnan(number):
         return None

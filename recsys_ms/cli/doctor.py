@@ -24,7 +24,6 @@ from recsys_ms.core.errors import DataError, RecsysError, UsageError
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.history import History
 from recsys_ms.history.maintenance import examine_history, repair_history
-from recsys_ms.history.readers.choice import named
 from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS
 from recsys_ms.history.readers.inspection import (
     N_LOOKED_AT,
@@ -33,6 +32,7 @@ from recsys_ms.history.readers.inspection import (
 )
 from recsys_ms.history.readers.log_mapper import options_for
 from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
+from recsys_ms.history.readers.templates import named
 from recsys_ms.history.store.repair import REMEDIES, Finding
 from recsys_ms.serving.registry import Registry
 

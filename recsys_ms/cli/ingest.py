@@ -1,16 +1,17 @@
 """``recsys-ms ingest``: logs into a history, cards into a catalog."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import pandas as pd
 import typer
+from rich.text import Text
 
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.importer import CardImport, CardKind, expand_cards, import_cards
 from recsys_ms.catalog.names import with_timm_families
-from recsys_ms.cli.console import show_json, show_table, warn
+from recsys_ms.cli.console import show, show_json, show_table, warn
 from recsys_ms.cli.options import (
     DEFAULT_HISTORY,
     CatalogOption,
@@ -19,22 +20,28 @@ from recsys_ms.cli.options import (
     MapOption,
     SetOption,
 )
-from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.errors import DataError, UsageError, did_you_mean
 from recsys_ms.core.types import JsonDict, Unit
-from recsys_ms.history.embedded import embedded_folder
+from recsys_ms.history.embedded import RUNS_FILE, embedded_folder
 from recsys_ms.history.history import History
 from recsys_ms.history.ingestion import IngestReport
 from recsys_ms.history.maintenance import opened_or_made
 from recsys_ms.history.quarantine import ReadBatch, Reject
+from recsys_ms.history.readers.fields import RUN_FIELDS
 from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS, are_steps, find_logs
 from recsys_ms.history.readers.log_mapper import LOG_READER, LOG_RUN_READER
 from recsys_ms.history.readers.logs import LogReader, read_log, replay_log
 from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
+from recsys_ms.history.readers.number_style import DecimalSign
 from recsys_ms.history.readers.presets import PRESETS, PresetKind, get_preset
+from recsys_ms.history.readers.rows import DAMAGED
 from recsys_ms.history.readers.sources import TableFormat, is_table
 from recsys_ms.history.readers.table import TableReader, read_table, replay_row
+from recsys_ms.history.readers.templates import named
+from recsys_ms.history.readers.wide import Wide, WideKind
 
 _N_SHOWN_REJECTS = 5
+_N_SHOWN_NAMES = 40
 
 
 def ingest(
@@ -75,6 +82,33 @@ def ingest(
     ] = None,
     delimiter: Annotated[str | None, typer.Option(help="Of CSV and TSV tables.")] = None,
     encoding: Annotated[str, typer.Option(help="Of tables of text.")] = "utf-8",
+    decimal: Annotated[
+        DecimalSign | None,
+        typer.Option(help="Decimal sign of numbers in text; the other one separates thousands."),
+    ] = None,
+    ignore_spread: Annotated[
+        bool | None,
+        typer.Option(
+            "--ignore-spread", help="Read values '0.913 ± 0.004' and '0.913 (0.004)' as 0.913."
+        ),
+    ] = None,
+    wide: Annotated[
+        WideKind | None,
+        typer.Option(
+            help="The table is models by tasks, and its columns are tasks, or models; the first "
+            "column names the other, and each cell is a run."
+        ),
+    ] = None,
+    row_columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--row-column", help="A column of a wide table that describes the row, for --map."
+        ),
+    ] = None,
+    records: Annotated[
+        str | None,
+        typer.Option(help="Keys to the records in a JSON document, such as results.items."),
+    ] = None,
     curves: Annotated[
         bool, typer.Option("--curves/--no-curves", help="Whether to keep every logged value too.")
     ] = True,
@@ -124,6 +158,8 @@ def ingest(
         unit=unit,
         where=where,
         missing=missing,
+        decimal=decimal,
+        ignore_spread=ignore_spread,
     )
     cards = _card_kind(kind, chosen.kind if chosen else None)
     if not files and not inbox and not replay:
@@ -133,7 +169,14 @@ def ingest(
             "--replace is for logs and tables of runs that are named; leave it out for cards, "
             "--inbox and --replay"
         )
-    how: JsonDict = {"delimiter": delimiter, "encoding": encoding}
+    if row_columns and wide is None:
+        raise UsageError("--row-column is for wide tables: give --wide tasks or --wide models")
+    how: JsonDict = {
+        "delimiter": delimiter,
+        "encoding": encoding,
+        "records": records,
+        "wide": None if wide is None else Wide(columns=wide, row_columns=tuple(row_columns or ())),
+    }
     known = (*get_args(TableFormat), AUTO, *LOG_FORMATS)
     if file_format is not None and file_format not in known:
         raise UsageError(f"--format {file_format}: unknown; it is one of {', '.join(known)}")
@@ -142,6 +185,9 @@ def ingest(
             raise UsageError(f"cards come from tables; --format {file_format} is a format of runs")
         if catalog is None:
             raise UsageError("cards go into a catalog; name its folder with --catalog")
+        for name in ("records", "wide"):
+            if how.pop(name) is not None:
+                raise UsageError(f"--{name} is for tables of runs, not of cards; leave it out")
         how["table_format"] = file_format
         known_cards = Catalog.read(catalog, missing_ok=True)
         found: dict[Path, CardImport] = {}
@@ -155,26 +201,34 @@ def ingest(
     with opened_or_made(history, create=bool(files)) as opened:
         reports: dict[str, IngestReport] = {}
         warnings: list[str] = []
+        unused: dict[str, tuple[str, ...]] = {}
         for path in files or ():
             reader = _reader(path, mapping, file_format, how)
             reports[str(path)] = opened.ingest(reader, curves=curves, replace=replace)
+            if isinstance(reader, TableReader):
+                unused[str(path)] = reader.unused_columns
             warnings.extend(f"{path}: {text}" for text in reader.warnings)
         if inbox:
             reports["inbox"] = opened.ingest_inbox()
         if replay:
             given = mapping if mapping != FieldMapping() else None
             reports["replay"] = opened.replay(lambda reject: _retry(reject, given))
-        _show_reports(opened, reports, warnings, as_json=as_json)
+        _show_reports(opened, reports, warnings, unused, as_json=as_json)
 
 
 def _reader(
     path: Path, mapping: FieldMapping, file_format: str | None, how: JsonDict
 ) -> TableReader | LogReader:
     """Reader of a table or of logs, whichever the path is."""
+    prefix, _, name = str(path).partition(":")
+    if prefix == "embedded" and not path.exists():
+        path = embedded_folder(name) / RUNS_FILE
     tables: tuple[TableFormat, ...] = get_args(TableFormat)
     chosen = next((name for name in tables if name == file_format), None)
-    is_plain = file_format is None and not path.is_dir() and is_table(path)
-    if chosen or (is_plain and not are_steps(path)):
+    is_document = how["records"] is not None
+    is_plain = file_format is None and not path.is_dir() and (is_document or is_table(path))
+    is_told = is_document or how["wide"] is not None
+    if chosen or (is_plain and (is_told or not are_steps(path))):
         try:
             return read_table(path, mapping, table_format=chosen, **how)
         except UsageError as error:
@@ -185,14 +239,22 @@ def _reader(
             raise UsageError(
                 f"{error}. It looks like a log of {name}: try --format {name}"
             ) from error
-    if how["delimiter"] is not None and not is_plain:
-        raise UsageError("--delimiter is for tables only, not for logs of frameworks; leave it out")
+    given = {
+        **how,
+        "delimiter": None if is_plain else how["delimiter"],
+        "encoding": None if how["encoding"] == "utf-8" else how["encoding"],
+        "decimal": mapping.decimal,
+        "ignore-spread": mapping.ignore_spread or None,
+    }
+    option = next((name for name, told in given.items() if told is not None), None)
+    if option is not None:
+        raise UsageError(f"--{option} is for tables only, not for logs of frameworks; leave it out")
     return read_log(path, mapping, log_format_name=file_format or "auto")
 
 
 def _retry(reject: Reject, mapping: FieldMapping | None) -> ReadBatch:
     if reject.reader in (LOG_READER, LOG_RUN_READER):
-        return replay_log(reject, mapping)
+        return replay_log(reject, mapping and replace(mapping, decimal=None, ignore_spread=False))
     return replay_row(reject, mapping)
 
 
@@ -271,6 +333,7 @@ def _show_reports(
     history: History,
     reports: dict[str, IngestReport],
     warnings: list[str],
+    unused: dict[str, tuple[str, ...]],
     *,
     as_json: bool,
 ) -> None:
@@ -285,7 +348,10 @@ def _show_reports(
     if as_json:
         show_json(
             {
-                "sources": {name: asdict(report) for name, report in reports.items()},
+                "sources": {
+                    name: {**asdict(report), "unused_columns": unused.get(name, ())}
+                    for name, report in reports.items()
+                },
                 "version": history.version,
                 "n_in_quarantine": len(pending),
                 "warnings": warnings,
@@ -314,6 +380,9 @@ def _show_reports(
                 for source, report in reports.items()
             ],
         )
+        for source, others in unused.items():
+            if others:
+                show(Text(f"{source}: {_not_used(others)}"))
     for text in warnings:
         warn(text)
     if any(report.n_quarantined for report in reports.values()):
@@ -323,8 +392,28 @@ def _show_reports(
             warn(f"in quarantine: {row['file']}{line}: {row['reason']}")
         raise DataError(
             f"{len(pending)} rows wait in quarantine ({history.quarantine.folder}), everything "
-            "else was taken; correct the mapping and run again with --replay"
+            f"else was taken; {_way_out(pending)}"
         )
+
+
+def _not_used(names: tuple[str, ...]) -> str:
+    """One line on columns that nothing used, with the fields that some of them may be."""
+    near = [did_you_mean(name, RUN_FIELDS, form="{}") for name in names[:_N_SHOWN_NAMES]]
+    first = [name + field for name, field in zip(names, near, strict=False)]
+    shown = named([*first, *names[len(first) :]], _N_SHOWN_NAMES)
+    return f"columns not used: {shown}; keep them with --map hyperparameters.NAME='{{{names[0]}}}'"
+
+
+def _way_out(pending: pd.DataFrame) -> str:
+    """What to do about rows in quarantine: a mapping cannot mend what is damaged."""
+    damaged = (pending["reader"] == LOG_READER) | pending["options"].str.contains(DAMAGED)
+    ways = []
+    if not damaged.all():
+        ways.append("correct the mapping and run again with --replay")
+    if damaged.any():
+        n = "" if damaged.all() else f"{int(damaged.sum())} of them are damaged: "
+        ways.append(f"{n}correct the file and ingest it again")
+    return "; ".join(ways)
 
 
 def _show_presets(*, as_json: bool) -> None:

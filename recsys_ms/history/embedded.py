@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from recsys_ms.core.errors import DataError
+from recsys_ms.core.errors import DataError, did_you_mean
 from recsys_ms.history.history import History
 from recsys_ms.history.ingestion import IngestReport
 from recsys_ms.history.readers.table import read_table
@@ -27,11 +27,18 @@ def embedded_folder(name: str = "zoo") -> Path:
     Raises
     ------
     DataError
-        The package was installed without its data.
+        There is no such part, or the package was installed without its data.
     """
     for place in _PLACES:
         if (place / name).is_dir():
             return place / name
+    parts = (each for place in _PLACES if place.is_dir() for each in place.iterdir())
+    known = sorted({part.name for part in parts if part.is_dir()})
+    if known:
+        raise DataError(
+            f"the embedded data ({name}) has no such part{did_you_mean(name, known)}; its parts "
+            f"are {', '.join(known)}"
+        )
     raise DataError(
         f"the embedded data ({name}) is not at {' or '.join(map(str, _PLACES))}; reinstall "
         "recsys-ms, or name a history of your own"

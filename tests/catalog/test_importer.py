@@ -29,7 +29,7 @@ def test_columns_with_names_of_fields_need_no_mapping(tmp_path):
         'a,"1,013,000",0.5,"[1, 2.5]","{\'x\': 1, \'y\': None}",1\n'
         "b,nan,,,,2\n"
     )
-    cards, rejects, n_left_out = read(tmp_path, text)
+    cards, rejects, n_left_out = read(tmp_path, text, FieldMapping(decimal="."))
     assert cards == [
         ModelCard(
             model_id="a", n_parameters=1_013_000, gmacs=0.5, embedding=(1, 2.5), traits={"x": 1}
@@ -37,6 +37,13 @@ def test_columns_with_names_of_fields_need_no_mapping(tmp_path):
         ModelCard(model_id="b"),
     ]
     assert (rejects, n_left_out) == ((), 0)
+
+
+def test_a_number_of_a_card_is_not_guessed(tmp_path):
+    text = 'model_id,gmacs,traits.x\na,"0,5",1\nb,0.5,1\n'
+    cards, (reject,), _ = read(tmp_path, text)
+    assert [card.model_id for card in cards] == ["b"]
+    assert "0.5 with a decimal comma (--decimal ,)" in reject.reason
 
 
 def test_computed_columns_scale_and_constants_and_traits(tmp_path):

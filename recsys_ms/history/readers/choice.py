@@ -9,6 +9,7 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.types import Unit
 from recsys_ms.history.readers.directions import settle_direction
 from recsys_ms.history.readers.logged import LoggedRun
+from recsys_ms.history.readers.templates import named
 from recsys_ms.history.store.curves import Series
 
 #: Splits that a model was fitted on: never taken where another split has the same metric.
@@ -141,12 +142,6 @@ def _series(run: LoggedRun, asked: Asked) -> tuple[Series | None, str]:
         )
     told = f"{c.VALUE}: the log has no series of {asked.metric!r}{where}; {_named(run.series)}"
     return None, told
-
-
-def named(names: Sequence[str], n: int = 40) -> str:
-    """The first names of a list, and the number of the others."""
-    more = f" and {len(names) - n} more" if len(names) > n else ""
-    return ", ".join(names[:n]) + more if names else "none"
 
 
 def _named(series: Sequence[Series]) -> str:

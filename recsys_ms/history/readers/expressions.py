@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, Literal, TypeAlias
 
@@ -13,7 +12,8 @@ import duckdb
 import pyarrow as pa
 
 from recsys_ms.core.errors import UsageError
-from recsys_ms.history.readers.templates import parse_nested, plain_text, to_number
+from recsys_ms.history.readers.number_style import PLAIN_NUMBERS, NumberStyle, Unread
+from recsys_ms.history.readers.templates import parse_nested, plain_text
 
 ColumnKind: TypeAlias = Literal["number", "json", "time", "text"]
 
@@ -38,7 +38,8 @@ class Expressions:
 
     A cell that does not fit the kind of its column (see :func:`kinds_of`) is NULL.
 
-    Each computed column sees the table's columns and the ones before it.
+    Each computed column sees the table's columns and the ones before it. ``numbers`` says how text
+    spells numbers.
 
     Raises
     ------
@@ -46,7 +47,13 @@ class Expressions:
         A text that is not one expression.
     """
 
-    def __init__(self, computed: Mapping[str, str], where: str | None) -> None:
+    def __init__(
+        self,
+        computed: Mapping[str, str],
+        where: str | None,
+        numbers: NumberStyle = PLAIN_NUMBERS,
+    ) -> None:
+        self._numbers = numbers
         self._computed = dict(computed)
         self._where = where
         self._connection: duckdb.DuckDBPyConnection | None = None
@@ -75,7 +82,8 @@ class Expressions:
             Whether the predicate holds. A row is kept where it is NULL because a cell of a numeric
             column is not a number, so that the row is refused for that cell and not left out.
         computed : dict of name to list
-            The computed columns.
+            The computed columns. ``Unread`` in place of a NULL whose row has a number with a sign
+            that an option would explain, so that it is refused and not unknown.
 
         Raises
         ------
@@ -89,6 +97,9 @@ class Expressions:
         for name, text in self._named():
             result = self._add(result, name, text)
         computed = {name: _values(result[name].to_pylist()) for name in self._computed}
+        signed = {row: each for row, each in unfit.items() if each.sign}
+        for row, cells in ((row, cells) for row in signed for cells in computed.values()):
+            cells[row] = signed[row] if cells[row] is None else cells[row]
         if self._where is None:
             return [True] * n_rows, computed
         holds = result[_KEEP].to_pylist()
@@ -101,9 +112,10 @@ class Expressions:
 
     def _typed(
         self, columns: Mapping[str, Sequence[Any]], n_rows: int, kinds: Mapping[str, ColumnKind]
-    ) -> tuple[pa.Table, set[int]]:
+    ) -> tuple[pa.Table, dict[int, Unread]]:
+        """The columns that expressions name, and by row a cell that does not fit its column."""
         # Columns that no expression names need not be converted.
-        used = [name for name in columns if self._names(name)]
+        used = [name for name in columns if self.names(name)]
         folded = Counter(map(str.casefold, (*used, *self._computed)))
         for name in (*used, *self._computed):
             if folded[name.casefold()] > 1:
@@ -112,20 +124,25 @@ class Expressions:
                     "rename one of them, or give the computed column another name"
                 )
         arrays: dict[str, pa.Array] = {_ROW: pa.array(range(n_rows), pa.int64())}
-        unfit: set[int] = set()
+        unfit: dict[int, Unread] = {}
         for name in used:
             cells = columns[name]
-            read, arrow_type = _KINDS[kinds[name]]
+            kind = kinds[name]
+            read = self._numbers.number if kind == "number" else _READ[kind]
             converted = [None if cell is None else read(cell) for cell in cells]
-            unfit.update(
-                row
-                for row, (cell, value) in enumerate(zip(cells, converted, strict=True))
-                if value is None and cell is not None
-            )
-            arrays[name] = pa.array(converted, arrow_type)
+            for row, (cell, value) in enumerate(zip(cells, converted, strict=True)):
+                if value is None and cell is not None:
+                    unfit[row] = self._unfit(name, cell, kind)
+            arrays[name] = pa.array(converted, _ARROW[kind])
         return pa.table(arrays), unfit
 
-    def _names(self, column: str) -> bool:
+    def _unfit(self, name: str, cell: object, kind: ColumnKind) -> Unread:
+        found = self._numbers.read(cell) if kind == "number" and isinstance(cell, str) else None
+        if isinstance(found, Unread) and found.sign:
+            return Unread(f"column {name!r}: {found.reason}", found.sign)
+        return Unread("")
+
+    def names(self, column: str) -> bool:
         """Whether an expression may name the column, plain or quoted (a quote is doubled there)."""
         folded = column.casefold()
         return folded in self._texts or folded.replace('"', '""') in self._texts
@@ -153,14 +170,16 @@ class Expressions:
         return result
 
 
-def kinds_of(columns: Mapping[str, Sequence[Any]]) -> dict[str, ColumnKind]:
+def kinds_of(
+    columns: Mapping[str, Sequence[Any]], numbers: NumberStyle = PLAIN_NUMBERS
+) -> dict[str, ColumnKind]:
     """Decide what each column holds, from at most its first 10,000 cells.
 
-    ``number`` (DOUBLE) when at least half of the known cells are numbers, thousands separators
-    allowed, and none has more than 15 digits; ``json`` when more than half are dicts or lists;
-    ``time`` for times; else ``text`` (VARCHAR).
+    ``number`` (DOUBLE) when at least half of the known cells are numbers, and none has more than 15
+    digits; ``json`` when more than half are dicts or lists; ``time`` for times; else ``text``
+    (VARCHAR).
     """
-    return {name: _kind_of(cells[:_SAMPLE]) for name, cells in columns.items()}
+    return {name: _kind_of(cells[:_SAMPLE], numbers) for name, cells in columns.items()}
 
 
 def _option(name: str) -> str:
@@ -179,11 +198,11 @@ def _refused(
     )
 
 
-def _kind_of(cells: Sequence[Any]) -> ColumnKind:
+def _kind_of(cells: Sequence[Any], style: NumberStyle) -> ColumnKind:
     known = [cell for cell in cells if cell is not None]
     if not known:
         return "text"
-    numbers = sum(1 for cell in known if to_number(cell) is not None)
+    numbers = sum(1 for cell in known if style.number(cell) is not None)
     if 2 * numbers >= len(known):
         return "text" if any(map(_is_long, islice(known, 1000))) else "number"
     if 2 * sum(1 for cell in known if isinstance(cell, datetime)) > len(known):
@@ -200,11 +219,6 @@ def _is_long(cell: object) -> bool:
     return digits.isdecimal() and len(digits) > _MAX_DIGITS
 
 
-@lru_cache(maxsize=10_000)
-def _json_of_text(text: str) -> str | None:
-    return _json_of(parse_nested(text))
-
-
 def _json_of(cell: Any) -> str | None:
     try:
         return json.dumps(cell, default=str, allow_nan=False) if cell is not None else None
@@ -214,19 +228,24 @@ def _json_of(cell: Any) -> str | None:
 
 
 def _as_json(cell: Any) -> str | None:
-    return _json_of_text(cell) if isinstance(cell, str) else _json_of(parse_nested(cell))
+    return _json_of(parse_nested(cell))
 
 
 def _as_time(cell: Any) -> datetime | None:
     return cell if isinstance(cell, datetime) else None
 
 
-#: How a cell of each kind is read, and its Arrow type.
-_KINDS: Final[Mapping[ColumnKind, tuple[Callable[[Any], Any], pa.DataType | None]]] = {
-    "number": (to_number, pa.float64()),
-    "json": (_as_json, pa.string()),
-    "time": (_as_time, None),
-    "text": (plain_text, pa.string()),
+#: How a cell of each kind but numbers is read, and the Arrow type of each kind.
+_READ: Final[Mapping[ColumnKind, Callable[[Any], Any]]] = {
+    "json": _as_json,
+    "time": _as_time,
+    "text": plain_text,
+}
+_ARROW: Final[Mapping[ColumnKind, pa.DataType | None]] = {
+    "number": pa.float64(),
+    "json": pa.string(),
+    "time": None,
+    "text": pa.string(),
 }
 
 

@@ -14,9 +14,16 @@ import pyarrow as pa
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import UsageError
 from recsys_ms.history.quarantine import ReadBatch, Reject, digest_of
-from recsys_ms.history.readers.choice import Asked, Chosen, choose_value, named
+from recsys_ms.history.readers.choice import Asked, Chosen, choose_value
 from recsys_ms.history.readers.expressions import ColumnKind, Expressions, kinds_of
-from recsys_ms.history.readers.fields import OPEN_FIELDS, RUN_FIELDS, RunArrays, missing_rows
+from recsys_ms.history.readers.fields import (
+    OPEN_FIELDS,
+    RUN_FIELDS,
+    RunArrays,
+    RunColumns,
+    check_constants,
+    missing_rows,
+)
 from recsys_ms.history.readers.logged import BadLog, LoggedRun, real
 from recsys_ms.history.readers.mapping import (
     PSEUDO_COLUMNS,
@@ -25,7 +32,7 @@ from recsys_ms.history.readers.mapping import (
     bind_mapping,
 )
 from recsys_ms.history.readers.rows import apply_mapping, canonical, stem
-from recsys_ms.history.readers.templates import split_template, text_of
+from recsys_ms.history.readers.templates import named, split_template, text_of
 from recsys_ms.history.recorder.journal import ERROR_TAG
 from recsys_ms.history.store.curves import curve_table
 from recsys_ms.history.store.schema import build_runs
@@ -75,11 +82,12 @@ class LogMapper:
     def __init__(self, format_name: str, mapping: FieldMapping) -> None:
         self._format = format_name
         self.mapping = mapping
-        self._expressions = Expressions(mapping.columns, mapping.where)
+        self._expressions = Expressions(mapping.columns, mapping.where, mapping.numbers)
         self._kinds: dict[str, ColumnKind] = {}
         self._series_name = series_slot(mapping)
+        check_constants(mapping.set, mapping)
         self._defaults = tuple(n for n in _NAMES if _is_of_place(mapping.map.get(n, "")))
-        self._run_arrays = RunArrays()
+        self._run_arrays = RunArrays(mapping)
         #: By field, value of the mapping and value of the log: runs.
         self.contradicted: Counter[tuple[str, str, str]] = Counter()
         self._options = {"format": format_name, "mapping": json.loads(mapping.to_json())}
@@ -88,12 +96,16 @@ class LogMapper:
         """Turn runs of logs into runs and rejects."""
         names, columns = self._columns(runs)
         bound = self._bind(names)
-        cells, rows = apply_mapping(bound, self._expressions, columns, len(runs), self._kinds)
+        cells, rows, unfit = apply_mapping(
+            bound, self._expressions, columns, len(runs), self._kinds, self.mapping.numbers
+        )
         kept = [runs[row] for row in rows]
         texts = [_RunTexts(run, bound, cells, row, self._defaults) for row, run in enumerate(kept)]
         chosen = [self._choose(each) for each in texts]
         failed = self._failed(chosen)
-        problems = {row: each.problem for row, each in enumerate(chosen) if each.problem}
+        given = self._arrays(kept, texts, chosen, cells, bound, failed)
+        problems = {row: given.reason(row) for row in given.unread} | unfit
+        problems |= {row: each.problem for row, each in enumerate(chosen) if each.problem}
         missing: list[tuple[str, ...]] = []
         for row, each in enumerate(texts):
             plain = [name for name in (c.MODEL_ID, c.TASK_ID) if each.text(name) is None]
@@ -104,10 +116,9 @@ class LogMapper:
                 reason = f"the log does not say {', '.join(absent)}: give {options_for(absent)}"
                 problems[row] = "; ".join(filter(None, (reason, problems.get(row, ""))))
         good = [row for row in range(len(kept)) if row not in problems]
-        arrays = self._arrays(kept, texts, chosen, cells, bound, failed)
         taken = pa.array(good, pa.int64())
         built = build_runs(
-            {name: array.take(taken) for name, array in arrays.items()},
+            {name: array.take(taken) for name, array in given.arrays.items()},
             len(good),
             units=[chosen[row].unit for row in good],
         )
@@ -202,7 +213,7 @@ class LogMapper:
         }
         if runs:
             fresh = {name: cells for name, cells in columns.items() if name not in self._kinds}
-            self._kinds |= kinds_of(fresh)
+            self._kinds |= kinds_of(fresh, self.mapping.numbers)
         return names, columns
 
     def _bind(self, names: Sequence[str]) -> BoundMapping:
@@ -234,7 +245,7 @@ class LogMapper:
     def _failed(self, chosen: Sequence[Chosen]) -> dict[int, dict[str, str]]:
         """Tags of runs that failed: by a marker as their value, or without a finite value."""
         values = [each.fields.get(c.VALUE) for each in chosen]
-        marked = missing_rows(values, self.mapping.missing)
+        marked = missing_rows(values, self.mapping.missing, self.mapping.value_numbers)
         tags = {
             row: {"missing": marker} for row, marker in marked.items() if values[row] is not None
         }
@@ -251,7 +262,7 @@ class LogMapper:
         cells: Mapping[str, list[Any]],
         bound: BoundMapping,
         failed: Mapping[int, dict[str, str]],
-    ) -> dict[str, pa.Array]:
+    ) -> RunColumns:
         fields: dict[str, list[Any]] = {**cells}
         for name in RUN_FIELDS:
             if name in OPEN_FIELDS:

@@ -11,7 +11,6 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.quarantine import ReadBatch, Reject, digest_of
-from recsys_ms.history.readers.choice import named
 from recsys_ms.history.readers.found_logs import (
     AUTO,
     FoundLogs,
@@ -36,6 +35,7 @@ from recsys_ms.history.readers.logged import (
 )
 from recsys_ms.history.readers.mapping import PSEUDO_COLUMNS, FieldMapping
 from recsys_ms.history.readers.sources import is_table
+from recsys_ms.history.readers.templates import named
 from recsys_ms.history.store.schema import RUN_SCHEMA
 
 _RUNS_PER_BATCH: Final = 1_000

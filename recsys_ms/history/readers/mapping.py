@@ -14,6 +14,7 @@ from typing import Any, Final, Self, get_args
 
 from recsys_ms.core.errors import DataError, UsageError, did_you_mean
 from recsys_ms.core.types import Unit
+from recsys_ms.history.readers.number_style import DecimalSign, NumberStyle
 from recsys_ms.history.readers.templates import (
     BoundTemplate,
     UnknownColumnError,
@@ -50,6 +51,11 @@ class FieldMapping:
     missing : tuple of str
         Values that mean "no result", compared as numbers if both are numbers. Such a run is kept as
         failed, without a value, with the tag ``missing``; a field of a card is unknown.
+    decimal : {".", ","} or None
+        Decimal sign of numbers in text; the other sign, spaces and apostrophes then separate
+        groups of thousands. ``None``: a text with a sign of the kind is not taken as a number.
+    ignore_spread : bool
+        Whether a value such as ``0.913 ± 0.004`` or ``0.913 (0.004)`` is the number before.
 
     Raises
     ------
@@ -63,6 +69,8 @@ class FieldMapping:
     unit: Unit | None = None
     where: str | None = None
     missing: tuple[str, ...] = ()
+    decimal: DecimalSign | None = None
+    ignore_spread: bool = False
 
     def __post_init__(self) -> None:
         both = sorted(self.map.keys() & self.set.keys())
@@ -70,10 +78,23 @@ class FieldMapping:
             raise UsageError(f"{both[0]} has a --map and a --set; keep one of them")
         if self.unit is not None and self.unit not in get_args(Unit):
             raise UsageError(f"unit {self.unit!r} must be 'fraction' or 'percent'")
+        if self.decimal is not None and self.decimal not in get_args(DecimalSign):
+            raise UsageError(f"decimal sign {self.decimal!r} must be '.' or ','")
         for template in self.map.values():
             split_template(template)
         if "" in self.columns:
             raise UsageError("a computed column needs a name: --column NAME=EXPRESSION")
+
+    @property
+    def numbers(self) -> NumberStyle:
+        """How numbers in text are read; ``value`` has :attr:`value_numbers`."""
+        return NumberStyle(decimal=self.decimal)
+
+    @property
+    def value_numbers(self) -> NumberStyle:
+        """How values in text are read: a percent sign and a spread belong to a value."""
+        percent = self.unit == "percent"
+        return NumberStyle(decimal=self.decimal, percent=percent, spread=self.ignore_spread)
 
     def overridden(
         self,
@@ -84,6 +105,8 @@ class FieldMapping:
         unit: Unit | None = None,
         where: str | None = None,
         missing: Sequence[str] | None = None,
+        decimal: DecimalSign | None = None,
+        ignore_spread: bool | None = None,
     ) -> "FieldMapping":
         """Lay options over this mapping, as the command line does over a preset.
 
@@ -102,6 +125,8 @@ class FieldMapping:
             unit=self.unit if unit is None else unit,
             where=joined if len(both) > 1 else both[0] if both else None,
             missing=self.missing if missing is None else tuple(missing),
+            decimal=self.decimal if decimal is None else decimal,
+            ignore_spread=self.ignore_spread if ignore_spread is None else ignore_spread,
         )
 
     def to_json(self) -> str:
@@ -144,6 +169,7 @@ def bind_mapping(
     fields: Iterable[str],
     open_fields: set[str],
     skip_unknown: bool = False,
+    repeated: Mapping[str, Sequence[str]] | None = None,
 ) -> BoundMapping:
     """Find the columns of a mapping, before any row is read.
 
@@ -156,12 +182,14 @@ def bind_mapping(
         field that is neither mapped nor set takes the column of its own name.
     skip_unknown : bool, default False
         Whether to leave out templates with unknown columns instead of refusing them.
+    repeated : mapping of name to names, optional
+        Names that several columns of the table have, and what each of these columns is called.
 
     Raises
     ------
     UsageError
-        An unknown field, a template that names no column, or a computed column that has the name
-        of another.
+        An unknown field, a template that names no column, or several of one name, or a computed
+        column that has the name of another.
     """
     names = tuple(fields)
     for given in (*mapping.map, *mapping.set):
@@ -183,13 +211,14 @@ def bind_mapping(
     templates: dict[str, BoundTemplate] = {}
     for target, text in mapping.map.items():
         try:
-            templates[target] = bind_template(text, visible, target=target)
+            templates[target] = bind_template(text, visible, target=target, repeated=repeated)
         except UnknownColumnError:
             if not skip_unknown:
                 raise
+    own = {*visible, *(repeated or ())} - mapping.map.keys() - mapping.set.keys()
     for name in names:
-        if name in visible and name not in mapping.map and name not in mapping.set:
-            templates[name] = bind_template(f"{{{name}}}", visible, target=name)
+        if name in own:
+            templates[name] = bind_template(f"{{{name}}}", visible, target=name, repeated=repeated)
     return BoundMapping(templates=templates, constants=dict(mapping.set))
 
 

@@ -11,22 +11,27 @@ from recsys_ms.history.quarantine import Reject, digest_of
 from recsys_ms.history.readers.expressions import ColumnKind, Expressions, kinds_of
 from recsys_ms.history.readers.lines import BadRow
 from recsys_ms.history.readers.mapping import BoundMapping, FieldMapping, bind_mapping
+from recsys_ms.history.readers.number_style import NumberStyle, Unread
 from recsys_ms.history.readers.sources import Source, SourceBatch
 
 #: ``Reject.reader`` of rows of tables.
 TABLE_READER: Final = "table"
+#: Part of the ``Reject.options`` of rows that no mapping makes readable.
+DAMAGED: Final = '"damaged":true'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappedRows:
     """Rows of one batch for which the predicate holds: cells by field, and as the table has them.
 
-    ``fields`` has ``None`` where a cell is empty, and no constants.
+    ``fields`` has ``None`` where a cell is empty, and no constants. ``problems`` says, by row,
+    which cells do not fit the format of a template.
     """
 
     fields: dict[str, list[Any]]
     batch: SourceBatch
     n_left_out: int
+    problems: Mapping[int, str]
 
     @property
     def n_rows(self) -> int:
@@ -34,8 +39,15 @@ class MappedRows:
         return len(self.batch.lines)
 
     def bad(self, row: int, reason: str) -> BadRow:
-        """Row ``row``, refused."""
-        return BadRow(line=self.batch.lines[row], reason=reason, raw=self.batch.raw(row))
+        """Row ``row``, refused; of a cell of a wide table the reason names the column."""
+        places = self.batch.places
+        where = "" if places is None else f"column {places[row]!r}: "
+        return BadRow(
+            line=self.batch.lines[row],
+            reason=where + reason,
+            raw=self.batch.raw(row),
+            damaged=False,
+        )
 
 
 class RowMapper:
@@ -68,12 +80,18 @@ class RowMapper:
     ) -> None:
         self.source = source
         self.mapping = mapping
-        self.bound = bind_mapping(mapping, source.columns, fields=fields, open_fields=open_fields)
+        self.bound = bind_mapping(
+            mapping,
+            source.columns,
+            fields=fields,
+            open_fields=open_fields,
+            repeated=source.repeated,
+        )
         # Resolved, so that the same log under another spelling of its path is the same log.
         self.file = str(source.path.resolve())
         self._kind = kind
         self._kinds = kinds
-        self._expressions = Expressions(mapping.columns, mapping.where)
+        self._expressions = Expressions(mapping.columns, mapping.where, mapping.numbers)
         self._filled: set[str] = set()
         self._n_rows = 0
 
@@ -87,15 +105,27 @@ class RowMapper:
             "_line": batch.lines,
         }
         if self._kinds is None and n_rows:
-            self._kinds = kinds_of(columns)
+            self._kinds = kinds_of(columns, self.mapping.numbers)
         kinds = self._kinds or {}
-        fields, rows = apply_mapping(self.bound, self._expressions, columns, n_rows, kinds)
+        fields, rows, problems = apply_mapping(
+            self.bound, self._expressions, columns, n_rows, kinds, self.mapping.numbers
+        )
         for name in fields.keys() - self._filled:
             if any(cell is not None for cell in fields[name]):
                 self._filled.add(name)
         self._n_rows += len(rows)
         kept = batch if len(rows) == n_rows else batch.take(rows)
-        return MappedRows(fields=fields, batch=kept, n_left_out=n_rows - len(rows))
+        n_left_out = n_rows - len(rows)
+        return MappedRows(fields=fields, batch=kept, n_left_out=n_left_out, problems=problems)
+
+    def unused_columns(self) -> list[str]:
+        """Columns of the table that neither a field nor an expression uses."""
+        used = {name for each in self.bound.templates.values() for name in each.columns}
+        return [
+            name
+            for name in self.source.columns
+            if name not in used and not self._expressions.names(name)
+        ]
 
     def never_filled(self) -> list[str]:
         """Fields whose template was empty in every row so far."""
@@ -108,13 +138,14 @@ class RowMapper:
             "kind": self._kind,
             "mapping": json.loads(self.mapping.to_json()),
             "table": {
-                "format": self.source.table_format,
+                "format": self.source.row_format,
                 "columns": self.source.columns,
                 "delimiter": self.source.delimiter,
                 "kinds": None if self._kinds is None else dict(self._kinds),
             },
         }
         plain = canonical(options)
+        damaged = canonical({**options, "damaged": True})
         return [
             Reject(
                 file=self.file,
@@ -123,8 +154,17 @@ class RowMapper:
                 raw=row.raw,
                 reader=TABLE_READER,
                 # The digest tells a corrected text from the one that must not be read again.
-                options=canonical({**options, "final": row.final, "raw_sha256": digest_of(row.raw)})
+                options=canonical(
+                    {
+                        **options,
+                        "damaged": row.damaged,
+                        "final": row.final,
+                        "raw_sha256": digest_of(row.raw),
+                    }
+                )
                 if row.final
+                else damaged
+                if row.damaged
                 else plain,
             )
             for row in sorted(bad, key=lambda row: row.line)
@@ -147,16 +187,26 @@ def apply_mapping(
     columns: Mapping[str, Sequence[Any]],
     n_rows: int,
     kinds: Mapping[str, ColumnKind],
-) -> tuple[dict[str, list[Any]], list[int]]:
-    """Fields of the rows for which the predicate holds, and the positions of these rows."""
+    numbers: NumberStyle,
+) -> tuple[dict[str, list[Any]], list[int], dict[int, str]]:
+    """Fields of the rows for which the predicate holds, and the positions of these rows.
+
+    The third are the cells that do not fit a format, by the position of their row among these.
+    """
     keep, computed = expressions.evaluate(columns, n_rows, kinds)
     visible = {**columns, **computed}
     rows = [row for row in range(n_rows) if keep[row]]
     fields: dict[str, list[Any]] = {}
+    problems: dict[int, list[str]] = {}
     for name, template in bound.templates.items():
-        cells = template.apply(visible, n_rows)
+        cells = template.apply(visible, n_rows, numbers)
         fields[name] = cells if len(rows) == n_rows else [cells[row] for row in rows]
-    return fields, rows
+        if template.has_format or computed:
+            for row, cell in enumerate(fields[name]):
+                if isinstance(cell, Unread):
+                    problems.setdefault(row, []).append(f"{name}: {cell.reason}")
+                    fields[name][row] = None
+    return fields, rows, {row: "; ".join(each) for row, each in problems.items()}
 
 
 def stem(path: Path) -> str:
@@ -188,7 +238,6 @@ def stored_options(reject: Reject) -> StoredOptions:
                 table_format=table["format"],
                 columns=tuple(table["columns"]),
                 delimiter=table["delimiter"],
-                encoding="utf-8",
             ),
             mapping=FieldMapping.from_json(json.dumps(options["mapping"])),
             kind=str(options["kind"]),

@@ -1,4 +1,4 @@
-"""Reads tables on disk in batches of columns: CSV, TSV, JSONL and Parquet.
+"""Reads tables on disk in batches of columns: CSV, TSV, JSONL, Parquet and JSON documents.
 
 Every row is given with its physical line and its text, and a row that cannot be read costs no
 other. DuckDB's readers were tried for this: they give neither line nor text of the rows they can
@@ -8,23 +8,40 @@ read, and one unclosed quote takes the rest of the file.
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.json_text import parse_json
+from recsys_ms.history.readers.csv_rows import (
+    Row,
+    bare,
+    csv_cells,
+    csv_header,
+    csv_rows,
+    told_apart,
+)
+from recsys_ms.history.readers.json_document import json_records
+from recsys_ms.history.readers.lines import (
+    BadLineError,
+    BadRow,
+    Lines,
+    check_encoding,
+    open_lines,
+)
+from recsys_ms.history.readers.parquet_rows import parquet_cells, parquet_names
+from recsys_ms.history.readers.wide import Unpivot, Wide
 
-from recsys_ms.core.errors import DataError, StorageError, UsageError
-from recsys_ms.history.readers.lines import BadLineError, BadRow, Lines, open_lines
-
-TableFormat: TypeAlias = Literal["csv", "tsv", "jsonl", "parquet"]
+TableFormat: TypeAlias = Literal["csv", "tsv", "jsonl", "parquet", "json"]
 
 BATCH_ROWS: Final = 50_000
 #: Cells held at once: a wide table comes in batches of fewer rows.
 _MAX_CELLS: Final = 5_000_000
+#: Characters of the rows held at once; an object of JSON takes up to 20 times its text.
+_MAX_CHARACTERS: Final = 16 << 20
 _MAX_KEYS: Final = 10_000
 _SUFFIXES: Final[dict[str, TableFormat]] = {
     ".csv": "csv",
@@ -34,9 +51,6 @@ _SUFFIXES: Final[dict[str, TableFormat]] = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
-_DELIMITERS: Final = (",", ";", "\t", "|")
-#: Line, text and cells of a row.
-_Row: TypeAlias = tuple[int, str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +62,20 @@ class SourceBatch:
     columns : dict of str to list
         Cells by column; ``None`` where empty. Cells of CSV have no surrounding spaces.
     lines : list of int
-        Physical line (row, for Parquet) each row begins on, from 1.
+        Physical line each row begins on, from 1; row for Parquet, record for a JSON document.
     raws : list of str or None
-        Text of each row; ``None`` for Parquet.
+        Text of each row; ``None`` where the table holds no such text.
     bad : tuple of BadRow
         Rows between them that could not be read.
+    places : list of str or None
+        Column that each row, a cell of a wide table, stands in.
     """
 
     columns: dict[str, list[Any]]
     lines: list[int]
     raws: list[str] | None
     bad: tuple[BadRow, ...] = ()
+    places: list[str] | None = None
 
     def raw(self, row: int) -> str:
         """Text of row ``row`` of this batch; JSON where the table holds no text."""
@@ -73,67 +90,147 @@ class SourceBatch:
             columns={name: [cells[row] for row in rows] for name, cells in self.columns.items()},
             lines=[self.lines[row] for row in rows],
             raws=None if self.raws is None else [self.raws[row] for row in rows],
+            places=None if self.places is None else [self.places[row] for row in rows],
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A table on disk whose columns are known; those of JSONL are the keys of all rows.
+    """A table on disk whose columns are known; those of JSON are the keys of all rows.
 
-    An unnamed column is ``column_N``, the second of one name ``name#2``.
+    Attributes
+    ----------
+    path : Path
+        Its file.
+    table_format : str
+        Its format.
+    columns : tuple of str
+        Names of the columns that a mapping sees: of a wide table, those of the long one. None is
+        that of two: see :func:`told_apart`.
+    delimiter, encoding : str
+        Of a text format.
+    repeated : mapping of str to tuple of str
+        Names that several columns have in the file, and what each of these is called here.
+    header : tuple of str
+        Columns of the file itself, told apart.
+    titles : tuple of str
+        Their names as the file has them.
+    records : str or None
+        Path of the records in a JSON document.
+    unpivot : Unpivot or None
+        How a wide table becomes a long one.
     """
 
     path: Path
     table_format: TableFormat
     columns: tuple[str, ...]
     delimiter: str
-    encoding: str
+    encoding: str = "utf-8"
+    repeated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    header: tuple[str, ...] = ()
+    titles: tuple[str, ...] = ()
+    records: str | None = None
+    unpivot: Unpivot | None = None
+
+    @property
+    def row_format(self) -> TableFormat:
+        """Format in which :meth:`SourceBatch.raw` gives the text of a row."""
+        is_text = self.table_format in ("csv", "tsv") and self.unpivot is None
+        return self.table_format if is_text else "jsonl"
 
     def batches(self, batch_rows: int = BATCH_ROWS) -> Iterator[SourceBatch]:
-        """Yield the rows in order, at most ``batch_rows`` at a time.
+        """Yield the rows in order, at most ``batch_rows`` and some megabytes at a time.
 
         Raises
         ------
         DataError
             The file breaks off (a damaged archive or Parquet file).
         """
-        batch_rows = max(1, min(batch_rows, _MAX_CELLS // len(self.columns)))
+        rows_of_file = max(1, min(batch_rows, _MAX_CELLS // len(self.header)))
         if self.table_format == "parquet":
-            yield from _parquet_batches(self.path, self.columns, batch_rows)
-            return
-        handle, lines = open_lines(self.path, self.encoding)
-        with handle:
-            yield from self._text_batches(lines, batch_rows, has_header=True)
+            batches = self._parquet_batches(rows_of_file)
+        elif self.table_format == "json":
+            batches = self._document_batches(rows_of_file)
+        else:
+            batches = self._line_batches(rows_of_file)
+        yield from batches if self.unpivot is None else map(self._long, batches)
 
     def read_row(self, raw: str, line: int) -> SourceBatch:
         """Read the text of one row again: a batch of one row, or of one bad row, on ``line``."""
         lines = Lines(io.BytesIO(raw.encode(errors="backslashreplace")), "utf-8")
         empty = SourceBatch(columns={name: [] for name in self.columns}, lines=[], raws=[])
-        found = next(self._text_batches(lines, BATCH_ROWS, has_header=False), empty)
+        rows = self._rows(lines, None, self.columns)
+        found = next(self._text_batches(rows, BATCH_ROWS, self.columns), empty)
         bad = tuple(replace(row, line=line) for row in found.bad)
         return replace(found, lines=[line] * len(found.lines), bad=bad)
 
-    def _text_batches(
-        self, lines: Lines, batch_rows: int, *, has_header: bool
-    ) -> Iterator[SourceBatch]:
-        is_json = self.table_format not in ("csv", "tsv")
-        if is_json:
-            rows = _json_rows(lines)
-        else:
-            reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
-            if has_header:
+    def _line_batches(self, batch_rows: int) -> Iterator[SourceBatch]:
+        handle, lines = open_lines(self.path, self.encoding)
+        with handle:
+            reader = None
+            if self.table_format in ("csv", "tsv"):
+                reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
                 next(filter(None, reader))
-            rows = _csv_rows(lines, reader, len(self.columns))
-        while piece := list(islice(rows, batch_rows)):
+            rows = self._rows(lines, reader, self.header)
+            yield from self._text_batches(rows, batch_rows, self.header)
+
+    def _rows(
+        self, lines: Lines, reader: Iterator[list[str]] | None, names: tuple[str, ...]
+    ) -> Iterator[Row | BadRow]:
+        if self.table_format not in ("csv", "tsv"):
+            return _json_rows(lines)
+        # A row that is read again has no header before it.
+        begun = reader or csv.reader(lines, delimiter=self.delimiter, strict=True)
+        return csv_rows(lines, begun, len(names))
+
+    def _text_batches(
+        self, rows: Iterator[Row | BadRow], batch_rows: int, names: tuple[str, ...]
+    ) -> Iterator[SourceBatch]:
+        for piece in _pieces(rows, batch_rows):
             good = [row for row in piece if not isinstance(row, BadRow)]
             cells = [row[2] for row in good]
-            by_name = _json_cells if is_json else _csv_cells
+            by_name = csv_cells if self.table_format in ("csv", "tsv") else _json_cells
             yield SourceBatch(
-                columns=by_name(cells, self.columns),
+                columns=by_name(cells, names),
                 lines=[row[0] for row in good],
                 raws=[row[1] for row in good],
                 bad=tuple(row for row in piece if isinstance(row, BadRow)),
             )
+
+    def _parquet_batches(self, batch_rows: int) -> Iterator[SourceBatch]:
+        done = 0
+        for columns in parquet_cells(self.path, batch_rows):
+            n_rows = len(columns[0])
+            yield SourceBatch(
+                columns=dict(zip(self.header, columns, strict=True)),
+                lines=list(range(done + 1, done + 1 + n_rows)),
+                raws=None,
+            )
+            done += n_rows
+
+    def _document_batches(self, batch_rows: int) -> Iterator[SourceBatch]:
+        items = iter(enumerate(json_records(self.path, self.records), start=1))
+        while piece := list(islice(items, batch_rows)):
+            good = [(at, item) for at, item in piece if not isinstance(item, BadRow)]
+            yield SourceBatch(
+                columns=_json_cells([item for _, item in good], self.header),
+                lines=[at for at, _ in good],
+                raws=None,
+                bad=tuple(item for _, item in piece if isinstance(item, BadRow)),
+            )
+
+    def _long(self, batch: SourceBatch) -> SourceBatch:
+        if self.unpivot is None:
+            return batch
+        columns, lines, places = self.unpivot.long(batch.columns, batch.lines)
+        final = "it is a row of a wide table; correct it in the file and ingest the file again"
+        return SourceBatch(
+            columns=columns,
+            lines=lines,
+            raws=None,
+            bad=tuple(replace(row, final=row.final or final) for row in batch.bad),
+            places=places,
+        )
 
 
 def open_source(
@@ -142,6 +239,8 @@ def open_source(
     table_format: TableFormat | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    records: str | None = None,
+    wide: Wide | None = None,
 ) -> Source:
     """Open a table: its format and its columns.
 
@@ -149,39 +248,89 @@ def open_source(
     ----------
     path : str or Path
         The table; ``.gz`` on top of a text format is decompressed.
-    table_format : {"csv", "tsv", "jsonl", "parquet"}, optional
-        Default: by the suffix (csv, tsv, tab, jsonl, ndjson, parquet).
+    table_format : {"csv", "tsv", "jsonl", "parquet", "json"}, optional
+        Default: by the suffix (csv, tsv, tab, jsonl, ndjson, parquet); a JSON document where
+        ``records`` is given, or the suffix is json.
     delimiter : str, optional
         One character; default comma for CSV, tab for TSV.
     encoding : str, default "utf-8"
-        Of a text format. A byte-order mark is skipped.
+        Of CSV, TSV and JSONL. A byte-order mark is skipped.
+    records : str, optional
+        Of a JSON document: keys to the list, or object, of records; default the document itself.
+    wide : Wide, optional
+        That the table is models by tasks, and what its columns are; it is then read as a table with
+        the columns ``model_id``, ``task_id`` and ``value``.
 
     Raises
     ------
     DataError
         No such file, an empty one, a broken head, or the wrong delimiter.
     UsageError
-        An unknown suffix, format, delimiter or encoding.
+        An unknown suffix, format, delimiter or encoding, or options that do not fit the table.
     """
     file = Path(path)
-    chosen = _format_of(file) if table_format is None else table_format
+    check_encoding(encoding)
+    chosen = table_format or ("json" if records is not None else _format_of(file))
     if chosen not in get_args(TableFormat):
         raise UsageError(f"format {chosen!r} must be one of {', '.join(get_args(TableFormat))}")
+    if records is not None and chosen != "json":
+        raise UsageError(f"--records is for JSON documents, not for {chosen}; leave it out")
     separator = delimiter or ("\t" if chosen == "tsv" else ",")
     if len(separator) != 1 or separator in '\r\n"':
         raise UsageError(f"delimiter {separator!r} must be one character, such as ';'")
-    if chosen == "parquet":
-        columns = _parquet_columns(file)
-    else:
-        handle, lines = open_lines(file, encoding)
-        with handle:
-            if chosen == "jsonl":
-                columns = _json_columns(file, lines)
-            else:
-                columns = _csv_columns(file, lines, separator)
+    titles = _titles(file, chosen, separator, encoding, records)
+    header, repeated = told_apart(titles)
+    if not header:
+        raise DataError(f"{file}: the table has no columns")
+    unpivot = None if wide is None else Unpivot.of(wide, header)
+    if unpivot is not None and repeated:
+        raise UsageError(
+            f"{file}: {len(next(iter(repeated.values())))} columns are named "
+            f"{next(iter(repeated))!r}; in a wide table each name is a task or a model: rename them"
+        )
     return Source(
-        path=file, table_format=chosen, columns=columns, delimiter=separator, encoding=encoding
+        path=file,
+        table_format=chosen,
+        columns=header if unpivot is None else unpivot.names,
+        delimiter=separator,
+        encoding=encoding,
+        repeated=repeated,
+        header=header,
+        titles=tuple(titles),
+        records=records,
+        unpivot=unpivot,
     )
+
+
+def _titles(
+    file: Path, chosen: TableFormat, separator: str, encoding: str, records: str | None
+) -> list[str]:
+    """Names of the columns as the file has them."""
+    if chosen == "parquet":
+        return parquet_names(file)
+    if chosen == "json":
+        items = enumerate(json_records(file, records), start=1)
+        return _keys(file, (item if isinstance(item, BadRow) else (at, item) for at, item in items))
+    handle, lines = open_lines(file, encoding)
+    with handle:
+        if chosen == "jsonl":
+            rows = _json_rows(lines)
+            return _keys(file, (r if isinstance(r, BadRow) else (r[0], r[2]) for r in rows))
+        return csv_header(file, lines, separator)
+
+
+def _pieces(rows: Iterator[Row | BadRow], batch_rows: int) -> Iterator[list[Row | BadRow]]:
+    """Rows in pieces, each bounded by rows and by bytes."""
+    piece: list[Row | BadRow] = []
+    n_characters = 0
+    for row in rows:
+        piece.append(row)
+        n_characters += len(row.raw if isinstance(row, BadRow) else row[1])
+        if len(piece) >= batch_rows or n_characters >= _MAX_CHARACTERS:
+            yield piece
+            piece, n_characters = [], 0
+    if piece:
+        yield piece
 
 
 def is_table(path: Path) -> bool:
@@ -195,82 +344,14 @@ def _suffix(path: Path) -> str:
 
 
 def _format_of(path: Path) -> TableFormat:
-    found = _SUFFIXES.get(_suffix(path))
+    # Most .json files are no tables, so is_table does not take them for one.
+    found = "json" if _suffix(path) == ".json" else _SUFFIXES.get(_suffix(path))
     if found is None:
         raise UsageError(
             f"{path}: the suffix {_suffix(path)!r} does not say how to read it; name a format "
             f"({', '.join(get_args(TableFormat))}) or rename it to end in {', '.join(_SUFFIXES)}"
         )
     return found
-
-
-def _csv_columns(path: Path, lines: Lines, delimiter: str) -> tuple[str, ...]:
-    try:
-        header = next(filter(None, csv.reader(lines, delimiter=delimiter, strict=True)), None)
-    except BadLineError as error:
-        raise DataError(f"{path}: the header cannot be read: {error}") from error
-    except csv.Error as error:
-        raise DataError(
-            f"{path}: the header cannot be read as CSV ({error}); is it another format?"
-        ) from error
-    if header is None:
-        raise DataError(f"{path}: the file is empty; a header with column names is needed")
-    if len(header) == 1:
-        other = max((d for d in _DELIMITERS if d != delimiter), key=header[0].count)
-        if header[0].count(other):
-            raise DataError(
-                f"{path}: with the delimiter {delimiter!r} the header is the one column "
-                f"{header[0]!r}; it looks separated by {other!r}: pass delimiter={other!r} "
-                f"(--delimiter {other!r})"
-            )
-    return tuple(unique_names(header))
-
-
-def unique_names(header: Sequence[str]) -> list[str]:
-    """Names of the columns of a header: ``column_N`` if blank, ``name#2`` if repeated."""
-    names: list[str] = []
-    for position, cell in enumerate(header, start=1):
-        base = cell.strip() or f"column_{position}"
-        name, copy = base, 2
-        while name in names:
-            name, copy = f"{base}#{copy}", copy + 1
-        names.append(name)
-    return names
-
-
-def _csv_rows(lines: Lines, reader: Iterator[list[str]], n_columns: int) -> Iterator[_Row | BadRow]:
-    while True:
-        start = lines.number + 1
-        lines.taken.clear()
-        try:
-            cells = next(reader, None)
-        except BadLineError as error:
-            if lines.taken:
-                raw = "".join(lines.taken)
-                yield BadRow(line=start, reason="its quote is never closed", raw=raw)
-            yield error.bad
-            continue
-        except csv.Error as error:
-            # An unclosed quote takes good lines with it: only its own is bad, read the rest again.
-            yield BadRow(line=start, reason=f"not CSV: {error}", raw=_bare(lines.taken[0]))
-            lines.push_back(lines.taken[1:])
-            continue
-        if cells is None:
-            return
-        raw = _bare("".join(lines.taken))
-        if len(cells) == n_columns:
-            yield start, raw, cells
-        elif cells:
-            reason = f"{len(cells)} fields where the header has {n_columns}"
-            yield BadRow(line=start, reason=reason, raw=raw)
-
-
-def _csv_cells(rows: list[list[str]], names: tuple[str, ...]) -> dict[str, list[Any]]:
-    columns = zip(*rows, strict=True) if rows else iter([()] * len(names))
-    return {
-        name: [cell.strip() or None for cell in cells]
-        for name, cells in zip(names, columns, strict=True)
-    }
 
 
 def _json_cells(rows: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, list[Any]]:
@@ -281,25 +362,15 @@ def _known(cell: Any) -> Any:
     return None if cell == "" else cell
 
 
-def _bare(line: str) -> str:
-    return line.rstrip("\r\n")
-
-
 def _json_row(line: str) -> dict[str, Any]:
-    """Parse one line; a ValueError says why it is not a JSON object."""
-    try:
-        row = json.loads(line)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    """Parse one line; a ``DataError`` says why it is not a JSON object."""
+    row = parse_json(line)
     if not isinstance(row, dict):
-        raise ValueError(f"got a JSON {type(row).__name__}, expected an object")
-    if "\\u" in line:
-        # Half of a surrogate pair is valid JSON but not text; the error is a ValueError too.
-        json.dumps(row, ensure_ascii=False).encode()
+        raise DataError(f"got a JSON {type(row).__name__}, expected an object")
     return row
 
 
-def _json_rows(lines: Lines) -> Iterator[_Row | BadRow]:
+def _json_rows(lines: Lines) -> Iterator[Row | BadRow]:
     while True:
         try:
             line = next(lines, None)
@@ -312,66 +383,30 @@ def _json_rows(lines: Lines) -> Iterator[_Row | BadRow]:
         if not line.strip():
             continue
         try:
-            yield lines.number, _bare(line), _json_row(line)
-        except ValueError as error:
-            yield BadRow(line=lines.number, reason=f"not JSON: {error}", raw=_bare(line))
+            yield lines.number, bare(line), _json_row(line)
+        except DataError as error:
+            yield BadRow(line=lines.number, reason=f"not JSON: {error}", raw=bare(line))
 
 
-def _json_columns(path: Path, lines: Lines) -> tuple[str, ...]:
+def _keys(path: Path, rows: Iterable[tuple[int, dict[str, Any]] | BadRow]) -> list[str]:
+    """Keys of all records, in the order of their first use."""
     names: dict[str, None] = {}
     first_bad: BadRow | None = None
-    for row in _json_rows(lines):
+    for row in rows:
         if isinstance(row, BadRow):
             first_bad = first_bad or row
             continue
-        names.update(dict.fromkeys(row[2]))
+        names.update(dict.fromkeys(row[1]))
         if len(names) > _MAX_KEYS:
             raise DataError(
                 f"{path}: line {row[0]}: more than {_MAX_KEYS} different keys so far; "
                 "log what varies from run to run as a dict inside one key"
             )
     if names:
-        return tuple(names)
+        return list(names)
     if first_bad is None:
-        raise DataError(f"{path}: the file is empty; one JSON object a line is needed")
+        raise DataError(f"{path}: the file is empty; a JSON object for each row is needed")
     raise DataError(
-        f"{path}: no line is a JSON object (line {first_bad.line}: {first_bad.reason}); "
+        f"{path}: no row is a JSON object (line {first_bad.line}: {first_bad.reason}); "
         "is it another format?"
     )
-
-
-def _parquet_columns(path: Path) -> tuple[str, ...]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; check the path")
-    try:
-        return tuple(pq.read_schema(path).names)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: not a Parquet file ({error})") from error
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be opened ({error.strerror or error})") from error
-
-
-def _parquet_batches(
-    path: Path, columns: tuple[str, ...], batch_rows: int
-) -> Iterator[SourceBatch]:
-    done = 0
-    try:
-        with pq.ParquetFile(path) as table:
-            for batch in table.iter_batches(batch_size=batch_rows):
-                cells = dict(zip(columns, batch.columns, strict=True))
-                yield SourceBatch(
-                    columns={name: _python(column) for name, column in cells.items()},
-                    lines=list(range(done + 1, done + 1 + batch.num_rows)),
-                    raws=None,
-                )
-                done += batch.num_rows
-    except (ValueError, OSError) as error:
-        raise DataError(
-            f"{path}: row {done + 1}: reading stopped here ({error}); copy the file again"
-        ) from error
-
-
-def _python(column: pa.Array) -> list[Any]:
-    if pa.types.is_decimal(column.type):
-        column = column.cast(pa.float64())
-    return list(map(_known, column.to_pylist()))

@@ -1,9 +1,10 @@
-"""Reads runs from tables (CSV, TSV, JSONL, Parquet): every row becomes a run or a reject."""
+"""Reads runs from tables (CSV, JSON, Parquet, wide ones): each row becomes a run or a reject."""
 
 import json
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -12,14 +13,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_ms.core import columns as c
-from recsys_ms.core.errors import DataError, UsageError
+from recsys_ms.core.errors import DataError, UsageError, did_you_mean
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.quarantine import ReadBatch, Reject
 from recsys_ms.history.readers.directions import settle_direction
 from recsys_ms.history.readers.expressions import ColumnKind
-from recsys_ms.history.readers.fields import OPEN_FIELDS, RUN_FIELDS, RunArrays, missing_rows
+from recsys_ms.history.readers.fields import (
+    NUMBER_FIELDS,
+    OPEN_FIELDS,
+    RUN_FIELDS,
+    RunArrays,
+    RunColumns,
+    check_constants,
+    missing_rows,
+)
 from recsys_ms.history.readers.lines import BadRow
 from recsys_ms.history.readers.mapping import BoundMapping, FieldMapping
+from recsys_ms.history.readers.number_style import settles
 from recsys_ms.history.readers.rows import TABLE_READER, MappedRows, RowMapper, stored_options
 from recsys_ms.history.readers.sources import (
     BATCH_ROWS,
@@ -29,10 +39,13 @@ from recsys_ms.history.readers.sources import (
     open_source,
 )
 from recsys_ms.history.readers.steps import steps_in
-from recsys_ms.history.readers.templates import text_of
+from recsys_ms.history.readers.templates import named, text_of
+from recsys_ms.history.readers.wide import Wide
 from recsys_ms.history.store.schema import build_runs
 
 _LOGGER: Final = logging.getLogger(__name__)
+#: Columns that are compared with the name of a missing one.
+_N_COMPARED: Final = 1_000
 
 
 class TableReader:
@@ -66,8 +79,11 @@ class TableReader:
         )
         self._batch_rows = batch_rows
         self._largest: float | None = None
-        self._arrays = RunArrays()
+        self._arrays = RunArrays(mapping)
+        #: Fields, each with a kind of sign, of which some cell shows how the sign is to be taken.
+        self._settled: set[tuple[str, str]] = set()
         _check_required(self._mapper.bound, source)
+        check_constants(self._mapper.bound.constants, mapping)
         self._ask([self._mapper.bound.constants.get(c.METRIC)])
 
     @property
@@ -96,11 +112,18 @@ class TableReader:
             )
         return tuple(found)
 
+    @property
+    def unused_columns(self) -> tuple[str, ...]:
+        """Columns of the table that neither a field nor an expression uses."""
+        return tuple(self._mapper.unused_columns())
+
     def __iter__(self) -> Iterator[ReadBatch]:
         for number, batch in enumerate(self._mapper.source.batches(self._batch_rows)):
             mapped = self._mapper.map(batch)
+            columns = self._columns(mapped)
             self._ask(mapped.fields.get(c.METRIC, ()))
-            built = self._built(batch, mapped)
+            self._ask_signs(mapped, columns)
+            built = self._built(batch, mapped, columns)
             if number == 0:
                 _check_not_steps(batch, built, self._mapper.source)
             yield built
@@ -109,21 +132,30 @@ class TableReader:
 
     def read(self, batch: SourceBatch) -> ReadBatch:
         """Turn one batch of the table into runs and rejects."""
-        return self._built(batch, self._mapper.map(batch))
+        mapped = self._mapper.map(batch)
+        return self._built(batch, mapped, self._columns(mapped))
 
-    def _built(self, batch: SourceBatch, mapped: MappedRows) -> ReadBatch:
+    def _built(self, batch: SourceBatch, mapped: MappedRows, columns: RunColumns) -> ReadBatch:
+        problems = {row: columns.reason(row) for row in columns.unread}
+        for row, reason in mapped.problems.items():
+            problems[row] = "; ".join(filter(None, (problems.get(row), reason)))
+        good = [row for row in range(mapped.n_rows) if row not in problems]
+        taken = pa.array(good, pa.int64())
+        arrays = {
+            name: array.take(taken) if problems else array for name, array in columns.arrays.items()
+        }
         unit = self._mapper.mapping.unit
-        units = None if unit is None else [unit] * mapped.n_rows
-        built = build_runs(self._arrow(mapped), mapped.n_rows, units=units)
+        built = build_runs(arrays, len(good), units=None if unit is None else [unit] * len(good))
         if built.runs.num_rows and (largest := pc.max(built.runs[c.VALUE]).as_py()) is not None:
             self._largest = max(largest, self._largest or -math.inf)
-        bad = [mapped.bad(row, reason) for row, reason in built.problems.items()]
+        problems |= {good[at]: reason for at, reason in built.problems.items()}
+        bad = [mapped.bad(row, reason) for row, reason in problems.items()]
         return ReadBatch(
             runs=built.runs,
             rejects=tuple(self._mapper.rejects([*batch.bad, *bad])),
             n_left_out=mapped.n_left_out,
             file=self._mapper.file,
-            lines=tuple(mapped.batch.lines[row] for row in built.rows.tolist()),
+            lines=tuple(mapped.batch.lines[good[at]] for at in built.rows.tolist()),
         )
 
     def _ask(self, metrics: Iterable[object]) -> None:
@@ -151,12 +183,47 @@ class TableReader:
                     "--map direction='{COLUMN}'"
                 )
 
-    def _arrow(self, mapped: MappedRows) -> dict[str, pa.Array]:
+    def _ask_signs(self, mapped: MappedRows, columns: RunColumns) -> None:
+        """Ask how numbers are written, where no cell of their column shows it.
+
+        Raises
+        ------
+        UsageError
+            A sign in a number, and no number before it or in its batch that settles how the sign is
+            to be taken. Then nothing of the table is taken. Where one settles it, the cell is odd
+            in its column, and its row waits in quarantine.
+        """
+        asked = {
+            (name, each.sign): (row, each)
+            for row in sorted(columns.unread, reverse=True)
+            for name, each in columns.unread[row].items()
+            if each.sign
+        }
+        # Signs may come later: what a batch without them settles is known then.
+        for name in NUMBER_FIELDS:
+            cells = mapped.fields.get(name, ())
+            for sign in ("decimal", "percent", "spread"):
+                if (name, sign) in self._settled:
+                    continue
+                for row, cell in enumerate(cells):
+                    read = cell is not None and name not in columns.unread.get(row, ())
+                    if read and settles(cell, sign):
+                        self._settled.add((name, sign))
+                        break
+        for (name, sign), (row, each) in asked.items():
+            if (name, sign) not in self._settled:
+                raise UsageError(
+                    f"{self._mapper.source.path}: line {mapped.batch.lines[row]}: {name}: "
+                    f"{each.reason}. Nothing was taken"
+                )
+
+    def _columns(self, mapped: MappedRows) -> RunColumns:
         n_rows = mapped.n_rows
         constants = {c.SOURCE: self._mapper.source.path.name, **self._mapper.bound.constants}
         fields = dict(mapped.fields)
         values = fields.get(c.VALUE) or [constants.get(c.VALUE)] * n_rows
-        failed = missing_rows(values, self._mapper.mapping.missing)
+        used = self._mapper.mapping
+        failed = missing_rows(values, used.missing, used.value_numbers)
         fields[c.VALUE] = [None if row in failed else cell for row, cell in enumerate(values)]
         if failed:
             told = fields.get(c.STATUS) or [constants.get(c.STATUS, "finished")] * n_rows
@@ -174,6 +241,8 @@ def read_table(
     table_format: TableFormat | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    records: str | None = None,
+    wide: Wide | None = None,
     batch_rows: int = BATCH_ROWS,
 ) -> TableReader:
     """Read runs out of a table, in batches of bounded memory.
@@ -183,7 +252,11 @@ def read_table(
     fields, the name of the file included (unless ``source`` is given): re-ingesting a file is a
     no-op, and rows that agree in all of these fields are one run unless ``run_id`` or a
     hyperparameter that tells them apart is mapped. Text that spells a number becomes one inside
-    ``hyperparameters``. Thousands separators (``1,013.01``) are read in numeric fields.
+    ``hyperparameters``.
+
+    Numbers in text are never guessed. They are written with a point at most (``0.913``, ``1e-3``);
+    with any other sign (``0,913``, ``91.3%``, ``0.913 ± 0.004``) they are read once ``mapping``
+    says what it means: ``decimal``, ``unit`` or ``ignore_spread``.
 
     Parameters
     ----------
@@ -191,12 +264,17 @@ def read_table(
         The table; see :func:`recsys_ms.history.readers.sources.open_source`.
     mapping : FieldMapping, optional
         Default: columns that have the name of a field of a run, as they are.
-    table_format : {"csv", "tsv", "jsonl", "parquet"}, optional
+    table_format : {"csv", "tsv", "jsonl", "parquet", "json"}, optional
         Default: by the suffix, ``.gz`` on top allowed.
     delimiter : str, optional
         Of CSV (comma) and TSV (tab).
     encoding : str, default "utf-8"
         Of a text format.
+    records : str, optional
+        Of a JSON document: keys to its records, joined by dots (``results.items``).
+    wide : Wide, optional
+        That the table is models by tasks: each cell that is not blank becomes a run. With the
+        marker ``""`` in ``mapping.missing`` a blank one is a failed run.
     batch_rows : int, default 50,000
         Rows held at a time.
 
@@ -210,13 +288,24 @@ def read_table(
     UsageError
         Before any row is read: a template that names no column, an unknown field, a required field
         (``model_id``, ``task_id``, ``metric``, and ``value`` unless the status is set to another
-        than ``finished``) that is neither mapped nor set; a direction that the metric cannot have.
-        While iterating too: an unknown metric without a direction.
+        than ``finished``) that is neither mapped nor set, a direction that the metric cannot have,
+        or another constant that no run can have. While iterating too: an unknown metric without a
+        direction, and a sign in a number that no cell of its column explains.
     DataError
         No such file, an empty one, or the wrong delimiter.
     """
-    source = open_source(path, table_format=table_format, delimiter=delimiter, encoding=encoding)
-    return TableReader(source, mapping or FieldMapping(), batch_rows=batch_rows)
+    used = mapping or FieldMapping()
+    if wide is not None:
+        wide = replace(wide, keep_blank="" in used.missing)
+    source = open_source(
+        path,
+        table_format=table_format,
+        delimiter=delimiter,
+        encoding=encoding,
+        records=records,
+        wide=wide,
+    )
+    return TableReader(source, used, batch_rows=batch_rows)
 
 
 def replay_row(reject: Reject, mapping: FieldMapping | None = None) -> ReadBatch:
@@ -292,11 +381,13 @@ def _check_required(bound: BoundMapping, source: Source) -> None:
         needed.append(c.VALUE)
     missing = [name for name in needed if name not in bound]
     if missing:
+        some = source.columns[:_N_COMPARED]
+        near = [f"{name}{did_you_mean(name, some, form='{}')}" for name in missing]
         ways = "; ".join(
             f"--map {name}='{{COLUMN}}'" + ("" if name == c.VALUE else f" or --set {name}=TEXT")
             for name in missing
         )
         raise UsageError(
-            f"{source.path}: no column is named {', '.join(missing)}, which every run needs: give "
-            f"{ways}. Columns are: {', '.join(source.columns)}"
+            f"{source.path}: no column is named {', '.join(near)}, which every run needs: give "
+            f"{ways}. Columns are: {named(source.columns)}"
         )

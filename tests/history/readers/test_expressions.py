@@ -4,11 +4,12 @@ import pytest
 
 from recsys_ms.core.errors import UsageError
 from recsys_ms.history.readers.expressions import Expressions, kinds_of
+from recsys_ms.history.readers.number_style import NumberStyle, Unread
 
 ROWS = {
     "model": ["FTD_inception_v3_AID", "FTD_resnet50_DTD", None],
     "Source Dataset": ["a", "b", "c"],
-    "acc": ["1,013.5", "2", "n/a"],
+    "acc": ["1013.5", "2", "n/a"],
     "configs": ["{'lr': 0.01, 'x': 'y'}", '{"lr": 0.1}', None],
     "hash": ["2076635211270705557", "-8870765052217615123", "1"],
 }
@@ -36,6 +37,17 @@ def test_text_numbers_and_dicts():
     assert column("acc * 2") == [2027.0, 4.0, None]
     assert column("configs->>'lr'") == ["0.01", "0.1", None]
     assert column("\"Source Dataset\" || '!'") == ["a!", "b!", "c!"]
+
+
+def test_a_number_that_needs_an_option_is_refused_and_not_unknown():
+    cells = {"n": ["1,013.5", "2", "x", "7"]}
+    first, *others = column("n * 2", cells)
+    assert isinstance(first, Unread)
+    assert (first.sign, "column 'n'" in first.reason) == ("decimal", True)
+    assert others == [4.0, None, 14.0]
+    style = NumberStyle(decimal=".")
+    found = Expressions({"c": "n * 2"}, None, style).evaluate(cells, 4, kinds_of(cells, style))
+    assert found[1]["c"] == [2027.0, 4.0, None, 14.0]
 
 
 def test_long_whole_numbers_stay_exact():

@@ -82,14 +82,31 @@ def test_gzip_and_a_broken_one(tmp_path):
         everything(lines)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    "utf-16 utf-32-le utf-7 idna punycode undefined base64 rot13 hex zlib unicode_escape hz "
+    "raw_unicode_escape iso2022_jp iso2022_kr cp037 shift_jisx0213 nosuch mbcs".split(),
+)
+def test_encodings_that_cannot_be_read_by_line_are_refused_before_reading(tmp_path, wrong):
+    with pytest.raises(UsageError, match="--encoding") as error:
+        open_lines(tmp_path / "absent.csv", wrong)
+    assert wrong in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["utf-8-sig", "cp1251", "gb18030", "shift_jis", "mac_roman"])
+def test_encodings_of_which_ascii_is_a_part_are_read(tmp_path, name):
+    path = tmp_path / "a.csv"
+    path.write_bytes("model,acc\nm,0.5\n".encode(name))
+    handle, lines = open_lines(path, name)
+    with handle:
+        assert list(lines) == ["model,acc\n", "m,0.5\n"]
+
+
 def test_encodings(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes("café".encode("latin-1"))
     handle, lines = open_lines(path, "latin-1")
     with handle:
         assert next(lines) == "café"
-    for wrong in ("utf-16", "nosuch"):
-        with pytest.raises(UsageError, match=wrong):
-            open_lines(path, wrong)
     with pytest.raises(DataError, match="no such file"):
         open_lines(tmp_path / "absent.csv", "utf-8")

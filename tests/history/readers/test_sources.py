@@ -1,8 +1,10 @@
 import gzip
 import json
+import time
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -123,7 +125,7 @@ def test_an_over_long_field_is_bad(tmp_path):
         (b"caf\xe9,b\n", "t.csv", "header cannot be read"),
         (b'"a,b\n1,2\n', "t.csv", "header cannot be read"),
         (b"x" * (MAX_LINE_BYTES + 1), "t.csv", "header cannot be read"),
-        (b"a,b\n1,2\n", "t.jsonl", "no line is a JSON object"),
+        (b"a,b\n1,2\n", "t.jsonl", "no row is a JSON object"),
         (b"a,b\n1,2\n", "t.parquet", "not a Parquet file"),
     ],
 )
@@ -149,8 +151,34 @@ def test_a_header_alone_is_a_table_without_rows(tmp_path):
 
 
 def test_unnamed_and_repeated_columns_get_names(tmp_path):
-    source, *_ = read(tmp_path, ",a,a,a#2\n1,2,3,4\n")
-    assert source.columns == ("column_1", "a", "a#2", "a#2#2")
+    source, *_ = read(tmp_path, ",a,a,a#2,b,a_1\n1,2,3,4,5,6\n")
+    assert source.columns == ("column_1", "a_0", "a_2", "a#2", "b", "a_1")
+    assert source.repeated == {"a": ("a_0", "a_2")}
+
+
+def test_parquet_columns_of_one_name_are_told_apart(tmp_path):
+    path = tmp_path / "t.parquet"
+    columns = [pa.array([1]), pa.array([2])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["a", "a"]), path)
+    source = open_source(path)
+    assert next(source.batches()).columns == {"a_0": [1], "a_1": [2]}
+
+
+def test_json_keys_of_one_name_are_refused(tmp_path):
+    _, rows, _, (bad,) = read(tmp_path, '{"a": 1}\n{"a": 1, "a": 2}\n', "t.jsonl")
+    assert rows == [{"a": 1}]
+    assert "'a' stands twice" in bad.reason
+
+
+@pytest.mark.parametrize("header", ["a," * 4_000 + "a", ",".join(map(str, range(100_000)))])
+def test_thousands_of_columns_are_named_in_a_second(tmp_path, header):
+    path = tmp_path / "t.csv"
+    path.write_text(f"{header}\n{header}\n")
+    begin = time.process_time()
+    source = open_source(path)
+    (batch,) = source.batches()
+    assert time.process_time() - begin < 1.0
+    assert len(batch.columns) == len(source.columns) == header.count(",") + 1
 
 
 def test_other_delimiters_and_formats(tmp_path):
@@ -202,6 +230,63 @@ def test_parquet(tmp_path):
     assert [cells[0] for cells in batches[0].columns.values()] == ["x", 1, 1.5, {"lr": 0.1}, when]
     assert [cells[0] for cells in batches[1].columns.values()] == [None] * 5
     assert json.loads(batches[0].raw(0))["s"] == {"lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("array", "found"),
+    [
+        (pa.array([2**31 - 1], pa.int32()).cast(pa.date32()), None),
+        (pa.array([2**62], pa.int64()).cast(pa.timestamp("us")), None),
+        (pa.array([2**62], pa.int64()).cast(pa.timestamp("us", "UTC")), None),
+        (pa.array([2**50], pa.int64()).cast(pa.timestamp("ms")), None),
+        (pa.array([2**63 - 2], pa.int64()).cast(pa.duration("us")), None),
+        (pa.array([[2**31 - 1]], pa.list_(pa.int32())).cast(pa.list_(pa.date32())), None),
+        (pa.array([5], pa.int64()).cast(pa.timestamp("ns")), pd.Timestamp(5)),
+        (pa.array([Decimal("1" * 38)]), int("1" * 38)),
+        (pa.array([Decimal("0.913")]), 0.913),
+        (pa.array(["x"]).dictionary_encode(), "x"),
+        (pa.array([b"caf\xe9"]), "caf\\xe9"),
+        (pa.array([b"ab"], pa.binary(2)), "ab"),
+        (pa.array([1.5], pa.float16()), 1.5),
+        (pa.nulls(1), None),
+        (pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())), [("k", 1)]),
+    ],
+    ids=lambda each: str(each.type) if isinstance(each, pa.Array) else "",
+)
+def test_cells_of_parquet_that_python_may_not_have(tmp_path, array, found):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"model": ["m"], "odd": array}), path)
+    (batch,) = open_source(path).batches()
+    assert batch.columns["model"] == ["m"]
+    (cell,) = batch.columns["odd"]
+    assert json.loads(batch.raw(0))["model"] == "m"
+    if found is not None:
+        assert cell == found
+
+
+@pytest.mark.parametrize("name", ["t.jsonl.gz", "t.csv.gz", "t.parquet"])
+def test_a_small_file_of_large_rows_comes_in_small_batches(tmp_path, name):
+    path = tmp_path / name
+    if name == "t.parquet":
+        table = pa.table({"a": ["A" * 500_000] * 150, "b": range(150)})
+        pq.write_table(table, path, compression="zstd")
+    else:
+        head, row = ("", '{"a": "%s"}\n') if "json" in name else ("a,b\n", "%s,1\n")
+        path.write_bytes(gzip.compress((head + row % ("A" * 100_000) * 400).encode(), 1))
+    assert path.stat().st_size < 1_000_000
+    batches = [(len(batch.lines), batch.columns["a"][0]) for batch in open_source(path).batches()]
+    assert sum(n_rows for n_rows, _ in batches) in (150, 400)
+    assert max(n_rows * len(cell) for n_rows, cell in batches) < 40 << 20
+
+
+def test_a_row_of_many_long_quoted_fields_is_bad(tmp_path):
+    field = '"' + ("x" * 50_000 + "\n") * 2 + '"'
+    many = ",".join(f"c{i}" for i in range(200))
+    good = ",".join("1" * 200)
+    text = f"{many}\n{','.join([field] * 200)}\n{good}\n"
+    _, rows, _, bad = read(tmp_path, text)
+    assert len(rows) == 1
+    assert any("more than the limit" in row.reason for row in bad)
 
 
 def test_a_damaged_parquet_file(tmp_path):

@@ -12,6 +12,7 @@ from recsys_ms.history.history import History
 from recsys_ms.history.quarantine import Reject
 from recsys_ms.history.readers.mapping import FieldMapping
 from recsys_ms.history.readers.table import read_table, replay_row
+from recsys_ms.history.readers.wide import Wide
 from recsys_ms.history.store.schema import RUN_SCHEMA
 
 MAPPING = FieldMapping(
@@ -135,7 +136,9 @@ def test_other_invalid_fields(tmp_path):
         'm,t,1,max,"1,000",,finished,\n'
     )
     mapping = FieldMapping(
-        map={**MAPPING.map, "hyperparameters": "{configs}"}, set={"metric": "accuracy"}
+        map={**MAPPING.map, "hyperparameters": "{configs}"},
+        set={"metric": "accuracy"},
+        decimal=".",
     )
     runs, rejects, *_ = read(tmp_path, text, mapping)
     assert [run["seed"] for run in runs] == [1000]
@@ -169,7 +172,7 @@ def test_fraction_given_as_percent_is_a_warning(tmp_path, caplog):
 
 
 def test_without_a_unit_values_stay_as_they_are(tmp_path):
-    text = 'model,task,acc\nm,a,-385.2\nm,b,"1,013.01"\n'
+    text = "model,task,acc\nm,a,-385.2\nm,b,1013.01\n"
     assert [run["value"] for run in read(tmp_path, text, SCORES)[0]] == [-385.2, 1013.01]
 
 
@@ -298,7 +301,7 @@ def test_a_template_that_is_always_empty_is_a_warning(tmp_path):
 
 
 def test_replay_with_and_without_a_better_mapping(tmp_path):
-    text = 'model,task,acc\nm,t,"9,1"\nm,t,91\n'
+    text = "model,task,acc\nm,t,9-1\nm,t,91\n"
     _, rejects, *_ = read(tmp_path, text, MAPPING.overridden(unit="fraction"))
     assert [reject.line for reject in rejects] == [2, 3]
     still = replay_row(rejects[1])
@@ -352,3 +355,252 @@ def test_replay_refuses_other_rejects():
         reject = Reject(file="f", line=1, reason="r", raw="x", reader="table", options=options)
         with pytest.raises(DataError, match="does not say how it was read"):
             replay_row(reject)
+
+
+COMMAS = "model;task;acc;epoch;lr\na;t;0,913;1;0,1\nb;t;0,871;2;0,01\nc;t;1,000;3;1e-3\n"
+
+
+def test_a_decimal_comma_is_asked_for_once_and_then_read_everywhere(tmp_path):
+    mapping = MAPPING.overridden(map={"hyperparameters.lr": "{lr}", "tags.r": "{acc:.2f}"})
+    with pytest.raises(UsageError, match=r"line 2: value: .* decimal comma \(--decimal ,\)"):
+        read(tmp_path, COMMAS, mapping, delimiter=";")
+    told = mapping.overridden(decimal=",", columns={"twice": "acc * 2"}, where="twice > 1.8")
+    runs, rejects, n_left_out, _ = read(tmp_path, COMMAS, told, delimiter=";")
+    assert [run["value"] for run in runs] == [0.913, 1.0]
+    assert [json.loads(run["hyperparameters"])["lr"] for run in runs] == [0.1, 0.001]
+    assert [json.loads(run["tags"])["r"] for run in runs] == ["0.91", "1.00"]
+    assert (rejects, n_left_out) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("cells", "match"),
+    [
+        (["1,105", "2,310"], "1105 with a decimal point .*1.105 with a decimal comma"),
+        # These would be read as 1.105 and 2.31 if the last cell did not show what they are.
+        (["1.105", "2.310", "987,5"], "987.5 with a decimal comma"),
+        (["1 013", "2"], "1013 with a decimal point"),
+        (["91.3%", "88%"], "--unit percent"),
+        (["91.3 \u00b1 0.4", "88 (0.2)"], "--ignore-spread"),
+    ],
+)
+@pytest.mark.parametrize("name", ["runs.tsv", "runs.jsonl"])
+def test_a_column_that_nothing_explains_is_a_question(tmp_path, cells, match, name):
+    rows = [{"model": f"m{i}", "task": "t", "acc": cell} for i, cell in enumerate(cells)]
+    lines = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
+    text = "\n".join(lines if name == "runs.tsv" else map(json.dumps, rows)) + "\n"
+    with pytest.raises(UsageError, match=match) as error:
+        read(tmp_path, text, name=name)
+    assert "Nothing was taken" in str(error.value)
+
+
+def test_an_odd_cell_of_a_column_that_is_clear_waits_in_quarantine(tmp_path):
+    text = "model;task;acc\na;t;0.9\nb;t;0,8\nc;t;91.3%\nd;t;0.9 (0.1)\n"
+    (run,), rejects, *_ = read(tmp_path, text, delimiter=";")
+    assert run["value"] == 0.9
+    for reject, option in zip(
+        rejects, ["--decimal ,", "--unit percent", "--ignore-spread"], strict=True
+    ):
+        assert option in reject.reason
+    again = replay_row(rejects[0], MAPPING.overridden(decimal=","))
+    assert again.runs["value"].to_pylist() == [0.8]
+    again = replay_row(rejects[2], MAPPING.overridden(ignore_spread=True))
+    assert again.runs["value"].to_pylist() == [0.9]
+    # A row that is read again by itself waits: it stops nothing.
+    assert replay_row(rejects[0]).rejects[0].reason == rejects[0].reason
+
+
+def test_batches_before_a_sign_are_not_taken_either(tmp_path):
+    text = "model;task;acc\n" + "m;t;1.105\n" * 5 + "m;t;987,5\n"
+    with pytest.raises(UsageError, match="line 7"):
+        read(tmp_path, text, delimiter=";", batch_rows=2)
+
+
+def test_percent_signs_and_spreads_of_values_only(tmp_path):
+    text = "model,task,acc,epoch,drop\na,t,91.3% \u00b1 0.4%,3,10%\nb,t,88,50%,3 (2)\n"
+    mapping = MAPPING.overridden(
+        unit="percent", ignore_spread=True, map={"hyperparameters.drop": "{drop}"}
+    )
+    (run,), (reject,), *_ = read(tmp_path, text, mapping)
+    assert (run["value"], run["hyperparameters"]) == (91.3 / 100, '{"drop":"10%"}')
+    assert reject.reason == "epoch: got '50%', which carries a percent sign, expected a number"
+    fraction = MAPPING.overridden(unit="fraction")
+    _, (first, _), *_ = read(tmp_path, "model,task,acc\na,t,91.3%\nb,t,9\n", fraction)
+    assert "--unit fraction says" in first.reason
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "runs.jsonl", "runs.parquet"])
+def test_two_columns_of_one_name_are_told_apart(tmp_path, name):
+    names = ["model", "task", "acc", "acc"]
+    path = tmp_path / name
+    if name == "runs.parquet":
+        cells = [["m"], ["t"], [0.9], [0.5]]
+        pq.write_table(pa.Table.from_arrays([pa.array(each) for each in cells], names), path)
+    elif name == "runs.csv":
+        path.write_text("model,task,acc,acc\nm,t,0.9,0.5\n")
+    else:
+        path.write_text('{"model": "m", "task": "t", "acc": 0.9, "acc": 0.5}\n')
+        with pytest.raises(DataError, match="'acc' stands twice"):
+            read_table(path, MAPPING)
+        return
+    with pytest.raises(UsageError, match=r"2 columns are named 'acc'.*\{acc_0\} or \{acc_1\}"):
+        read_table(path, MAPPING)
+    (batch,) = read_table(path, MAPPING.overridden(map={"value": "{acc_1}"}))
+    assert batch.runs["value"].to_pylist() == [0.5]
+
+
+def test_a_field_that_two_columns_are_named_after_is_asked_for(tmp_path):
+    text = "model_id,task_id,metric,direction,value,value\nm,t,accuracy,max,0.9,0.5\n"
+    with pytest.raises(UsageError, match="2 columns are named 'value'"):
+        read(tmp_path, text, FieldMapping())
+
+
+@pytest.mark.parametrize(
+    ("constant", "match"),
+    [
+        ({"direction": "maximum"}, "--set direction=maximum: .*'max' or 'min'"),
+        ({"seed": "x"}, "--set seed=x"),
+        ({"seed": "1.5"}, "whole number"),
+        ({"status": "done"}, "'finished' or 'failed' or 'running'"),
+        ({"value_kind": "first"}, "value_kind"),
+        ({"epoch": "1,5"}, "--decimal ,"),
+        ({"cost_gpu_seconds": "-1"}, "expected 0 or more"),
+        ({"started_at": "yesterday"}, "ISO 8601"),
+        ({"started_at": "2026-01-01T00:00:00"}, "time zone"),
+        ({"hyperparameters": "lr=1"}, "hyperparameters"),
+        ({"model_id": " "}, "missing"),
+        ({"metric": ""}, "missing"),
+        ({"value": "nan"}, "finite"),
+    ],
+)
+def test_a_constant_that_no_run_can_have_is_refused_before_reading(tmp_path, constant, match):
+    path = tmp_path / "runs.csv"
+    path.write_text("model,task,acc\nm,t,0.5\n")
+    with pytest.raises(UsageError, match=match):
+        read_table(path, MAPPING.overridden(set=constant))
+
+
+def test_columns_that_nothing_used(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("model,task,acc,modle_id,seeed,lr,Best Epoch\nm,t,0.5,,,,\n")
+    mapping = MAPPING.overridden(map={"tags.x": "{lr:.3f}"}, where='"Best Epoch" IS NULL')
+    assert read_table(path, mapping).unused_columns == ("modle_id", "seeed")
+
+
+WIDE = "model,birds,cars,note\nr50,0.9,0.8,x\nvit,,n/a,y\n"
+
+
+def test_a_wide_table_of_tasks(tmp_path):
+    mapping = FieldMapping(set=MAPPING.set, map={"tags.note": "{note}"})
+    wide = Wide(columns="tasks", row_columns=("note",))
+    runs, (reject,), *_ = read(tmp_path, WIDE, mapping, wide=wide)
+    assert [(run["model_id"], run["task_id"], run["value"]) for run in runs] == [
+        ("r50", "birds", 0.9),
+        ("r50", "cars", 0.8),
+    ]
+    assert json.loads(runs[0]["tags"]) == {"note": "x"}
+    assert (reject.line, reject.reason) == (
+        3,
+        "column 'cars': value: got 'n/a', expected a number",
+    )
+    again = replay_row(reject, mapping.overridden(missing=("n/a",)))
+    assert again.runs["status"].to_pylist() == ["failed"]
+    corrected = replay_row(replace(reject, raw=reject.raw.replace("n/a", "0.7")))
+    assert corrected.runs["value"].to_pylist() == [0.7]
+    assert corrected.runs["task_id"].to_pylist() == ["cars"]
+
+
+def test_blank_and_marked_cells_of_a_wide_table(tmp_path):
+    mapping = FieldMapping(set=MAPPING.set, missing=("", "n/a"), where="task_id <> 'note'")
+    runs, rejects, n_left_out, _ = read(tmp_path, WIDE, mapping, wide=Wide(columns="tasks"))
+    assert [run["status"] for run in runs] == ["finished", "finished", "failed", "failed"]
+    assert (rejects, n_left_out) == ([], 2)
+
+
+def test_a_wide_table_of_models_in_other_formats(tmp_path):
+    wide = Wide(columns="models")
+    mapping = FieldMapping(set=MAPPING.set)
+    wanted = [("r50", "birds", 0.9), ("vit", "birds", 0.8), ("r50", "cars", 0.7)]
+    path = tmp_path / "runs.parquet"
+    frame = pd.DataFrame({"task": ["birds", "cars"], "r50": [0.9, 0.7], "vit": [0.8, None]})
+    pq.write_table(pa.Table.from_pandas(frame), path)
+    document = tmp_path / "runs.json"
+    document.write_text('{"all": {"birds": {"r50": 0.9, "vit": 0.8}, "cars": {"r50": 0.7}}}')
+    for place, options in ((path, {}), (document, {"records": "all"})):
+        (batch,) = read_table(place, mapping, wide=wide, **options)
+        rows = batch.runs.select(["model_id", "task_id", "value"]).to_pylist()
+        assert [tuple(row.values()) for row in rows] == wanted
+
+
+def test_a_damaged_row_of_a_wide_table_is_not_replayed(tmp_path):
+    mapping = FieldMapping(set=MAPPING.set)
+    _, (reject,), *_ = read(tmp_path, "m,a,b\nx,1\n", mapping, wide=Wide(columns="tasks"))
+    assert replay_row(reject).rejects == (reject,)
+
+
+@pytest.mark.parametrize(
+    ("text", "wide", "match"),
+    [
+        ("m,a,a\nx,1,2\n", Wide(columns="tasks"), "2 columns are named 'a'"),
+        ("m\nx\n", Wide(columns="tasks"), "no column of tasks"),
+        ("m,a\nx,1\n", Wide(columns="tasks", row_columns=("b",)), "--row-column b"),
+        ("m,a,value\nx,1,2\n", Wide(columns="tasks", row_columns=("value",)), "rename it"),
+    ],
+)
+def test_what_is_no_wide_table(tmp_path, text, wide, match):
+    with pytest.raises(UsageError, match=match):
+        read(tmp_path, text, FieldMapping(set=MAPPING.set), wide=wide)
+    with pytest.raises(UsageError, match="must be 'tasks' or 'models'"):
+        Wide(columns="rows")
+
+
+@pytest.mark.parametrize(
+    ("document", "records"),
+    [
+        ([{"model": "m", "task": "t", "r": {"acc": 0.5}}], None),
+        ({"results": {"items": [{"model": "m", "task": "t", "r": {"acc": 0.5}}]}}, "results.items"),
+        ({"m": {"task": "t", "r": {"acc": 0.5}}}, None),
+        ([[], {"x": {"m": {"task": "t", "r": {"acc": 0.5}}}}], "1.x"),
+        ({"model": "m", "task": "t", "r": {"acc": 0.5}}, None),
+    ],
+)
+def test_records_inside_a_json_document(tmp_path, document, records):
+    text = json.dumps(document)
+    model = "{model}" if '"model"' in text else "{_key}"
+    mapping = MAPPING.overridden(map={"model_id": model, "value": "{r.acc}"})
+    (run,), rejects, *_ = read(tmp_path, text, mapping, name="runs.json", records=records)
+    assert (run["model_id"], run["task_id"], run["value"]) == ("m", "t", 0.5)
+    assert not rejects
+
+
+def test_records_that_are_none_wait_in_quarantine(tmp_path):
+    text = '[{"model": "m", "task": "t", "acc": 0.5}, 3, {"model": "m", "task": "u", "acc": "x"}]'
+    (run,), rejects, *_ = read(tmp_path, text, name="runs.json")
+    assert [(each.line, each.raw) for each in rejects] == [
+        (2, "3"),
+        (3, '{"model": "m", "task": "u", "acc": "x"}'),
+    ]
+    corrected = replay_row(replace(rejects[1], raw=rejects[1].raw.replace('"x"', "0.7")))
+    assert corrected.runs["value"].to_pylist() == [0.7]
+    assert run["value"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "records", "match"),
+    [
+        ("{", None, "not whole JSON"),
+        ("3", None, "expected a list or an object of records"),
+        ('{"a": [1]}', "b", "no 'b' in"),
+        ('{"a": [1]}', "a.3", "no '3' in list"),
+        ("[]", None, "the file is empty"),
+        ("[1]", None, "no row is a JSON object"),
+        ("[" * 500 + "]" * 500, None, "inside each other"),
+    ],
+)
+def test_what_is_no_json_document_of_records(tmp_path, text, records, match):
+    with pytest.raises(DataError, match=match):
+        read(tmp_path, text, name="runs.json", records=records)
+
+
+def test_records_are_for_json_documents(tmp_path):
+    with pytest.raises(UsageError, match="--records is for JSON documents"):
+        read(tmp_path, "a\n1\n", records="x", table_format="csv")

@@ -1,16 +1,17 @@
+from datetime import UTC, datetime
+from decimal import Decimal
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_ms.core.errors import UsageError
+from recsys_ms.history.readers.number_style import NumberStyle, Unread
 from recsys_ms.history.readers.templates import (
     bind_template,
     parse_nested,
     plain_text,
-    scalar,
     split_template,
-    to_number,
-    without_thousands,
 )
 
 
@@ -103,12 +104,54 @@ def test_formats():
     assert fill("lr={lr:.3f}", lr=["0.1", "1e-2", "abc", None]) == [
         "lr=0.100",
         "lr=0.010",
-        None,
+        Unread("'abc' cannot be written in the format '.3f'"),
         None,
     ]
     assert fill("{n:>6}|", n=["12"]) == ["    12|"]
-    with pytest.raises(UsageError, match="format"):
-        bind_template("{a:>1000000000}", ["a"], target="model_id")
+    for wrong in ("{a:>1000000000}", "{a:c}"):
+        with pytest.raises(UsageError, match="format"):
+            bind_template(wrong, ["a"], target="model_id")
+
+
+@pytest.mark.parametrize("spec", [".3f", "d", "e", "g", "n", "x", "b", "%", ",", "_", ">8", "s"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        10**400,
+        10**308,
+        -(10**18),
+        "9" * 400,
+        "1" + "0" * 5_000,
+        "abc",
+        "0,913",
+        "91.3%",
+        "007",
+        0.5,
+        float("nan"),
+        float("inf"),
+        True,
+        [1],
+        {"a": 1},
+        datetime(2026, 1, 1, tzinfo=UTC),
+        Decimal("1.5"),
+        b"x",
+    ],
+    ids=lambda cell: repr(cell)[:12],
+)
+def test_every_format_of_every_cell_is_a_text_or_says_why_not(spec, cell):
+    (filled,) = fill(f"{{a:{spec}}}", a=[cell])
+    if isinstance(filled, Unread):
+        assert "cannot be written in the format" in filled.reason
+    else:
+        assert filled.encode()
+        # A date formatted as a number would be the text of the format itself.
+        assert filled != spec
+
+
+def test_a_number_of_two_readings_is_not_cut_to_a_format():
+    assert isinstance(fill("{a:.3}", a=["0,913"])[0], Unread)
+    bound = bind_template("{a:.1f}", ["a"], target="split")
+    assert bound.apply({"a": ["0,913"]}, 1, NumberStyle(decimal=",")) == ["0.9"]
 
 
 def test_an_unknown_column_lists_the_columns_with_close_matches_first():
@@ -138,55 +181,6 @@ def test_a_template_without_slots_names_the_option_that_was_meant():
 )
 def test_plain_text(cell, text):
     assert plain_text(cell) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("64", 64),
-        ("-1", -1),
-        ("0.01", 0.01),
-        ("1e-3", 1e-3),
-        (":800", ":800"),
-        ("007", "007"),
-        ("nan", "nan"),
-        ("inf", "inf"),
-        ("1e999", "1e999"),
-        ("1_000", "1_000"),
-        ("", ""),
-        (None, None),
-    ],
-)
-def test_scalar_reads_only_what_spells_a_number(text, value):
-    found = scalar(text)
-    assert found == value
-    assert type(found) is type(value)
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("1,013.01", 1013.01),
-        ("1,234,567", 1234567.0),
-        ("0,5", None),
-        ("1,23", None),
-        ("12", 12.0),
-        ("1_000", None),
-        ("abc", None),
-        (" 3 ", 3.0),
-        (True, None),
-        (None, None),
-        (10**400, None),
-    ],
-)
-def test_numbers_and_thousands_separators(text, wanted):
-    assert to_number(text) == wanted
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.integers(0, 10**12))
-def test_thousands_separators_round_trip(number):
-    assert int(without_thousands(f"{number:,}")) == number
 
 
 @settings(deadline=None, max_examples=50)

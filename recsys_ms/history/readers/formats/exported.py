@@ -10,10 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from recsys_ms.core.errors import DataError, StorageError
+from recsys_ms.history.readers.csv_rows import unique_names
 from recsys_ms.history.readers.lines import BadRow
 from recsys_ms.history.readers.logged import (
     BadLog,
@@ -22,15 +20,13 @@ from recsys_ms.history.readers.logged import (
     LogFiles,
     LoggedRun,
 )
+from recsys_ms.history.readers.parquet_rows import parquet_names as names_of
 from recsys_ms.history.readers.sources import open_source
 
 _PARQUET_MAGIC: Final = b"PAR1"
 _BATCH_ROWS: Final = 5_000
 
 _Renamed: TypeAlias = Callable[[Sequence[str], Sequence[str]], Sequence[str] | None]
-
-#: Errors that damaged Parquet files were seen to raise, besides the errors of this package.
-BROKEN: Final = (pa.ArrowException, OSError, ValueError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +51,8 @@ def is_parquet(candidate: Candidate) -> bool:
 def parquet_names(path: Path) -> tuple[str, ...]:
     """Top-level columns of a Parquet file; empty if it cannot be read."""
     try:
-        return tuple(str(name) for name in pq.read_schema(path).names)
-    except BROKEN:
+        return tuple(names_of(path))
+    except (DataError, StorageError):
         return ()
 
 
@@ -129,7 +125,7 @@ def _rows(
     parquet = is_parquet(Candidate(path))
     try:
         source = open_source(path, table_format="parquet" if parquet else "csv")
-        names: Sequence[str] = source.columns
+        names: Sequence[str] = unique_names(source.titles)
         header = _csv_line(names)
         n_rows = 0
         for batch in source.batches(_BATCH_ROWS) if names else ():
@@ -151,7 +147,7 @@ def _rows(
                 raw = "" if parquet else header + batch.raw(item)
                 found = {n: c for n, c in zip(names, row, strict=True) if c is not None}
                 yield TableRow(line=batch.lines[item], cells=found, raw=raw, names=names)
-    except (DataError, StorageError, *BROKEN) as error:
+    except (DataError, StorageError) as error:
         if isinstance(error, StorageError) and not parquet:
             raise
         raw = ""

@@ -11,6 +11,7 @@ from typing import ClassVar, Final, NamedTuple
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import JsonDict
+from recsys_ms.history.readers.csv_rows import unique_names
 from recsys_ms.history.readers.formats.plain_values import read_settings, step_of
 from recsys_ms.history.readers.logged import (
     BadLog,
@@ -20,7 +21,6 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
-from recsys_ms.history.readers.sources import unique_names
 from recsys_ms.history.readers.templates import to_number
 from recsys_ms.history.store.curves import Series
 

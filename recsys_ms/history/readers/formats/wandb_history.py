@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_ms.core.errors import DataError
-from recsys_ms.history.readers.formats.exported import BROKEN, is_parquet, parquet_names
+from recsys_ms.history.readers.formats.exported import is_parquet, parquet_names
 from recsys_ms.history.readers.formats.plain_values import split_of
 from recsys_ms.history.readers.logged import BadLog, BadLogError, Candidate, LoggedRun
+from recsys_ms.history.readers.parquet_rows import BROKEN_PARQUET
 from recsys_ms.history.store.curves import Series
 
 #: Spelling of NaN and infinities in the JSON of W&B.
@@ -83,7 +84,7 @@ def read_history(place: Path) -> Iterator[LoggedRun | BadLog]:
     for part in _parts(place):
         try:
             history.add(part)
-        except (DataError, *BROKEN) as error:
+        except (DataError, *BROKEN_PARQUET) as error:
             reason = f"the Parquet file is damaged ({error}); download it again"
             bad.append(BadLog(file=part, reason=reason))
     if not history.n_rows:
