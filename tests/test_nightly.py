@@ -583,6 +583,45 @@ def test_the_candidates_predictions_are_kept_unless_refused(tmp_path: Path) -> N
     assert not (tmp_path / "r" / "report.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("recsys_ms.nightly.night_report.transfer_map", "section 'map'"),
+        ("recsys_ms.nightly.night_report.missing_runs", "section 'missing'"),
+        ("recsys_ms.nightly.job.measure_growth", "section 'learning'"),
+        ("recsys_ms.nightly.job.collect", "no report was written"),
+        ("recsys_ms.nightly.job.write_report", "no report was written"),
+    ],
+)
+def test_no_error_of_the_report_ends_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, told: str
+) -> None:
+    logged_history(tmp_path / "h")
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(place, broken)
+    summary = nightly(tmp_path, "popularity", report=ReportSettings(learning_curve=()))
+    assert summary.outcome == "published"
+    (warning,) = summary.warnings
+    assert told in warning
+    assert "ZeroDivisionError: division by zero" in warning
+    assert json.loads((tmp_path / "r" / "summary.json").read_text())["warnings"] == [warning]
+    assert (tmp_path / "r" / "report.html").exists() == ("section" in told)
+
+
+def test_an_answer_that_cannot_be_shown_costs_no_summary(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+
+    def broken(summary: NightlySummary) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run_nightly(config(tmp_path, "popularity"), on_decided=broken)
+    assert json.loads((tmp_path / "r" / "summary.json").read_text())["outcome"] == "published"
+
+
 def test_no_plotting_library_does_not_stop_the_night(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

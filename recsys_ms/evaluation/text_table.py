@@ -59,7 +59,7 @@ class TextTable:
     numeric : frozenset of int
         Positions of the columns that hold numbers; they are aligned to the right.
     tasks : tuple of str
-        Task of each row, for the report's task filter; empty where rows have none.
+        What the report's filter knows the task of each row by; empty where rows have none.
     n_all : int
         Number of rows before the table was cut; 0 if nothing was cut.
     notes : str
@@ -95,7 +95,7 @@ class TextTable:
         max_rows : int, optional
             Cut the table after this many rows.
         tasks : str, optional
-            Column that holds each row's task.
+            Column that says which task each row is about.
         """
         shown = frame if max_rows is None else frame.head(max_rows)
         return cls(
@@ -105,7 +105,7 @@ class TextTable:
                 tuple(fill(text, row) for text in columns.values()) for row in records(shown)
             ),
             numeric=frozenset(i for i, text in enumerate(columns.values()) if ":" in text),
-            tasks=tuple(shown[tasks]) if tasks else (),
+            tasks=tuple(map(str, shown[tasks])) if tasks else (),
             n_all=len(frame) if len(frame) > len(shown) else 0,
         )
 

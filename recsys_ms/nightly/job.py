@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.errors import ArtifactError, DataError, LockedError, RecsysError, StorageError
+from recsys_ms.core.errors import ArtifactError, DataError, LockedError, StorageError
 from recsys_ms.core.executor import Executor, kept_open, make_executor
 from recsys_ms.core.lock import file_lock
 from recsys_ms.core.progress import NO_PROGRESS, Progress
@@ -39,6 +39,7 @@ from recsys_ms.nightly.night_report import REPORT_FILE, capped, collect, measure
 from recsys_ms.nightly.night_summary import NightlySummary, last_summary
 from recsys_ms.nightly.settings import NightlyConfig
 from recsys_ms.rankers.ranker_names import make_ranker
+from recsys_ms.report.report_data import at_the_cost_of, reason_in_words
 from recsys_ms.report.write import write_report
 from recsys_ms.serving.artifact import read_manifest
 from recsys_ms.serving.config import RankerConfig, interactions_of
@@ -152,9 +153,11 @@ def run_nightly(
         night = train(night)
         night = judge(night)
         publish(night)
-        if on_decided is not None:
-            on_decided(summary)
-        report(night)
+        try:
+            if on_decided is not None:
+                on_decided(summary)
+        finally:
+            report(night)
     return summary
 
 
@@ -306,33 +309,43 @@ def publish(night: Night) -> None:
 
 def report(night: Night) -> None:
     """Step 7: write the report and the summary; what was published stands without them."""
-    config, summary, root = night.config, night.summary, night.registry.root
-    if config.report.html:
-        try:
-            with summary.timed("learning curve"):
-                summary.learning_curve = measure_growth(
-                    config.report,
-                    night.outcomes(),
-                    night.catalog,
-                    seed=config.ranker.seed,
-                    digest=night.digest,
-                    previous=night.previous.get("learning_curve"),
-                    executor=night.executor,
-                    progress=night.progress,
-                )
-            with summary.timed("report"):
-                page = collect(
-                    asdict(summary),
-                    registry=night.registry,
-                    history=night.history,
-                    catalog=night.catalog if config.catalog else None,
-                    interactions=night.outcomes(),
-                )
-                write_report(root / REPORT_FILE, page)
-                summary.report = str(root / REPORT_FILE)
-        except RecsysError as error:
-            summary.warn(f"no report was written: {error}")
-    summary.write(root)
+    summary = night.summary
+    try:
+        if night.config.report.html:
+            _write_report(night)
+    except Exception as error:  # noqa: BLE001
+        _log.debug("report", exc_info=True)
+        summary.warn(f"no report was written: {reason_in_words(error)}")
+    summary.write(night.registry.root)
+
+
+def _write_report(night: Night) -> None:
+    config, summary = night.config, night.summary
+    failures: dict[str, str] = {}
+    with at_the_cost_of("learning", failures), summary.timed("learning curve"):
+        summary.learning_curve = measure_growth(
+            config.report,
+            night.outcomes(),
+            night.catalog,
+            seed=config.ranker.seed,
+            digest=night.digest,
+            previous=night.previous.get("learning_curve"),
+            executor=night.executor,
+            progress=night.progress,
+        )
+    with summary.timed("report"):
+        page = collect(
+            asdict(summary),
+            registry=night.registry,
+            history=night.history,
+            catalog=night.catalog if config.catalog else None,
+            interactions=night.outcomes(),
+        )
+        page.failures.update(failures)
+        write_report(night.registry.root / REPORT_FILE, page)
+        summary.report = str(night.registry.root / REPORT_FILE)
+    for key, reason in page.failures.items():
+        summary.warn(f"the section {key!r} of the report could not be made: {reason}")
 
 
 def _check_runs(history: History, config: NightlyConfig) -> list[str]:

@@ -19,7 +19,13 @@ from recsys_ms.report.frames import thinned
 from recsys_ms.report.learning import CURVE_COLUMNS, learning_curve
 from recsys_ms.report.matrix import run_matrix
 from recsys_ms.report.missing import missing_runs
-from recsys_ms.report.report_data import Decided, ReportData, TrainedOn, best_ranker
+from recsys_ms.report.report_data import (
+    Decided,
+    ReportData,
+    TrainedOn,
+    at_the_cost_of,
+    best_ranker,
+)
 from recsys_ms.report.space_chart import transfer_map
 from recsys_ms.serving.config import RankerConfig, interactions_of
 from recsys_ms.serving.ranker import Ranker
@@ -96,6 +102,7 @@ def collect(
         The ranker in service is damaged.
     """
     notes: dict[str, str] = {}
+    failures: dict[str, str] = {}
     shown = result
     if shown is None and summary.get("backtest") is not None:
         shown = BacktestResult.from_json(summary["backtest"])
@@ -112,9 +119,10 @@ def collect(
     elif interactions is None:
         notes["missing"] = "The history is not available, so missing runs are unknown."
     else:
-        missing = missing_runs(ranker, interactions)
-        if note := _about_missing(missing, interactions):
-            notes["missing"] = note
+        with at_the_cost_of("missing", failures):
+            missing = missing_runs(ranker, interactions)
+            if note := _about_missing(missing, interactions):
+                notes["missing"] = note
     if interactions is None:
         notes["map"] = notes["coverage"] = "The history is not available."
     if result is not None:
@@ -128,21 +136,31 @@ def collect(
         notes["learning"] = (
             "No learning curve was measured; the nightly job does, with [report] learning_curve."
         )
+    space, matrix = pd.DataFrame(), None
+    if interactions is not None:
+        with at_the_cost_of("map", failures):
+            space = transfer_map(interactions)
+        with at_the_cost_of("coverage", failures):
+            matrix = run_matrix(interactions)
+    trained = TrainedOn()
+    with at_the_cost_of("trained", failures):
+        trained = _trained(summary, history, catalog, interactions)
     return ReportData(
         title="recsys-ms: nightly report" if result is None else "recsys-ms: back-test report",
         made_at=str(summary.get("started_at", "")),
-        trained=_trained(summary, history, catalog, interactions),
+        trained=trained,
         decision=None if result is not None else _decided(summary, ranker),
         result=shown,
         focus=focus,
         curve=pd.DataFrame(curve["rows"], columns=list(CURVE_COLUMNS)),
-        space=pd.DataFrame() if interactions is None else transfer_map(interactions),
-        matrix=None if interactions is None else run_matrix(interactions),
+        space=space,
+        matrix=matrix,
         missing=missing,
         seconds=summary.get("seconds", {}),
         peak_mib=summary.get("peak_mib"),
         warnings=tuple(summary.get("warnings", ())),
         notes=notes,
+        failures=failures,
     )
 
 

@@ -93,7 +93,8 @@ def tasks_section(data: ReportData) -> Section | str:
     result = data.result
     if result is None:
         return _NO_BACKTEST
-    frame = per_task(result, data.focus)
+    places = _task_places(result)
+    frame = per_task(result, data.focus).assign(task_at=lambda rows: rows["task"].map(places))
     names = ranker_order(result, data.focus)
     # Rankers by position: a name may hold any character.
     wide = frame.pivot(index="task", columns="ranker", values=REGRET_AT_1)[names]
@@ -112,7 +113,7 @@ def tasks_section(data: ReportData) -> Section | str:
         },
         caption="Regret@1 of each task, worst of the ranker in focus first",
         max_rows=_MAX_TASKS,
-        tasks="task",
+        tasks="task_at",
     )
     # The oracle's regret is 0 everywhere.
     shown = frame[frame["task"].isin(own["task"]) & (frame["ranker"] != ORACLE)]
@@ -125,7 +126,10 @@ def tasks_section(data: ReportData) -> Section | str:
         control=Control(
             signal="task",
             label="Task",
-            options=(("", "all tasks"), *((task, task) for task in sorted(own["task"]))),
+            options=(
+                ("", "all tasks"),
+                *((str(places[task]), task) for task in sorted(own["task"])),
+            ),
         ),
         chart=Chart(
             title="Regret@1 of each task",
@@ -136,10 +140,17 @@ def tasks_section(data: ReportData) -> Section | str:
                 "tasks",
                 tasks=shown.assign(focus=shown["ranker"] == data.focus),
                 rankers=ranker_colours(result.rankers, data.focus),
+                names={"task_names": list(places)},
             ),
             table=table,
         ),
     )
+
+
+def _task_places(result: BacktestResult) -> dict[str, int]:
+    """Position of each task: what charts, tables and the filter tell tasks apart by."""
+    ids = sorted({cell.task_id for cell in result.cells} | set(result.predictions["task_id"]))
+    return {task: at for at, task in enumerate(ids)}
 
 
 def calibration_section(data: ReportData) -> Section | str:
@@ -164,7 +175,7 @@ def calibration_section(data: ReportData) -> Section | str:
         caption="Observed share of outcomes inside intervals of each stated level",
     )
     by_task = TextTable.from_frame(
-        task_coverage(kept),
+        task_coverage(kept).assign(task_at=lambda rows: rows["task"].map(_task_places(result))),
         {
             "task": "{task}",
             "models": "{n_models:d}",
@@ -173,7 +184,7 @@ def calibration_section(data: ReportData) -> Section | str:
         },
         caption=f"Share of each task's outcomes inside their intervals (stated: {stated:.0%})",
         max_rows=_MAX_TASKS,
-        tasks="task",
+        tasks="task_at",
     )
     said = fill(
         "{observed:.1%} of the outcomes of a held-out task lie inside intervals that state "
@@ -209,6 +220,7 @@ def scatter_section(data: ReportData) -> Section | str:
     main = str(metric.mode().iloc[0])
     one = kept[metric == main].reset_index(drop=True)
     shown = _points(thinned(one, _MAX_POINTS, result.seed))
+    shown = shown.assign(task_at=shown["task"].map(_task_places(result)))
     ends = shown[["predicted", "outcome"]].to_numpy()
     ends = np.array([ends.min(), ends.max()])
     largest = shown["error"].sort_values(ascending=False, kind="stable").index
@@ -225,7 +237,7 @@ def scatter_section(data: ReportData) -> Section | str:
         },
         caption=f"The {min(len(worst), _MAX_ROWS)} largest errors",
         max_rows=_MAX_ROWS,
-        tasks="task",
+        tasks="task_at",
     )
     cold = not (one["n_observed"].astype("int64") > 0).any()
     known = "before any run of the task was known" if cold else "with some runs of the task known"

@@ -152,13 +152,20 @@ def coverage_section(data: ReportData) -> Section | str:
 
 def _matrix_spec(matrix: RunMatrix) -> JsonDict:
     cells = matrix.cells
-    run = cells[cells["share"] > 0.0].drop(columns=["row", "column"])
-    spec = chart_spec("coverage in blocks" if matrix.in_blocks else "coverage", cells=run)
-    rows, columns = (list(dict.fromkeys(cells[name])) for name in ("tasks", "models"))
+    rows, columns = (
+        cells.drop_duplicates(at).sort_values(at)[name].tolist()
+        for at, name in (("row", "tasks"), ("column", "models"))
+    )
+    spec = chart_spec(
+        "coverage in blocks" if matrix.in_blocks else "coverage",
+        names={"row_names": rows, "column_names": columns},
+        cells=cells[cells["share"] > 0.0],
+    )
     x, y = spec["encoding"]["x"], spec["encoding"]["y"]
     # Rows and columns without any run are drawn too.
-    x["scale"], y["scale"] = {"domain": columns}, {"domain": rows}
-    x["sort"], y["sort"] = columns, rows
+    for channel, names in ((x, columns), (y, rows)):
+        channel["scale"] = {"domain": list(range(len(names)))}
+        channel["sort"] = channel["scale"]["domain"]
     if len(columns) > _N_MODELS_NAMED:
         x["title"] = "models"
         x["axis"]["labels"] = False
@@ -188,7 +195,7 @@ def missing_section(data: ReportData) -> Section | str:
         },
         caption="Most valuable missing runs, best first; gain is the expected improvement",
     )
-    pairs = frame.assign(pair=frame["task_id"] + " ← " + frame["model_id"])
+    pairs = frame["task_id"] + " ← " + frame["model_id"]
     return Section(
         text=(
             "Pairs without a run, by how much the task's best outcome is expected to improve. The "
@@ -206,7 +213,11 @@ def missing_section(data: ReportData) -> Section | str:
                 "{best_known:.4f}.",
                 records(frame)[0],
             ),
-            spec=chart_spec("missing", runs=pairs),
+            spec=chart_spec(
+                "missing",
+                names={"pair_names": pairs.tolist()},
+                runs=frame.assign(pair_at=range(len(frame))),
+            ),
             table=table,
             table_open=True,
             min_width=460,

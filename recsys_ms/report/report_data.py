@@ -1,13 +1,19 @@
 """The data of a report as plain values, independent of where they come from."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pandas as pd
 
+from recsys_ms.core.errors import RecsysError
+from recsys_ms.core.files import reason_of
 from recsys_ms.evaluation.result import ORACLE, POPULARITY, RANDOM, STATIC, BacktestResult
 from recsys_ms.report.matrix import RunMatrix
+
+_log = logging.getLogger(__name__)
 
 #: Rows that are there to compare with.
 BASELINES: Final = (POPULARITY, RANDOM, STATIC, ORACLE)
@@ -103,6 +109,8 @@ class ReportData:
         Problems that need attention.
     notes : mapping of str to str
         Reason why a section is empty or was cut short, by its key.
+    failures : dict of str to str
+        Errors by the key of the section that they cost; filled while the report is made.
     """
 
     title: str = "recsys-ms report"
@@ -119,6 +127,26 @@ class ReportData:
     peak_mib: float | None = None
     warnings: tuple[str, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def at_the_cost_of(key: str, failures: dict[str, str]) -> Iterator[None]:
+    """Let any error of the block cost one section, and keep it in ``failures``.
+
+    A report is made after the ranker is published: nothing in it may end the job.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        _log.debug("section %s", key, exc_info=True)
+        failures[key] = reason_in_words(error)
+
+
+def reason_in_words(error: Exception) -> str:
+    """An error as a person is told of it: its class too, unless it was raised on purpose."""
+    text = reason_of(error)
+    return text if isinstance(error, RecsysError) else f"{type(error).__name__}: {text}"
 
 
 def best_ranker(result: BacktestResult, metric: str = "regret@1") -> str:

@@ -1,5 +1,6 @@
 """The sections of a report, in order, and those about one nightly run: data, decision, steps."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -10,14 +11,22 @@ from recsys_ms.evaluation.text_table import TextTable, fill
 from recsys_ms.report import backtest_sections, history_sections
 from recsys_ms.report.blocks import Chart, Section, count, plural
 from recsys_ms.report.charts import chart_spec
-from recsys_ms.report.report_data import ReportData, TrainedOn
+from recsys_ms.report.report_data import ReportData, TrainedOn, at_the_cost_of
 
 
 def sections(data: ReportData) -> list[Section]:
-    """Every section; a section without data has the reason as its text."""
+    """Every section; one without data, or that cannot be made, has the reason as its text."""
     found = []
     for key, (title, make) in _SECTIONS.items():
-        made = make(data)
+        made: Section | str = ""
+        if key not in data.failures:
+            with at_the_cost_of(key, data.failures):
+                made = make(data)
+                if isinstance(made, Section) and made.chart is not None:
+                    # What the page cannot hold is found here, where it costs one section.
+                    json.dumps(made.chart.spec, allow_nan=False)
+        if key in data.failures:
+            made = Section(text=(f"This section could not be made: {data.failures[key]}",))
         if isinstance(made, str):
             made = Section(text=(data.notes.get(key, made),))
         found.append(replace(made, key=key, title=title))

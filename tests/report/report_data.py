@@ -78,6 +78,53 @@ def result(*, kept: pd.DataFrame | None = None, failure: str | None = None) -> B
     )
 
 
+#: Names that objects of JavaScript have by themselves, and no name at all.
+ODD_TASKS = ("", "constructor", "__proto__")
+ODD_MODELS = (*ODD_TASKS, "toString", "hasOwnProperty", "length")
+
+
+def odd_report() -> ReportData:
+    """The whole report with odd ids of tasks, models and rankers."""
+    whole = whole_report()
+    tasks = dict(zip(TASKS, ODD_TASKS, strict=True))
+    rankers = {"candidate": "__proto__", "nmf": "constructor"}
+    shown = result()
+    models = {f"model-{j}": name for j, name in enumerate(ODD_MODELS)}
+    inter = history()
+    inter = replace(
+        inter,
+        task_ids=(*ODD_TASKS, *inter.task_ids[3:]),
+        model_ids=(*ODD_MODELS, *inter.model_ids[len(ODD_MODELS) :]),
+    )
+    columns = {"task_id": tasks, "fold": tasks, "model_id": models, "ranker": rankers}
+    return replace(
+        whole,
+        result=BacktestResult.from_cells(
+            [
+                replace(
+                    cell,
+                    task_id=tasks[cell.task_id],
+                    fold=tasks[cell.fold],
+                    ranker=rankers.get(cell.ranker, cell.ranker),
+                )
+                for cell in shown.cells
+            ],
+            protocol=shown.protocol,
+            rankers=tuple(rankers.get(name, name) for name in shown.rankers),
+            seed=0,
+            task_metrics=dict.fromkeys(ODD_TASKS, "accuracy"),
+            n_draws=200,
+            predictions=predictions().replace(columns),
+            coverage=0.8,
+        ),
+        focus="__proto__",
+        curve=curve().replace({"ranker": rankers}),
+        space=whole.space.assign(name=lambda frame: (ODD_MODELS * len(frame))[: len(frame)]),
+        matrix=run_matrix(inter),
+        missing=missing().assign(task_id=["__proto__", ""], model_id=["constructor", ""]),
+    )
+
+
 def curve() -> pd.DataFrame:
     """Two rankers at two sizes."""
     rows = [

@@ -6,7 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_data import HOSTILE_MODEL, HOSTILE_TASK, TASKS, predictions, whole_report
+from report_data import (
+    HOSTILE_MODEL,
+    HOSTILE_TASK,
+    ODD_MODELS,
+    ODD_TASKS,
+    TASKS,
+    odd_report,
+    predictions,
+    whole_report,
+)
 
 from recsys_ms.report.write import write_report
 
@@ -127,21 +136,23 @@ def test_hover_says_what_the_point_is(browser, file):
 def test_the_filter_shows_one_task(browser, file, task):
     opened(browser, file)
     choice = browser.find_element(By.ID, "tasks-task")
-    assert {option.get_attribute("value") for option in Select(choice).options} == {"", *TASKS}
+    values = {option.text: option.get_attribute("value") for option in Select(choice).options}
+    assert values.keys() == {"all tasks", *TASKS}
     n_models = int((predictions()["task_id"] == task).sum())
-    Select(choice).select_by_value(task)
+    Select(choice).select_by_visible_text(task)
     wait_for(browser, f"return document.querySelectorAll({POINTS!r}).length === {n_models}")
     labels = browser.execute_script(
         "return [...document.querySelectorAll('#tasks-chart .role-axis-label text')]"
         ".map(t => t.textContent).filter(t => isNaN(t))"
     )
     assert len(labels) == 1
+    assert labels[0][:4] == task[:4]
     shown = browser.execute_script(
         "return [...document.querySelectorAll('tr[data-task]')].filter(r => !r.hidden)"
         ".map(r => r.dataset.task)"
     )
     assert shown
-    assert set(shown) == {task}
+    assert set(shown) == {values[task]}
     assert task in browser.find_element(By.ID, "said").get_attribute("textContent")
     Select(choice).select_by_value("")
     wait_for(browser, f"return document.querySelectorAll({POINTS!r}).length === 30")
@@ -218,7 +229,7 @@ def test_it_follows_the_system_and_the_reader_may_differ(browser, file):
 
 def test_a_choice_outlives_a_change_of_theme(browser, file):
     opened(browser, file)
-    Select(browser.find_element(By.ID, "tasks-task")).select_by_value("cars")
+    Select(browser.find_element(By.ID, "tasks-task")).select_by_visible_text("cars")
     wait_for(browser, f"return document.querySelectorAll({POINTS!r}).length === 10")
     browser.execute_script("document.querySelector('#scatter-chart svg').dataset.old = 'yes'")
     Select(browser.find_element(By.ID, "theme")).select_by_value("dark")
@@ -243,6 +254,31 @@ def test_a_phone_does_not_scroll_sideways(browser, file, scheme):
         ".map(e => e.querySelector('svg').getBoundingClientRect().right)"
     )
     assert max(widths) <= 360
+    assert browser.get_log("browser") == []
+
+
+def test_an_id_may_be_any_text(browser, tmp_path):
+    path = tmp_path / "odd.html"
+    write_report(path, odd_report())
+    opened(browser, path)
+    assert browser.get_log("browser") == []
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".chart[data-drawn]")) == 9
+    assert len(browser.find_elements(By.CSS_SELECTOR, POINTS)) == len(predictions())
+    drawn = browser.execute_script(
+        "return Object.fromEntries([...document.querySelectorAll('.chart')].map(chart => [chart.id,"
+        " [...chart.querySelectorAll('.role-axis-label text, .role-legend-label text')]"
+        ".map(t => t.textContent)]))"
+    )
+    assert {"constructor", "__proto__"} <= set(drawn["tasks-chart"])
+    assert {*ODD_MODELS} <= set(drawn["coverage-chart"])
+    assert {"constructor", "popularity"} <= set(drawn["learning-chart"])
+    assert "__proto__ ← constructor" in drawn["missing-chart"]
+    assert "__proto__" in drawn["leaderboard-chart"]
+    choice = Select(browser.find_element(By.ID, "tasks-task"))
+    for task in ODD_TASKS:
+        (value,) = [o.get_attribute("value") for o in choice.options if o.text == task]
+        choice.select_by_value(value)
+        wait_for(browser, f"return document.querySelectorAll({POINTS!r}).length === 10")
     assert browser.get_log("browser") == []
 
 

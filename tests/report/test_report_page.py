@@ -23,6 +23,7 @@ from report_data import (
 
 from recsys_ms.core.errors import MissingExtraError, StorageError, UsageError
 from recsys_ms.history.interactions import Interactions
+from recsys_ms.report import sections as sections_module
 from recsys_ms.report.matrix import run_matrix
 from recsys_ms.report.page import _templates, tiles, vega_script
 from recsys_ms.report.report_data import Decided, ReportData, TrainedOn
@@ -119,8 +120,7 @@ def test_its_policy_lets_its_own_scripts_run_and_nothing_else(page):
 def test_ids_that_look_like_markup_stay_texts(page):
     assert not page.all("img")
     assert len(page.all("b")) == len(tiles(whole_report()))
-    options = [a["value"] for a in page.all("option")]
-    assert HOSTILE_TASK in options
+    assert HOSTILE_TASK in {data for tag, data in page.texts if tag == "option"}
     cells = {data for tag, data in page.texts if tag == "td"}
     assert HOSTILE_TASK in cells
     assert HOSTILE_MODEL in cells
@@ -319,6 +319,31 @@ def test_what_is_missing_is_said_in_words():
     without = replace(whole_report(), result=replace(result(), coverage=None))
     kept_none = {part.key: part for part in sections(without)}["calibration"]
     assert "kept no predictions" in kept_none.text[0]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_section_that_fails_costs_itself_alone(key, monkeypatch):
+    title, _ = sections_module._SECTIONS[key]
+
+    def broken(data):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setitem(sections_module._SECTIONS, key, (title, broken))
+    data = whole_report()
+    parts = {part.key: part for part in sections(data)}
+    assert parts[key].text == (
+        "This section could not be made: ZeroDivisionError: division by zero",
+    )
+    assert data.failures == {key: "ZeroDivisionError: division by zero"}
+    monkeypatch.undo()
+    assert all(part == parts[part.key] for part in sections(whole_report()) if part.key != key)
+    assert "ZeroDivisionError" in render_report(data)
+
+
+def test_a_number_that_json_cannot_hold_costs_one_section():
+    data = replace(whole_report(), seconds={"train": float("inf"), "read": 1.0})
+    assert "could not be made" in render_report(data)
+    assert list(data.failures) == ["steps"]
 
 
 def test_failures_and_an_empty_quarantine_are_named(text):
