@@ -37,7 +37,7 @@ def local_path(text: str | Path) -> Path:
     Raises
     ------
     UsageError
-        An address that is no path.
+        An address of something else.
     """
     path = Path(text)
     found = None if path.exists() else _ADDRESS.fullmatch(str(text))

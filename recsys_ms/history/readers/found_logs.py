@@ -23,6 +23,7 @@ _HOMES: Final[Mapping[str, str]] = {
     "mlflow": "recsys_ms.history.readers.formats.mlflow:Mlflow",
     "optuna": "recsys_ms.history.readers.formats.optuna:Optuna",
     "wandb": "recsys_ms.history.readers.formats.wandb:Wandb",
+    "wandb-chart": "recsys_ms.history.readers.formats.wandb_chart:WandbChart",
     "hf-trainer": "recsys_ms.history.readers.formats.hf_trainer_state:HfTrainer",
     "timm": "recsys_ms.history.readers.formats.timm:Timm",
     "lightning": "recsys_ms.history.readers.formats.lightning_log:Lightning",

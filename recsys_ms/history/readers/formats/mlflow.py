@@ -28,10 +28,11 @@ class Mlflow(LogFormat):
       spell one.
     - The model is that of the first of the parameters ``model_id``, ``model_name_or_path``,
       ``_name_or_path``, ``base_model``, ``model_name``, ``model``, ``architecture``, ``arch``,
-      ``backbone``, else the source of the one model that was logged. The task is that of
-      ``task_id``, ``task_name``, ``dataset_name``, ``dataset_id``, ``dataset``, ``data_set``, else
-      the name of the one data set that was logged. An experiment may hold several tasks: give
-      ``--map task_id='{experiment}'`` where each is one.
+      ``backbone`` that names one (a path on a disk does not), else the source of the one model that
+      was logged. The task is that of ``task_id``, ``task_name``, ``dataset_name``, ``dataset_id``,
+      ``dataset``, ``data_set``, the file of ``data``, else the name of the one data set that was
+      logged. An experiment may hold several tasks: give ``--map task_id='{experiment}'`` where each
+      is one.
     - ``metric_for_best_model`` with ``greater_is_better``, or ``monitor`` with ``mode``, are the
       chosen series and its direction.
     - ``val_NAME``, ``val/NAME`` and ``val.NAME`` are on the split ``val`` (likewise ``train``,

@@ -173,16 +173,15 @@ def _text(value: Any) -> str | None:
 def _points(path: Path, text: str, bad: list[BadLog]) -> list[MetricPoint]:
     """Values of a metric: ``timestamp value step`` in a line, without a step before MLflow 1.0.
 
-    Later versions may name a data set, too. Lines that cannot be read cost themselves only; the
-    last one may have been cut.
+    Later versions may name a data set, too. Lines that cannot be read cost themselves only.
     """
     found: list[MetricPoint] = []
-    problems: list[tuple[int, str]] = []
     lines = text.split("\n")
     for at, line in enumerate(lines, start=1):
         cells = line.split()
         if not cells:
             continue
+        # MLflow ends each line; without a step, what is left of a value looks like one.
         cut = at == len(lines) and len(cells) < 3
         try:
             if cut or len(cells) not in (2, 3, 5):
@@ -193,10 +192,7 @@ def _points(path: Path, text: str, bad: list[BadLog]) -> list[MetricPoint]:
                 raise ValueError("a number of more than 64 bits")
             found.append(MetricPoint(step, time, value))
         except ValueError as error:
-            told = "the last line was cut" if cut else str(error)
-            problems.append((at, f"{line.strip()[:80]!r}: {told}"))
-    if problems:
-        number, told = problems[0]
-        more = f" and {len(problems) - 1} more lines" if len(problems) > 1 else ""
-        bad.append(BadLog(file=path, line=number, reason=f"{told}{more}", raw=text))
+            reason = f"{line.strip()[:80]!r}: {error}"
+            raw = text if cut or not bad or bad[-1].file != path else ""
+            bad.append(BadLog(file=path, line=at, reason=reason, raw=raw, cut=cut))
     return found

@@ -9,29 +9,13 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from recsys_ms.core import columns as c
-from recsys_ms.core.types import Direction, JsonDict
+from recsys_ms.core.types import JsonDict
 from recsys_ms.history.readers.formats.plain_values import clean, split_of, stated
+from recsys_ms.history.readers.formats.stated_params import best_by, model_of, one_name, task_of
 from recsys_ms.history.readers.logged import LoggedRun
 from recsys_ms.history.readers.templates import scalar
 from recsys_ms.history.store.curves import Series
 
-#: Parameters in which training scripts name the model: those of Hugging Face first, whose own
-#: ``model_name`` and the like may be shortened.
-MODEL_PARAMS: Final = (
-    "model_id",
-    "model_name_or_path",
-    "_name_or_path",
-    "base_model",
-    "model_name",
-    "model",
-    "architecture",
-    "arch",
-    "backbone",
-)
-#: Parameters in which they name the data set. ``task`` is the kind of problem in most frameworks.
-TASK_PARAMS: Final = ("task_id", "task_name", "dataset_name", "dataset_id", "dataset", "data_set")
-#: Longer texts are the printed layers of a model, or the rows of a table.
-_LONGEST_NAME: Final = 200
 #: MLflow's own name of a data set that was given none.
 _UNNAMED: Final = "dataset"
 _MODELS: Final = "mlflow.log-model.history"
@@ -50,14 +34,6 @@ _COMMIT: Final = "mlflow.source.git.commit"
 _STAGE: Final = "mlflow.lifecycle_stage"
 #: MLflow writes infinities into a database as the largest double.
 _INFINITY: Final = 1.7976931348623157e308
-_DIRECTIONS: Final[Mapping[str, Direction]] = {
-    "True": "max",
-    "true": "max",
-    "max": "max",
-    "False": "min",
-    "false": "min",
-    "min": "min",
-}
 
 
 class MetricPoint(NamedTuple):
@@ -118,7 +94,7 @@ class MlflowRun:
         }
         epochs = {point.step: point.value for point in self.points.get("epoch", ())}
         series = tuple(_series(key, points, epochs) for key, points in self.points.items())
-        chosen, directions = _best(params, [each.name for each in series])
+        chosen, directions = best_by(params, [each.name for each in series])
         moments = [point.timestamp for points in self.points.values() for point in points]
         return LoggedRun(
             file=file,
@@ -176,7 +152,7 @@ def _series(key: str, points: Sequence[MetricPoint], epochs: Mapping[int, float]
 
 def _model(params: Mapping[str, str], tags: Mapping[str, str]) -> str | None:
     """The model by the run's parameters, else by the one logged model that names its source."""
-    return _first(params, MODEL_PARAMS) or _only(_logged_models(tags.get(_MODELS)))
+    return model_of(params) or _only(_logged_models(tags.get(_MODELS)))
 
 
 def _logged_models(text: str | None) -> Iterator[str]:
@@ -196,41 +172,12 @@ def _logged_models(text: str | None) -> Iterator[str]:
 def _task(params: Mapping[str, str], datasets: Sequence[Mapping[str, str]]) -> str | None:
     """The task by the run's parameters, else by the one data set that it logged by name."""
     named = (each["name"] for each in datasets if each["name"] != _UNNAMED)
-    return _first(params, TASK_PARAMS) or _only(named)
-
-
-def _first(params: Mapping[str, str], names: Sequence[str]) -> str | None:
-    return next(filter(None, (_named(params.get(name)) for name in names)), None)
+    return task_of(params) or _only(named)
 
 
 def _only(names: Iterator[str]) -> str | None:
-    found = {name for name in map(_named, names) if name}
+    found = {name for name in map(one_name, names) if name}
     return found.pop() if len(found) == 1 else None
-
-
-def _named(text: str | None) -> str | None:
-    """``text`` if it can be a name: one line, and not a missing value."""
-    found = stated(text)
-    if found is None or len(found) > _LONGEST_NAME or not found.isprintable():
-        return None
-    return None if found in ("None", "null", "nan") or found[0] in "[{(<" else found
-
-
-def _best(
-    params: Mapping[str, str], names: Sequence[str]
-) -> tuple[str | None, dict[str, Direction]]:
-    """The series by which the training chose its best model, where its parameters say which.
-
-    Hugging Face logs ``metric_for_best_model`` and ``greater_is_better``, the automatic logging of
-    PyTorch ``monitor`` and ``mode`` of early stopping.
-    """
-    for metric, way in (("metric_for_best_model", "greater_is_better"), ("monitor", "mode")):
-        direction = _DIRECTIONS.get(params.get(way, ""))
-        named = params.get(metric, "")
-        found = next((name for name in (named, f"eval_{named}") if named and name in names), None)
-        if found is not None and direction is not None:
-            return found, {found: direction}
-    return None, {}
 
 
 def _moment(time: int | None) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Weights & Biases: exported tables of runs, and full histories as Parquet."""
+"""Weights & Biases: run folders, exported tables of runs, and full histories as Parquet."""
 
 import hashlib
 import json
@@ -19,23 +19,22 @@ from recsys_ms.history.readers.formats.exported import (
     table_runs,
 )
 from recsys_ms.history.readers.formats.plain_values import (
-    number,
     parse_cell,
     plain,
-    split_of,
     typed,
-    whole_number,
+)
+from recsys_ms.history.readers.formats.wandb_folder import (
+    is_run_folder,
+    read_run_folder,
+    run_folder_of,
 )
 from recsys_ms.history.readers.formats.wandb_history import (
-    EPOCHS,
-    SPELT_FLOATS,
-    SPLIT,
-    TIMES,
     history_place,
     is_history,
     progress_of,
     read_history,
 )
+from recsys_ms.history.readers.formats.wandb_summary import last_value, settings_in, summary_run
 from recsys_ms.history.readers.logged import (
     BadLog,
     Candidate,
@@ -45,7 +44,6 @@ from recsys_ms.history.readers.logged import (
 )
 from recsys_ms.history.readers.templates import to_number
 from recsys_ms.history.run import check_field
-from recsys_ms.history.store.curves import Series
 
 #: Status of a run by W&B's state; a preempted run may resume under the same id.
 _STATUS_OF: Final = {
@@ -92,8 +90,12 @@ _MAX_DEPTH: Final = 4
 class Wandb(LogFormat):
     """Runs of Weights & Biases, from files that were exported or downloaded, without a server.
 
-    Three kinds of files are known by their content:
+    Four kinds of files are known by their content:
 
+    - A run folder of the training machine, ``wandb/run-…/files``, with ``wandb-summary.json``,
+      ``config.yaml`` and ``wandb-metadata.json``. The config is the hyperparameters. A run that W&B
+      has not ended is running. A run that was logged offline has its values in ``run-….wandb``
+      only, in a form of W&B's own: upload it (``wandb sync``), and export it.
     - ``runs.csv`` (or Parquet) of the public API, with the columns ``summary``, ``config`` and
       ``name``, as W&B's guide writes it. Add ``id`` (``run.id``) and ``state`` (``run.state``):
       without an id a run is identified by its name and config, without a state it counts as
@@ -108,6 +110,10 @@ class Wandb(LogFormat):
       artifact of the type ``wandb-history`` (``run-<id>-history-v0/0000.parquet``), or written by
       ``Run.download_history_exports``. Parts of one run are one run.
 
+    In a config, ``model_name_or_path``, ``_name_or_path``, ``model_name``, ``model`` and the like
+    name the model, ``dataset_name``, ``dataset`` and the like the task, ``metric_for_best_model``
+    and ``greater_is_better`` (``monitor`` and ``mode``) metric and direction, as in MLflow.
+
     A summary holds the last value of each metric (``acc.max`` if the run defined the maximum), so
     its series have one value. Whole curves come from the history. ``run.history()`` of the public
     API is sampled (500 rows by default): the artifact, or ``run.scan_history()``, is complete.
@@ -118,18 +124,26 @@ class Wandb(LogFormat):
 
     name: ClassVar[str] = "wandb"
     wanted: ClassVar[str] = (
-        "runs.csv exported by the public API or from the runs table, or Parquet files of a "
-        "wandb-history artifact"
+        "a run folder (wandb/run-*) with wandb-summary.json, runs.csv of the public API or "
+        "from the runs table, or Parquet files of a wandb-history artifact"
     )
 
     def place_of(self, candidate: Candidate) -> Path | None:
         """The exported table itself, or the folder of a history in parts."""
+        folder = run_folder_of(candidate)
+        if folder is not None:
+            return folder
         if is_history(candidate):
             return history_place(candidate.path)
         mine = has_columns(candidate, _is_api_export, "summary", "config")
         if not mine and not is_parquet(candidate):
             mine = has_columns(candidate, _is_runs_table, "Name", "State")
         return candidate.path if mine else None
+
+    def folder_of(self, place: Path) -> str:
+        """The folder of the project: that of a run is a time and an id."""
+        is_run = place.is_dir() and place.parent.name == "wandb"
+        return place.parent.parent.name if is_run else super().folder_of(place)
 
     def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
         """Read the runs of an export, or the one run of a history.
@@ -139,7 +153,9 @@ class Wandb(LogFormat):
         BadLogError
             Nothing of it can be read.
         """
-        if not files.given(place) and (place.is_dir() or is_history(Candidate(place))):
+        if is_run_folder(place, files):
+            yield from read_run_folder(place, files)
+        elif not files.given(place) and (place.is_dir() or is_history(Candidate(place))):
             yield from read_history(place)
         else:
             file, seen = str(place.resolve()), Counter[str]()
@@ -173,29 +189,21 @@ def _exported_run(file: str, row: TableRow, seen: Counter[str]) -> LoggedRun:
 
 def _api_run(file: str, row: TableRow, seen: Counter[str]) -> LoggedRun:
     summary, config = (_dict_of(name, row.cells.get(name)) for name in _DICTS)
-    config = _unwrapped(config)
     rest = {name: cell for name, cell in _typed_cells(row).items() if name not in _DICTS}
     created = rest.get("created_at", rest.get("createdAt"))
     fields = _fields(rest.get("state"), created)
-    fields[c.HYPERPARAMETERS] = plain(config, finite=True)
-    seed = whole_number(config.get(c.SEED))
-    if seed is not None:
-        fields[c.SEED] = seed
     if created is None:
-        created = json.dumps(config, sort_keys=True, ensure_ascii=True)
-    return LoggedRun(
+        plain_config = {n: v for n, v in settings_in(config).items() if not n.startswith("_")}
+        created = json.dumps(plain_config, sort_keys=True)
+    run_id = rest.get("id", rest.get("run_id"))
+    return summary_run(
         file=file,
-        identity=_identity(
-            file, seen, rest.get("id", rest.get("run_id")), rest.get("name"), str(created)
-        ),
+        identity=_identity(file, seen, run_id, rest.get("name"), str(created)),
         line=row.line,
-        columns={**_columns(rest), "config": config, "summary": summary},
+        config=config,
+        summary=summary,
         fields=fields,
-        series=[_last_value(*each) for each in dict(_summary_numbers(summary)).items()],
-        progress=progress_of(
-            *(_number(summary.get(name)) for name in TIMES),
-            ended=fields.get(c.STATUS) != "running",
-        ),
+        columns=_columns(rest),
     )
 
 
@@ -215,7 +223,7 @@ def _table_run(file: str, row: TableRow, seen: Counter[str]) -> LoggedRun:
         line=row.line,
         columns=_columns(cells),
         fields=fields,
-        series=[_last_value(name, value) for name, value in numbers if value is not None],
+        series=[last_value(name, value) for name, value in numbers if value is not None],
         progress=progress_of(
             *(to_number(cells.get(name)) for name in ("_timestamp", "_step", "Runtime")),
             ended=fields.get(c.STATUS) != "running",
@@ -242,44 +250,6 @@ def _dict_of(name: str, cell: Any) -> dict[str, Any]:
         # A struct of Parquet has every key of every run.
         return {key: value for key, value in found.items() if value is not None}
     return found
-
-
-def _unwrapped(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a config, without W&B's own; ``{"value": 3, "desc": null}`` is 3."""
-    return {
-        name: value["value"]
-        if isinstance(value, dict) and "value" in value and value.keys() <= {"value", "desc"}
-        else value
-        for name, value in config.items()
-        if not name.startswith("_") and name != "wandb_version"
-    }
-
-
-def _number(value: object) -> float | None:
-    """Number of a summary's value; ``None`` for truth values, texts and media."""
-    return SPELT_FLOATS.get(value) if isinstance(value, str) else number(value)
-
-
-def _summary_numbers(
-    summary: Mapping[str, Any], prefix: str = "", depth: int = 0
-) -> Iterator[tuple[str, float]]:
-    """Metrics of a summary, nested ones by ``name.min``, without W&B's own entries."""
-    for key, value in summary.items():
-        if not prefix and (key.startswith("_") or key in EPOCHS):
-            continue
-        if isinstance(value, dict):
-            if "_type" not in value and depth < _MAX_DEPTH:
-                yield from _summary_numbers(value, f"{prefix}{key}.", depth + 1)
-            continue
-        found = _number(value)
-        if found is not None:
-            yield f"{prefix}{key}", found
-
-
-def _last_value(name: str, value: float) -> Series:
-    """Series of a single value; a summary does not say when it was logged."""
-    split, metric = split_of(name, SPLIT)
-    return Series.of(name, metric, split, [(None, None, value)])
 
 
 def _columns(cells: Mapping[str, Any]) -> dict[str, Any]:

@@ -405,7 +405,7 @@ def test_damaged_runs_of_a_folder_leave_the_others(store: Path) -> None:
     assert values_of(runs[f"mlflow:{ids['child']}"], "val_acc") == [0.4, 0.6]
     told = {Path(name).parts[2:]: item for name, item in bad.items()}
     assert told[ids["plain"], "metrics", "val_acc"].line == 1
-    assert "cut" in told[ids["child"], "metrics", "val_acc"].reason
+    assert told[ids["child"], "metrics", "val_acc"].cut
     assert (ids["nan"], "meta.yaml") in told
     assert (ids["infinite"], "meta.yaml") in told
 
@@ -437,7 +437,8 @@ def test_metrics_before_1_0_have_no_step(tmp_path: Path) -> None:
     ("params", "model", "task"),
     [
         ({"_name_or_path": "org/m", "model_type": "vit"}, "org/m", None),
-        ({"model": "yolo11n.pt", "task": "detect", "data": "coco8.yaml"}, "yolo11n.pt", None),
+        ({"model": "yolo11n.pt", "task": "detect", "data": "/a/coco8.yaml"}, "yolo11n", "coco8"),
+        ({"_name_or_path": "./out/checkpoint-5", "model_name": "org/m"}, "org/m", None),
         ({"model": "Net(\n  (fc): Linear()\n)", "model_name": "net"}, "net", None),
         ({"model_name": "None", "arch": "resnet50", "dataset_name": "pets"}, "resnet50", "pets"),
         ({"lr": "0.1"}, None, None),
