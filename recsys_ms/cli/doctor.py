@@ -22,6 +22,7 @@ from recsys_ms.cli.options import (
 )
 from recsys_ms.core.errors import DataError, RecsysError, UsageError
 from recsys_ms.core.types import JsonDict
+from recsys_ms.history.diagnosis import pairing_problem
 from recsys_ms.history.history import History
 from recsys_ms.history.maintenance import examine_history, repair_history
 from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS
@@ -195,10 +196,11 @@ def _history(path: Path) -> str:
     retracted = history.query("SELECT count(*) AS n FROM retracted_runs")["n"].iloc[0]
     waiting = sum(1 for file in history.inbox.iterdir() if not file.name.startswith("."))
     pending = sum(1 for _ in history.quarantine.pending())
+    problem = pairing_problem(history)
     return (
         f"{path}: version {history.version}, {counts['n']} runs, {counts['t']} tasks, "
         f"{counts['m']} models; {retracted} retracted runs, {waiting} files in the "
-        f"inbox, {pending} rows in quarantine"
+        f"inbox, {pending} rows in quarantine" + (f". {problem}" if problem else "")
     )
 
 

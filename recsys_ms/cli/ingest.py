@@ -22,6 +22,7 @@ from recsys_ms.cli.options import (
 )
 from recsys_ms.core.errors import DataError, UsageError, did_you_mean
 from recsys_ms.core.types import JsonDict, Unit
+from recsys_ms.history.diagnosis import pairing_problem
 from recsys_ms.history.embedded import RUNS_FILE, embedded_folder
 from recsys_ms.history.history import History
 from recsys_ms.history.ingestion import IngestReport
@@ -345,6 +346,9 @@ def _show_reports(
                 f"{source}: {report.n_still_retracted} runs are retracted and stay so; recsys-ms "
                 "retract --undo brings them back, or read the log again with --replace"
             )
+    problem = pairing_problem(history) if any(r.n_new for r in reports.values()) else None
+    if problem is not None:
+        warnings.append(f"{history.path}: {problem}")
     if as_json:
         show_json(
             {

@@ -16,6 +16,7 @@ from recsys_ms.cli.options import (
     open_catalog,
     open_history,
 )
+from recsys_ms.core.errors import DataError
 
 
 def train(
@@ -31,16 +32,19 @@ def train(
     as_json: JsonFlag = False,
 ) -> None:
     """Train a ranker and save it. ``nightly`` also judges it and publishes."""
+    from recsys_ms.history.diagnosis import pairing_problem
     from recsys_ms.rankers.ranker_names import ranker_class
     from recsys_ms.serving.config import RankerConfig
     from recsys_ms.serving.ranker import Ranker
 
     config = RankerConfig(ranker=ranker, metric=metric, coverage=coverage, seed=seed)
     ranker_class(config.ranker).require_savable()
+    opened = open_history(history)
+    problem = pairing_problem(opened, metric)
+    if problem is not None:
+        raise DataError(f"{history}: {problem}")
     with progress_bars() as progress:
-        trained = Ranker(config).fit(
-            open_history(history), open_catalog(catalog), progress=progress
-        )
+        trained = Ranker(config).fit(opened, open_catalog(catalog), progress=progress)
     trained.save(out)
     if as_json:
         show_json({"artifact": str(out), **trained.manifest})

@@ -31,6 +31,7 @@ from recsys_ms.evaluation.backtest import backtest
 from recsys_ms.evaluation.contestants import Contestant
 from recsys_ms.evaluation.named_protocols import make_protocol
 from recsys_ms.evaluation.result import POPULARITY, BacktestResult
+from recsys_ms.history.diagnosis import pairing_problem
 from recsys_ms.history.history import History
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.nightly.challenge import challenge
@@ -349,7 +350,7 @@ def _write_report(night: Night) -> None:
 
 
 def _check_runs(history: History, config: NightlyConfig) -> list[str]:
-    """Warnings about tasks with several metrics; refuses a history of one task only."""
+    """Warnings about tasks with several metrics; refuses runs that nothing can be learned from."""
     counts = history.query(
         "SELECT task_id, metric, count(*) AS n FROM runs "
         "WHERE status = 'finished' AND value IS NOT NULL "
@@ -363,6 +364,9 @@ def _check_runs(history: History, config: NightlyConfig) -> list[str]:
             "but a ranker is judged on tasks it was not trained on; log runs of a second task, or "
             "train without judging with 'recsys-ms train'"
         )
+    problem = pairing_problem(history, config.ranker.metric)
+    if problem is not None:
+        raise DataError(f"{config.history}: {problem}")
     several = [group for _, group in counts.groupby("task_id") if len(group) > 1]
     found = [
         f"task {group['task_id'].iloc[0]!r}: learned from {group['metric'].iloc[0]!r} "

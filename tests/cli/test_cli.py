@@ -451,11 +451,11 @@ def test_logs_that_lack_something_are_asked_about_and_nothing_is_written(logs: P
     assert "mlflow" in other.stderr
 
 
-def test_a_log_that_was_given_as_a_table(logs: Path) -> None:
+def test_a_curve_that_is_named_by_itself_is_a_log(logs: Path) -> None:
     done = run("ingest", "logs/timm/run/summary.csv", "-H", "H", cwd=logs)
     assert done.returncode == 2
-    assert "--format timm" in done.stderr
-    log = ["ingest", "logs/timm/run/summary.csv", "-H", "H", "--format", "timm"]
+    assert "1 timm run does not say task_id" in done.stderr
+    log = ["ingest", "logs/timm/run/summary.csv", "-H", "H"]
     assert run(*log, "--set", "task_id=birds", cwd=logs).returncode == 0
     table = run("ingest", "logs/timm", "-H", "H", "--delimiter", ";", cwd=logs)
     assert table.returncode == 2
