@@ -22,6 +22,11 @@ _STEPS: Final = (
     "n_iter",
 )
 _CLOCK: Final = re.compile(r"(\d+:)?\d+:\d\d(\.\d+)?|\d{4}-\d\d-\d\d([T ].*)?")
+#: Also with a comma, a percent sign or a spread: no name of a model or task.
+_NUMBER_LIKE: Final = re.compile(
+    r"[+-]?(\d[\d.,]*(e[+-]?\d+)?|[.,]\d+|inf|infinity|nan)\s*%?(\s*(±|\+/?-).*)?",
+    re.IGNORECASE,
+)
 _EMPTY: Final = (None, "", "NA", "nan", "NaN")
 
 
@@ -80,7 +85,7 @@ def steps_in(columns: Mapping[str, Sequence[Any]]) -> str | None:
 
 def _is_text(cells: Sequence[Any]) -> bool:
     given = [cell for cell in cells if cell not in _EMPTY and not is_clock(cell)]
-    return any(isinstance(cell, str) and to_number(cell) is None for cell in given)
+    return any(isinstance(cell, str) and _NUMBER_LIKE.fullmatch(cell) is None for cell in given)
 
 
 def restarts(moments: Sequence[float]) -> list[int]:
