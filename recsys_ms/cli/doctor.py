@@ -195,7 +195,7 @@ def _history(path: Path) -> str:
     ).iloc[0]
     retracted = history.query("SELECT count(*) AS n FROM retracted_runs")["n"].iloc[0]
     waiting = sum(1 for file in history.inbox.iterdir() if not file.name.startswith("."))
-    pending = sum(1 for _ in history.quarantine.pending())
+    pending = int((~history.quarantine.table(raw=False)["resolved"].astype(bool)).sum())
     problem = pairing_problem(history)
     return (
         f"{path}: version {history.version}, {counts['n']} runs, {counts['t']} tasks, "

@@ -338,7 +338,7 @@ def _show_reports(
     *,
     as_json: bool,
 ) -> None:
-    pending = history.quarantine.table()
+    pending = history.quarantine.table(raw=False)
     pending = pending[~pending["resolved"].astype(bool)]
     for source, report in reports.items():
         if report.n_still_retracted:

@@ -15,6 +15,7 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, RefusedError, UnknownIdError, UsageError
 from recsys_ms.core.files import file_errors, make_folder
 from recsys_ms.core.lock import file_lock
+from recsys_ms.core.pieces import pieces
 from recsys_ms.core.temporary import discard, sweep
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.crossed_directions import DIRECTED, first_crossed
@@ -58,6 +59,7 @@ _NOT_UTF8: Final = (
     "its path is not UTF-8 text here; set LC_ALL=C.UTF-8 or PYTHONUTF8=1, or rename the folder"
 )
 _REJECTS_PER_STEP: Final = 1_000
+_CHARACTERS_PER_STEP: Final = 16 << 20
 
 #: Reads a reject again: the run it became, or a batch with a reject that says why not.
 Retry = Callable[[Reject], ReadBatch]
@@ -383,13 +385,11 @@ class History:
         """
         corrections = dict(edited or {})
         with self._writing():
-            chosen = [
-                reject
-                for reject in self.quarantine.pending()
-                if only in (None, reject.reader)
-                and (reject.reader in JSON_READERS or reader is not None)
-            ]
-            unknown = set(corrections) - {reject.id for reject in chosen}
+            known = self.quarantine.table(raw=False)
+            readable = known["reader"].isin(JSON_READERS) | (reader is not None)
+            asked = (known["reader"] == only) | (only is None)
+            chosen = set(known["id"][~known["resolved"].astype(bool) & readable & asked])
+            unknown = set(corrections) - chosen
             if unknown:
                 raise UnknownIdError(
                     f"{self.quarantine.folder}: no pending reject to retry has the id "
@@ -400,16 +400,22 @@ class History:
             return report
 
     def _replay(
-        self, rejects: Sequence[Reject], reader: Retry | None, edited: Mapping[str, str]
+        self, chosen: set[str], reader: Retry | None, edited: Mapping[str, str]
     ) -> IngestReport:
         ingest = Ingest(self._store, None, self._curves, ingest_id=self._records.new_id())
         failed: set[str] = set()
 
         def retried() -> Iterator[pa.Table]:
-            for start in range(0, len(rejects), _REJECTS_PER_STEP):
+            rejects = (each for each in self.quarantine.pending() if each.id in chosen)
+            for piece in pieces(
+                rejects,
+                most=_REJECTS_PER_STEP,
+                size_of=lambda each: len(each.raw),
+                largest=_CHARACTERS_PER_STEP,
+            ):
                 owners: list[str] = []
                 batches: list[ReadBatch] = []
-                for reject in rejects[start : start + _REJECTS_PER_STEP]:
+                for reject in piece:
                     is_json = reject.reader in JSON_READERS
                     retry = retry_json if reader is None or is_json else reader
                     batch = retry(replace(reject, raw=edited.get(reject.id, reject.raw)))
@@ -424,7 +430,7 @@ class History:
                 ingest.keep_curves(merged)
 
         report = ingest.commit(retried())
-        self.quarantine.resolve({reject.id for reject in rejects} - failed)
+        self.quarantine.resolve(chosen - failed)
         return report
 
     def ingests(self) -> pd.DataFrame:

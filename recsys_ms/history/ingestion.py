@@ -41,7 +41,7 @@ _ROWS_PER_STEP: Final = 65_536
 _REJECTS_PER_FILE: Final = 5_000
 #: Logs that an ingest remembers by name where it does not replace what they gave.
 _FILES_NAMED: Final = 20
-_RAW_PER_FILE: Final = 64 << 20
+_TEXT_PER_FILE: Final = 32 << 20
 #: Fields of the report that sum to the rows read.
 _READ: Final = ("n_new", "n_updated", "n_duplicate", "n_quarantined", "n_left_out")
 _OTHERS: Final = ("n_failed_runs", "n_retracted", "n_still_retracted")
@@ -294,8 +294,8 @@ class Ingest:
             if self._quarantine is None:
                 continue
             self._waiting.append(reject)
-            self._waiting_bytes += len(reject.raw)
-            if len(self._waiting) >= _REJECTS_PER_FILE or self._waiting_bytes >= _RAW_PER_FILE:
+            self._waiting_bytes += len(reject.raw) + len(reject.options)
+            if len(self._waiting) >= _REJECTS_PER_FILE or self._waiting_bytes >= _TEXT_PER_FILE:
                 self._flush()
 
     def _flush(self) -> None:

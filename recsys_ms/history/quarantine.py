@@ -184,20 +184,26 @@ class Quarantine:
         self.folder = folder
         self._read_only = read_only
 
-    def table(self) -> pd.DataFrame:
-        """Every reject: id, file, line, reason, raw, reader, options, seen_at, resolved (bool)."""
-        found = self._read("rejects", _REJECTS)
+    def table(self, *, raw: bool = True) -> pd.DataFrame:
+        """Every reject: id, file, line, reason, raw, reader, options, seen_at, resolved (bool).
+
+        Without ``raw`` the texts, which may be gigabytes, are not read.
+        """
+        names = [name for name in _REJECTS.names if raw or name != "raw"]
+        found = self._read("rejects", _REJECTS, columns=names)
         frame = found.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
         frame["resolved"] = pc.is_in(found["id"], value_set=self._resolved()).to_numpy()
         return frame  # type: ignore[no-any-return]
 
     def pending(self) -> Iterator[Reject]:
-        """Rejects that are not resolved, in the order they were seen."""
-        found = self._read("rejects", _REJECTS)
-        open_ones = pc.invert(pc.is_in(found["id"], value_set=self._resolved()))
-        for batch in found.filter(open_ones).select(_STORED).to_batches(max_chunksize=1024):
-            for row in batch.to_pylist():
-                yield Reject(**row)
+        """Rejects that are not resolved, in the order they were seen; those of one file at once."""
+        resolved = self._resolved()
+        for found in self._tables("rejects", _REJECTS.names):
+            open_ones = pc.invert(pc.is_in(found["id"], value_set=resolved))
+            waiting = found.cast(_REJECTS).filter(open_ones).select(_STORED)
+            for batch in waiting.to_batches(max_chunksize=1024):
+                for row in batch.to_pylist():
+                    yield Reject(**row)
 
     def known(self) -> set[str]:
         """Ids of all rejects, resolved or not."""
@@ -246,7 +252,13 @@ class Quarantine:
             raise RefusedError(f"{self.folder}: an earlier version of a history is read-only")
 
     def _read(self, kind: str, schema: pa.Schema, *, columns: list[str] | None = None) -> pa.Table:
-        tables = []
+        names = schema.names if columns is None else columns
+        wanted = pa.schema([schema.field(name) for name in names])
+        tables = [table.cast(wanted) for table in self._tables(kind, names)]
+        return pa.concat_tables(tables or [wanted.empty_table()])
+
+    def _tables(self, kind: str, columns: list[str]) -> Iterator[pa.Table]:
+        """One table a file, in the order they were written."""
         for path in sorted(self.folder.glob(f"{kind}-*.parquet")):
             with file_errors(
                 f"{path}: this part of the quarantine is damaged",
@@ -254,9 +266,8 @@ class Quarantine:
                 catch=(OSError, pa.ArrowException),
                 raises=DataError,
             ):
-                tables.append(pq.ParquetFile(path).read(columns=columns))
-        wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-        return pa.concat_tables([table.cast(wanted) for table in tables] or [wanted.empty_table()])
+                table = pq.ParquetFile(path).read(columns=columns)
+            yield table
 
     def _write(self, kind: str, table: pa.Table) -> None:
         sink = pa.BufferOutputStream()

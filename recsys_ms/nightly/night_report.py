@@ -201,7 +201,7 @@ def _trained(
     if history is not None:
         by_status = history.query("SELECT status, count(*) AS n FROM runs GROUP BY status")
         counts = by_status.set_index("status")["n"]
-        rejects = history.quarantine.table()
+        rejects = history.quarantine.table(raw=False)
         waiting = rejects[~rejects["resolved"].astype(bool)]
         most = waiting["reason"].value_counts().head(_N_REASONS)
         facts |= {

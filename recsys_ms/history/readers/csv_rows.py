@@ -38,7 +38,7 @@ def csv_header(path: Path, lines: Lines, delimiter: str) -> list[str]:
 
 
 def csv_rows(lines: Lines, reader: Iterator[list[str]], n_columns: int) -> Iterator[Row | BadRow]:
-    """Rows of ``n_columns`` fields; the others, and what is no CSV, are bad."""
+    """Rows of ``n_columns`` fields; the others, and what is not CSV, are bad."""
     while True:
         start = lines.number + 1
         lines.taken.clear()

@@ -16,6 +16,8 @@ from recsys_ms.history.readers.sources import Source, SourceBatch
 
 #: ``Reject.reader`` of rows of tables.
 TABLE_READER: Final = "table"
+#: Columns of a table whose kinds are all kept, so that a replay may name others in expressions.
+_MAX_KINDS: Final = 1_000
 #: Part of the ``Reject.options`` of rows that no mapping makes readable.
 DAMAGED: Final = '"damaged":true'
 
@@ -105,8 +107,12 @@ class RowMapper:
             "_line": batch.lines,
         }
         if self._kinds is None and n_rows:
-            self._kinds = kinds_of(columns, self.mapping.numbers)
+            few = {**columns} if len(columns) <= _MAX_KINDS else {}
+            self._kinds = kinds_of(few or self._named(columns), self.mapping.numbers)
         kinds = self._kinds or {}
+        unknown = {n: cells for n, cells in self._named(columns).items() if n not in kinds}
+        if unknown:
+            kinds = {**kinds, **kinds_of(unknown, self.mapping.numbers)}
         fields, rows, problems = apply_mapping(
             self.bound, self._expressions, columns, n_rows, kinds, self.mapping.numbers
         )
@@ -117,6 +123,12 @@ class RowMapper:
         kept = batch if len(rows) == n_rows else batch.take(rows)
         n_left_out = n_rows - len(rows)
         return MappedRows(fields=fields, batch=kept, n_left_out=n_left_out, problems=problems)
+
+    def _named(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Columns that an expression names."""
+        if not (self.mapping.columns or self.mapping.where):
+            return {}
+        return {name: cells for name, cells in columns.items() if self._expressions.names(name)}
 
     def unused_columns(self) -> list[str]:
         """Columns of the table that neither a field nor an expression uses."""

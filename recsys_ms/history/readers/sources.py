@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.json_text import parse_json
+from recsys_ms.core.pieces import pieces
 from recsys_ms.history.readers.csv_rows import (
     Row,
     bare,
@@ -186,7 +187,7 @@ class Source:
     def _text_batches(
         self, rows: Iterator[Row | BadRow], batch_rows: int, names: tuple[str, ...]
     ) -> Iterator[SourceBatch]:
-        for piece in _pieces(rows, batch_rows):
+        for piece in pieces(rows, most=batch_rows, size_of=_characters, largest=_MAX_CHARACTERS):
             good = [row for row in piece if not isinstance(row, BadRow)]
             cells = [row[2] for row in good]
             by_name = csv_cells if self.table_format in ("csv", "tsv") else _json_cells
@@ -319,18 +320,8 @@ def _titles(
         return csv_header(file, lines, separator)
 
 
-def _pieces(rows: Iterator[Row | BadRow], batch_rows: int) -> Iterator[list[Row | BadRow]]:
-    """Rows in pieces, each bounded by rows and by bytes."""
-    piece: list[Row | BadRow] = []
-    n_characters = 0
-    for row in rows:
-        piece.append(row)
-        n_characters += len(row.raw if isinstance(row, BadRow) else row[1])
-        if len(piece) >= batch_rows or n_characters >= _MAX_CHARACTERS:
-            yield piece
-            piece, n_characters = [], 0
-    if piece:
-        yield piece
+def _characters(row: Row | BadRow) -> int:
+    return len(row.raw if isinstance(row, BadRow) else row[1])
 
 
 def is_table(path: Path) -> bool:

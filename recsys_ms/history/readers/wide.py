@@ -22,7 +22,7 @@ class Wide:
     columns : {"tasks", "models"}
         What the names of the columns are; the first column names the other.
     row_columns : tuple of str
-        More columns that describe the row, and are no task or model.
+        More columns that describe the row, and are not taken for tasks or models.
     keep_blank : bool
         Whether a blank cell is a run too: one without a result.
 
