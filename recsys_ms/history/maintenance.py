@@ -23,6 +23,8 @@ from recsys_ms.history.store.layout import LOCK_FILE, lost_marker, refuse_foreig
 from recsys_ms.history.store.repair import Finding, Repair
 
 _WAIT_SECONDS: Final = 10.0
+#: The files that are listed, and then those that only a whole table tells of.
+_ROUNDS: Final = 2
 _TAR_ERRORS: Final = (OSError, EOFError, tarfile.TarError, ValueError)
 
 
@@ -89,9 +91,11 @@ def repair_history(path: str | Path) -> Repaired:
     with ExitStack() as stack:
         if not (folder / LOCK_FILE).is_dir():
             stack.enter_context(file_lock(folder / LOCK_FILE, timeout_seconds=_WAIT_SECONDS))
-        found = repair.examine()
-        if found:
-            repair.apply(found)
+        found: list[Finding] = []
+        for _ in range(_ROUNDS):
+            if again := repair.examine():
+                repair.apply(again)
+                found += again
     history = History.open(folder, create=False).check()
     unread: list[str] = []
     given = None

@@ -120,17 +120,18 @@ def test_without_copies_the_archive_gives_what_it_has(
     assert examine_history(path) == []
 
 
+@pytest.mark.parametrize(("number", "damage"), [(3, "delete"), (3, "empty"), (1, "delete")])
 def test_a_table_of_an_earlier_version_without_inventory_is_built_anew(
-    sound: Path, tmp_path: Path
+    sound: Path, tmp_path: Path, number: int, damage: str
 ) -> None:
     path = copied(sound, tmp_path / "h")
     before = content(History.open(path))
     shutil.rmtree(path / "archive" / "copies")
     (path / "history.json").write_text('{"format": 1, "version": 3}')
     assert examine_history(path) == []
-    commit = path / "runs" / "_delta_log" / f"{3:020d}.json"
-    commit.unlink()
-    with pytest.raises(DataError, match="ends at version 2, expected at least 3"):
+    commit = path / "runs" / "_delta_log" / f"{number:020d}.json"
+    DAMAGES[damage](commit, random.Random(0))
+    with pytest.raises(DataError, match="doctor"):
         History.open(path)
     assert [each.remedy for each in repair_history(path).lost] == ["rebuild"]
     # The rows of the lost commit are still there.

@@ -186,9 +186,14 @@ class Inventory:
                 yield Damage(name, what)
 
     def check(self, names: Iterable[str] | None = None, *, content: bool) -> None:
-        """``DataError`` if a file is damaged; see :meth:`damages`."""
+        """``DataError`` if a file is damaged; see :meth:`damages`.
+
+        Without ``names``, commits that are not listed yet are looked at as well.
+        """
         given = None if names is None else list(names)
         if next(self.damages(given, content=content), None) is None:
+            for table in TABLES if given is None else ():
+                self.check_new(table)
             return
         # A writer may have replaced old files, and the marker, since it was read.
         self.forget()
@@ -297,6 +302,9 @@ class Inventory:
         files = self.files
         log = self.folder / table / LOG_FOLDER
         logged = [path for path in sorted(log.glob("*")) if is_of_log(path.name)]
+        numbers = [int(found[1]) for path in logged if (found := COMMIT.fullmatch(path.name))]
+        if numbers and numbers[-1] - numbers[0] >= len(numbers):
+            raise DataError(f"{log}: damaged: a commit is missing; {mend(self.folder)}")
         yield from self._names(logged)
         data = {name for name in files if name.startswith(f"{table}/") and LOG_FOLDER not in name}
         for path in logged:
@@ -307,11 +315,11 @@ class Inventory:
                     # A compaction of the curves deletes the files that it replaced.
                     if table == CURVES_FOLDER and not os.path.lexists(of_part):
                         continue
-                    self._check_new(of_part, size)
+                    self._check_part(of_part, size)
                     data.add(f"{table}/{part}")
         yield from sorted(name for name in data if os.path.lexists(self.folder / name))
 
-    def _check_new(self, path: Path, size: int) -> None:
+    def _check_part(self, path: Path, size: int) -> None:
         with file_errors(f"{path}: damaged", mend(self.folder), raises=DataError):
             found = path.lstat()
         if not stat.S_ISREG(found.st_mode) or found.st_size != size:

@@ -6,6 +6,7 @@ again. Nothing is deleted: damaged files are moved to ``damaged/``.
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -110,8 +111,9 @@ class Repair:
         ``DataError`` if the history is of a newer version of recsys-ms.
         """
         found = [*self._marker(), *self._lock(), *self._listed(), *self._second_copies()]
-        broken = {each.file.partition("/")[0] for each in found if each.remedy == "rebuild"}
-        return [*found, *(each for each in self._unlisted() if each.file not in broken)]
+        # Where the listed files are damaged, the others are looked at once those are right again.
+        broken = {each.file.partition("/")[0] for each in found if each.remedy != "copy"}
+        return [*found, *self._unlisted([name for name in TABLES if name not in broken])]
 
     def apply(self, findings: Sequence[Finding]) -> None:
         """Put right what :meth:`examine` found; the archive is to be taken in after a rebuild.
@@ -206,19 +208,17 @@ class Repair:
                 what = self._inventory.difference(self._copies / name, entry, content=True)
                 yield Finding(file=name, what=f"in {COPIES}/ {what}", remedy="copy")
 
-    def _unlisted(self) -> Iterator[Finding]:
+    def _unlisted(self, tables: Sequence[str]) -> Iterator[Finding]:
         """Tables whose latest commits are damaged, or which an earlier version has written."""
-        if not any(self.folder.joinpath(RUNS_FOLDER, LOG_FOLDER).glob("*.json")):
-            if not any(name.startswith(f"{RUNS_FOLDER}/") for name in self._inventory.files):
-                yield Finding(file=f"{RUNS_FOLDER}/", what="is missing", remedy="rebuild")
-            return
-        for table in TABLES:
+        for table in tables:
             try:
+                if table == RUNS_FOLDER and not (self.folder / table / LOG_FOLDER).is_dir():
+                    raise DataError("its Delta log is missing")
                 self._inventory.check_new(table)
-                if table == RUNS_FOLDER and not self._inventory.files:
+                if table == RUNS_FOLDER:
                     version = RunStore(self.folder / RUNS_FOLDER).version
                     if version < self._inventory.marker.version:
-                        raise DataError(f"ends at version {version}")
+                        raise DataError(f"it ends at version {version}")
             except DataError as error:
                 what = str(error).removeprefix(f"{self.folder}/").partition(";")[0]
                 yield Finding(file=f"{table}/", what=f"is damaged: {what}", remedy="rebuild")
@@ -234,6 +234,8 @@ class Repair:
             if part == inside or not there.is_dir():
                 if there.exists() or there.is_symlink():
                     target = self.aside / part
+                    while os.path.lexists(target):
+                        target = target.with_name(f"{target.name}~")
                     with file_errors(f"{there}: cannot be moved to {target}"):
                         target.parent.mkdir(parents=True, exist_ok=True)
                         there.rename(target)
