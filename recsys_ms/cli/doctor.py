@@ -23,6 +23,7 @@ from recsys_ms.cli.options import (
 from recsys_ms.core.errors import DataError, RecsysError, UsageError
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.diagnosis import pairing_problem
+from recsys_ms.history.findings import findings_of, first_of
 from recsys_ms.history.history import History
 from recsys_ms.history.maintenance import examine_history, repair_history
 from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS
@@ -115,10 +116,20 @@ def doctor(
         facts["registry"] = _registry(registry) if there else f"{registry}: not there yet"
     except RecsysError as error:
         facts["registry"] = problems["registry"] = str(error)
+    is_read = is_wanted and "history" not in problems
+    doubts = findings_of(History.open(history, create=False)) if is_read else ()
     if as_json:
-        show_json({"facts": facts, "problems": problems, "damage": _findings(damage)})
+        show_json(
+            {
+                "facts": facts,
+                "problems": problems,
+                "damage": _findings(damage),
+                "findings": list(doubts),
+            }
+        )
     else:
-        show_table("recsys-ms doctor", (), facts.items())
+        rows = [*facts.items(), *(("to look at", text) for text in first_of(doubts))]
+        show_table("recsys-ms doctor", (), rows)
         _show_damage(damage)
     if problems:
         raise DataError("; ".join(problems.values()))

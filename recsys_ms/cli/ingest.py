@@ -22,8 +22,8 @@ from recsys_ms.cli.options import (
 )
 from recsys_ms.core.errors import DataError, UsageError, did_you_mean
 from recsys_ms.core.types import JsonDict, Unit
-from recsys_ms.history.diagnosis import pairing_problem
 from recsys_ms.history.embedded import RUNS_FILE, embedded_folder
+from recsys_ms.history.findings import findings_of, first_of
 from recsys_ms.history.history import History
 from recsys_ms.history.ingestion import IngestReport
 from recsys_ms.history.maintenance import opened_or_made
@@ -346,9 +346,7 @@ def _show_reports(
                 f"{source}: {report.n_still_retracted} runs are retracted and stay so; recsys-ms "
                 "retract --undo brings them back, or read the log again with --replace"
             )
-    problem = pairing_problem(history) if any(r.n_new for r in reports.values()) else None
-    if problem is not None:
-        warnings.append(f"{history.path}: {problem}")
+    findings = findings_of(history)
     if as_json:
         show_json(
             {
@@ -359,6 +357,7 @@ def _show_reports(
                 "version": history.version,
                 "n_in_quarantine": len(pending),
                 "warnings": warnings,
+                "findings": list(findings),
             }
         )
     else:
@@ -387,7 +386,7 @@ def _show_reports(
         for source, others in unused.items():
             if others:
                 show(Text(f"{source}: {_not_used(others)}"))
-    for text in warnings:
+    for text in (*warnings, *first_of(findings)):
         warn(text)
     if any(report.n_quarantined for report in reports.values()):
         newest = pending.sort_values("seen_at", ascending=False, kind="stable")

@@ -13,6 +13,7 @@ from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict
 from recsys_ms.evaluation.folds import Fold, Protocol, fold_of
 from recsys_ms.history.interactions import Interactions
+from recsys_ms.history.plausibility import plausible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,7 +103,8 @@ class Temporal(Protocol):
             & self.runs[c.VALUE].notna()
             & (self.runs[c.METRIC] == self.runs[c.TASK_ID].map(metric))
         )
-        runs = self.runs[usable].reset_index(drop=True)
+        # Judged as a whole: a part may be too small to tell what cannot be right.
+        runs = plausible(self.runs[usable]).reset_index(drop=True)
         try:
             finished = pd.to_datetime(runs[c.FINISHED_AT], utc=True, format="ISO8601")
         except (ValueError, TypeError) as error:

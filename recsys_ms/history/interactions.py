@@ -15,6 +15,7 @@ from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, did_you
 from recsys_ms.core.metrics import Link, link_of
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.history.forms import RunsLike, as_runs
+from recsys_ms.history.plausibility import implausible, plausible
 
 MetricChoice: TypeAlias = str | Mapping[str, str] | None
 OnTwoMetrics: TypeAlias = Literal["error", "most-runs"]
@@ -117,7 +118,9 @@ class Interactions:
     ) -> Self:
         """Reduce runs to the best value per (task, model) by the metric's direction.
 
-        Failed and running runs, and runs without a value, do not count as outcomes.
+        Failed and running runs, and runs without a value, do not count as outcomes; neither do
+        those that cannot be right beside the others, which are logged
+        (:func:`recsys_ms.history.plausibility.implausible`).
 
         Parameters
         ----------
@@ -135,7 +138,7 @@ class Interactions:
         Raises
         ------
         DataError
-            Two metrics or two directions for one task, or no finished run at all.
+            Two metrics for one task, or no finished run at all.
         """
         runs = as_runs(runs)
         usable = runs[(runs[c.STATUS] == "finished") & runs[c.VALUE].notna()]
@@ -145,13 +148,15 @@ class Interactions:
             else:
                 wanted = usable[c.TASK_ID].map(dict(metric))
                 usable = usable[wanted.isna() | (usable[c.METRIC] == wanted)]
-        usable = _one_metric_per_task(usable, on_two_metrics)
-        if usable.empty:
+        judged = plausible(usable)
+        if judged.empty:
+            left_out = "" if usable.empty else f" ({implausible(usable)[0].text})"
             raise DataError(
                 f"no finished run with a value among {len(runs)} runs"
                 + (f" for metric {metric!r}" if metric is not None else "")
-                + "; ingest runs first, or name another metric"
+                + (left_out or "; ingest runs first, or name another metric")
             )
+        usable = _one_metric_per_task(judged, on_two_metrics)
         sign = np.where(usable[c.DIRECTION].to_numpy() == "min", -1.0, 1.0)
         task_codes, task_ids = pd.factorize(usable[c.TASK_ID], sort=True)
         model_codes, model_ids = pd.factorize(usable[c.MODEL_ID], sort=True)
@@ -283,18 +288,8 @@ def _position(ids: tuple[str, ...], wanted: str, kind: str) -> int:
 
 
 def _one_metric_per_task(usable: pd.DataFrame, on_two_metrics: OnTwoMetrics) -> pd.DataFrame:
-    pairs = usable.groupby([c.TASK_ID, c.METRIC], observed=True, sort=True).agg(
-        n_runs=(c.VALUE, "size"), n_directions=(c.DIRECTION, "nunique")
-    )
-    crossed = pairs[pairs["n_directions"] > 1]
-    if not crossed.empty:
-        task, metric = crossed.index[0]
-        raise DataError(
-            f"task {task!r} has runs of metric {metric!r} with direction 'max' and others with "
-            "'min'; a metric has one direction: read the wrong ones again with ingest --replace, "
-            "or take them back with recsys-ms retract --where"
-        )
-    counts = pairs.reset_index()
+    pairs = usable.groupby([c.TASK_ID, c.METRIC], observed=True, sort=True)
+    counts = pairs.size().reset_index(name="n_runs")
     twice = counts[counts.duplicated(c.TASK_ID, keep=False)]
     if twice.empty:
         return usable

@@ -32,6 +32,7 @@ from recsys_ms.evaluation.contestants import Contestant
 from recsys_ms.evaluation.named_protocols import make_protocol
 from recsys_ms.evaluation.result import POPULARITY, BacktestResult
 from recsys_ms.history.diagnosis import pairing_problem
+from recsys_ms.history.findings import findings_of, first_of
 from recsys_ms.history.history import History
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.nightly.challenge import challenge
@@ -204,6 +205,8 @@ def read(
         catalog = Catalog.read(config.catalog) if config.catalog else Catalog.empty()
         summary.history_version = history.version
         summary.warnings += _check_runs(history, config)
+        for text in first_of(findings_of(history)):
+            summary.warn(text)
         summary.n_runs = int(history.query("SELECT count(*) AS n FROM runs")["n"].iloc[0])
         if isinstance(previous.get("n_runs"), int):
             summary.n_new_runs = summary.n_runs - previous["n_runs"]

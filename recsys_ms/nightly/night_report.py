@@ -11,6 +11,7 @@ from recsys_ms.core.executor import Executor
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import JsonDict
 from recsys_ms.evaluation.result import BacktestResult
+from recsys_ms.history.findings import findings_of, first_of
 from recsys_ms.history.history import History
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.nightly.decision import CANDIDATE
@@ -113,6 +114,7 @@ def collect(
         interactions = interactions_of(
             history, config, catalog if catalog is not None else Catalog.empty()
         )
+    findings = () if history is None else first_of(findings_of(history))
     missing = pd.DataFrame()
     if ranker is None:
         notes["missing"] = "No ranker is in service to say which run is worth making."
@@ -158,7 +160,7 @@ def collect(
         missing=missing,
         seconds=summary.get("seconds", {}),
         peak_mib=summary.get("peak_mib"),
-        warnings=tuple(summary.get("warnings", ())),
+        warnings=tuple(dict.fromkeys((*summary.get("warnings", ()), *findings))),
         notes=notes,
         failures=failures,
     )

@@ -64,7 +64,8 @@ class NightlySummary:
     report : str
         Path of the HTML report; empty where none was written.
     warnings : list of str
-        What needs a person's attention: tasks with several metrics, a damaged published ranker.
+        What needs a person's attention: tasks with several metrics, runs that are not
+        learned from (:mod:`recsys_ms.history.findings`), a damaged published ranker.
     seconds : dict of str to float
         Wall clock of each step.
     peak_mib : float

@@ -119,7 +119,7 @@ def _checked(check: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _warnings(data: ReportData) -> Section:
-    return Section(text=() if data.warnings else ("No warnings.",), items=data.warnings)
+    return Section(text=() if data.warnings else ("Nothing.",), items=data.warnings)
 
 
 def _steps(data: ReportData) -> Section | str:
@@ -147,7 +147,7 @@ def _steps(data: ReportData) -> Section | str:
 _SECTIONS: Final[Mapping[str, tuple[str, Callable[[ReportData], Section | str]]]] = {
     "trained": ("Training data", _trained),
     "decision": ("Decision", _decision),
-    "warnings": ("Warnings", _warnings),
+    "warnings": ("What a person should look at", _warnings),
     "leaderboard": ("Leaderboard", backtest_sections.leaderboard_section),
     "tasks": ("Regret of each task", backtest_sections.tasks_section),
     "calibration": ("Calibration of the intervals", backtest_sections.calibration_section),

@@ -26,7 +26,7 @@ def test_best_value_by_direction_and_counts() -> None:
     assert best.model_ids == ("a", "b")
     assert best.values.tolist() == [0.1, 0.8, 0.6]
     assert best.counts.tolist() == [1, 2, 1]
-    smallest = Interactions.from_runs(runs(rows, direction="min"))
+    smallest = Interactions.from_runs(runs(rows, metric="loss", direction="min"))
     assert smallest.values.tolist() == [0.1, 0.5, 0.6]
     assert smallest.outcomes.tolist() == [-0.1, -0.5, -0.6]
     np.testing.assert_array_equal(smallest.signs, [-1.0, -1.0])
@@ -49,6 +49,7 @@ def test_costs_average_over_the_runs_that_say() -> None:
 def test_two_metrics_for_one_task_are_asked_about() -> None:
     frame = runs([("t", "a", 0.5), ("t", "b", 0.6), ("t", "a", 1.5)])
     frame["metric"] = ["accuracy", "accuracy", "loss"]
+    frame["direction"] = ["max", "max", "min"]
     with pytest.raises(DataError, match=r"'t' has runs in 2 metrics \(accuracy, loss\).*metric="):
         Interactions.from_runs(frame)
     assert Interactions.from_runs(frame, metric="loss").values.tolist() == [1.5]
@@ -56,11 +57,16 @@ def test_two_metrics_for_one_task_are_asked_about() -> None:
     assert Interactions.from_runs(frame, on_two_metrics="most-runs").metrics == ("accuracy",)
 
 
-def test_two_directions_of_one_metric_are_refused() -> None:
-    frame = runs([("t", "a", 0.5), ("t", "b", 0.6)])
-    frame["direction"] = ["max", "min"]
-    with pytest.raises(DataError, match="one direction"):
-        Interactions.from_runs(frame)
+def test_runs_of_the_other_direction_are_left_out_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    frame = runs([("t", "a", 0.5), ("t", "b", 0.6), ("t", "c", 0.7)], metric="my score")
+    frame["direction"] = ["max", "min", "max"]
+    assert Interactions.from_runs(frame).model_ids == ("a", "c")
+    assert "2 runs say that higher is better, 1 that lower is" in caplog.text
+    # Nobody can say which half is right.
+    with pytest.raises(DataError, match=r"no finished run .* among 2 runs.*1 that lower"):
+        Interactions.from_runs(frame[:2])
 
 
 def test_nothing_usable_is_an_error_with_a_way_out() -> None:
@@ -69,7 +75,7 @@ def test_nothing_usable_is_an_error_with_a_way_out() -> None:
 
 
 def test_dense_and_sparse_agree_and_keep_zeros() -> None:
-    got = Interactions.from_runs(runs([("t", "a", 0.0), ("t", "b", 1.0), ("u", "b", 2.0)]))
+    got = Interactions.from_runs(runs([("t", "a", 0.0), ("t", "b", 1.0), ("u", "b", 0.5)]))
     dense = got.dense()
     assert np.isnan(dense[1, 0])
     assert got.matrix().nnz == 3
@@ -115,5 +121,5 @@ def test_the_run_that_reached_the_value_is_named() -> None:
     assert inter.run_ids == ("r1", "", "r3")
     assert inter.select(inter.task_index == 1).run_ids == ("r3",)
     assert inter.without_task("b").run_ids == ("r1", "")
-    frame["direction"] = "min"
+    frame = frame.assign(metric="loss", direction="min")
     assert Interactions.from_runs(frame).run_ids == ("r0", "", "r3")

@@ -32,7 +32,7 @@ def test_sections_in_order():
     assert re.findall(r"^## (.*)$", TEXT, re.M) == [
         "Training data",
         "Decision",
-        "Warnings",
+        "What a person should look at",
         "Leaderboard",
         "Regret of each task",
         "Calibration of the intervals",

@@ -1,0 +1,26 @@
+"""What a person should look at in a history: one list for ingest, doctor, night and report."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from recsys_ms.history.forms import RunTable
+from recsys_ms.history.plausibility import JUDGED_COLUMNS, implausible
+
+#: Findings that a page or a terminal shows; doctor --json has all.
+_N_SHOWN: Final = 10
+
+
+def findings_of(history: RunTable) -> tuple[str, ...]:
+    """Everything about the runs of a history that should be looked at, one sentence each.
+
+    Runs that are named in one are kept, and rankers do not learn from them.
+    """
+    runs = history.runs(JUDGED_COLUMNS)
+    return tuple(finding.text for finding in implausible(runs))
+
+
+def first_of(findings: Sequence[str]) -> tuple[str, ...]:
+    """The first findings, and how many more there are."""
+    more = len(findings) - _N_SHOWN
+    told = (f"{more} more findings of this kind: recsys-ms doctor --json",) if more > 0 else ()
+    return (*findings[:_N_SHOWN], *told)

@@ -1,0 +1,289 @@
+"""Finds runs that cannot be right beside the others: wrong units, directions, and absurd values.
+
+A run is judged by itself when it is ingested (``store/schema.py``), here by the other runs of its
+task and metric. What is found is kept in the history and shown to a person, and rankers do not
+learn from it. Nothing is stored: it is computed from the runs whenever it is needed.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from recsys_ms.core import columns as c
+from recsys_ms.core.metrics import (
+    KnownMetric,
+    direction_of,
+    direction_problem,
+    find_metric,
+    is_possible,
+    range_problem,
+)
+from recsys_ms.core.types import BoolArray, FloatArray, IntArray, Unit
+
+_LOG: Final = logging.getLogger(__name__)
+
+FindingKind: TypeAlias = Literal["range", "direction", "unit", "outlier"]
+#: Which of some runs are found, and why; ``None`` if none is.
+_Found: TypeAlias = tuple[BoolArray, str] | None
+
+#: Columns of runs that :func:`implausible` reads; ``run_id`` may be absent.
+JUDGED_COLUMNS: Final = (c.TASK_ID, c.METRIC, c.DIRECTION, c.VALUE, c.STATUS, c.RUN_ID)
+
+#: A value is absurd if it is farther from the median of its task than so many robust standard
+#: deviations: 1.4826 median absolute deviations, of logarithms at least 0.5, else at least a tenth
+#: of the median. Of 9,710 RMSE and losses of two public histories (talent, TransferGraph) 30 are so
+#: found, all of diverged runs: 22,000 to 10^16 times the median of their task. Of 253,717 other
+#: outcomes of twelve public histories, taken for values of an unknown metric, 11 are.
+_LOG_LIMIT: Final = 20.0
+_LOG_LEAST: Final = 0.5
+_PLAIN_LIMIT: Final = 1000.0
+_PLAIN_LEAST: Final = 0.1
+_MAD_TO_SD: Final = 1.4826
+#: Fewer values of a task have no scale of their own. Those of its metric in all tasks are then
+#: taken, and only what is farther by a further factor is found, since scales of tasks differ.
+_MIN_VALUES: Final = 5
+_OTHER_TASKS: Final = 1000.0
+#: Values are in two units if those up to 1 and those above have medians apart by about 100 (within
+#: a factor of five) and a gap between them. The small ones among more large ones must also fit, all
+#: of them, the bulk of the large ones times 1.25: in percent, too, runs collapse to below 1. Of the
+#: public histories' outcomes 10 are so found; 202 if all are taken for percentages (0.08 %).
+_APART: Final = (20.0, 500.0)
+_GAP: Final = 5.0
+_BULK: Final = (0.1, 0.9)
+_MARGIN: Final = 1.25
+_N_NAMED: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Finding:
+    """Runs of one task and metric that cannot be right beside the others.
+
+    Attributes
+    ----------
+    kind : {"range", "direction", "unit", "outlier"}
+        A value that the metric cannot have; a direction that it cannot have, or that contradicts
+        those of the other runs; a value in another unit; a value that nothing explains.
+    task_id, metric : str
+        Task and metric; the task is empty where the finding is about the metric as a whole.
+    rows : ndarray of shape (n_found,)
+        Positions in the frame of the runs that are left out, ascending.
+    text : str
+        What was found, with values and the way out.
+    """
+
+    kind: FindingKind
+    task_id: str
+    metric: str
+    rows: IntArray
+    text: str
+
+
+def implausible(runs: pd.DataFrame) -> tuple[Finding, ...]:
+    """Find the finished runs that cannot be right beside the others.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        Runs with :data:`JUDGED_COLUMNS`; failed and running ones are not looked at.
+
+    Returns
+    -------
+    tuple of Finding
+        Sorted by metric, task and kind. A run is in one of them at most. The order of the runs does
+        not matter.
+    """
+    rows = np.flatnonzero((runs[c.STATUS] == "finished") & runs[c.VALUE].notna())
+    used = runs.iloc[rows]
+    values = used[c.VALUE].to_numpy(dtype=np.float64)
+    is_max = used[c.DIRECTION].to_numpy() == "max"
+    metric_codes, metrics = pd.factorize(used[c.METRIC].astype(str), sort=True)
+    task_codes, tasks = pd.factorize(used[c.TASK_ID].astype(str), sort=True)
+    found: list[Finding] = []
+    for of_metric in _groups(metric_codes):
+        metric = _Metric(str(metrics[metric_codes[of_metric[0]]]), values[of_metric])
+        if metric.unit == "percent":
+            text = metric.told_of_percent()
+            found.append(
+                Finding(kind="unit", task_id="", metric=metric.name, rows=rows[:0], text=text)
+            )
+        for at in _groups(task_codes[of_metric]):
+            left = of_metric[at]
+            task = str(tasks[task_codes[left[0]]])
+            for kind, rule in _RULES.items():
+                judged = rule(metric, values[left], is_max[left])
+                if judged is None or not judged[0].any():
+                    continue
+                own = np.sort(rows[left[judged[0]]])
+                text = f"task {task!r}, {metric.name}: {judged[1]}; {_told(runs, own)}"
+                found.append(
+                    Finding(kind=kind, task_id=task, metric=metric.name, rows=own, text=text)
+                )
+                left = left[~judged[0]]
+                if not left.size:
+                    break
+    return tuple(found)
+
+
+def plausible(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs without those that :func:`implausible` finds, which are logged."""
+    findings = [finding for finding in implausible(runs) if finding.rows.size]
+    if not findings:
+        return runs
+    for finding in findings:
+        _LOG.warning("%s", finding.text)
+    keep = np.ones(len(runs), dtype=bool)
+    keep[np.concatenate([finding.rows for finding in findings])] = False
+    return runs[keep]
+
+
+class _Metric:
+    """A metric with its values in all tasks."""
+
+    def __init__(self, name: str, values: FloatArray) -> None:
+        self.name = name
+        self.known: KnownMetric | None = find_metric(name)
+        self.values = values
+        self._n_large = int(np.sum(values > 1.0 + 1e-6))
+        is_fraction = self.known is not None and self.known.percent and self.known.high == 1.0
+        #: Histories of earlier versions may hold a fraction in percent throughout.
+        self.unit: Unit | None = (
+            "percent" if is_fraction and 2 * self._n_large > values.size else None
+        )
+
+    def told_of_percent(self) -> str:
+        """What to know of a fraction that is kept in percent."""
+        return (
+            f"{self.name}: {self._n_large} of {self.values.size} values are above 1, so all are "
+            "taken for percentages; new values are kept as fractions, so ingest these again with "
+            "--unit percent"
+        )
+
+    def scale(self, values: FloatArray, *, is_log: bool) -> tuple[float, float] | None:
+        """Median and distance beyond which nothing is explained; ``None`` if there is none."""
+        reference, factor = values, 1.0
+        if values.size < _MIN_VALUES:
+            reference, factor = self._all_logs if is_log else self.values, _OTHER_TASKS
+            if reference.size < _MIN_VALUES:
+                return None
+        middle = float(np.median(reference))
+        spread = _MAD_TO_SD * float(np.median(np.abs(reference - middle)))
+        if is_log:
+            return middle, _LOG_LIMIT * max(spread, _LOG_LEAST) + float(np.log(factor))
+        limit = factor * _PLAIN_LIMIT * max(spread, _PLAIN_LEAST * abs(middle))
+        return (middle, limit) if limit > 0.0 else None
+
+    @cached_property
+    def _all_logs(self) -> FloatArray:
+        logs: FloatArray = np.log(self.values[self.values > 0.0])
+        return logs
+
+
+def _impossible(metric: _Metric, values: FloatArray, is_max: BoolArray) -> _Found:
+    found = ~is_possible(metric.name, values, metric.unit)
+    if not found.any():
+        return None
+    worst = float(values[found][np.argmax(np.abs(values[found]))])
+    return found, str(range_problem(metric.name, worst, metric.unit))
+
+
+def _wrong_way(metric: _Metric, values: FloatArray, is_max: BoolArray) -> _Found:
+    known = direction_of(metric.name)
+    if known is not None:
+        wrong = "min" if known == "max" else "max"
+        return is_max == (wrong == "max"), str(direction_problem(metric.name, wrong))
+    n_max = int(is_max.sum())
+    n_min = is_max.size - n_max
+    if not n_max or not n_min:
+        return None
+    found = np.ones(is_max.size, bool) if n_max == n_min else is_max == (n_max < n_min)
+    return found, f"{n_max} runs say that higher is better, {n_min} that lower is"
+
+
+def _other_unit(metric: _Metric, values: FloatArray, is_max: BoolArray) -> _Found:
+    known = metric.known
+    if known is None:
+        may_differ = values.size >= _MIN_VALUES
+    else:
+        may_differ = known.percent and (known.high > 1.0 or metric.unit == "percent")
+    if not may_differ:
+        return None
+    small, large = (values > 0.0) & (values <= 1.0), values > 1.0
+    if not small.any() or not large.any():
+        return None
+    middle = float(np.median(values[small]))
+    large &= values <= _APART[1] * middle
+    if not large.any() or values[large].min() <= _GAP * values[small].max():
+        return None
+    if np.median(values[large]) < _APART[0] * middle:
+        return None
+    found = large
+    if large.sum() > small.sum():
+        low, high = np.quantile(values[large], _BULK)
+        scaled = 100.0 * values[small]
+        if not ((scaled >= low / _MARGIN) & (scaled <= high * _MARGIN)).all():
+            return None
+        found = small
+    return found, (
+        f"{_spanned(values[small])} and {_spanned(values[large])}, about 100 times as large, "
+        "cannot be in one unit; read the ones in percent with --unit percent"
+    )
+
+
+def _unexplained(metric: _Metric, values: FloatArray, is_max: BoolArray) -> _Found:
+    known = metric.known
+    if known is not None and np.isfinite([known.low, known.high]).all():
+        return None
+    positive = values > 0.0
+    never_negative = bool(positive.all()) or (known is not None and known.low >= 0.0)
+    is_log = known is not None and known.heavy_tailed and never_negative
+    judged = positive if is_log else np.ones(values.size, bool)
+    compared = np.log(values[judged]) if is_log else values
+    scale = metric.scale(compared, is_log=is_log)
+    if scale is None:
+        return None
+    found = np.zeros(values.size, bool)
+    found[judged] = np.abs(compared - scale[0]) > scale[1]
+    if not found.any():
+        return None
+    rest = values[~found] if not found.all() else metric.values
+    worst = float(values[found][np.argmax(np.abs(values[found]))])
+    return found, f"{worst:g} cannot be explained by the others, {_spanned(rest)}"
+
+
+_Rule: TypeAlias = Callable[[_Metric, FloatArray, BoolArray], _Found]
+#: The rules, in the order in which they judge.
+_RULES: Final[Mapping[FindingKind, _Rule]] = {
+    "range": _impossible,
+    "direction": _wrong_way,
+    "unit": _other_unit,
+    "outlier": _unexplained,
+}
+
+
+def _groups(codes: IntArray) -> Iterator[IntArray]:
+    """Positions of each code, ascending."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    yield from np.split(order, starts[1:]) if order.size else ()
+
+
+def _spanned(values: FloatArray) -> str:
+    low, high = float(values.min()), float(values.max())
+    if values.size == 1:
+        return f"one value of {low:g}"
+    return f"{values.size} values from {low:g} to {high:g}"
+
+
+def _told(runs: pd.DataFrame, rows: IntArray) -> str:
+    """The runs that are left out, some of them by name."""
+    count = "1 run is left out" if rows.size == 1 else f"{rows.size} runs are left out"
+    if c.RUN_ID not in runs:
+        return count
+    names = sorted(str(name) for name in runs[c.RUN_ID].iloc[rows].dropna())
+    more = ", …" if len(names) > _N_NAMED else ""
+    return f"{count} ({', '.join(names[:_N_NAMED])}{more})" if names else count
