@@ -119,16 +119,18 @@ def read_task_card(path: Path) -> "TaskCard":
 
 
 def parse_observed(texts: Iterable[str]) -> dict[str, float]:
-    """Read ``MODEL=VALUE`` options; a model id may hold equals signs itself."""
+    """Read ``MODEL=VALUE`` options; a model id may hold equals signs itself, ``91%`` is 0.91."""
     observed: dict[str, float] = {}
     for text in texts:
         model, equals, value = text.rpartition("=")
         try:
-            number = float(value)
+            number = float(value[:-1]) / 100.0 if value.endswith("%") else float(value)
         except ValueError:
             number = float("nan")
         if not equals or not model or number != number:
-            raise UsageError(f"--observed {text!r}: wanted MODEL=VALUE, such as resnet50=0.91")
+            raise UsageError(
+                f"--observed {text!r}: wanted MODEL=VALUE, such as resnet50=0.91 or 91%"
+            )
         if model in observed:
             raise UsageError(f"--observed: model {model!r} is given twice; keep one value")
         observed[model] = number

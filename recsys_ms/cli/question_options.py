@@ -33,7 +33,7 @@ class QuestionOptions:
     ] = None
     observed: Annotated[
         list[str] | None,
-        Option(help="MODEL=VALUE already reached on the task; may be repeated."),
+        Option(help="MODEL=VALUE already reached on the task, in its metric; may be repeated."),
     ] = None
     card: Annotated[Path | None, Option(help="JSON file that describes a new task.")] = None
     images: Annotated[

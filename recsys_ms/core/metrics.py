@@ -261,8 +261,12 @@ def is_possible(metric: str, values: FloatArray, unit: Unit | None = None) -> Bo
     return possible
 
 
-def range_problem(metric: str, value: float, unit: Unit | None = None) -> str | None:
+def range_problem(
+    metric: str, value: float, unit: Unit | None = None, *, option: str = "--unit percent"
+) -> str | None:
     """Why a logged value of a metric is impossible, with the way out; ``None`` if it is possible.
+
+    ``option`` is how the caller says that values are in percent; empty if it cannot.
 
     Examples
     --------
@@ -281,8 +285,9 @@ def range_problem(metric: str, value: float, unit: Unit | None = None) -> str | 
         where = f"is outside {f'(-inf, {high}]' if math.isinf(bounds.low) else f'[{low}, {high}]'}"
     way = "if it is another quantity, give the metric another name"
     if not sign and bounds.high == 1.0 < abs(value) <= 100.0 and (known is None or known.percent):
-        way = f"did you mean {value / 100.0:g}? For values in percent: --unit percent"
-    if value == -1.0:
+        way = f"did you mean {value / 100.0:g}?"
+        way += f" For values in percent: {option}" if option else ""
+    if value == -1.0 and option:
         way = "if it means that there is no result: --missing=-1"
     return f"{metric} {value!r}{sign} {where}: {way}"
 

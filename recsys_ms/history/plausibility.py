@@ -47,7 +47,7 @@ _MAD_TO_SD: Final = 1.4826
 #: Fewer values of a task have no scale of their own. Those of its metric in all tasks are then
 #: taken, and only what is farther by a further factor is found, since scales of tasks differ.
 _MIN_VALUES: Final = 5
-_OTHER_TASKS: Final = 1000.0
+_OTHER_TASKS: Final = 10.0
 #: Values are in two units if those up to 1 and those above have medians apart by about 100 (within
 #: a factor of five) and a gap between them. The small ones among more large ones must also fit, all
 #: of them, the bulk of the large ones times 1.25: in percent, too, runs collapse to below 1. Of the
@@ -139,6 +139,37 @@ def plausible(runs: pd.DataFrame) -> pd.DataFrame:
     keep = np.ones(len(runs), dtype=bool)
     keep[np.concatenate([finding.rows for finding in findings])] = False
     return runs[keep]
+
+
+def judge_value(metric: str, value: float, known: FloatArray) -> tuple[FindingKind, str] | None:
+    """Judge one value of a new task by all values that are known of its metric.
+
+    Parameters
+    ----------
+    metric, value : str, float
+        In the metric's own unit and direction.
+    known : ndarray of shape (n_known,)
+        Values of the metric in the history.
+
+    Returns
+    -------
+    (kind, text) or None
+        ``range`` and ``unit`` are mistakes of the unit, ``outlier`` is a run that diverged.
+    """
+    of_metric = _Metric(metric, known)
+    problem = range_problem(metric, value, of_metric.unit, option="")
+    if problem is not None:
+        return "range", problem
+    together, is_max = np.append(known, value), np.ones(known.size + 1, dtype=bool)
+    in_unit = _other_unit(of_metric, together, is_max)
+    # Among percentages a small value may be that of a collapsed run.
+    if in_unit is not None and value > 1.0 and in_unit[0].nonzero()[0].tolist() == [known.size]:
+        return "unit", (
+            f"{metric} {value:g} is about 100 times as large as the {_spanned(known)} that are "
+            f"known: did you mean {value / 100.0:g}?"
+        )
+    unexplained = _unexplained(of_metric, np.array([value]), is_max[:1])
+    return None if unexplained is None else ("outlier", unexplained[1])
 
 
 class _Metric:
@@ -251,6 +282,8 @@ def _unexplained(metric: _Metric, values: FloatArray, is_max: BoolArray) -> _Fou
     if not found.any():
         return None
     rest = values[~found] if not found.all() else metric.values
+    if not rest.size:
+        return None
     worst = float(values[found][np.argmax(np.abs(values[found]))])
     return found, f"{worst:g} cannot be explained by the others, {_spanned(rest)}"
 

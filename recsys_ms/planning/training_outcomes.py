@@ -32,6 +32,12 @@ class KnownOutcomes(Stateful):
         """Z-scores of the interactions within their tasks, shape (n_interactions,)."""
         return standardize(self.interactions, "zscore").scores
 
+    def values_in(self, metric: str) -> FloatArray:
+        """Values of the training history in one metric, in its own unit and direction."""
+        rows = np.array([each == metric for each in self.interactions.metrics], dtype=bool)
+        found: FloatArray = self.interactions.values[rows[self.interactions.task_index]]
+        return found
+
     def with_task(self, task_id: str, outcomes: Mapping[str, float]) -> Self:
         """Add outcomes of a task; they replace earlier ones of the same models."""
         merged = {**self.added.get(task_id, {}), **outcomes}

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from recsys_ms.core.errors import DataError
+from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.serving.ranker import Ranker
@@ -101,8 +101,8 @@ def _suggested(
     # Runs that are newer than the ranker are given too.
     try:
         answer = ranker.suggest(task_id, budget=_PER_TASK, observed=reached, metric=metric)
-    except DataError:
-        # The ranker was trained on no task with this metric.
+    except (DataError, UsageError):
+        # The ranker was trained on no task with this metric, or on values in another unit.
         return None
     spread = float(outcomes.std())
     return pd.DataFrame(

@@ -1,5 +1,6 @@
 """A question about one task: the options of ``recommend``, ``suggest`` and ``explain``, checked."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypedDict
@@ -10,9 +11,12 @@ import pandas as pd
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, did_you_mean, kind_of
 from recsys_ms.core.types import BoolArray
+from recsys_ms.history.plausibility import judge_value
 from recsys_ms.planning.training_outcomes import KnownOutcomes
 from recsys_ms.rankers.arguments import CardLike, Outcomes, read_models
 from recsys_ms.rankers.base import BaseRanker, TaskQuery
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: Each bound: its name, the catalog's column, units of the column in one of the bound, and words.
 _BOUNDS: Final = (
@@ -135,22 +139,18 @@ class Asked:
         ------
         UnknownIdError
             A model that has neither runs nor a card.
+        UsageError
+            An observed value that the metric cannot have.
         DataError
             No training task has the metric.
         """
         task, reached, models = question.task_id, question.observed, question.models
         _require_known(all_models, [*reached, *(models or ())])
-        card, metric, inter = question.card, question.metric, known.interactions
-        if metric is None and task in inter.task_ids:
-            metric = inter.metrics[inter.task_position(task)]
-        card = None if card is None else replace(card, task_id=task)
-        query = TaskQuery(task_id=task, card=card, metric=metric)
-        sign = base.scale_prior.sign(base.metric_of(query))
-        given = {model: sign * value for model, value in reached.items()}
+        query, given = with_outcomes(question, base, known)
         return cls(
             # Outcomes of the training history are in the ranker already, if the task is hot there.
             query=replace(query, observed={**known.of_task(task), **given}),
-            sign=sign,
+            sign=base.scale_prior.sign(base.metric_of(query)),
             models=tuple(m for m in (models or all_models) if m not in reached),
             constraints=question.constraints or Constraints(),
         )
@@ -176,6 +176,42 @@ class Asked:
                 else "no model is left to recommend: all were observed"
             )
         return met
+
+
+def with_outcomes(
+    given: TaskQuery, base: BaseRanker, known: KnownOutcomes
+) -> tuple[TaskQuery, dict[str, float]]:
+    """The task of a query with its metric, and its observed values as outcomes (higher is better).
+
+    The values are in the metric's own unit and direction. One that nothing in the history explains
+    (of a diverged run) is left out and logged.
+
+    Raises
+    ------
+    UsageError
+        A value that the metric cannot have, or that is in another unit than the history's.
+    DataError
+        No training task has the metric.
+    """
+    task, metric, inter = given.task_id, given.metric, known.interactions
+    if metric is None and task in inter.task_ids:
+        metric = inter.metrics[inter.task_position(task)]
+    card = None if given.card is None else replace(given.card, task_id=task)
+    query = TaskQuery(task_id=task, card=card, metric=metric)
+    named = base.metric_of(query)
+    sign = base.scale_prior.sign(named)
+    outcomes: dict[str, float] = {}
+    for model, value in given.observed.items():
+        judged = judge_value(named, value, known.values_in(named))
+        if judged is None:
+            outcomes[model] = sign * value
+            continue
+        kind, text = judged
+        told = f"task {task!r}: observed of model {model!r}: {text}"
+        if kind != "outlier":
+            raise UsageError(told)
+        _LOG.warning("%s; it is left out", told)
+    return query, outcomes
 
 
 def _require_known(all_models: Sequence[str], asked: Sequence[str]) -> None:

@@ -39,7 +39,14 @@ from recsys_ms.rankers.ranker_names import ranker_class
 from recsys_ms.serving.answer import answer_table, explanation
 from recsys_ms.serving.artifact import load_artifact, save_artifact
 from recsys_ms.serving.config import RankerConfig, interactions_of
-from recsys_ms.serving.question import Asked, Constraints, Question, QuestionOptions, TaskOptions
+from recsys_ms.serving.question import (
+    Asked,
+    Constraints,
+    Question,
+    QuestionOptions,
+    TaskOptions,
+    with_outcomes,
+)
 
 #: Libraries whose versions are recorded with a trained ranker.
 _LIBRARIES: Final = ("recsys-ms", "numpy", "scipy", "lightgbm", "scikit-learn")
@@ -166,7 +173,8 @@ class Ranker:
         reasons : bool
             Whether to give reasons, which take most of the time of an answer.
         observed : mapping or Series of model id to float, optional
-            Outcomes on the task, in the metric's own unit; these models are not recommended.
+            Outcomes on the task, in the metric's own unit and direction; these models are not
+            recommended.
         card : TaskCard or mapping of its fields, optional
             Description of a new task.
         metric : str, optional
@@ -191,7 +199,7 @@ class Ranker:
         Raises
         ------
         UsageError
-            An invalid argument.
+            An invalid argument, such as an observed value outside the range of the metric.
         UnknownIdError
             An id in ``models`` or ``observed`` that has neither runs nor a card.
         DataError
@@ -338,24 +346,45 @@ class Ranker:
         """Use transferability scores, those of new tasks too, without a refit."""
         self._replace_catalog(self._catalog.with_scores(scores))
 
-    def add_task(self, task_id: str, *, observed: Outcomes = None, card: CardLike = None) -> None:
-        """Remember a new task, its card and its outcomes (higher is better), without a refit.
+    def add_task(
+        self,
+        task_id: str,
+        *,
+        observed: Outcomes = None,
+        card: CardLike = None,
+        metric: str | None = None,
+    ) -> None:
+        """Remember a new task, its card and its outcomes, without a refit.
+
+        Parameters
+        ----------
+        task_id : str
+            Name of the task.
+        observed, card, metric
+            As for :meth:`recommend`: outcomes are in the metric's own unit and direction.
 
         Raises
         ------
         UsageError
-            Neither outcomes nor a card, a card of another task, or an argument of another type.
+            Neither outcomes nor a card, a card of another task, an argument of another type, or an
+            outcome that the metric cannot have.
         DataError
             An outcome that is not a finite number, or an invalid field of the card.
         """
-        self._require_base()
+        base = self._require_base()
         task_id = read_text(task_id, "task_id")
         outcomes, own = read_outcomes(observed, task_id), read_card(card, task_id)
         if not outcomes and own is None:
             raise UsageError(f"add_task({task_id!r}): give observed outcomes, a card, or both")
+        if own is not None and own.task_id != task_id:
+            raise UsageError(f"add_task({task_id!r}): the card is of task {own.task_id!r}")
+        if metric is not None:
+            known = own or self._catalog.find_task_card(task_id) or TaskCard(task_id=task_id)
+            own = replace(known, metric=read_text(metric, "metric"))
+        if outcomes:
+            query = TaskQuery(task_id=task_id, observed=outcomes, card=own)
+            outcomes = with_outcomes(query, base, self._known)[1]
         if own is not None:
-            if own.task_id != task_id:
-                raise UsageError(f"add_task({task_id!r}): the card is of task {own.task_id!r}")
             self._replace_catalog(self._catalog.with_tasks([own]))
         if outcomes:
             self._known = self._known.with_task(task_id, outcomes)

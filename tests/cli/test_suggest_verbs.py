@@ -59,6 +59,16 @@ def test_suggest_as_a_table_and_as_json(artifact):
     assert first not in [row["model_id"] for row in again["models"]]
 
 
+@pytest.mark.parametrize("verb", ["suggest", "recommend"])
+def test_observed_values_are_in_the_unit_of_the_metric(artifact, verb):
+    asked = (verb, "--artifact", artifact, "--task", "digits", "--json", "--observed")
+    model = json.loads(invoke(*asked[:-1]).stdout)["models"][0]["model_id"]
+    with pytest.raises(UsageError, match=r"is outside \[0, 1\]: did you mean 0.93\?"):
+        invoke(*asked, f"{model}=93")
+    percent = json.loads(invoke(*asked, f"{model}=93%").stdout)
+    assert percent == json.loads(invoke(*asked, f"{model}=0.93").stdout)
+
+
 def test_a_budget_of_seconds_needs_runs_that_say_what_they_took(artifact):
     # The zoo was recorded on a machine without a GPU.
     with pytest.raises(DataError, match="a budget in GPU seconds needs runs with a cost"):
