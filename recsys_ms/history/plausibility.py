@@ -27,7 +27,7 @@ from recsys_ms.core.types import BoolArray, FloatArray, IntArray, Unit
 
 _LOG: Final = logging.getLogger(__name__)
 
-FindingKind: TypeAlias = Literal["range", "direction", "unit", "outlier"]
+DoubtKind: TypeAlias = Literal["range", "direction", "unit", "outlier"]
 #: Which of some runs are found, and why; ``None`` if none is.
 _Found: TypeAlias = tuple[BoolArray, str] | None
 
@@ -60,7 +60,7 @@ _N_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Finding:
+class DoubtfulRuns:
     """Runs of one task and metric that cannot be right beside the others.
 
     Attributes
@@ -76,14 +76,14 @@ class Finding:
         What was found, with values and the way out.
     """
 
-    kind: FindingKind
+    kind: DoubtKind
     task_id: str
     metric: str
     rows: IntArray
     text: str
 
 
-def implausible(runs: pd.DataFrame) -> tuple[Finding, ...]:
+def implausible(runs: pd.DataFrame) -> tuple[DoubtfulRuns, ...]:
     """Find the finished runs that cannot be right beside the others.
 
     Parameters
@@ -93,7 +93,7 @@ def implausible(runs: pd.DataFrame) -> tuple[Finding, ...]:
 
     Returns
     -------
-    tuple of Finding
+    tuple of DoubtfulRuns
         Sorted by metric, task and kind. A run is in one of them at most. The order of the runs does
         not matter.
     """
@@ -103,13 +103,13 @@ def implausible(runs: pd.DataFrame) -> tuple[Finding, ...]:
     is_max = used[c.DIRECTION].to_numpy() == "max"
     metric_codes, metrics = pd.factorize(used[c.METRIC].astype(str), sort=True)
     task_codes, tasks = pd.factorize(used[c.TASK_ID].astype(str), sort=True)
-    found: list[Finding] = []
+    found: list[DoubtfulRuns] = []
     for of_metric in _groups(metric_codes):
         metric = _Metric(str(metrics[metric_codes[of_metric[0]]]), values[of_metric])
         if metric.unit == "percent":
             text = metric.told_of_percent()
             found.append(
-                Finding(kind="unit", task_id="", metric=metric.name, rows=rows[:0], text=text)
+                DoubtfulRuns(kind="unit", task_id="", metric=metric.name, rows=rows[:0], text=text)
             )
         for at in _groups(task_codes[of_metric]):
             left = of_metric[at]
@@ -121,7 +121,7 @@ def implausible(runs: pd.DataFrame) -> tuple[Finding, ...]:
                 own = np.sort(rows[left[judged[0]]])
                 text = f"task {task!r}, {metric.name}: {judged[1]}; {_told(runs, own)}"
                 found.append(
-                    Finding(kind=kind, task_id=task, metric=metric.name, rows=own, text=text)
+                    DoubtfulRuns(kind=kind, task_id=task, metric=metric.name, rows=own, text=text)
                 )
                 left = left[~judged[0]]
                 if not left.size:
@@ -141,7 +141,7 @@ def plausible(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[keep]
 
 
-def judge_value(metric: str, value: float, known: FloatArray) -> tuple[FindingKind, str] | None:
+def judge_value(metric: str, value: float, known: FloatArray) -> tuple[DoubtKind, str] | None:
     """Judge one value of a new task by all values that are known of its metric.
 
     Parameters
@@ -290,7 +290,7 @@ def _unexplained(metric: _Metric, values: FloatArray, is_max: BoolArray) -> _Fou
 
 _Rule: TypeAlias = Callable[[_Metric, FloatArray, BoolArray], _Found]
 #: The rules, in the order in which they judge.
-_RULES: Final[Mapping[FindingKind, _Rule]] = {
+_RULES: Final[Mapping[DoubtKind, _Rule]] = {
     "range": _impossible,
     "direction": _wrong_way,
     "unit": _other_unit,
