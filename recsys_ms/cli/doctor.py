@@ -22,7 +22,6 @@ from recsys_ms.cli.options import (
 )
 from recsys_ms.core.errors import DataError, RecsysError, UsageError
 from recsys_ms.core.types import JsonDict
-from recsys_ms.history.diagnosis import pairing_problem
 from recsys_ms.history.findings import findings_of, first_of
 from recsys_ms.history.history import History
 from recsys_ms.history.maintenance import examine_history, repair_history
@@ -207,11 +206,10 @@ def _history(path: Path) -> str:
     retracted = history.query("SELECT count(*) AS n FROM retracted_runs")["n"].iloc[0]
     waiting = sum(1 for file in history.inbox.iterdir() if not file.name.startswith("."))
     pending = int((~history.quarantine.table(raw=False)["resolved"].astype(bool)).sum())
-    problem = pairing_problem(history)
     return (
         f"{path}: version {history.version}, {counts['n']} runs, {counts['t']} tasks, "
         f"{counts['m']} models; {retracted} retracted runs, {waiting} files in the "
-        f"inbox, {pending} rows in quarantine" + (f". {problem}" if problem else "")
+        f"inbox, {pending} rows in quarantine"
     )
 
 

@@ -3,20 +3,22 @@
 from collections.abc import Sequence
 from typing import Final
 
-from recsys_ms.history.forms import RunTable
+from recsys_ms.history.diagnosis import pairing_problem
+from recsys_ms.history.history import History
 from recsys_ms.history.plausibility import JUDGED_COLUMNS, implausible
 
 #: Findings that a page or a terminal shows; doctor --json has all.
 _N_SHOWN: Final = 10
 
 
-def findings_of(history: RunTable) -> tuple[str, ...]:
+def findings_of(history: History) -> tuple[str, ...]:
     """Everything about the runs of a history that should be looked at, one sentence each.
 
     Runs that are named in one are kept, and rankers do not learn from them.
     """
-    runs = history.runs(JUDGED_COLUMNS)
-    return tuple(finding.text for finding in implausible(runs))
+    problem = pairing_problem(history)
+    doubtful = (each.text for each in implausible(history.runs(JUDGED_COLUMNS)))
+    return (*([f"{history.path}: {problem}"] if problem else []), *doubtful)
 
 
 def first_of(findings: Sequence[str]) -> tuple[str, ...]:
