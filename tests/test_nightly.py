@@ -1,6 +1,7 @@
 """The nightly job: publish or keep, twice at once, and killed anywhere."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -91,6 +92,21 @@ def test_first_publishes_then_nothing_new_then_new_runs(tmp_path: Path) -> None:
     assert written["outcome"] == "published"
     assert written["peak_mib"] > 0
     assert not leftovers(tmp_path / "r")
+
+
+def test_a_hostile_inbox_does_not_stop_a_night(tmp_path: Path) -> None:
+    logged_history(tmp_path / "h")
+    log_one(tmp_path, 0.5)
+    inbox = tmp_path / "h" / "inbox"
+    os.mkfifo(inbox / "a.json")
+    os.mkfifo(inbox / ".open-a.jsonl")
+    (inbox / ".open-b.jsonl").symlink_to("/dev/zero")
+    (inbox / "b.json").write_text('{"curve": [[1, 2, "\\ud800", null, 1' + "0" * 400 + "]]}")
+    (inbox / ".open-c.jsonl").write_bytes(b"\0" * 999)
+    night = nightly(tmp_path)
+    assert night.outcome == "published"
+    assert (night.ingest["n_new"], night.ingest["n_quarantined"]) == (1, 2)
+    assert len(list(inbox.iterdir())) == 3
 
 
 def test_an_upgrade_of_the_package_trains_again(

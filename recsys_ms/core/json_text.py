@@ -43,12 +43,14 @@ def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
             text.encode()
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise DataError(f"the text is not UTF-8 (at position {error.start})") from error
-    if text.count("[") + text.count("{") > _MAX_OPENINGS:
+    n_openings = text.count("[") + text.count("{")
+    if n_openings > _MAX_OPENINGS:
         raise DataError(f"more than {_MAX_OPENINGS:,} arrays and objects")
     try:
         found = (_FINITE if finite else _ANY).decode(text.removeprefix("\ufeff"))
-        _check_depth(found)
-        if _SURROGATE.search(text):
+        if n_openings > MAX_DEPTH:
+            _check_depth(found)
+        if "\\u" in text and _SURROGATE.search(text):
             # Pairs are one character now; a half that is left cannot be encoded.
             json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

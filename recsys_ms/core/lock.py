@@ -10,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from recsys_ms.core.errors import LockedError
-from recsys_ms.core.files import file_errors, make_folder
+from recsys_ms.core.errors import DataError, LockedError
+from recsys_ms.core.files import file_errors, make_folder, read_regular
 
 _fcntl: Any = None
 # Windows has none.
@@ -75,8 +75,8 @@ def _tell(path: Path, text: str) -> None:
 
 
 def _holder(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_text(encoding="utf-8", errors="replace")[:4096].strip() or "unknown"
+    with suppress(DataError):
+        return read_regular(path, max_bytes=4096).decode(errors="replace").strip() or "unknown"
     return "unknown"
 
 

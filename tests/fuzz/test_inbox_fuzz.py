@@ -284,20 +284,43 @@ def test_hostile_files_together_stop_no_ingest(seeds: range) -> None:
     assert n_quarantined > len(seeds) // 4
 
 
-def read_long(unit: bytes) -> int:
-    """Rejects of a file of the greatest length that is read."""
+def read_long(case: tuple[str, bytes, bytes]) -> tuple[int, int]:
+    """Runs and rejects of a file of the greatest length that is read."""
+    name, start, unit = case
     with tempfile.TemporaryDirectory() as folder:
-        good_run(Path(folder))
-        n = (MAX_FILE_BYTES - 3) // len(unit)
-        Path(folder, "z.json").write_bytes(b"[" + unit * n + b"0]")
-        return sum(len(batch.rejects) for batch in read_inbox(Path(folder), []))
+        n = (MAX_FILE_BYTES - len(start) - 3) // len(unit)
+        Path(folder, name).write_bytes(start + unit * n + b"0]")
+        batches = list(read_inbox(Path(folder), []))
+        return (
+            sum(batch.runs.num_rows for batch in batches),
+            sum(len(batch.rejects) for batch in batches),
+        )
 
 
-UNITS = [b"[],", b'{"a":0},', b'"",', b"1.5,", b'[1,"m"],', b" "]
+HEAD = real_files()["killed"].split(b"\n")[0] + b"\n"
+VALUE = b'[20310, 7.125, "accuracy", "val", 0.53125]'
+RUN = b'{"model_id": "m", "task_id": "t", "metric": "f1", "value": 0.5, "curve": ['
+QUICK = [
+    (("a.json", b"[", b"[],"), (0, 1)),
+    ((".open-a.jsonl", HEAD, b"\n"), (1, 1)),
+    ((".open-a.jsonl", HEAD, b"]\n"), (1, 1)),
+    ((".open-a.jsonl", b"{}\n", b"{}\n"), (0, 1)),
+    ((".open-a.jsonl", HEAD, b"0"), (1, 1)),
+]
+SLOW = [
+    *((("a.json", b"[", unit), (0, 1)) for unit in (b'{"a":0},', b'"",', b"1.5,", b'[1,"m"],')),
+    ((".open-a.jsonl", HEAD, b"{}\n"), (1, 1)),
+    ((".open-a.jsonl", HEAD, VALUE + b"\n"), (1, 1)),
+    # Whole but for its end.
+    (("a.json", RUN + VALUE, b"," + VALUE), (0, 1)),
+]
 
 
-@pytest.mark.parametrize("units", [UNITS[:1], pytest.param(UNITS[1:], marks=pytest.mark.slow)])
-def test_the_longest_files_fit_into_two_gigabytes(units: list[bytes]) -> None:
-    found = run_limited(read_long, units)
+@pytest.mark.parametrize("cases", [QUICK, pytest.param(SLOW, marks=pytest.mark.slow)])
+def test_the_longest_files_take_seconds_and_two_gigabytes(
+    cases: list[tuple[tuple[str, bytes, bytes], tuple[int, int]]],
+) -> None:
+    # The longest journal takes 10 seconds of a processor.
+    found = run_limited(read_long, [case for case, _ in cases], seconds_per_case=120)
     assert unwanted(found) == []
-    assert [each.value for each in found] == [1] * len(units)
+    assert [each.value for each in found] == [expected for _, expected in cases]

@@ -211,7 +211,7 @@ def test_a_file_of_many_bytes_stays(
     with caplog.at_level(logging.WARNING):
         report = history.ingest_inbox()
     assert (report.n_new, report.n_quarantined) == (1, 0)
-    assert "has more than 134,217,728 bytes" in caplog.text
+    assert "has more than 67,108,864 bytes" in caplog.text
     assert (history.inbox / name).exists()
 
 

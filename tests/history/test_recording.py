@@ -256,7 +256,6 @@ def test_a_requeued_job_of_the_same_name_counts_however_little_it_logs(history: 
     lost.communicate()
     history.ingest_inbox()
     assert (only(history)["status"], only(history)["value"]) == ("failed", 0.1)
-    time.sleep(1.1)
     with recording(history.path, **RUN, run_id="slurm-17") as run:
         run.log(0.9, epoch=5)
     history.ingest_inbox()

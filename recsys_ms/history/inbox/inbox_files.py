@@ -119,7 +119,7 @@ def _journal_items(journal: Journal) -> Iterator["_FileRun | Reject"]:
     if recorded is None:
         if journal.dead:
             reason = "its first line, which names the run, is damaged; write the fields of the run"
-            yield _reject(name, journal.text, f"{reason} as one JSON object to replay it")
+            yield _reject(name, journal.damaged, f"{reason} as one JSON object to replay it")
         return
     if not journal.dead:
         run = _journal_run(name, recorded, *recorded.account("running", AT_WORK))
@@ -171,14 +171,15 @@ class _FileRun:
 
 
 def _batch(runs: Sequence[_FileRun], rejects: Sequence[Reject]) -> ReadBatch:
-    points = [(each.run.run_id, *point) for each in runs for point in each.points]
-    columns = zip(*points, strict=True) if points else ((),) * len(CURVE_SCHEMA)
+    columns: list[list[Any]] = [[each.run.run_id for each in runs for _ in each.points]]
+    for at in range(len(Point._fields)):
+        columns.append([point[at] for each in runs for point in each.points])
     return ReadBatch(
         runs=runs_to_table([each.run for each in runs]),
         rejects=tuple(rejects),
         file=tuple(each.file for each in runs),
         progress=tuple(each.progress for each in runs),
-        curves=pa.table([list(column) for column in columns], schema=CURVE_SCHEMA),
+        curves=pa.table(columns, schema=CURVE_SCHEMA),
     )
 
 
