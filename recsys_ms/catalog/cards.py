@@ -45,7 +45,8 @@ class _Card:
             problem = check_field(value, kind)
             if problem is not None:
                 where = f"{id_name.removesuffix('_id')} card {getattr(self, id_name)!r}"
-                raise DataError(f"{where}: {name} is {value!r} and {problem}")
+                hint = "; use None where it is unknown" * (kind in NUMERIC_KINDS)
+                raise DataError(f"{where}: {name} is {value!r} and {problem}{hint}")
 
 
 @cache
@@ -203,7 +204,7 @@ def check_field(value: object, kind: FieldKind) -> str | None:
             for name, trait in value.items()
         )
     elif not isinstance(value, (int, float)) or not _finite(value):
-        wanted = "must be a finite number; use None where it is unknown"
+        wanted = "must be a finite number"
     elif kind == "count":
         valid = isinstance(value, int) and value >= 1
     else:
@@ -217,8 +218,8 @@ _WANTED: Final[Mapping[FieldKind, str]] = {
     "vector": "must be a tuple of finite numbers that is not empty",
     "names": "must be a tuple of texts",
     "traits": "must be a mapping of text to text or finite number",
-    "count": "must be a whole number of at least 1; use None where it is unknown",
-    "number": "must be positive; use None where it is unknown",
+    "count": "must be a whole number of at least 1",
+    "number": "must be positive",
     "fraction": "must be a fraction in [0, 1]; divide percent by 100",
 }
 

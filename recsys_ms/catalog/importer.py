@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from recsys_ms.catalog.card_files import MODELS, TASKS, CardTable
-from recsys_ms.catalog.cards import FieldKind, ModelCard
+from recsys_ms.catalog.cards import NUMERIC_KINDS, FieldKind, ModelCard, check_field
 from recsys_ms.catalog.names import parse_model_id
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.quarantine import Reject
@@ -19,11 +19,16 @@ from recsys_ms.history.readers.sources import TableFormat, open_source
 from recsys_ms.history.readers.templates import parse_nested, plain_text
 
 CardKind: TypeAlias = Literal["model", "task"]
+Traits: TypeAlias = Literal["mapped", "all"]
 
 _TABLES: Final[Mapping[str, CardTable[Any]]] = {"model": MODELS, "task": TASKS}
 _TRAITS: Final = "traits"
 #: How far a count may be from a whole number: 305.08 million is 305080000.00000006 in binary.
 _COUNT_TOLERANCE: Final = 1e-9
+#: Cells that say that nothing is known, folded; of numbers also those that may be a text.
+_UNKNOWN: Final = frozenset({"", "unknown", "n/a", "nan", "null", "?", "-"})
+_NO_NUMBER: Final = frozenset({"none", "na", "n.a.", "tbd", "--"})
+_EMPTY: Final = "leave the cell empty where it is unknown"
 #: Fields that all models of an architecture share.
 _OF_ARCHITECTURE: Final = (
     "architecture",
@@ -49,11 +54,14 @@ class CardImport(NamedTuple):
         Rows that could not be parsed as cards: file, line, reason, text.
     n_left_out : int
         Rows removed by ``where``.
+    not_kept : tuple of str
+        Columns that no field was made of.
     """
 
     cards: list[Any]
     rejects: tuple[Reject, ...]
     n_left_out: int
+    not_kept: tuple[str, ...] = ()
 
 
 def import_cards(
@@ -64,6 +72,7 @@ def import_cards(
     table_format: TableFormat | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    traits: Traits = "mapped",
 ) -> CardImport:
     """Read cards out of a table.
 
@@ -79,10 +88,14 @@ def import_cards(
         scale with a computed column. Default: columns that have the name of a field.
     table_format, delimiter, encoding
         As for :func:`recsys_ms.history.readers.table.read_table`.
+    traits : {"mapped", "all"}
+        Whether columns that are not mapped become traits of the card, too, under their own names: a
+        number if all cells of the column are numbers, else a text. Rankers learn from traits.
 
     Notes
     -----
-    Empty cells and NaN are unknown, never 0. Numbers in text are read as in tables of runs:
+    Unknown, never 0, are empty cells, NaN, and words such as ``unknown`` or ``n/a``; a count or a
+    size of 0 is unknown, too. Numbers in text are read as in tables of runs:
     ``mapping.decimal`` says what a comma in them is.
 
     Raises
@@ -110,21 +123,53 @@ def import_cards(
         )
     cards: list[Any] = []
     rejects: list[Reject] = []
+    unused = mapper.unused_columns()
+    others: dict[str, list[Any]] = {name: [] for name in unused if traits == "all"}
     n_left_out = 0
     for batch in source.batches():
         mapped = mapper.map(batch)
         n_left_out += mapped.n_left_out
         bad = list(batch.bad)
         for row in range(mapped.n_rows):
-            if row in mapped.problems:
-                bad.append(mapped.bad(row, mapped.problems[row]))
-                continue
             try:
                 cards.append(table.make(**_fields(mapped, row, mapper, table)))
             except DataError as error:
                 bad.append(mapped.bad(row, str(error)))
+                continue
+            for name, column in others.items():
+                cell = mapped.batch.columns[name][row]
+                column.append(None if is_missing(cell, used) else cell)
         rejects.extend(mapper.rejects(bad))
-    return CardImport(cards, tuple(rejects), n_left_out)
+    kept = {
+        name: read
+        for name, cells in others.items()
+        if (read := _column_of_traits(cells, used.numbers))
+    }
+    if kept:
+        cards = [
+            replace(
+                card,
+                traits={n: column[row] for n, column in kept.items() if column[row] is not None}
+                | dict(card.traits),
+            )
+            for row, card in enumerate(cards)
+        ]
+    not_kept = tuple(name for name in unused if name not in kept)
+    return CardImport(cards, tuple(rejects), n_left_out, not_kept)
+
+
+def _column_of_traits(cells: list[Any], numbers: NumberStyle) -> list[str | float | None]:
+    """A column as traits, all numbers or all texts; empty where it holds lists, dicts or nothing.
+
+    A trait that was a number on one card and a text on the next would be a category of numbers.
+    """
+    known = [cell for cell in cells if cell is not None]
+    if not known or any(isinstance(parse_nested(cell), (dict, list)) for cell in known):
+        return []
+    read = [None if cell is None else _trait(numbers.scalar(cell)) for cell in cells]
+    if any(isinstance(each, str) for each in read):
+        return [None if cell is None else plain_text(cell) for cell in cells]
+    return read
 
 
 def expand_cards(
@@ -196,60 +241,76 @@ def _of_size(cards: list[ModelCard], size: int | None) -> tuple[ModelCard, bool]
 def _fields(
     mapped: MappedRows, row: int, mapper: RowMapper, table: CardTable[Any]
 ) -> dict[str, Any]:
+    """Fields of a card; ``DataError`` with all that is wrong in the row."""
     cells = {**mapper.bound.constants, **{n: column[row] for n, column in mapped.fields.items()}}
     found: dict[str, Any] = {}
     traits: dict[str, str | float] = {}
+    problems = [mapped.problems[row]] if row in mapped.problems else []
     numbers = mapper.mapping.numbers
     for name, cell in cells.items():
-        if _is_missing(cell, mapper.mapping.missing, numbers):
+        if isinstance(cell, Unread) or is_missing(cell, mapper.mapping):
             continue
-        if name == _TRAITS:
-            traits.update(_traits(cell))
-        elif name.startswith(f"{_TRAITS}."):
-            traits[name.partition(".")[2]] = _trait(numbers.scalar(cell))
-        else:
-            value = _value(name, cell, table.kinds[name], numbers)
-            if value is not None:
+        try:
+            if name == _TRAITS:
+                traits.update(_traits(cell))
+            elif name.startswith(f"{_TRAITS}."):
+                traits[name.partition(".")[2]] = _trait(numbers.scalar(cell))
+            elif (value := _value(name, cell, table.kinds[name], numbers)) is not None:
                 found[name] = value
-    if table.id_name not in found:
-        raise DataError(f"{table.id_name} is empty; a card needs it")
+        except DataError as error:
+            problems.append(str(error))
+    if is_missing(cells[table.id_name], mapper.mapping):
+        problems.append(f"{table.id_name} is empty; a card needs it")
+    if problems:
+        raise DataError("; ".join(problems))
     return {**found, _TRAITS: traits}
 
 
-def _is_missing(cell: Any, markers: tuple[str, ...], numbers: NumberStyle) -> bool:
-    if cell is None or (isinstance(cell, str) and not cell.strip()):
+def is_missing(cell: Any, mapping: FieldMapping) -> bool:
+    """Whether a cell says that nothing is known, in its own way or as a marker of the mapping."""
+    if cell is None or (isinstance(cell, float) and isnan(cell)):
         return True
-    number = numbers.number(cell)
+    if isinstance(cell, str) and cell.strip().casefold() in _UNKNOWN:
+        return True
+    number = mapping.numbers.number(cell)
     return any(
-        plain_text(cell) == m or (number is not None and number == numbers.number(m))
-        for m in markers
+        plain_text(cell) == m or (number is not None and number == mapping.numbers.number(m))
+        for m in mapping.missing
     )
 
 
 def _value(name: str, cell: Any, kind: FieldKind, numbers: NumberStyle) -> Any:
-    """Cell as the field holds it; ``None`` for NaN, which is unknown."""
+    """Cell as the field holds it; ``None`` for what is unknown."""
+    shown = plain_text(cell)[:80]
+    value: Any
     if kind in ("text", "direction"):
-        return plain_text(cell)
-    if kind in ("vector", "names"):
+        value = plain_text(cell)
+    elif kind in ("vector", "names"):
         items = parse_nested(cell)
         if not isinstance(items, list):
-            raise DataError(f"{name} is {plain_text(cell)[:80]!r}, wanted a list")
-        return tuple(map(plain_text, items)) if kind == "names" else tuple(items)
-    number = numbers.number(cell)
-    if number is None:
-        read = numbers.read(cell) if isinstance(cell, str) else ""
-        if isinstance(read, Unread) and read.sign:
-            raise DataError(f"{name}: {read.reason}")
-        raise DataError(f"{name} is {plain_text(cell)[:80]!r}, wanted a number")
-    if isnan(number):
-        return None
-    if (
-        kind == "count"
-        and isfinite(number)
-        and abs(number - round(number)) <= _COUNT_TOLERANCE * abs(number)
-    ):
-        return round(number)
-    return number
+            raise DataError(f"{name} is {shown!r}, wanted a list")
+        value = tuple(map(plain_text, items)) if kind == "names" else tuple(items)
+    else:
+        if isinstance(cell, str) and cell.strip().casefold() in _NO_NUMBER:
+            return None
+        value = numbers.number(cell)
+        if value is None:
+            read = numbers.read(cell) if isinstance(cell, str) else ""
+            if isinstance(read, Unread) and read.sign:
+                raise DataError(f"{name}: {read.reason}")
+            raise DataError(
+                f"{name} is {shown!r}, wanted a number in full, such as 25600000; {_EMPTY}"
+            )
+        if isnan(value) or (value == 0.0 and kind != "fraction"):
+            return None
+        whole = round(value) if isfinite(value) else value
+        if kind == "count" and abs(value - whole) <= _COUNT_TOLERANCE * abs(value):
+            value = whole
+    problem = check_field(value, kind)
+    if problem is not None:
+        hint = f"; {_EMPTY}" * (kind in NUMERIC_KINDS)
+        raise DataError(f"{name} is {shown!r} and {problem}{hint}")
+    return value
 
 
 def _traits(cell: Any) -> dict[str, str | float]:

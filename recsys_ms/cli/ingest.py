@@ -1,4 +1,4 @@
-"""``recsys-ms ingest``: logs into a history, cards into a catalog."""
+"""``recsys-ms ingest``: logs into a history, cards and scores into a catalog."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,9 +8,8 @@ import pandas as pd
 import typer
 from rich.text import Text
 
-from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.catalog.importer import CardImport, CardKind, expand_cards, import_cards
-from recsys_ms.catalog.names import with_timm_families
+from recsys_ms.catalog.importer import Traits
+from recsys_ms.cli.catalog_ingest import CatalogKind, ingest_into_catalog
 from recsys_ms.cli.console import show, show_json, show_table, warn
 from recsys_ms.cli.options import (
     DEFAULT_HISTORY,
@@ -114,13 +113,18 @@ def ingest(
         bool, typer.Option("--curves/--no-curves", help="Whether to keep every logged value too.")
     ] = True,
     kind: Annotated[
-        Literal["runs", "model-cards", "task-cards"],
+        Literal["runs", "model-cards", "task-cards", "scores"],
         typer.Option(
             "--as",
-            help="What a row is. Cards need --catalog; FILE may be a catalog, or embedded:timm.",
+            help="What a row is. Cards and transferability scores need --catalog; for cards FILE "
+            "may be a catalog, or embedded:timm.",
         ),
     ] = "runs",
     catalog: CatalogOption = None,
+    traits: Annotated[
+        Traits,
+        typer.Option(help="Of cards: whether columns that are not mapped are kept as traits."),
+    ] = "mapped",
     timm_families: Annotated[
         bool,
         typer.Option(
@@ -146,7 +150,7 @@ def ingest(
     presets: Annotated[bool, typer.Option("--presets", help="List the presets and end.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take runs into a history, or cards into a catalog. Re-ingesting is a no-op."""
+    """Take runs into a history, or cards and scores into a catalog. Again, it changes nothing."""
     if presets:
         _show_presets(as_json=as_json)
         return
@@ -162,13 +166,13 @@ def ingest(
         decimal=decimal,
         ignore_spread=ignore_spread,
     )
-    cards = _card_kind(kind, chosen.kind if chosen else None)
+    into_catalog = _catalog_kind(kind, chosen.kind if chosen else None)
     if not files and not inbox and not replay:
         raise UsageError("nothing to ingest; name files, or give --inbox, --replay or --presets")
-    if replace and (cards is not None or not files or inbox or replay):
+    if replace and (into_catalog is not None or not files or inbox or replay):
         raise UsageError(
             "--replace is for logs and tables of runs that are named; leave it out for cards, "
-            "--inbox and --replay"
+            "scores, --inbox and --replay"
         )
     if row_columns and wide is None:
         raise UsageError("--row-column is for wide tables: give --wide tasks or --wide models")
@@ -181,24 +185,28 @@ def ingest(
     known = (*get_args(TableFormat), AUTO, *LOG_FORMATS)
     if file_format is not None and file_format not in known:
         raise UsageError(f"--format {file_format}: unknown; it is one of {', '.join(known)}")
-    if cards is not None:
+    if into_catalog is not None:
         if file_format not in (None, *get_args(TableFormat)):
-            raise UsageError(f"cards come from tables; --format {file_format} is a format of runs")
-        if catalog is None:
-            raise UsageError("cards go into a catalog; name its folder with --catalog")
+            raise UsageError(
+                f"cards and scores come from tables; --format {file_format} is a format of runs"
+            )
         for name in ("records", "wide"):
             if how.pop(name) is not None:
-                raise UsageError(f"--{name} is for tables of runs, not of cards; leave it out")
-        how["table_format"] = file_format
-        known_cards = Catalog.read(catalog, missing_ok=True)
-        found: dict[Path, CardImport] = {}
-        for path in files or ():
-            known_cards, found[path] = _with_cards(known_cards, path, cards, mapping, history, how)
-        if timm_families:
-            known_cards = with_timm_families(known_cards)
-        known_cards.write(catalog)
-        _show_cards(found, catalog, as_json=as_json)
+                raise UsageError(f"--{name} is for tables of runs; leave it out")
+        ingest_into_catalog(
+            files or (),
+            into_catalog,
+            mapping,
+            catalog=catalog,
+            history=history,
+            table={**how, "table_format": file_format},
+            traits=traits,
+            timm_families=timm_families,
+            as_json=as_json,
+        )
         return
+    if traits != "mapped":
+        raise UsageError("--traits is for cards; settings of runs are --map hyperparameters.NAME=…")
     with opened_or_made(history, create=bool(files)) as opened:
         reports: dict[str, IngestReport] = {}
         warnings: list[str] = []
@@ -259,12 +267,13 @@ def _retry(reject: Reject, mapping: FieldMapping | None) -> ReadBatch:
     return replay_row(reject, mapping)
 
 
-def _card_kind(kind: str, preset_kind: PresetKind | None) -> CardKind | None:
-    """Kind of the cards that the rows become, ``None`` for runs; a preset decides as ``--as``."""
-    options: dict[str, CardKind | None] = {
+def _catalog_kind(kind: str, preset_kind: PresetKind | None) -> CatalogKind | None:
+    """What of a catalog the rows become, ``None`` for runs; a preset decides as ``--as``."""
+    options: dict[str, CatalogKind | None] = {
         "runs": None,
         "model-cards": "model",
         "task-cards": "task",
+        "scores": "score",
     }
     by_preset = None if preset_kind == "run" else preset_kind
     if preset_kind is not None and kind != "runs" and options[kind] != by_preset:
@@ -272,62 +281,6 @@ def _card_kind(kind: str, preset_kind: PresetKind | None) -> CardKind | None:
             f"the preset reads rows as {preset_kind}s, --as says {kind}; leave one out"
         )
     return by_preset or options[kind]
-
-
-def _with_cards(
-    known: Catalog,
-    path: Path,
-    kind: CardKind,
-    mapping: FieldMapping,
-    history: Path,
-    table: JsonDict,
-) -> tuple[Catalog, CardImport]:
-    """A catalog with the cards of a table, of another catalog's folder, or of ``embedded:timm``."""
-    if kind == "task":
-        read = import_cards(path, kind="task", mapping=mapping, **table)
-        return known.with_tasks(read.cards), read
-    prefix, _, name = str(path).partition(":")
-    if prefix == "embedded" and not path.exists():
-        path = embedded_folder(name)
-    if not path.is_dir():
-        read = import_cards(path, kind="model", mapping=mapping, **table)
-    elif mapping != FieldMapping():
-        raise UsageError(f"{path}: a catalog has cards already; leave out --map and its like")
-    else:
-        read = CardImport(Catalog.read(path).model_cards(), (), 0)
-        if not read.cards:
-            raise DataError(f"{path}: holds no model cards; name a table, or a catalog's folder")
-    known = known.with_models(read.cards)
-    # Cards of architectures also describe the history's models (ARCHITECTURE.TAG).
-    if (history / "runs").is_dir():
-        ids = History.open(history, create=False).runs(["model_id"])["model_id"].unique()
-        sizes = known.models["input_size"].dropna().astype(float)
-        fresh = expand_cards(read.cards, ids, input_sizes={str(m): s for m, s in sizes.items()})
-        known = Catalog.from_cards(models=fresh).merged(known)
-    return known, read
-
-
-def _show_cards(found: dict[Path, CardImport], folder: Path, *, as_json: bool) -> None:
-    rejects = [reject for read in found.values() for reject in read.rejects]
-    counts = {
-        str(path): {
-            "n_cards": len(read.cards),
-            "n_rejected": len(read.rejects),
-            "n_left_out": read.n_left_out,
-        }
-        for path, read in found.items()
-    }
-    if as_json:
-        show_json({"files": counts, "rejects": [asdict(reject) for reject in rejects]})
-    else:
-        rows = [(name, *count.values()) for name, count in counts.items()]
-        show_table(f"catalog {folder}", ("file", "cards", "rejected", "left out"), rows)
-    if rejects:
-        first = rejects[0]
-        raise DataError(
-            f"{len(rejects)} rows could not be parsed as cards (the others were taken); "
-            f"first: {first.file}:{first.line}: {first.reason}"
-        )
 
 
 def _show_reports(

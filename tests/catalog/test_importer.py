@@ -12,13 +12,13 @@ from recsys_ms.history.readers.table import replay_row
 def read(tmp_path, text, mapping=None, kind="model", name="cards.csv"):
     path = tmp_path / name
     path.write_text(text)
-    return import_cards(path, kind=kind, mapping=mapping)
+    return import_cards(path, kind=kind, mapping=mapping)[:3]
 
 
 def preset(shared_data, file, name):
     chosen = get_preset(name)
     path = shared_data / "histories" / "raw" / file
-    cards, rejects, n_left_out = import_cards(path, kind=chosen.kind, mapping=chosen.mapping)
+    cards, rejects, n_left_out, _ = import_cards(path, kind=chosen.kind, mapping=chosen.mapping)
     assert (rejects, n_left_out) == ((), 0)
     return cards
 
@@ -86,7 +86,7 @@ def test_rows_that_are_no_cards_are_rejected_as_runs_are(tmp_path):
         "d,,,not a list,\n"
         "e,,,,not a dict\n"
         ",1,,,\n"
-        "g,0,,,\n"
+        "g,-1,,,\n"
         "h,inf,,,\n"
         'i,,,"[""x""]",\n'
         "j\n"
