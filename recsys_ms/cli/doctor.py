@@ -29,12 +29,14 @@ from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS
 from recsys_ms.history.readers.inspection import (
     N_LOOKED_AT,
     FolderInspection,
+    LogInspection,
     inspect_logs,
 )
 from recsys_ms.history.readers.log_mapper import options_for
 from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
 from recsys_ms.history.readers.templates import named
 from recsys_ms.history.store.repair import REMEDIES, Finding
+from recsys_ms.nightly.night_summary import SUMMARY_FILE, last_summary
 from recsys_ms.serving.registry import Registry
 
 _PACKAGES = ("numpy", "pandas", "scipy", "lightgbm", "implicit", "deltalake", "duckdb", "numba")
@@ -215,6 +217,12 @@ def _history(path: Path) -> str:
 
 def _registry(path: Path) -> str:
     registry = Registry.open(path)
+    if os.path.lexists(path / SUMMARY_FILE) and not last_summary(path):
+        raise DataError(
+            f"{path / SUMMARY_FILE}: damaged; the next 'recsys-ms nightly' writes it anew"
+        )
+    for text in registry.damaged_versions():
+        warn(f"{text}; versions that are not in service are not needed: it can be deleted")
     current = registry.current_folder()
     if current is None:
         return f"{path}: nothing published yet"
@@ -235,7 +243,7 @@ def _inspect(
         for path, each in found.items():
             _show_folder(path, each)
     open_questions = [
-        f"{path}: {log.format_name}: {log.needs or log.advice or next(iter(log.reasons))}"
+        _question(path, log)
         for path, each in found.items()
         for log in each.logs
         if log.needs or log.reasons
@@ -243,6 +251,16 @@ def _inspect(
     empty = [path for path, each in found.items() if not each.logs]
     if open_questions or empty:
         raise DataError("; ".join([*open_questions, *(f"{path}: no log found" for path in empty)]))
+
+
+def _question(path: str, log: LogInspection) -> str:
+    """What keeps logs from being ingested as they are."""
+    if log.needs:
+        return f"{path}: {log.format_name} cannot be read: {log.needs}"
+    if log.missing:
+        names = " and ".join(log.missing)
+        return f"{log.first}: {log.format_name} does not say {names}; add {log.advice}"
+    return f"{log.first}: would go to quarantine: {next(iter(log.reasons))}"
 
 
 def _show_folder(path: str, folder: FolderInspection) -> None:
@@ -253,7 +271,10 @@ def _show_folder(path: str, folder: FolderInspection) -> None:
             ("runs that would be taken", f"{log.n_ready} of {log.n_runs}{part}"),
             *((f"  {status}", n) for status, n in log.statuses.items()),
             *(
-                (f"missing: {field}", f"in {n} runs; {options_for([field])}")
+                (
+                    f"missing: {field}",
+                    f"in {n} {'run' if n == 1 else 'runs'}; add {options_for([field])}",
+                )
                 for field, n in log.missing.items()
             ),
             *(("to quarantine", f"{n} x {reason}") for reason, n in log.reasons.items()),

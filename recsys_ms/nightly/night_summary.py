@@ -9,13 +9,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from recsys_ms.core.files import write_atomic
+from recsys_ms.core.errors import DataError
+from recsys_ms.core.files import read_regular, write_atomic
+from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.types import JsonDict
 from recsys_ms.serving.artifact import read_manifest
 
 _log = logging.getLogger(__name__)
 
-_FILE: Final = "summary.json"
+SUMMARY_FILE: Final = "summary.json"
+_MAX_BYTES: Final = 1 << 28
 #: Facts about the training data that a manifest and a summary share.
 _COUNTS: Final = ("n_tasks", "n_models", "n_interactions")
 Outcome: TypeAlias = Literal["published", "kept", "unchanged"]
@@ -117,14 +120,14 @@ class NightlySummary:
 
     def write(self, root: Path) -> None:
         """Write ``summary.json`` into the registry at ``root``."""
-        write_atomic(root / _FILE, json.dumps(asdict(self), indent=1).encode())
+        write_atomic(root / SUMMARY_FILE, json.dumps(asdict(self), indent=1).encode())
 
 
 def last_summary(root: Path) -> JsonDict:
     """Summary of the previous nightly run; empty where none can be read."""
     try:
-        found = json.loads((root / _FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = parse_json(read_regular(root / SUMMARY_FILE, max_bytes=_MAX_BYTES))
+    except DataError:
         # The first night, or a summary that was edited by hand: the report does without it.
         return {}
     return found if isinstance(found, dict) else {}

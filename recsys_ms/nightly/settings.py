@@ -167,7 +167,10 @@ class NightlyConfig:
         try:
             document = tomllib.loads(file.read_text(encoding="utf-8"))
         except OSError as error:
-            raise DataError(f"{file}: cannot be read ({error.strerror})") from error
+            raise DataError(
+                f"{file}: cannot be read ({error.strerror}); check --config, "
+                "training/nightly.toml is an example"
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise DataError(f"{file}: not valid TOML ({error})") from error
         known = {each.name for each in fields(cls)}

@@ -10,6 +10,7 @@ Layout::
     publishing         name of the version that a job is about to point to
 """
 
+import os
 import shutil
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
@@ -17,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from recsys_ms.core.errors import ArtifactError, DataError
-from recsys_ms.core.files import file_errors, fsync, write_atomic
+from recsys_ms.core.files import file_errors, fsync, read_regular, write_atomic
 from recsys_ms.core.lock import file_lock
-from recsys_ms.core.temporary import sweep, temporary_name
+from recsys_ms.core.temporary import discard, sweep, temporary_name
 from recsys_ms.core.types import JsonDict
 from recsys_ms.serving.artifact import load_artifact, read_manifest
 
@@ -30,6 +31,7 @@ _CURRENT: Final = "current"
 _VERSIONS: Final = "versions"
 _STAGING: Final = "staging"
 _PUBLISHING: Final = "publishing"
+_MAX_NAME_BYTES: Final = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,31 @@ class Registry:
         """Folder of the published ranker, ``None`` before the first."""
         link = self.root / _CURRENT
         return link.resolve() if link.is_symlink() and link.exists() else None
+
+    def damaged_versions(self) -> list[str]:
+        """What is wrong with versions that are not in service.
+
+        Raises
+        ------
+        DataError
+            There are versions, and the pointer to the one in service is lost.
+        """
+        current = self.current_folder()
+        numbered = self._numbered()
+        if current is None and (numbered or os.path.lexists(self.root / _CURRENT)):
+            raise DataError(
+                f"{self.root / _CURRENT}: damaged: it points to no version; 'recsys-ms nightly' "
+                f"points it to the newest, 'recsys-ms rollback --to N' to another "
+                f"({', '.join(str(number) for number, _ in numbered) or 'there is none'})"
+            )
+        found = []
+        for _, folder in numbered:
+            try:
+                if folder.resolve() != current:
+                    load_artifact(folder)
+            except (ArtifactError, OSError) as error:
+                found.append(str(error))
+        return found
 
     def is_empty(self) -> bool:
         """Whether nothing was ever published or staged."""
@@ -193,7 +220,10 @@ class Registry:
     def unfinished(self) -> str | None:
         """Name of the version that a killed job was about to publish."""
         noted = self.root / _PUBLISHING
-        return noted.read_text(encoding="utf-8") if noted.is_file() else None
+        try:
+            return read_regular(noted, max_bytes=_MAX_NAME_BYTES).decode()
+        except (DataError, UnicodeDecodeError):
+            return None
 
     def roll_back(self, number: int | None = None) -> Version:
         """Put an earlier version back into service; call with the lock held.
@@ -254,7 +284,7 @@ class Registry:
         sweep([self.root, self.root / _VERSIONS, self.root / _STAGING], all_of_them=True)
         for staged in (self.root / _STAGING).iterdir():
             if staged.name != keep_staged:
-                shutil.rmtree(staged, ignore_errors=True)
+                discard(staged)
 
     def _writing(self) -> AbstractContextManager[None]:
         return file_errors(

@@ -38,6 +38,8 @@ class LogInspection:
         Names that ``--map`` may use.
     needs : str
         Why the format cannot be read here (a missing extra); else empty.
+    first : str
+        The first of the logs, and of the files that would go to quarantine if there are any.
     """
 
     format_name: str
@@ -50,6 +52,7 @@ class LogInspection:
     columns: tuple[str, ...]
     series: tuple[str, ...]
     needs: str = ""
+    first: str = ""
 
     @property
     def advice(self) -> str:
@@ -132,4 +135,5 @@ def _inspected(reader: LogReader, name: str, places: list[Path]) -> LogInspectio
         columns=tuple(dict.fromkeys(chain.from_iterable(piece.columns for piece in pieces))),
         series=tuple(dict.fromkeys(chain.from_iterable(piece.series for piece in pieces))),
         needs=needs,
+        first=next((reject.file for reject in rejects if reject.file), str(places[0])),
     )

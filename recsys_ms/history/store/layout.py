@@ -54,7 +54,7 @@ def refuse_foreign(folder: Path) -> None:
     if strange or holds - {LOG_FOLDER}:
         raise DataError(
             f"{folder}: holds {strange[0] if strange else RUNS_FOLDER + '/'!r}, so it is not a "
-            "history; name an empty folder, or one that History.open made"
+            "history; name the folder of one, which holds history.json, or an empty one to make one"
         )
 
 
