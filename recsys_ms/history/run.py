@@ -17,6 +17,8 @@ from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
+from recsys_ms.core.files import file_errors
+from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.metrics import direction_of
 from recsys_ms.core.types import Direction, JsonDict, Status, ValueKind
 
@@ -220,7 +222,8 @@ def canonical_json(value: object) -> str:
     """
     try:
         if isinstance(value, str):
-            value = json.loads(value)
+            with file_errors(f"got {_show(value)}", catch=DataError, raises=DataError):
+                value = parse_json(value)
         if not isinstance(value, Mapping):
             raise DataError(f'{_show(value)} is not a JSON object; write {{"name": value}}')
         for key in value:

@@ -69,6 +69,27 @@ def test_half_a_character_goes_to_quarantine(
     assert list(history.inbox.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":' * 500 + "1" + "}" * 500,
+        '{"a": 1' + "0" * 400 + "}",
+        '{"a": 1, "a": 2}',
+        '{"a": NaN}',
+        r'{"a": "\ud800"}',
+        r'{"\udfff": 1}',
+        "[]",
+    ],
+)
+@pytest.mark.parametrize("write", [as_file, as_journal])
+def test_hyperparameters_as_hostile_text(
+    history: History, text: str, write: Callable[..., None]
+) -> None:
+    write(history, hyperparameters=text)
+    report = history.ingest_inbox()
+    assert (report.n_new, report.n_quarantined) == (1, 1)
+
+
 def test_half_a_character_in_a_curve_goes_to_quarantine(history: History) -> None:
     as_file(history, curve=[[1, 1.0, "accuracy", HALF, 0.5]])
     as_journal(history, json.dumps([1, 1.0, "a\ud800", None, 0.5]).encode(), b'["\xff"]')

@@ -80,7 +80,7 @@ def test_text_is_read_as_numbers_and_times() -> None:
         ("model_id", 3, "model_id: got 3, expected text"),
         ("direction", "MAX", "expected 'max' or 'min'"),
         ("status", None, "status: missing"),
-        ("hyperparameters", "{", "cannot be written as JSON"),
+        ("hyperparameters", "{", "got '{' (not whole JSON"),
         ("hyperparameters", "[1]", "is not a JSON object"),
         ("tags", '{"a": 1}', "tag 'a'"),
     ],
