@@ -94,6 +94,18 @@ def test_first_publishes_then_nothing_new_then_new_runs(tmp_path: Path) -> None:
     assert not leftovers(tmp_path / "r")
 
 
+def test_retracted_runs_train_again_without_them(tmp_path: Path) -> None:
+    history = logged_history(tmp_path / "h")
+    assert nightly(tmp_path, "popularity").n_interactions == 48
+    history.retract(where="model_id = 'm7'")
+    second = nightly(tmp_path, "popularity")
+    assert "train" in second.seconds
+    assert (second.n_interactions, second.n_runs) == (42, 42)
+    history.retract(where="true", undo=True)
+    # The candidate of all runs was judged already.
+    assert nightly(tmp_path, "popularity").n_interactions == 48
+
+
 def test_a_hostile_inbox_does_not_stop_a_night(tmp_path: Path) -> None:
     logged_history(tmp_path / "h")
     log_one(tmp_path, 0.5)
