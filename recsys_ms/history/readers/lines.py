@@ -156,7 +156,7 @@ class Lines:
 def check_encoding(encoding: str) -> None:
     """Refuse encodings that cannot be read line by line; ``UsageError`` before anything is read.
 
-    Each byte of ASCII must be its own character, wherever it is, as in UTF-8, Latin and the code pages.
+    Each byte of ASCII must be its own character, wherever it is, as in UTF-8 and Latin-1.
     """
     try:
         is_plain = _ASCII.encode("ascii").decode(encoding) == _ASCII

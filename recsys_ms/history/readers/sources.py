@@ -335,7 +335,7 @@ def _suffix(path: Path) -> str:
 
 
 def _format_of(path: Path) -> TableFormat:
-    # Most .json files are no tables, so is_table does not take them for one.
+    # Most .json files are something else, so is_table does not take them for tables.
     found = "json" if _suffix(path) == ".json" else _SUFFIXES.get(_suffix(path))
     if found is None:
         raise UsageError(
