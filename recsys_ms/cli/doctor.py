@@ -157,6 +157,7 @@ def _repair(path: Path, *, yes: bool, as_json: bool) -> None:
                 "damaged_files": str(done.damaged) if done and done.damaged else None,
                 "from_archive": asdict(report) if report else None,
                 "unread": list(done.unread) if done else [],
+                "lost_retractions": list(done.retractions) if done else [],
             }
         )
     elif not damage:
@@ -172,6 +173,8 @@ def _repair(path: Path, *, yes: bool, as_json: bool) -> None:
             )
     for text in done.unread if done else ():
         warn(text)
+    for command in done.retractions if done else ():
+        warn(f"these runs were retracted and count again; repeat: {command}")
     if damage and not yes:
         raise DataError(f"{path}: damaged; nothing was changed: add --yes to put it right")
     if done and done.lost:

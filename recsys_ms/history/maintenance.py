@@ -1,6 +1,7 @@
 """Examines a history for damage, and repairs it: what ``recsys-ms doctor`` does."""
 
 import os
+import shlex
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.files import file_errors
 from recsys_ms.core.lock import file_lock
@@ -18,9 +20,10 @@ from recsys_ms.history.inbox.inbox import MARKER_FILE
 from recsys_ms.history.inbox.inbox_files import read_inbox
 from recsys_ms.history.ingestion import IngestReport
 from recsys_ms.history.quarantine import ReadBatch
-from recsys_ms.history.store.inventory import ARCHIVE_FOLDER
+from recsys_ms.history.store.inventory import ARCHIVE_FOLDER, RUNS_FOLDER
 from recsys_ms.history.store.layout import LOCK_FILE, lost_marker, refuse_foreign
 from recsys_ms.history.store.repair import Finding, Repair
+from recsys_ms.history.store.run_store import RunStore
 
 _WAIT_SECONDS: Final = 10.0
 #: The files that are listed, and then those that only a whole table tells of.
@@ -44,6 +47,8 @@ class Repaired:
         Bundles that could not be read.
     sources : tuple of str
         Logs and tables that were ingested, newest first: no bundle holds them.
+    retractions : tuple of str
+        Commands that retract again what was retracted by a lost part of a table.
     """
 
     findings: tuple[Finding, ...]
@@ -51,6 +56,7 @@ class Repaired:
     from_archive: IngestReport | None = None
     unread: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    retractions: tuple[str, ...] = ()
 
     @property
     def lost(self) -> tuple[Finding, ...]:
@@ -107,7 +113,21 @@ def repair_history(path: str | Path) -> Repaired:
         from_archive=given,
         unread=tuple(unread),
         sources=tuple(_sources(history)),
+        retractions=tuple(_lost_retractions(history)) if given else (),
     )
+
+
+def _lost_retractions(history: History) -> Iterator[str]:
+    """Retractions that no row tells of any more, as the commands that repeat them."""
+    (known,) = RunStore(history.path / RUNS_FOLDER).values((c.RETRACTION,))
+    for each in history.ingests().to_dict("records"):
+        if each["operation"] != "retract" or each["ingest_id"] in known:
+            continue
+        asked = each["options"]
+        words = [asked.get("ingest") or ""]
+        words += [f"--run-id {shlex.quote(run_id)}" for run_id in asked.get("run_ids", ())]
+        words += [f"--where {shlex.quote(asked['where'])}"] if "where" in asked else []
+        yield f"recsys-ms retract {' '.join(filter(None, words))} -H {history.path}"
 
 
 def _sources(history: History) -> Iterator[str]:

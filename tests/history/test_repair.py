@@ -120,6 +120,22 @@ def test_without_copies_the_archive_gives_what_it_has(
     assert examine_history(path) == []
 
 
+def test_a_lost_retraction_is_told(sound: Path, tmp_path: Path) -> None:
+    path = copied(sound, tmp_path / "h")
+    history = History.open(path)
+    (one, other, *_) = history.runs()["run_id"]
+    history.retract(run_ids=[one])
+    kept = history.retract(where=f"run_id = '{other}'")
+    shutil.rmtree(path / "archive" / "copies")
+    (part,) = added_files(path / "runs" / "_delta_log" / f"{kept.version - 1:020d}.json")
+    (path / "runs" / part).unlink()
+    done = repair_history(path)
+    assert done.retractions == (f"recsys-ms retract --run-id {one} -H {path}",)
+    runs = set(History.open(path).runs()["run_id"])
+    assert one in runs
+    assert other not in runs
+
+
 @pytest.mark.parametrize(("number", "damage"), [(3, "delete"), (3, "empty"), (1, "delete")])
 def test_a_table_of_an_earlier_version_without_inventory_is_built_anew(
     sound: Path, tmp_path: Path, number: int, damage: str
