@@ -58,7 +58,7 @@ _TABLE: Final[tuple[tuple[KnownMetric, str], ...]] = (
         "specificity=tnr f1=fbeta=f1score=fscore=f_score=f_measure=fmeasure=f05=f2 "
         "auc=auroc=rocauc=aucroc=auprc=prauc=aucpr c_index=cindex=concordance "
         "ap=map=map50=map75=ap50=ap75=average_precision=mar=lrap iou=miou=io_u=jaccard=fwiou "
-        "dice=dsc panoptic_quality=pq "
+        "dice=dsc=dice_coefficient=dice_coef panoptic_quality=pq "
         "ndcg mrr=reciprocal_rank hits=hit exact_match=em=exact pass win_rate=winrate "
         "success_rate=success g_mean=gmean fowlkes_mallows "
         "meteor nmi v_measure=vmeasure homogeneity completeness purity",
@@ -71,8 +71,9 @@ _TABLE: Final[tuple[tuple[KnownMetric, str], ...]] = (
     (
         KnownMetric(name="", direction="max", low=-1.0, high=1.0, percent=True),
         "mcc=matthews=phi kappa=qwk=cohen pearson=pearsonr=plcc spearman=spearmanr=srcc=srocc "
-        "kendall=kendalltau=krcc correlation=corr ccc cosine_similarity=cosine ari=adjusted_rand "
-        "ami=adjusted_mutual gini p_mrr silhouette ssim=msssim stoi bertscore",
+        "kendall=kendalltau=krcc correlation=corr=correlation_coefficient ccc "
+        "cosine_similarity=cosine ari=adjusted_rand "
+        "ami=adjusted_mutual gini=gini_coefficient p_mrr silhouette ssim=msssim stoi bertscore",
     ),
     (
         KnownMetric(name="", direction="max", low=-_INF, high=1.0, percent=True),
@@ -82,7 +83,7 @@ _TABLE: Final[tuple[tuple[KnownMetric, str], ...]] = (
     (
         KnownMetric(name="", direction="max", low=0.0, high=100.0, percent=True),
         "bleu=sacrebleu=bleu1=bleu2=bleu3=bleu4 rouge=rouge1=rouge2=rougel=rougelsum "
-        "chrf=chrfpp gleu spice",
+        "chrf=chrfpp=chr_f gleu spice",
     ),
     (
         KnownMetric(name="", direction="max", low=-_INF, high=_INF),
@@ -174,10 +175,11 @@ def find_metric(name: str) -> KnownMetric | None:
     ('max', None)
     """
     plain = _words(name)
-    camel = _words(_CAMEL.sub(" ", name))
-    if not _OTHER_QUANTITY.isdisjoint((*plain, *camel)):
+    found, others = _matches(plain)
+    if not found:
+        found, others = _matches(_words(_CAMEL.sub(" ", name)))
+    if not _OTHER_QUANTITY.isdisjoint(others):
         return None
-    found = _matches(plain) or _matches(camel)
     strong = [metric for metric in found if metric.name not in _WEAK] or found
     if not strong:
         return None
@@ -200,9 +202,10 @@ def _words(name: str) -> tuple[str, ...]:
     return tuple(word for word in _SEPARATORS.split(name.lower()) if word)
 
 
-def _matches(words: tuple[str, ...]) -> list[KnownMetric]:
-    """Metrics that words name, from left to right, the longest spelling at each place."""
+def _matches(words: tuple[str, ...]) -> tuple[list[KnownMetric], list[str]]:
+    """Metrics that words name, the longest spelling at each place, and the other words."""
     found: list[KnownMetric] = []
+    others: list[str] = []
     at = 0
     while at < len(words):
         for n_words in range(_LONGEST, 0, -1):
@@ -213,8 +216,10 @@ def _matches(words: tuple[str, ...]) -> list[KnownMetric]:
             if metric is not None:
                 found.append(metric)
                 break
-        at += max(n_words, 1)
-    return found
+        else:
+            others.append(words[at])
+        at += n_words
+    return found, others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

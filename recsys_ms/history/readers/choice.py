@@ -84,7 +84,8 @@ def choose_value(run: LoggedRun, asked: Asked, *, wanted: bool) -> Chosen:
     direction = settled.direction
     fields |= {c.METRIC: metric, c.DIRECTION: direction}
     fields[c.SPLIT] = asked.split or (series.split if series else None)
-    missing = tuple(name for name in (c.METRIC, c.DIRECTION) if fields[name] is None)
+    # Whether the direction has to be given is known with the metric.
+    missing = tuple(name for name in (c.METRIC, c.DIRECTION) if fields[name] is None)[:1]
     if settled.problem:
         told = f"{c.DIRECTION}: {settled.problem}"
         return Chosen(fields=fields, missing=missing, problem=told, contradiction=told)

@@ -1,11 +1,12 @@
 """Settles which values of a metric are better: by the log, the metric's name, and the caller."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from recsys_ms.core import columns as c
-from recsys_ms.core.metrics import direction_of, direction_problem
+from recsys_ms.core.metrics import direction_of
 
-_WORDS = {"max": "maximised", "min": "minimised"}
+_BETTER: Final[Mapping[str | None, str]] = {"max": "higher", "min": "lower"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,40 +32,39 @@ def settle_direction(
     metric : str or None
         Metric of the run.
     said : str or None
-        Direction that the caller gives (``--set direction=max``), or the column of a table.
+        Direction that the caller gives (``--set direction=max``).
     logged : str or None
-        What the log itself says that its series is chosen by.
+        What the log itself says of its series.
     series, series_metric : str or None
         The series that the value is of, and its metric by the log.
 
-    Two of these that differ are a problem: none is overridden in silence. Only where the log
-    contradicts the name that it gives itself (a Trainer that kept the model of the highest
-    word error rate), the caller decides.
+    Two of these that differ are a problem: none is overridden in silence. Only where a log
+    contradicts the name that it gives itself (a Trainer that kept the model of the highest word
+    error rate), the caller decides.
     """
     known = None if metric is None else direction_of(metric)
     own = direction_of(series_metric or series or "")
-    if said is not None and metric is not None and (problem := direction_problem(metric, said)):
-        return SettledDirection(said, problem)
+    by_name = f"of {metric!r} {_BETTER.get(known, '')} values are better ({known})"
+    by_log = (
+        f"the log says that {_BETTER.get(logged, '')} values of {series or metric!r} are better"
+    )
+    if said in _BETTER:
+        facts = [by_name] if known not in (None, said) else []
+        facts += [by_log] if logged not in (None, said) and (facts or own != said) else []
+        if facts:
+            return SettledDirection(
+                said,
+                f"{said} contradicts what is known: {', and '.join(facts)}; leave the direction "
+                "out, or choose another metric with --set metric=NAME",
+            )
+        return SettledDirection(said)
     if known and own and known != own:
         return SettledDirection(
             known,
-            f"{metric!r} is known to be {_WORDS[known]}, the series {series!r} {_WORDS[own]}: "
-            "choose the series of the metric",
+            f"{by_name}, but of the series {series!r} {_BETTER[own]} ones: choose the series of "
+            "the metric",
         )
-    if logged is not None and logged in _WORDS:
-        names_differ = known is not None and known != logged
-        if said is not None and said != logged and own != said:
-            return SettledDirection(
-                said,
-                f"the log says that {series or metric!r} is {_WORDS[logged]}, {c.DIRECTION} {said} "
-                "says the contrary: leave the direction out, or choose the series of another "
-                "metric with --set metric=NAME",
-            )
-        if said is None and names_differ:
-            way = f"if the log is wrong, --set direction={known}" if own else "name what it holds"
-            return SettledDirection(
-                known,
-                f"the log says that {series or metric!r} is {_WORDS[logged]}, but {metric!r} is "
-                f"known to be {_WORDS[str(known)]}: {way}, or with another --set metric=NAME",
-            )
+    if known and logged and known != logged and said is None:
+        way = f"--set direction={known} if the log is wrong" if own else "call it what the log has"
+        return SettledDirection(known, f"{by_log}, but {by_name}: {way} (--set metric=NAME)")
     return SettledDirection(said or logged or known)

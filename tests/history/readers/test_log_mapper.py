@@ -109,11 +109,15 @@ def test_templates_see_the_place_and_computed_columns_see_the_groups() -> None:
 def test_what_nobody_says_is_asked_for_with_the_option_that_says_it() -> None:
     mapped = LogMapper("x", FieldMapping()).map([logged()])
     assert mapped.batch.runs.num_rows == 0
-    assert mapped.missing == (("model_id", "task_id", "metric", "direction"),)
+    assert mapped.missing == (("model_id", "task_id", "metric"),)
     [reject] = mapped.batch.rejects
-    for option in ("--map model_id=", "--set task_id=", "--set metric=", "--set direction=max"):
+    for option in ("--map model_id=", "--set task_id=", "--set metric="):
         assert option in reject.reason
     assert reject.reader == LOG_RUN_READER
+    # Whether the direction is known depends on the metric.
+    unknown = FieldMapping(set={"model_id": "m", "task_id": "t", "metric": "my score"})
+    named = unknown.overridden(map={"value": "{val_acc}"})
+    assert LogMapper("x", named).map([logged()]).missing == (("direction",),)
     assert mapped.series == ("val_acc",)
     assert "args.model" in mapped.columns
 

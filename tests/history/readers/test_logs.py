@@ -265,8 +265,8 @@ def test_inspection_tells_what_is_there_and_what_is_missing(logs: Path) -> None:
     assert folder.tables == (logs / "notes.csv",)
     by_name = {log.format_name: log for log in folder.logs}
     assert by_name["timm"].missing == {"task_id": 1}
-    assert "direction" in by_name["keras"].missing
-    assert "--set direction=max" in by_name["keras"].advice
+    assert "metric" in by_name["keras"].missing
+    assert "--set metric=NAME" in by_name["keras"].advice
     assert "val_accuracy" in by_name["keras"].series
     assert "args.model" in by_name["timm"].columns
     ready = inspect_logs(logs / "timm", FieldMapping(set={"task_id": "birds"})).logs[0]

@@ -273,7 +273,10 @@ def test_parquet_times_and_rejects(tmp_path):
         (FieldMapping(), r"--map model_id='\{COLUMN\}' or --set model_id=TEXT"),
         (FieldMapping(map=MAPPING.map), "metric, which every run needs"),
         (MAPPING.overridden(set={"metric": "my score"}), "give --set direction=max or"),
-        (MAPPING.overridden(set={"direction": "min"}), "'accuracy' higher is better"),
+        (
+            MAPPING.overridden(set={"direction": "min"}),
+            "min contradicts what is known: of 'accuracy' higher values are better",
+        ),
         (MAPPING.overridden(map={"task_id": "{Task}"}), r"did you mean \{task\}"),
         (MAPPING.overridden(map={"nosuch": "{task}"}), "unknown field 'nosuch'"),
         (MAPPING.overridden(where="accc > 1"), "accc"),
