@@ -28,7 +28,7 @@ from recsys_ms.history.ingestion import IngestReport
 from recsys_ms.history.maintenance import opened_or_made
 from recsys_ms.history.quarantine import ReadBatch, Reject
 from recsys_ms.history.readers.fields import RUN_FIELDS
-from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS, are_steps, find_logs
+from recsys_ms.history.readers.found_logs import AUTO, LOG_FORMATS, find_logs, is_table_of_log
 from recsys_ms.history.readers.log_mapper import LOG_READER, LOG_RUN_READER
 from recsys_ms.history.readers.logs import LogReader, read_log, replay_log
 from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
@@ -237,7 +237,7 @@ def _reader(
     is_document = how["records"] is not None
     is_plain = file_format is None and not path.is_dir() and (is_document or is_table(path))
     is_told = is_document or how["wide"] is not None
-    if chosen or (is_plain and (is_told or not are_steps(path))):
+    if chosen or (is_plain and (is_told or not is_table_of_log(path))):
         try:
             return read_table(path, mapping, table_format=chosen, **how)
         except UsageError as error:

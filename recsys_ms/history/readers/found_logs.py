@@ -29,6 +29,16 @@ _HOMES: Final[Mapping[str, str]] = {
     "lightning": "recsys_ms.history.readers.formats.lightning_log:Lightning",
     "ultralytics": "recsys_ms.history.readers.formats.ultralytics:Ultralytics",
     "fastai": "recsys_ms.history.readers.formats.fastai:Fastai",
+    "detectron2": "recsys_ms.history.readers.formats.training_lines:Detectron2",
+    "mmengine": "recsys_ms.history.readers.formats.training_lines:MmEngine",
+    "ray": "recsys_ms.history.readers.formats.training_lines:RayTune",
+    "dvclive": "recsys_ms.history.readers.formats.event_folders:DvcLive",
+    "keras-tuner": "recsys_ms.history.readers.formats.result_documents:KerasTuner",
+    "lm-eval": "recsys_ms.history.readers.formats.result_documents:LmEval",
+    "mteb": "recsys_ms.history.readers.formats.result_documents:Mteb",
+    "sentence-transformers": "recsys_ms.history.readers.formats.leaderboards:SentenceTransformers",
+    "autogluon": "recsys_ms.history.readers.formats.leaderboards:AutoGluon",
+    "tensorboard": "recsys_ms.history.readers.formats.event_folders:TensorBoard",
     "keras": "recsys_ms.history.readers.formats.keras_log:Keras",
     "model-card": "recsys_ms.history.readers.formats.model_card:ModelCard",
     # Any table of epochs: after all that know more.
@@ -71,10 +81,14 @@ class FoundLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundLogs:
-    """Logs of a folder in the order of their paths, and the files that are not part of any."""
+    """Logs of a folder in the order of their paths, and the files that are not part of any.
+
+    ``second`` are logs that repeat what another one in their folder, or above it, records.
+    """
 
     logs: tuple[FoundLog, ...]
     others: tuple[Path, ...]
+    second: tuple[FoundLog, ...] = ()
 
 
 @cache
@@ -149,16 +163,24 @@ def find_logs(path: str | Path, log_format_name: str = AUTO) -> FoundLogs:
                 break
         else:
             others.append(file)
-    return FoundLogs(logs=tuple(found), others=tuple(others))
+    can_repeat = {log for log in found if log_format(log.format_name).is_second_record}
+    places = {log.place for log in found if log not in can_repeat}
+    second = [log for log in can_repeat if places & {log.place, *log.place.parents}]
+    return FoundLogs(
+        logs=tuple(log for log in found if log not in second),
+        others=tuple(others),
+        second=tuple(sorted(second, key=lambda log: log.place)),
+    )
 
 
-def are_steps(path: Path) -> bool:
-    """Whether the rows of a file are epochs or steps, by the format of its content.
+def is_table_of_log(path: Path) -> bool:
+    """Whether a table is a log, also where it is named by itself, by the format of its content.
 
-    Such a file is a log, also where it is named by itself; every other table is one of runs.
+    Its rows are epochs or steps, or the format says of each what it measures; every other table is
+    one of runs.
     """
     logs = find_logs(path).logs if path.is_file() else ()
-    return any(log_format(log.format_name).rows_are_steps for log in logs)
+    return any(log_format(log.format_name).reads_tables for log in logs)
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -225,8 +225,12 @@ class LogFormat(ABC):
     wanted: ClassVar[str]
     #: Whether a log is a folder in which nothing else is looked for (an MLflow store).
     owns_folder: ClassVar[bool] = False
-    #: Whether the rows of its tables are steps of a run, so that they must not be read as runs.
-    rows_are_steps: ClassVar[bool] = False
+    #: Whether a table in this format is its log also where it is named by itself: read as a table
+    #: of runs, its steps would become runs, or its metric and direction be lost.
+    reads_tables: ClassVar[bool] = False
+    #: Whether its logs repeat what another format records in the same folder or above it, if there
+    #: is such a log; they are then not read.
+    is_second_record: ClassVar[bool] = False
 
     @abstractmethod
     def place_of(self, candidate: Candidate) -> Path | None:

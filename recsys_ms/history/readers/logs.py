@@ -91,6 +91,13 @@ class LogReader:
                 f"{running} of {self._n_runs} runs are not finished by what their logs say; they "
                 "count once a later ingest finds them finished, or now with --set status=finished"
             )
+        second = self.found.second
+        if second:
+            names = ", ".join(dict.fromkeys(log.format_name for log in second))
+            found.append(
+                f"{len(second)} logs repeat what another log of their folder says and were not "
+                f"read ({names}; the first is {second[0].place}); name one by itself to read it"
+            )
         tables = [path for path in self.found.others if is_table(path)]
         if tables:
             found.append(

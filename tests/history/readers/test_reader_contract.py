@@ -66,7 +66,7 @@ def _timm(folder: Path) -> None:
     (folder / "args.yaml").write_text("model: resnet18\nlr: 0.1\nepochs: 1\n")
 
 
-def _recorded(framework: str, name: str) -> Callable[[Path], None]:
+def _recorded(framework: str, name: str = ".") -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         with tempfile.TemporaryDirectory() as whole:
             lay_out(framework, Path(whole))
@@ -120,7 +120,31 @@ def _wandb_chart(folder: Path) -> None:
     (folder / "chart.csv").write_text("\n".join(['"Step",' + ",".join(curve), *rows, ""]))
 
 
+def _detectron2(folder: Path) -> None:
+    rows = [{"iteration": 19, "total_loss": 2.5}, {"iteration": 39, "bbox/AP": 31.5}]
+    (folder / "metrics.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "config.yaml").write_text("SOLVER: {MAX_ITER: 40}\n")
+
+
+def _tensorboard(folder: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_scalar("val/accuracy", 0.5, 1)
+
+
 WRITE = {
+    "detectron2": _detectron2,
+    "mmengine": _recorded("mmengine"),
+    "ray": _recorded("ray"),
+    "dvclive": _recorded("dvclive"),
+    "keras-tuner": _recorded("keras_tuner"),
+    "lm-eval": _recorded("lm_eval"),
+    "mteb": _recorded("mteb"),
+    "sentence-transformers": _recorded("sentence_transformers"),
+    "autogluon": _recorded("autogluon"),
+    "tensorboard": _tensorboard,
     "wandb-chart": _wandb_chart,
     "mlflow": _mlflow,
     "optuna": _by_framework("optuna", "study.db"),

@@ -50,7 +50,7 @@ class Metrics(NamedTuple):
 class MetricFolder(LogFormat):
     """Run folders with a CSV of metrics and, beside it, a YAML file of settings."""
 
-    rows_are_steps: ClassVar[bool] = True
+    reads_tables: ClassVar[bool] = True
     metrics_file: ClassVar[str]
     settings_file: ClassVar[str]
     #: Columns that say when, of which the CSV needs at least one.
@@ -89,7 +89,7 @@ class MetricFolder(LogFormat):
 class MetricFile(LogFormat):
     """A CSV of metrics by itself; the rows of a second training may be appended to the first."""
 
-    rows_are_steps: ClassVar[bool] = True
+    reads_tables: ClassVar[bool] = True
 
     def place_of(self, candidate: Candidate) -> Path | None:
         """The file itself, by its header and its first row."""

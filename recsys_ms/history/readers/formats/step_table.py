@@ -43,12 +43,14 @@ class StepTable(LogFormat):
     Columns of text (model, task) tell the runs apart; without any, the table is one run, and where
     the epoch begins at 0 or 1 again, the next. They are columns for ``--map``; columns of numbers
     are series. ``val_NAME`` and ``val/NAME`` are on the split ``val`` (likewise ``train``,
-    ``valid``, ``test``, …). Nothing else is stated.
+    ``valid``, ``test``, …). Nothing else is stated. A table in the folder of another run repeats
+    it.
     """
 
     name: ClassVar[str] = "steps"
     wanted: ClassVar[str] = "a table with a column epoch or step that rises from row to row"
-    rows_are_steps: ClassVar[bool] = True
+    reads_tables: ClassVar[bool] = True
+    is_second_record: ClassVar[bool] = True
 
     def place_of(self, candidate: Candidate) -> Path | None:
         """The file itself, by its first rows."""

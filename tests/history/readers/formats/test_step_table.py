@@ -9,7 +9,7 @@ from history.readers.frameworks.reading import read_log_of, series_of
 from recsys_ms.core.errors import UsageError
 from recsys_ms.history.history import History
 from recsys_ms.history.readers.formats.step_table import StepTable
-from recsys_ms.history.readers.found_logs import are_steps, find_logs
+from recsys_ms.history.readers.found_logs import find_logs, is_table_of_log
 from recsys_ms.history.readers.logged import BadLog, Candidate, LoggedRun
 from recsys_ms.history.readers.logs import read_log
 from recsys_ms.history.readers.mapping import FieldMapping
@@ -44,7 +44,7 @@ def read(path: Path) -> tuple[list[LoggedRun], list[BadLog]]:
 )
 def test_rows_are_one_run_with_its_best_value(tmp_path: Path, text: str) -> None:
     path = written(tmp_path, text, "log.jsonl" if text.startswith("{") else "log.csv")
-    assert are_steps(path)
+    assert is_table_of_log(path)
     metric = next(name for name in ("Accuracy", "accuracy", "acc") if name in text)
     [batch] = list(read_log(tmp_path, FieldMapping(set={**SAID, "metric": metric})))
     assert batch.runs["value"].to_pylist() == [0.75]
@@ -68,7 +68,7 @@ def test_rows_are_one_run_with_its_best_value(tmp_path: Path, text: str) -> None
 )
 def test_other_tables_are_not_claimed(tmp_path: Path, text: str) -> None:
     path = written(tmp_path, text)
-    assert not are_steps(path)
+    assert not is_table_of_log(path)
     assert find_logs(tmp_path).others == (path,)
 
 
