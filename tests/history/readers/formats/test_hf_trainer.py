@@ -152,7 +152,7 @@ def test_a_real_folder_becomes_runs(trained: Path, tmp_path: Path) -> None:
     }
     state = json.loads((trained / "plain" / "trainer_state.json").read_text())
     best = max(row["eval_accuracy"] for row in state["log_history"] if "eval_accuracy" in row)
-    assert runs.loc["plain", "value"] == best
+    assert runs.loc["birds/small", "value"] == best
     again = history.ingest(read_log(trained, mapping))
     assert (again.n_new, again.n_updated, again.n_duplicate) == (0, 0, 5)
 
