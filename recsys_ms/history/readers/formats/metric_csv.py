@@ -260,8 +260,11 @@ def read_metrics(
 
 
 def _number(cell: str) -> float | None:
-    """A number as loggers write it: a comma in it has no meaning that is known."""
-    return None if "," in cell else to_number(cell)
+    """A number as loggers write it; in a comma or an underscore there is no known meaning."""
+    try:
+        return float(cell) if cell.isascii() and "_" not in cell else None
+    except ValueError:
+        return None
 
 
 def _is_shorter(cell: str, others: Sequence[str]) -> bool:
