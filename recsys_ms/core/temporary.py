@@ -16,8 +16,8 @@ SUFFIX: Final = ".tmp"
 #: ``.NAME.HOST-PID-RANDOM.tmp``, and maybe a suffix that a library insists on.
 _NAME: Final = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp(\.\w+)?")
 #: Any other hidden name that ends so; earlier versions named theirs without the host.
-_OF_NOBODY: Final = re.compile(r"\..*\.tmp(\.\w+)?")
-#: A process of another host is not visible here: its file counts as left over after this time.
+_ANY: Final = re.compile(r"\..*\.tmp(\.\w+)?")
+#: A process of another host is not visible here: its file counts as abandoned after this time.
 SILENCE_SECONDS: Final = 24 * 3600.0
 
 
@@ -40,14 +40,14 @@ def sweep(folders: Iterable[Path], *, all_of_them: bool = False) -> list[Path]:
     folders : iterable of Path
         Looked at themselves, not what lies deeper. One that is missing is skipped.
     all_of_them : bool
-        Whether the caller holds a lock without which nobody writes there: then every one goes.
+        Whether the caller holds a lock without which no process writes there: then every one goes.
     """
     found = [
         path
         for folder in folders
         if folder.is_dir()
         for path in folder.iterdir()
-        if _OF_NOBODY.fullmatch(path.name) and (all_of_them or _is_left_over(path))
+        if _ANY.fullmatch(path.name) and (all_of_them or _is_abandoned(path))
     ]
     for path in found:
         discard(path)
@@ -63,7 +63,7 @@ def discard(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _is_left_over(path: Path) -> bool:
+def _is_abandoned(path: Path) -> bool:
     named = _NAME.fullmatch(path.name)
     if named and named[1] == numbers_of() and is_running(int(named[2])) is False:
         return True

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -359,6 +360,61 @@ def test_doctor_on_sound_absent_and_damaged(place: Path, tmp_path: Path) -> None
     damaged = run("doctor", "-R", "r", cwd=tmp_path)
     assert damaged.returncode == 3
     assert "manifest.json" in damaged.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "told"),
+    [
+        ("ingest --inbox -H new", 3, "there is no history"),
+        ("ingest --replay -H new", 3, "there is no history"),
+        ("ingest nothing.csv -H new", 3, "no such file"),
+        ("ingest notes.txt -H new", 3, "no log found"),
+        ("nightly -H new -R r", 3, "there is no history"),
+        ("nightly --config nothing.toml", 3, "check --config"),
+        ("nightly --config wrong.toml", 3, "there is no history"),
+        ("evaluate -H new", 3, "there is no history"),
+        ("evaluate -H .", 3, "so it is not a history"),
+        ("doctor -H .", 3, "so it is not a history"),
+        ("doctor -H new", 3, "there is no history"),
+        ("doctor --yes", 2, "--repair"),
+        ("doctor notes.txt --repair", 2, "--repair is for a history"),
+        ("doctor -H new --repair", 3, "there is no history"),
+    ],
+)
+def test_what_is_not_there_is_told_and_not_made(
+    tmp_path: Path, line: str, code: int, told: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("no log")
+    (tmp_path / "wrong.toml").write_text('history = "new"\nregistry = "r"\n')
+    done = run(*line.split(), cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "wrong.toml"]
+
+
+def test_a_lost_pointer_and_an_old_damaged_version_are_told(place: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "r"
+    shutil.copytree(place / "r", copied, symlinks=True)
+    shutil.copytree(copied / "versions" / "000001", copied / "versions" / "000000")
+    (copied / "versions" / "000000" / "manifest.json").write_text("{")
+    warned = run("doctor", "-R", "r", cwd=tmp_path)
+    assert warned.returncode == 0
+    assert "000000/manifest.json" in warned.stderr
+    (copied / "current").unlink()
+    lost = run("doctor", "-R", "r", cwd=tmp_path)
+    assert lost.returncode == 3
+    assert "points to no version" in lost.stderr
+
+
+def test_a_path_that_this_locale_cannot_write(tmp_path: Path) -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [str(EXECUTABLE), "ingest", "--inbox", "-H", "Ист ü"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, check=False, env={**os.environ, **plain}
+    )
+    assert done.returncode == 3, done.stderr
+    assert b"LC_ALL=C.UTF-8" in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def test_a_closed_pipe_is_no_error(place: Path) -> None:

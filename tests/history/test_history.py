@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 from warm import warm
 
 from recsys_ms.core import columns as c
@@ -26,6 +27,7 @@ from recsys_ms.core.errors import (
     UsageError,
 )
 from recsys_ms.core.lock import file_lock
+from recsys_ms.core.temporary import temporary_name
 from recsys_ms.history.history import History
 from recsys_ms.history.inbox.inbox import record_run
 from recsys_ms.history.interactions import Interactions
@@ -628,6 +630,36 @@ def test_a_history_of_an_earlier_version_gets_its_inventory(history: History) ->
     part.write_bytes(b"")
     with pytest.raises(DataError, match="has 0 bytes"):
         History.open(history.path)
+
+
+def test_threads_of_arrow_never_call_python(history: History) -> None:
+    # One that outlives an error would crash the interpreter at its end: exit code 139 or 134.
+    history.append([make("a")])
+    dataset = history._store.dataset(history._store.at_version())
+    assert isinstance(dataset.filesystem, SubTreeFileSystem)
+    assert isinstance(dataset.filesystem.base_fs, LocalFileSystem)
+
+
+def test_what_killed_writers_left_is_swept_by_the_next_ingest(history: History) -> None:
+    record_run(history.path, **REQUIRED, value=0.5)
+    history.ingest_inbox()
+    (day,) = (folder for folder in (history.path / "archive").iterdir() if folder.name != "copies")
+    runs = history.path / "runs"
+    code = "from recsys_ms.core.temporary import temporary_name as n; print(n('a'), n('b'))"
+    dead, folder = warm().python(code).stdout.split()
+    copies = history.path / "archive" / "copies" / "runs"
+    places = [history.path, history.inbox, day, history.quarantine.folder, copies]
+    left = [place / dead for place in places]
+    left += [runs / "part-00000-of-no-commit.parquet", runs / "_delta_log" / "_commit_1.json.tmp"]
+    for path in left:
+        path.write_text("half")
+    (history.path / folder).mkdir()
+    at_work = history.inbox / temporary_name("b.json")
+    at_work.write_text("half")
+    assert history.ingest_inbox().n_read == 0
+    assert [path for path in [*left, history.path / folder] if path.exists()] == []
+    assert list(history.inbox.iterdir()) == [at_work]
+    assert len(history.check().runs()) == 1
 
 
 def test_a_path_that_is_no_text_is_refused(tmp_path: Path) -> None:

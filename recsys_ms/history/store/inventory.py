@@ -208,7 +208,7 @@ class Inventory:
         except OSError as error:
             return "is missing" if isinstance(error, FileNotFoundError) else f"({error.strerror})"
         if not stat.S_ISREG(found.st_mode):
-            return "is no file any more, but a folder, a link or a device"
+            return "is not a file any more, but a folder, a link or a device"
         if found.st_size != entry.size:
             return f"has {found.st_size:,} bytes, expected {entry.size:,}"
         state = (found.st_size, found.st_mtime_ns, found.st_ino)

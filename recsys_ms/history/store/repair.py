@@ -175,7 +175,7 @@ class Repair:
     def _lock(self) -> Iterator[Finding]:
         path = self.folder / LOCK_FILE
         if path.is_symlink() or (path.exists() and not path.is_file()):
-            yield Finding(file=LOCK_FILE, what="is no file any more", remedy="make")
+            yield Finding(file=LOCK_FILE, what="is not a file any more", remedy="make")
 
     def _listed(self) -> Iterator[Finding]:
         for damage in self._inventory.damages(content=True):
@@ -306,7 +306,7 @@ class Repair:
 
 
 def _rows(path: Path, schema: pa.Schema) -> pa.Table:
-    """Rows of a data file, with the columns that it lacks."""
+    """Rows of a data file, with the columns that are missing."""
     rows = pq.ParquetFile(path).read()
     if MONTH in schema.names and MONTH not in rows.column_names:
         month = path.parent.name.partition("=")[2]
