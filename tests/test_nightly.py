@@ -119,6 +119,7 @@ def test_a_hostile_inbox_does_not_stop_a_night(tmp_path: Path) -> None:
     assert night.outcome == "published"
     assert (night.ingest["n_new"], night.ingest["n_quarantined"]) == (1, 2)
     assert len(list(inbox.iterdir())) == 3
+    assert any("no ingest reads: 3, first" in text for text in night.warnings)
 
 
 def test_an_upgrade_of_the_package_trains_again(

@@ -52,17 +52,23 @@ def reason_of(error: BaseException) -> str:
 
 
 def open_regular(
-    path: Path, *, follow: bool = False, raises: type[RecsysError] = DataError
+    path: Path,
+    *,
+    max_bytes: int | None = None,
+    follow: bool = False,
+    raises: type[RecsysError] = DataError,
 ) -> BinaryIO:
     """Open a file that others left, to read its bytes: never a pipe, a device, a link, a folder.
 
-    A pipe would wait for ever, and ``/dev/zero`` has no end. Its size is not bounded: read a part
-    at a time, or take :func:`read_regular`.
+    A pipe would wait for ever, and ``/dev/zero`` has no end.
 
     Parameters
     ----------
     path : Path
         The file.
+    max_bytes : int, optional
+        Its greatest size. Without one, read a part at a time. It may grow while it is read, which
+        :func:`read_bounded` sees.
     follow : bool
         Whether a link to a regular file is opened; give it only for paths that a person named.
     raises : type
@@ -71,7 +77,7 @@ def open_regular(
     Raises
     ------
     DataError, or ``raises``
-        It is not a regular file, or cannot be opened; then its cause is the ``OSError``.
+        It is not a regular file, is larger, or cannot be opened; then its cause is the ``OSError``.
     """
     what = f"{path}: cannot be read"
     with file_errors(what, catch=_NOT_READ, raises=raises):
@@ -81,7 +87,10 @@ def open_regular(
     with file_errors(what, catch=_NOT_READ, raises=raises):
         descriptor = os.open(path, _READ_ONLY | (0 if follow else _NO_LINK))
     try:
-        _check_regular(path, os.fstat(descriptor), raises)
+        found = os.fstat(descriptor)
+        _check_regular(path, found, raises)
+        if max_bytes is not None:
+            _check_size(path, found.st_size, max_bytes, raises)
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -108,7 +117,7 @@ def read_regular(
     DataError, or ``raises``
         It is longer, is not a regular file, or cannot be read; then its cause is the ``OSError``.
     """
-    with open_regular(path, follow=follow, raises=raises) as handle:
+    with open_regular(path, max_bytes=max_bytes, follow=follow, raises=raises) as handle:
         return read_bounded(path, handle, max_bytes, raises=raises)
 
 
@@ -117,15 +126,19 @@ def read_bounded(
 ) -> bytes:
     """The rest of an open regular file, as :func:`read_regular` reads it."""
     n_bytes = os.fstat(handle.fileno()).st_size
-    if n_bytes <= max_bytes:
-        with file_errors(f"{path}: cannot be read", catch=_NOT_READ, raises=raises):
-            data = handle.read(n_bytes + 1)
-            # The file grows, or its size is a fiction (``/proc``).
-            if len(data) > n_bytes:
-                data += handle.read(max_bytes + 1 - len(data))
-        if len(data) <= max_bytes:
-            return data
-    raise raises(f"{path}: has more than {max_bytes:,} bytes, which is the most that is read")
+    _check_size(path, n_bytes, max_bytes, raises)
+    with file_errors(f"{path}: cannot be read", catch=_NOT_READ, raises=raises):
+        data = handle.read(n_bytes + 1)
+        # The file grows, or its size is a fiction (``/proc``).
+        if len(data) > n_bytes:
+            data += handle.read(max_bytes + 1 - len(data))
+    _check_size(path, len(data), max_bytes, raises)
+    return data
+
+
+def _check_size(path: Path, n_bytes: int, max_bytes: int, raises: type[RecsysError]) -> None:
+    if n_bytes > max_bytes:
+        raise raises(f"{path}: has more than {max_bytes:,} bytes, which is the most that is read")
 
 
 def make_folder(folder: Path) -> None:

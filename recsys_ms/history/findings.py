@@ -5,6 +5,7 @@ from typing import Final
 
 from recsys_ms.history.diagnosis import pairing_problem
 from recsys_ms.history.history import History
+from recsys_ms.history.inbox.inbox_files import unread_entries
 from recsys_ms.history.plausibility import JUDGED_COLUMNS, implausible
 
 #: Findings that a page or a terminal shows; doctor --json has all.
@@ -14,11 +15,15 @@ _N_SHOWN: Final = 10
 def findings_of(history: History) -> tuple[str, ...]:
     """Everything about the runs of a history that should be looked at, one sentence each.
 
-    Runs that are named in one are kept, and rankers do not learn from them.
+    Runs that are named in one are kept, and rankers do not learn from them. Entries of the inbox
+    that no ingest reads are one finding.
     """
+    unread = unread_entries(history.inbox)
+    left = f"entries of the inbox that no ingest reads: {len(unread)}, first {{}}"
+    of_inbox = [left.format(each) for each in unread[:1]]
     problem = pairing_problem(history)
     doubtful = (each.text for each in implausible(history.runs(JUDGED_COLUMNS)))
-    return (*([f"{history.path}: {problem}"] if problem else []), *doubtful)
+    return (*([f"{history.path}: {problem}"] if problem else []), *of_inbox, *doubtful)
 
 
 def first_of(findings: Sequence[str]) -> tuple[str, ...]:

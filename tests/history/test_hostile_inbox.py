@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from recsys_ms.history.findings import findings_of
 from recsys_ms.history.history import History
 from recsys_ms.history.inbox import inbox_files
 from recsys_ms.history.inbox.inbox import record_run
@@ -206,6 +207,9 @@ def test_what_is_not_a_file_is_passed_over(
     assert {path.name for path in history.inbox.iterdir()} == set(made)
     for name, kind in made.items():
         assert f"left in the inbox: {history.inbox / name}: is {kind}" in caplog.text
+    # Ingest, doctor and the report of a night show it as a finding.
+    (finding,) = (each for each in findings_of(history) if "inbox" in each)
+    assert "no ingest reads: 7, first" in finding
 
 
 @pytest.mark.parametrize("name", ["z.json", ".open-z.jsonl"])

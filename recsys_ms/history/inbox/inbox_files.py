@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
-from recsys_ms.core.files import file_errors, fsync, read_regular, written_beside
+from recsys_ms.core.files import file_errors, fsync, open_regular, read_regular, written_beside
 from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.inbox.inbox import (
@@ -63,6 +63,18 @@ def list_inbox(folder: Path) -> list[Path]:
             for path in folder.iterdir()
             if path.suffix == ".json" and not path.name.startswith(".")
         )
+
+
+def unread_entries(folder: Path) -> list[str]:
+    """Why entries of an inbox are passed over by every ingest, one sentence each."""
+    found = []
+    for path in (*list_journals(folder), *list_inbox(folder)):
+        try:
+            open_regular(path, max_bytes=MAX_FILE_BYTES).close()
+        except DataError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                found.append(str(error))
+    return found
 
 
 def read_inbox(folder: Path, done: list[Path]) -> Iterator[ReadBatch]:

@@ -218,7 +218,7 @@ def read_journals(paths: Iterable[Path]) -> Iterable[Journal]:
     """Read journals; those that their recorders have removed meanwhile are skipped."""
     for path in paths:
         try:
-            with open_regular(path) as handle:
+            with open_regular(path, max_bytes=MAX_FILE_BYTES) as handle:
                 yield _read(path, handle)
         except DataError as error:
             warn_unread(error)
