@@ -26,6 +26,8 @@ def csv_header(path: Path, lines: Lines, delimiter: str) -> list[str]:
         ) from error
     if header is None:
         raise DataError(f"{path}: the file is empty; a header with column names is needed")
+    if any("\x00" in cell for cell in header):
+        raise DataError(f"{path}: the header has zero bytes, as UTF-16 has; convert it to UTF-8")
     if len(header) == 1:
         other = max((d for d in _DELIMITERS if d != delimiter), key=header[0].count)
         if header[0].count(other):

@@ -23,6 +23,8 @@ from recsys_ms.history.readers.number_style import to_number as to_number
 
 _PIECE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*[^{}\s][^{}]*)\}|[^{}]+|[{}]")
 _SPEC: Final = re.compile(r"[<>^=]?[+ -]?0?\d{0,2}[,_]?(\.\d{1,2})?[bdeEfFgGnosxX%]?")
+#: Characters of a name in a list of names.
+_SHOWN: Final = 80
 #: Longest text that is remembered once it was parsed, and longest that may be a Python literal.
 _MAX_REMEMBERED: Final = 4_096
 _MAX_LITERAL: Final = 65_536
@@ -185,7 +187,8 @@ class _Binder:
 def named(names: Sequence[str], n: int = 40) -> str:
     """The first names of a list, and the number of the others."""
     more = f" and {len(names) - n} more" if len(names) > n else ""
-    return ", ".join(names[:n]) + more if names else "none"
+    shown = (name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…" for name in names[:n])
+    return ", ".join(shown) + more if names else "none"
 
 
 def parse_nested(value: object) -> Any:

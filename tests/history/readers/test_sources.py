@@ -122,6 +122,7 @@ def test_an_over_long_field_is_bad(tmp_path):
         (b"a;b;c\n1;2;3\n", "t.csv", "delimiter=';'"),
         (b"a,b\n1,2\n", "t.tsv", "delimiter=','"),
         (b"\xff\xfea\x00", "t.csv", "UTF-16"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "t.csv", "zero bytes"),
         (b"caf\xe9,b\n", "t.csv", "header cannot be read"),
         (b'"a,b\n1,2\n', "t.csv", "header cannot be read"),
         (b"x" * (MAX_LINE_BYTES + 1), "t.csv", "header cannot be read"),
