@@ -75,6 +75,8 @@ def filled_history(path: Path, *, n_nights: int = 2) -> History:
                 )
         (history.inbox / f"bad{night}.json").write_text("{")
         history.ingest_inbox()
+    # As Delta does after a hundred commits.
+    history._store.at_version().create_checkpoint()
     logged = [
         Run(
             run_id=f"log{i}",

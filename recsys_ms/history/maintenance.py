@@ -20,7 +20,7 @@ from recsys_ms.history.inbox.inbox import MARKER_FILE
 from recsys_ms.history.inbox.inbox_files import read_inbox
 from recsys_ms.history.ingestion import IngestReport
 from recsys_ms.history.quarantine import ReadBatch
-from recsys_ms.history.store.inventory import ARCHIVE_FOLDER, RUNS_FOLDER
+from recsys_ms.history.store.inventory import ARCHIVE_FOLDER, RUNS_FOLDER, is_odd
 from recsys_ms.history.store.layout import LOCK_FILE, lost_marker, refuse_foreign
 from recsys_ms.history.store.repair import Finding, Repair
 from recsys_ms.history.store.run_store import RunStore
@@ -95,7 +95,7 @@ def repair_history(path: str | Path) -> Repaired:
     _require(folder)
     repair = Repair(folder)
     with ExitStack() as stack:
-        if not (folder / LOCK_FILE).is_dir():
+        if not is_odd(folder / LOCK_FILE):
             stack.enter_context(file_lock(folder / LOCK_FILE, timeout_seconds=_WAIT_SECONDS))
         found: list[Finding] = []
         for _ in range(_ROUNDS):

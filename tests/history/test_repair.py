@@ -1,5 +1,6 @@
 """Damage to a history is found, and repaired without a loss."""
 
+import os
 import random
 import shutil
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ KINDS = {
     "commit, the last": "runs/_delta_log/*3.json",
     "commit, one between": "runs/_delta_log/*1.json",
     "commit, the first": "runs/_delta_log/*0.json",
+    "checkpoint": "runs/_delta_log/*.checkpoint.parquet",
     "commit of curves": "curves/_delta_log/*2.json",
     "runs": "runs",
     "curves": "curves",
@@ -78,6 +80,29 @@ def test_any_file_is_restored(sound: Path, tmp_path: Path, kind: str, damage: st
         assert done.damaged is not None
         (kept,) = (p for p in done.damaged.rglob("*") if p.name == file.name)
         assert kept.is_symlink() == (damage == "link")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+@pytest.mark.parametrize("name", [".lock", "runs/_delta_log/_last_checkpoint"])
+def test_what_may_hold_anything_must_be_a_file(
+    sound: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    path = copied(sound, tmp_path / "h")
+    before = content(History.open(path))
+    (path / name).unlink()
+    if kind == "folder":
+        (path / name).mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path / name)
+    else:
+        (path / name).symlink_to("/dev/zero")
+    (finding,) = examine_history(path)
+    assert finding.file == name
+    if name != ".lock":
+        with pytest.raises(DataError, match="doctor"):
+            History.open(path)
+    assert not repair_history(path).lost
+    assert content(History.open(path).check()) == before
 
 
 @pytest.mark.parametrize("lost", ["inbox", "quarantine", "runs", "curves", "archive/copies"])

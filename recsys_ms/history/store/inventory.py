@@ -43,6 +43,8 @@ STANDING_FOLDERS: Final = (INBOX_FOLDER, ARCHIVE_FOLDER, QUARANTINE_FOLDER)
 #: Delta tables.
 TABLES: Final = (RUNS_FOLDER, CURVES_FOLDER)
 LOG_FOLDER: Final = "_delta_log"
+#: Where Delta looks for the newest checkpoint first.
+HINT: Final = "_last_checkpoint"
 COPIES: Final = f"{ARCHIVE_FOLDER}/copies"
 _FORMAT: Final = 1
 _CHECK: Final = "digest"
@@ -302,6 +304,9 @@ class Inventory:
         files = self.files
         log = self.folder / table / LOG_FOLDER
         logged = [path for path in sorted(log.glob("*")) if is_of_log(path.name)]
+        hint = log / HINT
+        if is_odd(hint):
+            raise DataError(f"{hint}: damaged: it is not a file; {mend(self.folder)}")
         numbers = [int(found[1]) for path in logged if (found := COMMIT.fullmatch(path.name))]
         if numbers and numbers[-1] - numbers[0] >= len(numbers):
             raise DataError(f"{log}: damaged: a commit is missing; {mend(self.folder)}")
@@ -347,13 +352,18 @@ class Inventory:
         return found
 
 
+def is_odd(path: Path) -> bool:
+    """Whether something that is not a regular file lies at a path."""
+    return os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode)
+
+
 def has_copy(name: str) -> bool:
     """Whether a file has a second copy; an archive holds copies itself."""
     return not name.startswith(f"{ARCHIVE_FOLDER}/")
 
 
 def is_of_log(name: str) -> bool:
-    """Whether a file of a Delta log counts; ``_last_checkpoint`` is a hint that may be missing."""
+    """Whether a file of a Delta log counts; :data:`HINT` may be missing, and changes."""
     return bool(COMMIT.fullmatch(name) or _CHECKPOINT.fullmatch(name))
 
 

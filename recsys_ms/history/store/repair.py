@@ -29,6 +29,7 @@ from recsys_ms.history.store.inventory import (
     COMMIT,
     COPIES,
     CURVES_FOLDER,
+    HINT,
     LOG_FOLDER,
     RUNS_FOLDER,
     TABLES,
@@ -38,6 +39,7 @@ from recsys_ms.history.store.inventory import (
     added_files,
     copy_file,
     has_copy,
+    is_odd,
     read_marker,
 )
 from recsys_ms.history.store.layout import DAMAGED_FOLDER, LOCK_FILE
@@ -110,7 +112,7 @@ class Repair:
 
         ``DataError`` if the history is of a newer version of recsys-ms.
         """
-        found = [*self._marker(), *self._lock(), *self._listed(), *self._second_copies()]
+        found = [*self._marker(), *self._unlistable(), *self._listed(), *self._second_copies()]
         # Where the listed files are damaged, the others are looked at once those are right again.
         broken = {each.file.partition("/")[0] for each in found if each.remedy != "copy"}
         return [*found, *self._unlisted([name for name in TABLES if name not in broken])]
@@ -172,10 +174,11 @@ class Repair:
         self._inventory = Inventory(self.folder, marker)
         yield Finding(file=MARKER_FILE, what=what, since=_since(path), remedy=remedy)
 
-    def _lock(self) -> Iterator[Finding]:
-        path = self.folder / LOCK_FILE
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            yield Finding(file=LOCK_FILE, what="is not a file any more", remedy="make")
+    def _unlistable(self) -> Iterator[Finding]:
+        """Files whose content may be anything, and which are something else now."""
+        for name in (LOCK_FILE, *(f"{table}/{LOG_FOLDER}/{HINT}" for table in TABLES)):
+            if is_odd(self.folder / name):
+                yield Finding(file=name, what="is not a file any more", remedy="make")
 
     def _listed(self) -> Iterator[Finding]:
         for damage in self._inventory.damages(content=True):
