@@ -144,7 +144,8 @@ def ingest(
     replay: Annotated[
         bool,
         typer.Option(
-            "--replay", help="Read the quarantine again, with the mapping given here if any."
+            "--replay",
+            help="Read the quarantine again; options replace parts of the mapping of each row.",
         ),
     ] = False,
     presets: Annotated[bool, typer.Option("--presets", help="List the presets and end.")] = False,
@@ -221,7 +222,7 @@ def ingest(
             reports["inbox"] = opened.ingest_inbox()
         if replay:
             given = mapping if mapping != FieldMapping() else None
-            reports["replay"] = opened.replay(lambda reject: _retry(reject, given))
+            reports["replay"] = opened.replay(lambda reject: _retry(reject, given), unit=unit)
         _show_reports(opened, reports, warnings, unused, as_json=as_json)
 
 

@@ -17,7 +17,7 @@ from recsys_ms.core.files import file_errors, make_folder
 from recsys_ms.core.lock import file_lock
 from recsys_ms.core.pieces import pieces
 from recsys_ms.core.temporary import discard, sweep
-from recsys_ms.core.types import JsonDict
+from recsys_ms.core.types import JsonDict, Unit
 from recsys_ms.history.crossed_directions import DIRECTED, first_crossed
 from recsys_ms.history.inbox.inbox import INBOX_FOLDER, MARKER_FILE
 from recsys_ms.history.inbox.inbox_files import (
@@ -358,6 +358,7 @@ class History:
         *,
         only: str | None = None,
         edited: Mapping[str, str] | None = None,
+        unit: Unit | None = None,
     ) -> IngestReport:
         """Read pending rejects again; those that become runs are ingested and resolved.
 
@@ -372,6 +373,9 @@ class History:
             Retry only the rejects of this reader (``"table"``, ``"inbox"``, ``"run"``).
         edited : mapping of reject id to str, optional
             Corrected raw text of some rejects.
+        unit : {"fraction", "percent"}, optional
+            ``percent``: values of the runs that are read here are percentages where they are
+            outside the range of their metric as fractions.
 
         Returns
         -------
@@ -395,12 +399,16 @@ class History:
                     f"{self.quarantine.folder}: no pending reject to retry has the id "
                     f"{min(unknown)!r}; see History.quarantine.table()"
                 )
-            report = self._replay(chosen, reader, corrections)
+            report = self._replay(chosen, reader, corrections, unit)
             self._record(report, [str(self.quarantine.folder)], "ingest", {"format": "replay"})
             return report
 
     def _replay(
-        self, chosen: set[str], reader: Retry | None, edited: Mapping[str, str]
+        self,
+        chosen: set[str],
+        reader: Retry | None,
+        edited: Mapping[str, str],
+        unit: Unit | None,
     ) -> IngestReport:
         ingest = Ingest(self._store, None, self._curves, ingest_id=self._records.new_id())
         failed: set[str] = set()
@@ -416,9 +424,11 @@ class History:
                 owners: list[str] = []
                 batches: list[ReadBatch] = []
                 for reject in piece:
-                    is_json = reject.reader in JSON_READERS
-                    retry = retry_json if reader is None or is_json else reader
-                    batch = retry(replace(reject, raw=edited.get(reject.id, reject.raw)))
+                    edit = replace(reject, raw=edited.get(reject.id, reject.raw))
+                    if reader is None or reject.reader in JSON_READERS:
+                        batch = retry_json(edit, unit)
+                    else:
+                        batch = reader(edit)
                     if batch.rejects or not (batch.runs.num_rows or batch.n_left_out):
                         failed.add(reject.id)
                     owners += [reject.id] * batch.runs.num_rows

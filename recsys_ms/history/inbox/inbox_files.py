@@ -17,7 +17,8 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.files import file_errors, fsync, open_regular, read_regular, written_beside
 from recsys_ms.core.json_text import parse_json
-from recsys_ms.core.types import JsonDict
+from recsys_ms.core.metrics import accepted, direction_problem, range_problem
+from recsys_ms.core.types import JsonDict, Unit
 from recsys_ms.history.inbox.inbox import (
     CURVE_KEY,
     FORMAT,
@@ -158,15 +159,19 @@ def _journal_run(
     """A state of the run of a journal."""
     named = {field: value for field, value in fields.items() if value is not None}
     try:
-        return _FileRun(name, Run.from_payload(named), tuple(recorded.points), progress)
+        run = _possible(Run.from_payload(named))
+        return _FileRun(name, run, tuple(recorded.points), progress)
     except DataError as error:
         extras = {CURVE_KEY: recorded.points, PROGRESS_KEY: progress}
         return _reject(name, json.dumps({**named, **extras}), str(error))
 
 
-def retry_json(reject: Reject) -> ReadBatch:
-    """Read a reject of one of :data:`JSON_READERS` again."""
-    item = _parse_file(reject.file, reject.raw)
+def retry_json(reject: Reject, unit: Unit | None = None) -> ReadBatch:
+    """Read a reject of one of :data:`JSON_READERS` again.
+
+    With the unit ``percent``, a value that is impossible as a fraction is divided by 100.
+    """
+    item = _parse_file(reject.file, reject.raw, unit)
     if isinstance(item, Reject):
         return _batch([], [replace(reject, reason=item.reason)])
     return _batch([item], [])
@@ -180,6 +185,20 @@ class _FileRun:
     run: Run
     points: tuple[Point, ...]
     progress: int | None
+
+    def as_fraction(self) -> "_FileRun":
+        """The run with its value and curve as fractions, if they are possible only so."""
+        metric, value = self.run.metric, self.run.value
+        if value is None or range_problem(metric, value) is None:
+            return self
+        if range_problem(metric, value, "percent") is not None:
+            return self
+        divisor = accepted(metric, "percent").divisor
+        points = tuple(
+            point._replace(value=point.value / divisor) if point.metric == metric else point
+            for point in self.points
+        )
+        return replace(self, run=replace(self.run, value=value / divisor), points=points)
 
 
 def _batch(runs: Sequence[_FileRun], rejects: Sequence[Reject]) -> ReadBatch:
@@ -195,13 +214,32 @@ def _batch(runs: Sequence[_FileRun], rejects: Sequence[Reject]) -> ReadBatch:
     )
 
 
-def _parse_file(name: str, text: str) -> _FileRun | Reject:
+def _parse_file(name: str, text: str, unit: Unit | None = None) -> _FileRun | Reject:
     """The run of an inbox file."""
     try:
-        run, points, progress = _parse(text)
+        item = _FileRun(name, *_parse(text))
+        item = item.as_fraction() if unit == "percent" else item
+        _possible(item.run)
     except DataError as error:
         return _reject(name, text, str(error))
-    return _FileRun(name, run, points, progress)
+    return item
+
+
+def _possible(run: Run) -> Run:
+    """The run, unless ``build_runs`` would refuse it: the quarantine then has its curve, too.
+
+    Raises
+    ------
+    DataError
+        Its metric cannot have its direction or its value.
+    """
+    found = {c.DIRECTION: direction_problem(run.metric, str(run.direction))}
+    if run.value is not None:
+        found[c.VALUE] = range_problem(run.metric, run.value)
+    problems = [f"{name}: {problem}" for name, problem in found.items() if problem]
+    if problems:
+        raise DataError("; ".join(problems))
+    return run
 
 
 def _parse(text: str) -> tuple[Run, tuple[Point, ...], int | None]:

@@ -266,7 +266,7 @@ def replay_log(reject: Reject, mapping: FieldMapping | None = None) -> ReadBatch
         may have been corrected; a text that was not is read from the disk again, where the file may
         have been.
     mapping : FieldMapping, optional
-        Default: the one it was read with.
+        Laid over the one it was read with.
 
     Returns
     -------
@@ -281,7 +281,9 @@ def replay_log(reject: Reject, mapping: FieldMapping | None = None) -> ReadBatch
     try:
         options = json.loads(reject.options)
         name = str(options["format"])
-        chosen = mapping or FieldMapping.from_json(json.dumps(options["mapping"]))
+        chosen = FieldMapping.from_json(json.dumps(options["mapping"]))
+        if mapping is not None:
+            chosen = mapping.over(chosen)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{reject.file}: the quarantined log does not say how it was read ({error!r}); "

@@ -129,6 +129,19 @@ class FieldMapping:
             ignore_spread=self.ignore_spread if ignore_spread is None else ignore_spread,
         )
 
+    def over(self, base: "FieldMapping") -> "FieldMapping":
+        """Lay this mapping over another, with the rules of :meth:`overridden`."""
+        return base.overridden(
+            map=self.map,
+            set=self.set,
+            columns=self.columns,
+            unit=self.unit,
+            where=None if self.where == base.where else self.where,
+            missing=self.missing or None,
+            decimal=self.decimal,
+            ignore_spread=self.ignore_spread or None,
+        )
+
     def to_json(self) -> str:
         """Canonical JSON of the mapping, as quarantine keeps it."""
         form = {each.name: getattr(self, each.name) for each in dataclass_fields(self)}

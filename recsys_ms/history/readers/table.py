@@ -41,7 +41,7 @@ from recsys_ms.history.readers.sources import (
 from recsys_ms.history.readers.steps import steps_in
 from recsys_ms.history.readers.templates import named, text_of
 from recsys_ms.history.readers.wide import Wide
-from recsys_ms.history.store.schema import build_runs
+from recsys_ms.history.store.schema import RUN_SCHEMA, build_runs
 
 _LOGGER: Final = logging.getLogger(__name__)
 #: Columns that are compared with the name of a missing one.
@@ -316,7 +316,7 @@ def replay_row(reject: Reject, mapping: FieldMapping | None = None) -> ReadBatch
     reject : Reject
         One whose ``reader`` is ``"table"``; ``raw`` may have been corrected.
     mapping : FieldMapping, optional
-        Default: the one it was read with.
+        Laid over the one it was read with.
 
     Returns
     -------
@@ -336,7 +336,15 @@ def replay_row(reject: Reject, mapping: FieldMapping | None = None) -> ReadBatch
             f"{reject.file}: line {reject.line} is the row of a {stored.kind}, not of a run; "
             "correct the file and import it again"
         )
-    reader = _replaying(reject.file, reject.options, None if mapping is None else mapping.to_json())
+    given = None if mapping is None else mapping.to_json()
+    try:
+        reader = _replaying(reject.file, reject.options, given)
+    except UsageError as error:
+        if mapping is not None:
+            raise
+        # Read by an earlier version, which took what this one refuses.
+        again = replace(reject, reason=str(error))
+        return ReadBatch(runs=RUN_SCHEMA.empty_table(), rejects=(again,))
     line = reject.line or 1
     if not stored.final:
         return reader.read(stored.source.read_row(reject.raw, line))
@@ -351,7 +359,9 @@ def _replaying(file: str, options: str, mapping: str | None) -> TableReader:
     """Reader of single rows; made once for the many rows of one file."""
     like = Reject(file=file, line=None, reason="", raw="", reader=TABLE_READER, options=options)
     stored = stored_options(like)
-    chosen = stored.mapping if mapping is None else FieldMapping.from_json(mapping)
+    chosen = stored.mapping
+    if mapping is not None:
+        chosen = FieldMapping.from_json(mapping).over(chosen)
     return TableReader(stored.source, chosen, kinds=stored.kinds)
 
 
