@@ -1,22 +1,17 @@
 """The contract of readers, over every log format there is."""
 
-import importlib.util
 import json
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
-from functools import cache
 from importlib import import_module
 from inspect import isabstract
 from pathlib import Path
 from pkgutil import iter_modules
-from tempfile import mkdtemp
 
 import pandas as pd
 import pytest
-from child import script_command
-from history.readers.frameworks import mlflow_stores
+from history.readers.frameworks import mlflow_stores, optuna_stores
 from history.readers.frameworks.recorded import lay_out
 
 from recsys_ms.history.readers import formats
@@ -24,29 +19,13 @@ from recsys_ms.history.readers.found_logs import LOG_FORMATS, log_format
 from recsys_ms.history.readers.logged import LogFormat
 from recsys_ms.testing import ReaderContract
 
-WRITERS = Path(__file__).parent / "frameworks"
-
-
-@cache
-def _logged(framework: str, *arguments: str) -> Path:
-    """What the framework itself wrote, once a session."""
-    folder = Path(mkdtemp()).resolve()
-    command = script_command(WRITERS / f"write_{framework}.py", folder, *arguments)
-    subprocess.run(command, check=True, capture_output=True, cwd=folder)
-    return folder
-
-
-def _by_framework(framework: str, file: str, *arguments: str) -> Callable[[Path], None]:
-    def write(folder: Path) -> None:
-        if importlib.util.find_spec(framework) is None:
-            pytest.skip(f"{framework} is not installed: no real log can be written")
-        shutil.copy(_logged(framework, *arguments) / file, folder / file)
-
-    return write
-
 
 def _mlflow(folder: Path) -> None:
     mlflow_stores.lay_out(*mlflow_stores.STORES[-1], folder)
+
+
+def _optuna(folder: Path) -> None:
+    optuna_stores.lay_out(optuna_stores.versions()[-1], folder)
 
 
 def _keras(folder: Path) -> None:
@@ -147,7 +126,7 @@ WRITE = {
     "tensorboard": _tensorboard,
     "wandb-chart": _wandb_chart,
     "mlflow": _mlflow,
-    "optuna": _by_framework("optuna", "study.db"),
+    "optuna": _optuna,
     "wandb": _wandb,
     "hf-trainer": _hf_trainer,
     "timm": _timm,

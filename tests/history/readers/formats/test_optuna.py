@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from history.readers.frameworks import reading
+from history.readers.frameworks import optuna_stores, reading
 from history.readers.frameworks.reading import series_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -199,8 +199,30 @@ class TestStudyFile:
                 text.encode()
 
 
-def test_a_locked_study_is_found_and_told_of(studies, tmp_path):
-    path = shutil.copy(studies / "study.db", tmp_path / "study.db")
+@pytest.mark.parametrize("version", optuna_stores.versions())
+def test_study_files_of_several_versions_are_as_their_optuna_told(tmp_path, version):
+    path, told = optuna_stores.lay_out(version, tmp_path)
+    runs = {(run.columns["study"], run.columns["number"]): run for run in runs_of(path)}
+    assert len(runs) == sum(map(len, told.values()))
+    for study, trials in told.items():
+        for number, state, values, params, steps in trials:
+            run = runs[study, number]
+            assert run.columns["state"] == state
+            assert run.fields["hyperparameters"] == params
+            series = series_of(run)
+            reported = series.pop("intermediate", None)
+            # Before 3.0 Optuna kept infinities as other numbers, and told them so.
+            found = [min(each.values[0], 3.4028234663852886e38) for each in series.values()]
+            assert found == [min(each, 3.4028234663852886e38) for each in values or []]
+            pairs = zip(reported.steps, reported.values, strict=True) if reported else ()
+            assert [list(pair) for pair in pairs] == steps
+    assert runs["tuned", 0].directions == {"value": "max", "intermediate": "max"}
+    assert runs["pair", 0].directions == {"values_0": "min", "values_1": "max"}
+    assert [each.name for each in tmp_path.iterdir()] == ["study.db"]
+
+
+def test_a_locked_study_is_found_and_told_of(tmp_path):
+    path, _ = optuna_stores.lay_out("4.1.0", tmp_path)
     with reading.locked(path):
         [log] = find_logs(path).logs
         assert log.format_name == "optuna"

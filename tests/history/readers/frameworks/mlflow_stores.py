@@ -5,13 +5,16 @@ that has MLflow. Of a database the tables of runs are kept, as SQL.
 """
 
 import json
-import re
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+if __name__ == "__main__":
+    from sql_texts import dumped
+else:
+    from history.readers.frameworks.sql_texts import dumped, restored
 
 HERE = Path(__file__).parent
 WRITER = HERE / "write_mlflow.py"
@@ -43,11 +46,8 @@ def lay_out(version: str, kind: str, folder: Path) -> Path:
         path.write_text(text.replace(FOLDER, str(folder)), encoding="utf-8", newline="")
     if kind == "folder":
         return folder / "mlruns"
-    database = sqlite3.connect(folder / "mlflow.db")
-    sql = "\n".join(kept["sql"]).replace(FOLDER, str(folder))
-    database.executescript(f"BEGIN;\n{sql}\nCOMMIT;")
-    database.close()
-    return folder / "mlflow.db"
+    sql = [line.replace(FOLDER, str(folder)) for line in kept["sql"]]
+    return restored(sql, folder / "mlflow.db")
 
 
 def write(python: str, kind: str, folder: Path) -> None:
@@ -73,31 +73,13 @@ def record(python: str, kind: str) -> None:
         }
         entry = {"files": files}
         if kind == "sqlite":
-            entry["sql"] = _dumped(folder / "mlflow.db")
+            entry["sql"] = dumped(folder / "mlflow.db", TABLES)
         # json.loads undoes the escapes of paths.
         text = json.dumps(entry).replace(str(folder), FOLDER)
     kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     kept[f"{version} {kind}"] = json.loads(text)
     document = json.dumps(kept, indent=0, ensure_ascii=False, sort_keys=True) + "\n"
     KEPT.write_text(document, encoding="utf-8")
-
-
-def _dumped(path: Path) -> list[str]:
-    database = sqlite3.connect(path)
-    lines = []
-    for table in TABLES:
-        master = "SELECT sql FROM sqlite_master WHERE tbl_name = ? AND sql IS NOT NULL"
-        for (sql,) in database.execute(f"{master} ORDER BY type DESC", (table,)).fetchall():
-            lines.append(re.sub(r"\s+", " ", sql) + ";")
-            if sql.startswith("CREATE TABLE"):
-                names = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
-                quoted = ", ".join(f'quote("{each}")' for each in names)
-                lines += [
-                    f"INSERT INTO {table} VALUES ({', '.join(row)});"
-                    for row in database.execute(f"SELECT {quoted} FROM {table} ORDER BY rowid")
-                ]
-    database.close()
-    return lines
 
 
 if __name__ == "__main__":
