@@ -11,7 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from recsys_ms.history.readers.formats.mlflow_run import MetricPoint, MlflowRun, unbounded
+from recsys_ms.history.readers.formats.mlflow_run import (
+    MOST_VALUES,
+    MetricPoint,
+    MlflowRun,
+    unbounded,
+)
 from recsys_ms.history.readers.formats.plain_values import number, whole_number
 from recsys_ms.history.readers.logged import BadLog, Candidate, LoggedRun
 from recsys_ms.history.readers.sqlite_file import SqliteFile, has_tables, open_sqlite
@@ -40,7 +45,6 @@ _POINT: Final = ("run_uuid", "key", "value", "timestamp", "step", "is_nan")
 _RUNS_PER_CHUNK: Final = 250
 #: Values held at a time, about 100 MB, unless one run has more.
 _POINTS_PER_CHUNK: Final = 500_000
-_MOST_POINTS: Final = 5_000_000
 
 
 def is_database(candidate: Candidate) -> bool:
@@ -105,7 +109,7 @@ class _Database:
             yield chunk
 
     def _read(self, rows: Sequence[tuple[Any, ...]]) -> list[LoggedRun | BadLog]:
-        ids = [row[1] for row in rows if self._counts.get(row[1], 0) <= _MOST_POINTS]
+        ids = [row[1] for row in rows if self._counts.get(row[1], 0) <= MOST_VALUES]
         listed = f"IN ({', '.join('?' * len(ids))})"
         with self._sql.transaction():
             points = self._sql.rows(
@@ -128,8 +132,8 @@ class _Database:
         for row in rows:
             run_id, count = row[1], self._counts.get(row[1], 0)
             reasons = problems[run_id]
-            if count > _MOST_POINTS:
-                reasons.append(f"{count} values, more than the {_MOST_POINTS} of any training")
+            if count > MOST_VALUES:
+                reasons.append(f"{count} values, more than the {MOST_VALUES} of any training")
             elif not isinstance(run_id, str) or not run_id:
                 reasons.append(f"run_uuid is {run_id!r}, expected a text")
             else:

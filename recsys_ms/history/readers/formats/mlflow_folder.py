@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recsys_ms.core.types import JsonDict
-from recsys_ms.history.readers.formats.mlflow_run import MetricPoint, MlflowRun
+from recsys_ms.history.readers.formats.mlflow_run import MOST_VALUES, MetricPoint, MlflowRun
 from recsys_ms.history.readers.formats.plain_values import read_settings, whole_number
 from recsys_ms.history.readers.logged import (
     BadLog,
@@ -176,7 +176,13 @@ def _points(path: Path, text: str, bad: list[BadLog]) -> list[MetricPoint]:
     Later versions may name a data set, too. Lines that cannot be read cost themselves only.
     """
     found: list[MetricPoint] = []
+    first: tuple[int, str] | None = None
+    n_bad = 0
     lines = text.split("\n")
+    if len(lines) > MOST_VALUES:
+        reason = f"{len(lines)} values, more than the {MOST_VALUES} of any training"
+        bad.append(BadLog(file=path, reason=reason))
+        return []
     for at, line in enumerate(lines, start=1):
         cells = line.split()
         if not cells:
@@ -192,7 +198,12 @@ def _points(path: Path, text: str, bad: list[BadLog]) -> list[MetricPoint]:
                 raise ValueError("a number of more than 64 bits")
             found.append(MetricPoint(step, time, value))
         except ValueError as error:
-            reason = f"{line.strip()[:80]!r}: {error}"
-            raw = text if cut or not bad or bad[-1].file != path else ""
-            bad.append(BadLog(file=path, line=at, reason=reason, raw=raw, cut=cut))
+            told = f"{line.strip()[:80]!r}: {error}"
+            if cut:
+                bad.append(BadLog(file=path, line=at, reason=told, raw=text, cut=True))
+            else:
+                first, n_bad = first or (at, told), n_bad + 1
+    if first is not None:
+        more = f", and {n_bad - 1} more lines" if n_bad > 1 else ""
+        bad.append(BadLog(file=path, line=first[0], reason=f"{first[1]}{more}", raw=text))
     return found

@@ -27,6 +27,8 @@ _STATUS: Final = {
     "RUNNING": "running",
     "SCHEDULED": "running",
 }
+#: Values of a run, of which 2 million take about 1 GB while they are read.
+MOST_VALUES: Final = 2_000_000
 _OWN: Final = "mlflow."
 _PARENT: Final = "mlflow.parentRunId"
 _NAME: Final = "mlflow.runName"

@@ -22,7 +22,7 @@ from history.readers.frameworks.reading import locked
 
 from recsys_ms.core.errors import StorageError
 from recsys_ms.history.history import History
-from recsys_ms.history.readers.formats import mlflow_database
+from recsys_ms.history.readers.formats import mlflow_database, mlflow_folder
 from recsys_ms.history.readers.formats.mlflow import Mlflow
 from recsys_ms.history.readers.formats.mlflow_run import MetricPoint, MlflowRun
 from recsys_ms.history.readers.found_logs import find_logs
@@ -391,7 +391,7 @@ def test_damaged_runs_of_a_folder_leave_the_others(store: Path) -> None:
         run: next((store / "mlruns").glob(f"*/{ids[run]}"))
         for run in ("plain", "nan", "stepless", "child", "infinite")
     }
-    (folder["plain"] / "metrics" / "val_acc").write_text("yesterday 0.5\n1 0.9 1\n")
+    (folder["plain"] / "metrics" / "val_acc").write_text("yesterday 0.5\n1 0.9 1\n1\n")
     (folder["nan"] / "meta.yaml").write_text("run_id: [\n")
     (folder["stepless"] / "meta.yaml").unlink()
     (folder["infinite"] / "meta.yaml").write_text("status: !!int ''\n")
@@ -405,9 +405,22 @@ def test_damaged_runs_of_a_folder_leave_the_others(store: Path) -> None:
     assert values_of(runs[f"mlflow:{ids['child']}"], "val_acc") == [0.4, 0.6]
     told = {Path(name).parts[2:]: item for name, item in bad.items()}
     assert told[ids["plain"], "metrics", "val_acc"].line == 1
+    assert "and 1 more lines" in told[ids["plain"], "metrics", "val_acc"].reason
     assert told[ids["child"], "metrics", "val_acc"].cut
     assert (ids["nan"], "meta.yaml") in told
     assert (ids["infinite"], "meta.yaml") in told
+
+
+def test_more_values_than_any_training_are_refused(
+    stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (mlflow_database, mlflow_folder):
+        monkeypatch.setattr(module, "MOST_VALUES", 3)
+    found = list(items(*places(stored)))
+    reasons = [item.reason for item in found if isinstance(item, BadLog)]
+    assert reasons
+    assert all("more than the 3 of any training" in reason for reason in reasons)
+    assert any(isinstance(item, LoggedRun) for item in found)
 
 
 @of_folders
