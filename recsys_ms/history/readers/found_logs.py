@@ -13,6 +13,7 @@ from typing import Final
 
 from recsys_ms.core.errors import DataError, StorageError, UsageError
 from recsys_ms.core.plugins import PluginTable
+from recsys_ms.history.inbox.inbox import MARKER_FILE
 from recsys_ms.history.readers.addresses import local_path, server_address
 from recsys_ms.history.readers.logged import Candidate, LogFormat
 
@@ -192,6 +193,10 @@ def _files(root: Path) -> Iterator[Path]:
         raise StorageError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
     for folder, folders, files in os.walk(root, onerror=refuse):
+        if MARKER_FILE in files and Path(folder) != root:
+            # A history keeps copies of what was ingested.
+            folders.clear()
+            continue
         folders[:] = sorted(
             name
             for name in folders

@@ -14,6 +14,7 @@ from recsys_ms.history.readers.found_logs import LOG_FORMATS, find_logs, log_for
 from recsys_ms.history.readers.inspection import inspect_logs
 from recsys_ms.history.readers.logs import read_log, replay_log
 from recsys_ms.history.readers.mapping import FieldMapping
+from recsys_ms.history.recorder.recording import recording
 
 KERAS = "epoch,accuracy,loss,val_accuracy,val_loss\n0,0.5,1.0,0.4,1.1\n1,0.7,0.8,0.6,0.9\n"
 TIMM = (
@@ -319,3 +320,13 @@ def test_deep_folders_links_and_files_that_cannot_be_opened(logs: Path) -> None:
     os.mkfifo(logs / "pipe.csv")
     found = find_logs(logs, "keras")
     assert [log.place.name for log in found.logs] == ["training.csv", "training.log"]
+
+
+def test_a_history_among_the_logs_is_not_entered(logs: Path) -> None:
+    history = History.open(logs / "H")
+    with recording(logs / "H", model_id="m", task_id="t", metric="accuracy") as run:
+        run.log(0.5, epoch=1)
+    history.ingest_inbox()
+    found = find_logs(logs)
+    assert not [path for path in found.others if path.is_relative_to(logs / "H")]
+    assert not [log for log in found.logs if log.place.is_relative_to(logs / "H")]
