@@ -1,4 +1,4 @@
-"""Says what a history as a whole lacks for anything to be learned from it."""
+"""Says why nothing can be learned from a history as a whole."""
 
 from recsys_ms.history.history import History
 

@@ -1,4 +1,4 @@
-"""A history that nothing can be learned from is told of."""
+"""A history that nothing can be learned from is reported."""
 
 from pathlib import Path
 

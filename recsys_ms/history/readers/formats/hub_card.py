@@ -86,7 +86,7 @@ def read_card(path: Path, files: LogFiles, bad: list[BadLog]) -> HubCard:
 
 
 def is_model_id(name: str | None) -> bool:
-    """Whether a name is one of a model, and not a path on somebody's disk."""
+    """Whether a name is one of a model, and not a path on a disk."""
     return bool(name) and not _PATH_LIKE.match(name or "")
 
 

@@ -22,7 +22,7 @@ from recsys_ms.history.readers.logged import LoggedRun
 _SPLIT: Final = re.compile(r"(train|training|val|valid|validation|test)[_/.-](.+)")
 _LOADER: Final = re.compile(r"(.+)/dataloader_idx_(\d+)")
 _VERSION: Final = re.compile(r"version_\d+")
-#: Where loggers write to which nobody gave a name.
+#: Where loggers without a name write to.
 _UNNAMED: Final = frozenset({"lightning_logs", "csv", "csv_logs", "csvlogs", "logs", "default"})
 _MAX_ROWS: Final = 2**20 - 1
 
