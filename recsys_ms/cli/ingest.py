@@ -39,6 +39,7 @@ from recsys_ms.history.readers.sources import TableFormat, is_table
 from recsys_ms.history.readers.table import TableReader, read_table, replay_row
 from recsys_ms.history.readers.templates import named
 from recsys_ms.history.readers.wide import Wide, WideKind
+from recsys_ms.history.store.ingest_records import COUNTS
 
 _N_SHOWN_REJECTS = 5
 _N_SHOWN_NAMES = 40
@@ -316,12 +317,7 @@ def _show_reports(
         )
     else:
         names = (
-            "n_read",
-            "n_new",
-            "n_updated",
-            "n_duplicate",
-            "n_quarantined",
-            "n_left_out",
+            *COUNTS[:6],
             *(["n_retracted"] if any(each.n_retracted for each in reports.values()) else ()),
         )
         show_table(
