@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recsys_ms.core.errors import DataError, RefusedError, StorageError, UnknownIdError
@@ -42,6 +43,25 @@ def test_resolved_rejects_stay_in_the_table_and_are_not_pending(tmp_path: Path) 
     assert quarantine.table()["resolved"].tolist() == [True, False]
     assert quarantine.add([REJECT]) == 0
     assert list(quarantine.pending()) == [other]
+
+
+def test_pending_rejects_come_file_by_file_and_the_table_without_their_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quarantine = Quarantine(tmp_path / "q")
+    each = [replace(REJECT, line=line) for line in range(4)]
+    quarantine.add(each[:2])
+    quarantine.add(each[2:])
+    read = []
+    opened = pq.ParquetFile
+    monkeypatch.setattr(pq, "ParquetFile", lambda path: read.append(path) or opened(path))
+    pending = quarantine.pending()
+    assert next(pending) == each[0]
+    assert len(read) == 1
+    assert list(pending) == each[1:]
+    table = quarantine.table(raw=False)
+    assert "raw" not in table
+    assert table["line"].tolist() == [0, 1, 2, 3]
 
 
 def test_an_empty_quarantine_has_no_files(tmp_path: Path) -> None:
