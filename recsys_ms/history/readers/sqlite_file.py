@@ -28,7 +28,7 @@ _LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 #: Opened read-only, SQLite cannot undo a transaction that was cut off.
 _UNFINISHED: Final = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 _PATIENCE: Final = 1.0
-#: A chunk of rows takes milliseconds, of a large file without an index seconds.
+#: Of computing: a chunk of rows takes milliseconds, of a large file without an index seconds.
 _MOST_SECONDS: Final = 30.0
 #: No text of a log is as long; a damaged file may claim lengths of 2 GB.
 _MOST_BYTES: Final = 64 << 20
@@ -45,12 +45,12 @@ class SqliteFile:
         connection.text_factory = lambda data: data.decode(errors="backslashreplace")
         connection.isolation_level = None
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
-        connection.set_progress_handler(lambda: time.monotonic() > self._deadline, 100_000)
+        connection.set_progress_handler(lambda: time.thread_time() > self._deadline, 100_000)
         self.rows("PRAGMA trusted_schema=OFF")
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        self._deadline = time.monotonic() + _MOST_SECONDS
+        self._deadline = time.thread_time() + _MOST_SECONDS
         return self._connection.execute(query, values).fetchall()
 
     def tables(self) -> set[str]:
@@ -185,7 +185,7 @@ def _told(place: Path, error: Exception, schema: str) -> str:
             "transaction, or read a copy"
         )
     if code == sqlite3.SQLITE_INTERRUPT:
-        return f"a query takes more than {_MOST_SECONDS:.0f} s; copy the file to a faster disk"
+        return f"a query computes for more than {_MOST_SECONDS:.0f} s; restore the file"
     if code == sqlite3.SQLITE_ERROR and "no such" in said:
         return f"{said}: {schema}"
     if Candidate(place).head.startswith(_POINTER):

@@ -215,7 +215,6 @@ class _StudyFile:
         else:
             query = "SELECT direction FROM study_directions WHERE study_id = ? ORDER BY objective"
         directions = [row[0] for row in self._sql.rows(query, study_id)]
-        # A broken attribute of a study belongs to no trial: it is skipped.
         query = "SELECT key, value_json FROM study_{}_attributes WHERE study_id = ?"
         # A broken attribute of a study belongs to no trial: it is skipped.
         user = _attrs(self._sql.rows(query.format("user"), study_id), [])
