@@ -21,6 +21,9 @@ _STEPS: Final = (
     "round",
     "n_iter",
 )
+_VAL: Final = "val_"
+#: What pandas writes, and reads, as the name of an index without one.
+INDEX_NAMES: Final = ("", "Unnamed: 0", "index", "column_1")
 _CLOCK: Final = re.compile(r"(\d+:)?\d+:\d\d(\.\d+)?|\d{4}-\d\d-\d\d([T ].*)?")
 #: Also with a comma, a percent sign or a spread: no name of a model or task.
 _NUMBER_LIKE: Final = re.compile(
@@ -41,13 +44,22 @@ def time_columns(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def is_keras_history(names: Sequence[str]) -> bool:
+    """Whether columns are those of Keras' ``history.history``: each metric, and ``val_`` of it.
+
+    People save it as a table whose rows are epochs, with their index or without any count.
+    """
+    validated = [name.removeprefix(_VAL) for name in names if name.startswith(_VAL)]
+    return "loss" in validated and set(validated) <= set(names)
+
+
 def is_clock(text: object) -> bool:
     """Whether a cell is a time of day, a duration or a date."""
     return isinstance(text, str) and _CLOCK.fullmatch(text) is not None
 
 
 def steps_in(columns: Mapping[str, Sequence[Any]]) -> str | None:
-    """The column by which the rows are steps of runs; ``None`` where they need not be.
+    """What counts the rows where they are steps of runs; ``None`` where they need not be.
 
     Epochs or steps rise from the first row of a run to its last. Where columns of text tell the
     runs apart, each run has at least two rows and begins at 0 or 1: a table of runs may have the
@@ -59,6 +71,9 @@ def steps_in(columns: Mapping[str, Sequence[Any]]) -> str | None:
         Cells, as text or typed, of some first rows; the last run may break off.
     """
     times = time_columns([*columns])
+    if not times and is_keras_history([*columns]):
+        others = [name for name in columns if name not in INDEX_NAMES]
+        return None if any(_is_text(columns[name]) for name in others) else "the row number"
     if not times or not any(find_metric(name) for name in columns if name not in times.values()):
         return None
     time = times.get(c.STEP, times.get(c.EPOCH, ""))

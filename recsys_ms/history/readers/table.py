@@ -378,10 +378,10 @@ def _check_not_steps(batch: SourceBatch, read: ReadBatch, source: Source) -> Non
     if time is not None:
         raise UsageError(
             f"{source.path}: the rows are not runs: {read.runs.num_rows} rows are of {n_runs} "
-            f"{'run' if n_runs == 1 else 'runs'}, and {time!r} rises from one to the next. A CSV, "
+            f"{'run' if n_runs == 1 else 'runs'}, and {time} rises from one to the next. A CSV, "
             "TSV or JSONL file is read as the curves that it holds (the best value of each run) "
-            "with --format steps; if each row is a run, map what tells them apart, for example "
-            f"--map run_id='NAME-{{{time}}}'"
+            "without --format; if each row is a run, map what tells them apart, for example "
+            f"--map run_id='NAME-{{_line}}'"
         )
 
 

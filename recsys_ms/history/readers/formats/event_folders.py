@@ -96,7 +96,6 @@ class DvcLive(LogFormat):
 
     name: ClassVar[str] = "dvclive"
     wanted: ClassVar[str] = "metrics.json beside plots/metrics in a folder of DVCLive"
-    rows_are_steps: ClassVar[bool] = True
 
     def place_of(self, candidate: Candidate) -> Path | None:
         """The folder, by its metrics and plots."""

@@ -25,7 +25,7 @@ class Fastai(MetricFile):
 
     def is_header(self, names: Sequence[str]) -> bool:
         """Whether the columns are those of a learner's recorder."""
-        return names[0] == EPOCH and {_TRAIN, _TIME} <= set(names) and "step" not in names
+        return names[:1] == [EPOCH] and {_TRAIN, _TIME} <= set(names) and "step" not in names
 
     def parts(self, name: str) -> tuple[str | None, str]:
         """Every metric is on ``valid``, except for the training loss."""

@@ -35,7 +35,6 @@ class SentenceTransformers(LogFormat):
 
     name: ClassVar[str] = "sentence-transformers"
     wanted: ClassVar[str] = "…_evaluation_NAME_results.csv with the columns epoch and steps"
-    rows_are_steps: ClassVar[bool] = True
     reads_tables: ClassVar[bool] = True
 
     def place_of(self, candidate: Candidate) -> Path | None:

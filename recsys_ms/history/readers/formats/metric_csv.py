@@ -21,6 +21,7 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
+from recsys_ms.history.readers.steps import INDEX_NAMES
 from recsys_ms.history.readers.templates import to_number
 from recsys_ms.history.store.curves import Series
 
@@ -30,6 +31,7 @@ _COMMA: Final = re.compile(r"[+-]?\d+(,\d+)+(\.\d+)?%?")
 DELIMITERS: Final = ",;\t|"
 STEP: Final = "step"
 EPOCH: Final = "epoch"
+LOSS: Final = "loss"
 
 
 class MetricRow(NamedTuple):
@@ -94,18 +96,23 @@ class MetricFile(LogFormat):
     def place_of(self, candidate: Candidate) -> Path | None:
         """The file itself, by its header and its first row."""
         names, delimiter = header_cells(candidate.first_line, DELIMITERS)
-        if EPOCH not in names or not self.is_header(names):
+        if not self.is_header(names):
             return None
         lines = candidate.head.decode(errors="replace").split("\n")
-        row = lines[1].split(delimiter) if len(lines) > 1 and lines[1].strip() else None
-        at = names.index(EPOCH)
-        is_data = row is None or (len(row) > at and to_number(row[at].strip()) is not None)
+        cells = header_cells(lines[1], delimiter)[0] if len(lines) > 1 and lines[1].strip() else []
+        if EPOCH in names:
+            cells = cells[names.index(EPOCH) :][:1]
+        elif not cells:
+            return None
+        is_data = all(to_number(cell) is not None for cell in cells if cell not in _MISSING)
         return candidate.path if is_data else None
 
     def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
         """Yield the trainings of a file."""
         bad: list[BadLog] = []
-        found = read_metrics(place, files, (EPOCH,), bad, delimiters=DELIMITERS)
+        found = read_metrics(place, files, (EPOCH, LOSS), bad, delimiters=DELIMITERS)
+        if EPOCH not in found.columns:
+            found = _counted(found)
         more = self.beside(place, files, bad)
         yield from bad
         path = place.resolve()
@@ -123,7 +130,7 @@ class MetricFile(LogFormat):
 
     @abstractmethod
     def is_header(self, names: Sequence[str]) -> bool:
-        """Whether these columns, of which one is the epoch, identify the CSV."""
+        """Whether these columns, which may be none at all, identify the CSV."""
 
     @abstractmethod
     def parts(self, name: str) -> tuple[str | None, str]:
@@ -136,6 +143,13 @@ class MetricFile(LogFormat):
     def completed(self, run: LoggedRun, rows: Sequence[MetricRow], beside: JsonDict) -> LoggedRun:
         """A run with what the format knows besides its series."""
         return run
+
+
+def _counted(found: Metrics) -> Metrics:
+    """Rows with their number, from 0, as their epoch, in place of an index without a name."""
+    for at, row in enumerate(found.rows):
+        row.cells[EPOCH] = float(at)
+    return Metrics(tuple(name for name in found.columns if name not in INDEX_NAMES), found.rows)
 
 
 def trainings(rows: Sequence[MetricRow], time: str = EPOCH) -> list[list[MetricRow]]:

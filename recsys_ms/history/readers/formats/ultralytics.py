@@ -37,6 +37,7 @@ _FITNESS: Final = (
     "metrics/accuracy_top1",
     "metrics/mIoU",
 )
+_MADE: Final = re.compile(r"runs|detect|segment|classify|pose|obb|((train|exp|val)[-_]?\d*)")
 #: Weights of an earlier run, whose file does not say which model it was.
 _NAMELESS_WEIGHTS: Final = re.compile(r"(best|last|epoch\d+)(\.pt)?")
 
@@ -59,14 +60,21 @@ class Ultralytics(MetricFile):
 
     def is_header(self, names: Sequence[str]) -> bool:
         """Whether a metric has Ultralytics' prefix, beside its losses."""
-        return any(name.startswith(_METRICS) for name in names) and any(
-            name.startswith(("train/", "val/")) for name in names
+        return (
+            EPOCH in names
+            and any(name.startswith(_METRICS) for name in names)
+            and any(name.startswith(("train/", "val/")) for name in names)
         )
 
     def parts(self, name: str) -> tuple[str | None, str]:
         """Metrics are of the validation."""
         split, metric = split_of(name, _SPLIT)
         return "val" if split == "metrics" else split, metric
+
+    def folder_of(self, place: Path) -> str:
+        """The project: the folder above those that Ultralytics names (``runs/detect/train2``)."""
+        names = [folder.name for folder in place.parents if folder.name]
+        return next((name for name in names if not _MADE.fullmatch(name)), place.parent.name)
 
     def beside(self, place: Path, files: LogFiles, bad: list[BadLog]) -> JsonDict:
         """Settings of the run, and whether its results were drawn."""

@@ -40,7 +40,6 @@ class WandbChart(LogFormat):
 
     name: ClassVar[str] = "wandb-chart"
     wanted: ClassVar[str] = "the CSV of a chart, with columns RUN - METRIC, …__MIN and …__MAX"
-    rows_are_steps: ClassVar[bool] = True
     reads_tables: ClassVar[bool] = True
 
     def place_of(self, candidate: Candidate) -> Path | None:

@@ -9,11 +9,14 @@ from history.readers.frameworks.recorded import WAYS, framework_log
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys_ms.core.errors import UsageError
 from recsys_ms.history.history import History
 from recsys_ms.history.readers.formats.keras_log import Keras
+from recsys_ms.history.readers.found_logs import is_table_of_log
 from recsys_ms.history.readers.logged import BadLog, Candidate, LoggedRun
 from recsys_ms.history.readers.logs import read_log
 from recsys_ms.history.readers.mapping import FieldMapping
+from recsys_ms.history.readers.table import read_table
 
 FORMAT = Keras()
 HEADER = "epoch,accuracy,loss,val_accuracy,val_loss\n"
@@ -152,3 +155,43 @@ def test_no_bytes_stop_the_reader(tmp_path: Path, noise: bytes, at: int) -> None
     path = tmp_path / "log.csv"
     path.write_bytes(whole[:at] + noise + whole[at:])
     always_told("keras", path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",loss,accuracy,val_loss,val_accuracy\n0,1.0,0.5,1.1,0.4\n1,0.8,0.7,0.9,0.6\n"
+        "2,0.7,0.8,1.0,0.5\n",
+        "loss,accuracy,val_loss,val_accuracy\n1.0,0.5,1.1,0.4\n0.8,0.7,0.9,0.6\n0.7,0.8,1.0,0.5\n",
+        "Unnamed: 0,loss,val_loss,accuracy,val_accuracy,lr\n"
+        "0,1.0,1.1,0.5,0.4,1e-3\n1,0.8,0.9,0.7,0.6,1e-3\n2,0.7,1.0,0.8,0.5,1e-4\n",
+    ],
+)
+def test_a_history_that_was_saved_as_a_table(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path / "history.csv", text)
+    [run], bad = read(path)
+    assert bad == []
+    found = series_of(run)
+    assert {"column_1", "Unnamed: 0", "epoch"}.isdisjoint(found)
+    assert (found["val_accuracy"].epochs, found["val_accuracy"].values) == (
+        [0.0, 1.0, 2.0],
+        [0.4, 0.6, 0.5],
+    )
+    assert is_table_of_log(path)
+    [batch] = list(read_log(tmp_path, FieldMapping(set=SAID)))
+    [row] = batch.runs.to_pylist()
+    assert (row["value"], row["epoch"], row["split"]) == (0.6, 1.0, "val")
+    # Also where a person says that it is a table.
+    mapping = FieldMapping(map={"value": "{val_accuracy}"}, set=SAID)
+    with pytest.raises(UsageError, match="the row number rises"):
+        list(read_table(path, mapping))
+
+
+def test_a_table_of_runs_with_losses_is_none(tmp_path: Path) -> None:
+    path = written(tmp_path / "runs.csv", "model,loss,val_loss\na,1.0,1.1\nb,0.8,0.9\n")
+    mapping = FieldMapping(
+        map={"value": "{val_loss}", "model_id": "{model}"},
+        set={"task_id": "t", "metric": "loss", "direction": "min"},
+    )
+    assert not is_table_of_log(path)
+    assert sum(batch.runs.num_rows for batch in read_table(path, mapping)) == 2

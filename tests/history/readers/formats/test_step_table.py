@@ -118,7 +118,7 @@ def test_a_table_reader_does_not_take_the_first_epoch(tmp_path: Path, suffix: st
         frame.to_csv(path, index=False)
     mapping = FieldMapping(map={"value": "{acc}"}, set=SAID)
     history = History.open(tmp_path / "h")
-    with pytest.raises(UsageError, match="'epoch' rises") as caught:
+    with pytest.raises(UsageError, match="epoch rises") as caught:
         history.ingest(read_table(path, mapping))
     assert "3 rows are of 1 run" in str(caught.value)
     assert history.version == 0

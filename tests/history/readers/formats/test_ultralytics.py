@@ -144,3 +144,14 @@ def test_a_file_of_another_name_is_found_by_its_content(tmp_path: Path) -> None:
     [batch] = list(read_log(tmp_path, mapping))
     [row] = batch.runs.to_pylist()
     assert (row["value"], row["epoch"], row["metric"]) == (0.4, 2.0, "mAP50-95(B)")
+
+
+def test_the_folder_is_that_of_the_project(tmp_path: Path) -> None:
+    run_of(tmp_path / "dogs/runs/detect/train2", args="model: yolo11s.pt\ndata: data.yaml\n")
+    run_of(tmp_path / "mine", args="model: yolo11n.pt\ndata: data.yaml\n")
+    mapping = FieldMapping(map={"task_id": "{_folder}"})
+    rows = [row for batch in read_log(tmp_path, mapping) for row in batch.runs.to_pylist()]
+    assert {row["model_id"]: row["task_id"] for row in rows} == {
+        "yolo11s": "dogs",
+        "yolo11n": "mine",
+    }
