@@ -14,6 +14,9 @@ from typing import Any, Final, Literal, TypeAlias
 
 DecimalSign: TypeAlias = Literal[".", ","]
 
+#: What an option may settle.
+SIGNS: Final = ("decimal", "percent", "spread")
+
 _EXPONENT: Final = r"(?:[eE][+-]?[0-9]+)?"
 _PLAIN: Final = re.compile(rf"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+){_EXPONENT}")
 #: What Python and JavaScript write for a number that is not finite.

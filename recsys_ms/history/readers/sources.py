@@ -147,7 +147,8 @@ class Source:
         DataError
             The file breaks off (a damaged archive or Parquet file).
         """
-        rows_of_file = max(1, min(batch_rows, _MAX_CELLS // len(self.header)))
+        runs_of_row = 1 if self.unpivot is None else len(self.unpivot.cells)
+        rows_of_file = max(1, min(batch_rows // runs_of_row, _MAX_CELLS // len(self.header)))
         if self.table_format == "parquet":
             batches = self._parquet_batches(rows_of_file)
         elif self.table_format == "json":

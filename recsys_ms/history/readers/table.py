@@ -29,7 +29,7 @@ from recsys_ms.history.readers.fields import (
 )
 from recsys_ms.history.readers.lines import BadRow
 from recsys_ms.history.readers.mapping import BoundMapping, FieldMapping
-from recsys_ms.history.readers.number_style import settles
+from recsys_ms.history.readers.number_style import SIGNS, settles
 from recsys_ms.history.readers.rows import TABLE_READER, MappedRows, RowMapper, stored_options
 from recsys_ms.history.readers.sources import (
     BATCH_ROWS,
@@ -202,14 +202,14 @@ class TableReader:
         # Signs may come later: what a batch without them settles is known then.
         for name in NUMBER_FIELDS:
             cells = mapped.fields.get(name, ())
-            for sign in ("decimal", "percent", "spread"):
-                if (name, sign) in self._settled:
-                    continue
-                for row, cell in enumerate(cells):
-                    read = cell is not None and name not in columns.unread.get(row, ())
-                    if read and settles(cell, sign):
-                        self._settled.add((name, sign))
-                        break
+            open_signs = [sign for sign in SIGNS if (name, sign) not in self._settled]
+            if not cells or not open_signs:
+                continue
+            is_read = columns.arrays[name].is_valid().to_pylist()
+            numbers = [cell for cell, read in zip(cells, is_read, strict=True) if read]
+            for sign in open_signs:
+                if any(settles(cell, sign) for cell in numbers):
+                    self._settled.add((name, sign))
         for (name, sign), (row, each) in asked.items():
             if (name, sign) not in self._settled:
                 raise UsageError(

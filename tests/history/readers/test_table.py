@@ -412,6 +412,13 @@ def test_an_odd_cell_of_a_column_that_is_clear_waits_in_quarantine(tmp_path):
     assert replay_row(rejects[0]).rejects[0].reason == rejects[0].reason
 
 
+def test_a_marker_of_no_result_explains_no_sign(tmp_path):
+    for cells, option in ((("91.3%", "n/a"), "--unit percent"), (("0,9", "-1.0"), "--decimal ,")):
+        text = "model;task;acc\n" + "".join(f"m;t{i};{cell}\n" for i, cell in enumerate(cells))
+        with pytest.raises(UsageError, match=option):
+            read(tmp_path, text, MAPPING.overridden(missing=("n/a", "-1")), delimiter=";")
+
+
 def test_batches_before_a_sign_are_not_taken_either(tmp_path):
     text = "model;task;acc\n" + "m;t;1.105\n" * 5 + "m;t;987,5\n"
     with pytest.raises(UsageError, match="line 7"):
@@ -532,6 +539,16 @@ def test_a_wide_table_of_models_in_other_formats(tmp_path):
         (batch,) = read_table(place, mapping, wide=wide, **options)
         rows = batch.runs.select(["model_id", "task_id", "value"]).to_pylist()
         assert [tuple(row.values()) for row in rows] == wanted
+
+
+def test_a_wide_table_comes_in_batches_of_runs(tmp_path):
+    path = tmp_path / "wide.csv"
+    head = ",".join(f"t{i}" for i in range(10))
+    path.write_text(f"m,{head}\n" + "".join(f"m{i}{',0.5' * 10}\n" for i in range(7)))
+    reader = read_table(
+        path, FieldMapping(set=MAPPING.set), wide=Wide(columns="tasks"), batch_rows=20
+    )
+    assert [batch.runs.num_rows for batch in reader] == [20, 20, 20, 10]
 
 
 def test_a_damaged_row_of_a_wide_table_is_not_replayed(tmp_path):
