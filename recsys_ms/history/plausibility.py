@@ -6,10 +6,11 @@ learn from it. Nothing is stored: it is computed from the runs whenever it is ne
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,8 @@ _LOG_LEAST: Final = 0.5
 _PLAIN_LIMIT: Final = 1000.0
 _PLAIN_LEAST: Final = 0.1
 _MAD_TO_SD: Final = 1.4826
+#: Values within this factor of each other are never absurd: both limits are farther.
+_PLAIN_SPAN: Final = 50.0
 #: Fewer values of a task have no scale of their own. Those of its metric in all tasks are then
 #: taken, and only what is farther by a further factor is found, since scales of tasks differ.
 _MIN_VALUES: Final = 5
@@ -103,23 +106,31 @@ def implausible(runs: pd.DataFrame) -> tuple[DoubtfulRuns, ...]:
     is_max = used[c.DIRECTION].to_numpy() == "max"
     metric_codes, metrics = pd.factorize(used[c.METRIC].astype(str), sort=True)
     task_codes, tasks = pd.factorize(used[c.TASK_ID].astype(str), sort=True)
+    run_ids = runs[c.RUN_ID].to_numpy(dtype=object) if c.RUN_ID in runs else None
     found: list[DoubtfulRuns] = []
     for of_metric in _groups(metric_codes):
-        metric = _Metric(str(metrics[metric_codes[of_metric[0]]]), values[of_metric])
+        name = str(metrics[metric_codes[of_metric[0]]])
+        metric = _Metric(name, values[of_metric], n_max=int(is_max[of_metric].sum()))
         if metric.unit == "percent":
             text = metric.told_of_percent()
             found.append(
                 DoubtfulRuns(kind="unit", task_id="", metric=metric.name, rows=rows[:0], text=text)
             )
-        for at in _groups(task_codes[of_metric]):
+        rules = {
+            kind: rule
+            for kind, rule in _RULES.items()
+            # Most metrics of most histories need no look at their tasks.
+            if _can_find(kind, metric, values[of_metric], is_max[of_metric])
+        }
+        for at in _groups(task_codes[of_metric]) if rules else ():
             left = of_metric[at]
             task = str(tasks[task_codes[left[0]]])
-            for kind, rule in _RULES.items():
+            for kind, rule in rules.items():
                 judged = rule(metric, values[left], is_max[left])
                 if judged is None or not judged[0].any():
                     continue
                 own = np.sort(rows[left[judged[0]]])
-                text = f"task {task!r}, {metric.name}: {judged[1]}; {_told(runs, own)}"
+                text = f"task {task!r}, {metric.name}: {judged[1]}; {_told(run_ids, own)}"
                 found.append(
                     DoubtfulRuns(kind=kind, task_id=task, metric=metric.name, rows=own, text=text)
                 )
@@ -156,7 +167,7 @@ def judge_value(metric: str, value: float, known: FloatArray) -> tuple[DoubtKind
     (kind, text) or None
         ``range`` and ``unit`` are mistakes of the unit, ``outlier`` is a run that diverged.
     """
-    of_metric = _Metric(metric, known)
+    of_metric = _Metric(metric, known, n_max=known.size)
     problem = range_problem(metric, value, of_metric.unit, option="")
     if problem is not None:
         return "range", problem
@@ -175,8 +186,10 @@ def judge_value(metric: str, value: float, known: FloatArray) -> tuple[DoubtKind
 class _Metric:
     """A metric with its values in all tasks."""
 
-    def __init__(self, name: str, values: FloatArray) -> None:
+    def __init__(self, name: str, values: FloatArray, *, n_max: int) -> None:
         self.name = name
+        #: Runs that say that higher is better, and that lower is.
+        self.n_max, self.n_min = n_max, values.size - n_max
         self.known: KnownMetric | None = find_metric(name)
         self.values = values
         self._n_large = int(np.sum(values > 1.0 + 1e-6))
@@ -185,6 +198,20 @@ class _Metric:
         self.unit: Unit | None = (
             "percent" if is_fraction and 2 * self._n_large > values.size else None
         )
+
+    @property
+    def may_differ(self) -> bool:
+        """Whether values in another unit are possible values."""
+        known = self.known
+        if known is None:
+            return True
+        return known.percent and (known.high > 1.0 or self.unit == "percent")
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the range leaves no room for absurd values."""
+        known = self.known
+        return known is not None and math.isfinite(known.low) and math.isfinite(known.high)
 
     def told_of_percent(self) -> str:
         """What to know of a fraction that is kept in percent."""
@@ -214,6 +241,16 @@ class _Metric:
         return logs
 
 
+def _can_find(kind: DoubtKind, metric: _Metric, values: FloatArray, is_max: BoolArray) -> bool:
+    """Whether a rule could find something in any task, by all values of the metric."""
+    if kind == "unit":
+        return metric.may_differ and bool((values > 1.0).any() and (values <= 1.0).any())
+    if kind == "outlier":
+        return not metric.is_bounded
+    judged = _RULES[kind](metric, values, is_max)
+    return judged is not None and bool(judged[0].any())
+
+
 def _impossible(metric: _Metric, values: FloatArray, is_max: BoolArray) -> _Found:
     found = ~is_possible(metric.name, values, metric.unit)
     if not found.any():
@@ -227,21 +264,16 @@ def _wrong_way(metric: _Metric, values: FloatArray, is_max: BoolArray) -> _Found
     if known is not None:
         wrong = "min" if known == "max" else "max"
         return is_max == (wrong == "max"), str(direction_problem(metric.name, wrong))
-    n_max = int(is_max.sum())
-    n_min = is_max.size - n_max
+    n_max, n_min = metric.n_max, metric.n_min
     if not n_max or not n_min:
         return None
+    # One direction in all tasks: rankers learn how outcomes of a metric lie from all of them.
     found = np.ones(is_max.size, bool) if n_max == n_min else is_max == (n_max < n_min)
-    return found, f"{n_max} runs say that higher is better, {n_min} that lower is"
+    return found, f"{n_max} runs of the metric say that higher is better, {n_min} that lower is"
 
 
 def _other_unit(metric: _Metric, values: FloatArray, is_max: BoolArray) -> _Found:
-    known = metric.known
-    if known is None:
-        may_differ = values.size >= _MIN_VALUES
-    else:
-        may_differ = known.percent and (known.high > 1.0 or metric.unit == "percent")
-    if not may_differ:
+    if not metric.may_differ or (metric.known is None and values.size < _MIN_VALUES):
         return None
     small, large = (values > 0.0) & (values <= 1.0), values > 1.0
     if not small.any() or not large.any():
@@ -267,7 +299,9 @@ def _other_unit(metric: _Metric, values: FloatArray, is_max: BoolArray) -> _Foun
 
 def _unexplained(metric: _Metric, values: FloatArray, is_max: BoolArray) -> _Found:
     known = metric.known
-    if known is not None and np.isfinite([known.low, known.high]).all():
+    if metric.is_bounded:
+        return None
+    if values.size >= _MIN_VALUES and np.abs(values).max() <= _PLAIN_SPAN * np.abs(values).min():
         return None
     positive = values > 0.0
     never_negative = bool(positive.all()) or (known is not None and known.low >= 0.0)
@@ -312,11 +346,11 @@ def _spanned(values: FloatArray) -> str:
     return f"{values.size} values from {low:g} to {high:g}"
 
 
-def _told(runs: pd.DataFrame, rows: IntArray) -> str:
+def _told(run_ids: np.ndarray[Any, Any] | None, rows: IntArray) -> str:
     """The runs that are left out, some of them by name."""
     count = "1 run is left out" if rows.size == 1 else f"{rows.size} runs are left out"
-    if c.RUN_ID not in runs:
+    if run_ids is None:
         return count
-    names = sorted(str(name) for name in runs[c.RUN_ID].iloc[rows].dropna())
+    names = sorted(name for name in run_ids[rows] if isinstance(name, str))
     more = ", …" if len(names) > _N_NAMED else ""
     return f"{count} ({', '.join(names[:_N_NAMED])}{more})" if names else count

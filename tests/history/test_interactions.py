@@ -63,7 +63,7 @@ def test_runs_of_the_other_direction_are_left_out_and_logged(
     frame = runs([("t", "a", 0.5), ("t", "b", 0.6), ("t", "c", 0.7)], metric="my score")
     frame["direction"] = ["max", "min", "max"]
     assert Interactions.from_runs(frame).model_ids == ("a", "c")
-    assert "2 runs say that higher is better, 1 that lower is" in caplog.text
+    assert "2 runs of the metric say that higher is better, 1 that lower is" in caplog.text
     # Nobody can say which half is right.
     with pytest.raises(DataError, match=r"no finished run .* among 2 runs.*1 that lower"):
         Interactions.from_runs(frame[:2])

@@ -81,6 +81,13 @@ def test_a_task_of_few_runs_is_judged_by_the_other_tasks() -> None:
     assert found(frame) == [("outlier", [13])]
 
 
+def test_a_metric_has_one_direction_in_all_tasks() -> None:
+    known = [runs([0.3, 0.4], "my score", "max", f"t{at}") for at in range(3)]
+    frame = pd.concat([*known, runs([0.4, 0.6], "my score", "min", "new")], ignore_index=True)
+    assert found(frame) == [("direction", [6, 7])]
+    assert Interactions.from_runs(frame).task_ids == ("t0", "t1", "t2")
+
+
 def test_a_history_in_percent_of_an_earlier_version_is_learned_from_as_it_is() -> None:
     frame = runs([61.0, 72.0, 0.4, 93.0, 193.0], "accuracy")
     first, second = implausible(frame)

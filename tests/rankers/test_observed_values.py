@@ -25,7 +25,7 @@ METRICS = {
 }
 
 
-def fitted(metric: str) -> rms.Ranker:
+def history(metric: str) -> pd.DataFrame:
     way, value = METRICS[metric]
     noise = np.random.default_rng(0).standard_normal((8, 6))
     rows = [
@@ -33,14 +33,16 @@ def fitted(metric: str) -> rms.Ranker:
         for task in range(8)
         for model in range(6)
     ]
-    columns = ["task_id", "model_id", "value", "metric", "direction"]
-    frame = pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=["task_id", "model_id", "value", "metric", "direction"])
+
+
+def fitted(frame: pd.DataFrame) -> rms.Ranker:
     return rms.Ranker(rms.RankerConfig(ranker="popularity")).fit(frame)
 
 
 @pytest.fixture(scope="module")
 def rankers() -> dict[str, rms.Ranker]:
-    return {metric: fitted(metric) for metric in METRICS}
+    return {metric: fitted(history(metric)) for metric in METRICS}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -80,7 +82,7 @@ def test_a_value_that_nothing_explains_moves_nothing(
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_task_is_added_as_it_is_recommended_for(metric: str) -> None:
-    ranker = fitted(metric)
+    ranker = fitted(history(metric))
     known = ranker.recommend("t0", top=None)["observed"].to_numpy()
     seen = {"m1": float(np.sort(known)[2]), "m4": float(np.sort(known)[1])}
     asked = ranker.recommend("new", observed=seen, top=None, reasons=False)
@@ -90,3 +92,15 @@ def test_a_task_is_added_as_it_is_recommended_for(metric: str) -> None:
     left = added.drop(index=list(seen)).reset_index()
     columns = ["model_id", "predicted", "low", "high"]
     pd.testing.assert_frame_equal(left[columns], asked[columns])
+
+
+@pytest.mark.parametrize(
+    ("metric", "wrong"),
+    [("accuracy", 61.0), ("accuracy", 1e30), ("rmse", 1e30), ("my score", 1e9), ("bleu", 0.3)],
+)
+def test_a_wrong_run_of_the_history_moves_no_prediction(metric: str, wrong: float) -> None:
+    """Case logs/08: one accuracy of 1e30 among fractions gave predictions of 1e25."""
+    frame = history(metric)
+    without = fitted(frame.drop(index=20)).recommend("new", top=None, reasons=False)
+    frame.loc[20, "value"] = wrong
+    pd.testing.assert_frame_equal(fitted(frame).recommend("new", top=None, reasons=False), without)
