@@ -21,6 +21,8 @@ from recsys_ms.evaluation.named_protocols import make_protocol
 from recsys_ms.history.history import History
 from recsys_ms.history.inbox.inbox import record_run
 from recsys_ms.history.recorder.recording import recording
+from recsys_ms.history.run import Run
+from recsys_ms.history.store import schema
 from recsys_ms.nightly import job
 from recsys_ms.nightly.decision import decide
 from recsys_ms.nightly.job import run_nightly
@@ -185,6 +187,27 @@ def test_two_metrics_are_learned_from_and_counted(tmp_path: Path) -> None:
     (warning,) = summary.warnings
     assert "'t0'" in warning
     assert "left out 'loss'" in warning
+
+
+def test_a_run_that_cannot_be_right_is_told_of_and_not_learned_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case logs/08: published and answered with an accuracy of 5.88, with nothing to look at."""
+    history = logged_history(tmp_path / "h")
+    with monkeypatch.context() as earlier:
+        # As an earlier version stored it.
+        earlier.setattr(schema, "_impossible", lambda *_: iter(()))
+        history.append([Run(model_id="m9", task_id="t0", metric="accuracy", value=61.0)])
+    summary = nightly(tmp_path, "popularity", report=ReportSettings(learning_curve=()))
+    assert (summary.outcome, summary.n_interactions) == ("published", 48)
+    (warning,) = summary.warnings
+    assert "accuracy 61.0 is outside [0, 1]: did you mean 0.61?" in warning
+    assert json.loads((tmp_path / "r" / "summary.json").read_text())["warnings"] == [warning]
+    page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    assert "What a person should look at" in page
+    assert "accuracy 61.0 is outside [0, 1]" in page
+    ranker = Registry.open(tmp_path / "r").load_current()
+    assert ranker.recommend("new", observed={"m1": 0.9})["high"].max() <= 1.0
 
 
 def test_nothing_to_learn_from(tmp_path: Path) -> None:
