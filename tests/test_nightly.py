@@ -495,7 +495,7 @@ def test_altered_files_of_the_current_version_are_noticed(tmp_path: Path, file: 
     # Nothing else is in service any more, so even a refused candidate may not leave it so.
     again = nightly(tmp_path, "random")
     assert (again.outcome, again.version) == ("published", 2)
-    assert any("damaged" in text for text in again.warnings)
+    assert any("cannot be used and is replaced" in text for text in again.warnings)
     Registry.open(tmp_path / "r").load_current()
 
 

@@ -1,7 +1,7 @@
 """Tables of one kind of cards: as a frame, as Parquet, as JSON lines."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import isnan
@@ -12,8 +12,9 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys_ms.catalog.cards import NUMERIC_KINDS, FieldKind, ModelCard, TaskCard, field_kinds
-from recsys_ms.core.errors import DataError
+from recsys_ms.core.errors import DataError, kind_of
 from recsys_ms.core.files import file_errors
+from recsys_ms.core.json_text import parse_json
 
 Card = TypeVar("Card", ModelCard, TaskCard)
 
@@ -114,7 +115,7 @@ class CardTable(Generic[Card]):
 
     def from_jsonl(self, text: str) -> list[Card]:
         """Cards of JSON lines."""
-        return self.from_rows(json.loads(line) for line in text.split("\n") if line.strip())
+        return self.from_rows(_row(line) for line in text.split("\n") if line.strip())
 
     def to_jsonl(self, frame: pd.DataFrame) -> str:
         """One card a line, unknown fields left out."""
@@ -171,13 +172,20 @@ def not_cards(what: str, writer: str) -> AbstractContextManager[None]:
     return file_errors(
         f"{what}not a table of cards",
         f"write it with {writer}",
-        catch=(ValueError, TypeError),
+        catch=(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
         raises=DataError,
     )
 
 
 MODELS: Final = CardTable("models", ModelCard)
 TASKS: Final = CardTable("tasks", TaskCard)
+
+
+def _row(line: str) -> dict[str, Any]:
+    found = parse_json(line, finite=True)
+    if not isinstance(found, dict):
+        raise DataError(f"a card is {kind_of(found)}, wanted an object")
+    return found
 
 
 def _rows(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -217,7 +225,9 @@ def _coerced(value: Any, kind: FieldKind) -> Any:
     if kind in NUMERIC_KINDS:
         return float(value)
     if kind == "traits":
-        return dict(json.loads(value)) if isinstance(value, str) else dict(value)
+        return dict(parse_json(value)) if isinstance(value, str) else dict(value)
+    if isinstance(value, Mapping | Sequence) and not isinstance(value, str):
+        raise DataError(f"a text of a card is {kind_of(value)}")
     return str(value)
 
 

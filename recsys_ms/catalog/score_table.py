@@ -5,14 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypedDict
 
 import numpy as np
 import pandas as pd
 
 from recsys_ms.core import columns as c
+from recsys_ms.core.declared import check_declared
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.files import file_errors, make_folder, write_atomic
+from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.types import FloatArray
 
 FILE: Final = "scores.parquet"
@@ -141,10 +143,21 @@ class ScoreTable:
         """Read what :meth:`to_json` wrote (``DataError`` if it did not); "" is an empty table."""
         if not text:
             return cls.empty()
-        caught = (ValueError, TypeError, KeyError)
+        caught = (ValueError, TypeError, LookupError, ArithmeticError)
         with file_errors(_NO_TABLE, "write it with to_json", catch=caught, raises=DataError):
-            document = json.loads(text)
-            return cls(pd.DataFrame(document["rows"], columns=[*_IDS, *document["scores"]]))
+            document = parse_json(text)
+            check_declared({"the table": document}, {"the table": _Table})
+            columns = [*_IDS, *document["scores"]]
+            if any(len(row) != len(columns) for row in document["rows"]):
+                raise DataError(f"a row does not have {len(columns)} values")
+            return cls(pd.DataFrame(document["rows"], columns=columns))
+
+
+class _Table(TypedDict):
+    """What :meth:`ScoreTable.to_json` writes."""
+
+    scores: list[str]
+    rows: list[list[str | float | None]]
 
 
 def _normalised(frame: pd.DataFrame) -> pd.DataFrame:

@@ -16,9 +16,11 @@ from recsys_ms.cli.options import (
     DEFAULT_REGISTRY,
     HistoryOption,
     JsonFlag,
+    KeyFileOption,
     MapOption,
     RegistryOption,
     SetOption,
+    open_registry,
 )
 from recsys_ms.core.errors import DataError, RecsysError, UsageError
 from recsys_ms.core.types import JsonDict
@@ -37,7 +39,6 @@ from recsys_ms.history.readers.mapping import FieldMapping, parse_assignments
 from recsys_ms.history.readers.templates import named
 from recsys_ms.history.store.repair import REMEDIES, Finding
 from recsys_ms.nightly.night_summary import SUMMARY_FILE, last_summary
-from recsys_ms.serving.registry import Registry
 
 _PACKAGES = ("numpy", "pandas", "scipy", "lightgbm", "implicit", "deltalake", "duckdb", "numba")
 _EXTRAS = {"embed": ("torch", "timm"), "mlflow": ("mlflow",), "cluster": ("distributed",)}
@@ -63,6 +64,7 @@ def doctor(
     ] = AUTO,
     history: HistoryOption = DEFAULT_HISTORY,
     registry: RegistryOption = DEFAULT_REGISTRY,
+    key_file: KeyFileOption = None,
     repair: Annotated[
         bool,
         typer.Option(
@@ -114,7 +116,7 @@ def doctor(
         facts["history"] = problems["history"] = str(error)
     try:
         there = os.path.lexists(registry)
-        facts["registry"] = _registry(registry) if there else f"{registry}: not there yet"
+        facts["registry"] = _registry(registry, key_file) if there else f"{registry}: not there yet"
     except RecsysError as error:
         facts["registry"] = problems["registry"] = str(error)
     is_read = is_wanted and "history" not in problems
@@ -218,8 +220,8 @@ def _history(path: Path) -> str:
     )
 
 
-def _registry(path: Path) -> str:
-    registry = Registry.open(path)
+def _registry(path: Path, key_file: Path | None) -> str:
+    registry = open_registry(path, key_file)
     if os.path.lexists(path / SUMMARY_FILE) and not last_summary(path):
         raise DataError(
             f"{path / SUMMARY_FILE}: damaged; the next 'recsys-ms nightly' writes it anew"
@@ -229,10 +231,13 @@ def _registry(path: Path) -> str:
     current = registry.current_folder()
     if current is None:
         return f"{path}: nothing published yet"
-    told = registry.load_current().manifest
+    ranker = registry.load_current()
+    ranker.check()
+    told = ranker.manifest
     return (
-        f"{path}: version {int(current.name)}, {len(registry.versions())} kept; {told['ranker']} "
-        f"trained {told['trained_at']} on history version {told['history_version']}; files intact"
+        f"{path}: version {int(current.name)}, {len(registry.versions())} kept; "
+        f"{told.get('ranker')} trained {told.get('trained_at')} on history version "
+        f"{told.get('history_version')}; files intact"
     )
 
 

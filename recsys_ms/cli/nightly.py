@@ -10,7 +10,14 @@ import typer
 from rich.text import Text
 
 from recsys_ms.cli.console import progress_bars, show, show_json, show_table, warn
-from recsys_ms.cli.options import DEFAULT_HISTORY, DEFAULT_REGISTRY, CatalogOption, JsonFlag
+from recsys_ms.cli.options import (
+    DEFAULT_HISTORY,
+    DEFAULT_REGISTRY,
+    CatalogOption,
+    JsonFlag,
+    KeyFileOption,
+    open_registry,
+)
 from recsys_ms.core.errors import RefusedError
 from recsys_ms.evaluation.result import BacktestResult
 from recsys_ms.evaluation.result_table import comparison_table
@@ -20,7 +27,6 @@ from recsys_ms.nightly.decision import CURRENT
 from recsys_ms.nightly.job import run_nightly
 from recsys_ms.nightly.night_summary import NightlySummary
 from recsys_ms.nightly.settings import BacktestSettings, NightlyConfig, ReportSettings
-from recsys_ms.serving.registry import Registry
 
 #: Tasks that the embedded history holds out.
 _FIRST_TASKS: Final = 6
@@ -42,6 +48,7 @@ def nightly(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="TOML; see training/nightly.toml.")
     ] = None,
+    key_file: KeyFileOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Ingest the inbox, train, back-test, and publish if the candidate is not worse.
@@ -49,7 +56,7 @@ def nightly(
     Without options it learns from the history that ships with the project, in ./recsys-ms-data.
     Exit code 4: the candidate was worse, or another job is running.
     """
-    settings = _settings(history, registry, catalog, config)
+    settings = _settings(history, registry, catalog, config, key_file)
     with progress_bars() as progress:
         # With --json the answer is one document, printed at the end.
         told = None if as_json else partial(_show_answer, settings)
@@ -63,10 +70,16 @@ def nightly(
 
 
 def _settings(
-    history: Path | None, registry: Path | None, catalog: Path | None, config: Path | None
+    history: Path | None,
+    registry: Path | None,
+    catalog: Path | None,
+    config: Path | None,
+    key_file: Path | None,
 ) -> NightlyConfig:
     if config is not None:
-        return NightlyConfig.from_toml(config, history=history, registry=registry, catalog=catalog)
+        return NightlyConfig.from_toml(
+            config, history=history, registry=registry, catalog=catalog, key_file=key_file
+        )
     # Spawned processes import this command, which is guarded.
     backtest, report = BacktestSettings(executor="processes"), ReportSettings()
     if history is None:
@@ -82,6 +95,7 @@ def _settings(
         catalog=catalog,
         backtest=backtest,
         report=report,
+        key_file=key_file,
     )
 
 
@@ -89,7 +103,7 @@ def _show_answer(settings: NightlyConfig, summary: NightlySummary) -> None:
     """Show a command that asks the new ranker, and the first models of its answer."""
     if summary.outcome != "published":
         return
-    ranker = Registry.open(settings.registry).load_current()
+    ranker = open_registry(settings.registry, settings.key_file).load_current()
     task = ranker.task_ids[0]
     command = ["recsys-ms", "recommend", "--registry", str(settings.registry), "--task", task]
     show(Text(f"version {summary.version} is published; it answers:"))

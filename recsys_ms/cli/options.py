@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from recsys_ms.catalog.cards import TaskCard
     from recsys_ms.catalog.catalog import Catalog
     from recsys_ms.history.history import History
+    from recsys_ms.serving.registry import Registry
 
 HistoryOption = Annotated[
     Path,
@@ -24,6 +25,14 @@ HistoryOption = Annotated[
 ]
 RegistryOption = Annotated[
     Path, typer.Option("--registry", "-R", help="Folder of published rankers.")
+]
+KeyFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        envvar="RECSYS_MS_KEY_FILE",
+        help="File with the key of signed rankers; others are refused.",
+    ),
 ]
 CatalogOption = Annotated[
     Path | None,
@@ -86,6 +95,14 @@ def expand_option_sets(verb: Callable[..., None]) -> Callable[..., None]:
     called.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in options}
     return called
+
+
+def open_registry(path: Path, key_file: Path | None) -> "Registry":
+    """Open a registry; with a key, it reads rankers that are signed with it only."""
+    from recsys_ms.serving.registry import Registry
+    from recsys_ms.serving.signature import read_key
+
+    return Registry.open(path, key=None if key_file is None else read_key(key_file))
 
 
 def open_history(path: Path) -> "History":

@@ -10,8 +10,10 @@ from recsys_ms.cli.console import progress_bars, warn
 from recsys_ms.cli.options import (
     DEFAULT_CACHE,
     DEFAULT_REGISTRY,
+    KeyFileOption,
     MetricOption,
     RegistryOption,
+    open_registry,
     parse_observed,
     read_task_card,
 )
@@ -49,6 +51,7 @@ class QuestionOptions:
     ] = EMBEDDED
     max_images: Annotated[int, Option(help="Most images to embed.")] = MAX_IMAGES
     registry: RegistryOption = DEFAULT_REGISTRY
+    key_file: KeyFileOption = None
     artifact: Annotated[
         Path | None, Option(help="A saved ranker, in place of the one in service.")
     ] = None
@@ -96,12 +99,13 @@ class QuestionOptions:
 
     def _ranker(self) -> "Ranker":
         from recsys_ms.serving.ranker import Ranker
-        from recsys_ms.serving.registry import Registry
+        from recsys_ms.serving.signature import read_key
 
         if self.artifact is not None:
-            ranker = Ranker.load(self.artifact)
+            key = None if self.key_file is None else read_key(self.key_file)
+            ranker = Ranker.load(self.artifact, key=key)
         else:
-            ranker = Registry.open(self.registry).load_current()
+            ranker = open_registry(self.registry, self.key_file).load_current()
         if self.catalog is not None:
             from recsys_ms.catalog.score_table import ScoreTable
 

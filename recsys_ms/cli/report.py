@@ -13,7 +13,9 @@ from recsys_ms.cli.options import (
     DEFAULT_REGISTRY,
     CatalogOption,
     HistoryOption,
+    KeyFileOption,
     RegistryOption,
+    open_registry,
 )
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.files import file_errors
@@ -22,13 +24,13 @@ from recsys_ms.history.history import History
 from recsys_ms.nightly.night_report import collect
 from recsys_ms.nightly.night_summary import last_summary, summary_of_manifest
 from recsys_ms.report.write import ReportFormat, render_report, write_report
-from recsys_ms.serving.registry import Registry
 
 _DEFAULT_OUT: Final = Path("report.html")
 
 
 def report(
     registry: RegistryOption = DEFAULT_REGISTRY,
+    key_file: KeyFileOption = None,
     history: HistoryOption = DEFAULT_HISTORY,
     catalog: CatalogOption = None,
     backtest: Annotated[
@@ -48,7 +50,7 @@ def report(
     With --backtest, about that back-test; registry and history are used where they exist.
     """
     result = None if backtest is None else _read_backtest(backtest)
-    opened = Registry.open(registry) if result is None or registry.exists() else None
+    opened = open_registry(registry, key_file) if result is None or registry.exists() else None
     summary: Mapping[str, Any] = {}
     if opened is not None and result is None:
         current = opened.require_current()

@@ -6,8 +6,13 @@ import typer
 from rich.text import Text
 
 from recsys_ms.cli.console import show, show_json
-from recsys_ms.cli.options import DEFAULT_REGISTRY, JsonFlag, RegistryOption
-from recsys_ms.serving.registry import Registry
+from recsys_ms.cli.options import (
+    DEFAULT_REGISTRY,
+    JsonFlag,
+    KeyFileOption,
+    RegistryOption,
+    open_registry,
+)
 
 
 def rollback(
@@ -15,10 +20,11 @@ def rollback(
     to: Annotated[
         int | None, typer.Option(help="Version; default: the newest before the current.")
     ] = None,
+    key_file: KeyFileOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Put an earlier ranker back into service; it stays until a newer one is published."""
-    opened = Registry.open(registry)
+    opened = open_registry(registry, key_file)
     with opened.lock(timeout_seconds=10.0):
         version = opened.roll_back(to)
     trained = version.manifest.get("trained_at")

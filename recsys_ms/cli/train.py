@@ -29,6 +29,9 @@ def train(
     metric: MetricOption = None,
     coverage: Annotated[float, typer.Option(help="Nominal coverage of the intervals.")] = 0.8,
     seed: SeedOption = 0,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", help="File with a key to sign the ranker with.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Train a ranker and save it. ``nightly`` also judges it and publishes."""
@@ -36,16 +39,18 @@ def train(
     from recsys_ms.rankers.ranker_names import ranker_class
     from recsys_ms.serving.config import RankerConfig
     from recsys_ms.serving.ranker import Ranker
+    from recsys_ms.serving.signature import read_key
 
     config = RankerConfig(ranker=ranker, metric=metric, coverage=coverage, seed=seed)
     ranker_class(config.ranker).require_savable()
+    key = None if key_file is None else read_key(key_file)
     opened = open_history(history)
     problem = pairing_problem(opened, metric)
     if problem is not None:
         raise DataError(f"{history}: {problem}")
     with progress_bars() as progress:
         trained = Ranker(config).fit(opened, open_catalog(catalog), progress=progress)
-    trained.save(out)
+    trained.save(out, key=key)
     if as_json:
         show_json({"artifact": str(out), **trained.manifest})
     else:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
+from itertools import pairwise
 from typing import (
     Annotated,
     Any,
@@ -70,9 +71,13 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class PositionsIn:
-    """Notes that whole numbers are positions along an axis of the same object."""
+    """Notes that whole numbers are positions along an axis of the same object.
+
+    ``each``: every position occurs.
+    """
 
     axis: str
+    each: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +100,13 @@ class Within:
 
 class _Note(Enum):
     ANY_NUMBER = "any number"
+    SORTED = "sorted"
 
 
 #: Notes that NaN and infinities may be among numbers.
 ANY_NUMBER: Final = _Note.ANY_NUMBER
+#: Notes that numbers never fall, or that texts are sorted and each is there once.
+SORTED: Final = _Note.SORTED
 
 
 def check_declared(values: Mapping[str, object], hints: Mapping[str, Any]) -> None:
@@ -117,7 +125,7 @@ def check_declared(values: Mapping[str, object], hints: Mapping[str, Any]) -> No
 
 @contextmanager
 def stored_by_others(
-    what: str, *, let_through: type[RecsysError] = ArtifactError
+    what: str, *, let_through: tuple[type[RecsysError], ...] = (ArtifactError,)
 ) -> Iterator[None]:
     """Code that works with what was stored: what goes wrong there, the stored state is blamed for.
 
@@ -128,8 +136,8 @@ def stored_by_others(
     ----------
     what : str
         What cannot be done, for the message.
-    let_through : type
-        Errors of this class are raised as they are.
+    let_through : tuple of type
+        Errors of these classes are raised as they are.
 
     Raises
     ------
@@ -155,7 +163,7 @@ class _Scope:
 
     def __init__(self) -> None:
         self._lengths: dict[str, tuple[int, str]] = {}
-        self._positions: list[tuple[Any, str, str]] = []
+        self._positions: list[tuple[Any, PositionsIn, str]] = []
 
     def check(self, value: Any, hint: Any, at: str, *, finite: bool = True) -> None:
         hint, notes = _noted(hint)
@@ -169,20 +177,24 @@ class _Scope:
             if isinstance(note, Shape):
                 self._check_shape(value, note, at)
             elif isinstance(note, PositionsIn):
-                self._positions.append((value, note.axis, at))
+                self._positions.append((value, note, at))
             elif isinstance(note, Within):
                 _check_range(value, note, at)
+            elif note is SORTED and not _is_sorted(value):
+                raise DataError(f"{at} is not sorted")
 
     def finish(self) -> None:
         """Check what can be told only once the length of every axis is known."""
-        for value, axis, at in self._positions:
-            length, owner = self._lengths[axis]
+        for value, note, at in self._positions:
+            length, owner = self._lengths[note.axis]
             found = np.asarray(value)
             if found.size and not (found.min() >= 0 and found.max() < length):
                 raise DataError(
                     f"{at} has positions from {found.min()} to {found.max()}, and {owner} is of "
                     f"length {length}"
                 )
+            if note.each and not np.bincount(found, minlength=length).all():
+                raise DataError(f"{at} does not have every position in {owner}")
 
     def _check_shape(self, value: Any, note: Shape, at: str) -> None:
         shape = getattr(value, "shape", None)
@@ -341,6 +353,12 @@ def _check_sparse(value: Any, at: str) -> None:
     except (ValueError, IndexError, TypeError) as error:
         raise DataError(f"{at} is not a whole sparse array ({error})") from error
     _check_finite(value.data, at)
+
+
+def _is_sorted(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return not bool((value[1:] < value[:-1]).any())
+    return all(one < next_one for one, next_one in pairwise(value))
 
 
 def _check_range(value: Any, note: Within, at: str) -> None:

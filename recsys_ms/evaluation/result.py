@@ -468,7 +468,7 @@ class BacktestResult:
                 **{name: data[name] for name in _AS_THEY_ARE},
                 **{name: data.get(name) for name in newer},
             )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise DataError(
                 f"this is not a back-test result ({type(error).__name__}: {error}); "
                 "give what `recsys-ms evaluate --json` wrote"

@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from recsys_ms.core import columns as c
-from recsys_ms.core.declared import ANY_NUMBER, PositionsIn, Shape
+from recsys_ms.core.declared import ANY_NUMBER, SORTED, PositionsIn, Shape, Within
 from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, did_you_mean, kind_of
 from recsys_ms.core.metrics import Link, link_of
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
@@ -48,12 +48,12 @@ class Interactions:
         Run that reached the value, "" where it has no id; empty if the runs have no ids.
     """
 
-    task_ids: Annotated[tuple[str, ...], Shape("task")]
-    model_ids: Annotated[tuple[str, ...], Shape("model")]
-    task_index: Annotated[IntArray, Shape("interaction"), PositionsIn("task")]
+    task_ids: Annotated[tuple[str, ...], Shape("task"), SORTED]
+    model_ids: Annotated[tuple[str, ...], Shape("model"), SORTED]
+    task_index: Annotated[IntArray, Shape("interaction"), PositionsIn("task", each=True), SORTED]
     model_index: Annotated[IntArray, Shape("interaction"), PositionsIn("model")]
     values: Annotated[FloatArray, Shape("interaction")]
-    counts: Annotated[IntArray, Shape("interaction")]
+    counts: Annotated[IntArray, Shape("interaction"), Within(least=0)]
     costs: Annotated[FloatArray, Shape("interaction"), ANY_NUMBER]
     metrics: Annotated[tuple[str, ...], Shape("task")]
     signs: Annotated[FloatArray, Shape("task")]

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Final
 
 from recsys_ms.catalog.catalog import Catalog
-from recsys_ms.core.errors import ArtifactError, DataError, LockedError, StorageError
+from recsys_ms.core.errors import DataError, LockedError, RecsysError, StorageError
 from recsys_ms.core.executor import Executor, kept_open, make_executor
 from recsys_ms.core.lock import file_lock
 from recsys_ms.core.progress import NO_PROGRESS, Progress
+from recsys_ms.core.temporary import discard
 from recsys_ms.core.types import JsonDict
 from recsys_ms.core.version import package_version
 from recsys_ms.evaluation.backtest import backtest
@@ -38,7 +39,7 @@ from recsys_ms.history.interactions import Interactions
 from recsys_ms.nightly.challenge import challenge
 from recsys_ms.nightly.decision import CANDIDATE, CURRENT, decide
 from recsys_ms.nightly.night_report import REPORT_FILE, capped, collect, measure_growth
-from recsys_ms.nightly.night_summary import NightlySummary, last_summary
+from recsys_ms.nightly.night_summary import NightlySummary, is_judgement, last_summary
 from recsys_ms.nightly.settings import NightlyConfig
 from recsys_ms.rankers.ranker_names import make_ranker
 from recsys_ms.report.report_data import at_the_cost_of, reason_in_words
@@ -47,6 +48,7 @@ from recsys_ms.serving.artifact import read_manifest
 from recsys_ms.serving.config import RankerConfig, interactions_of
 from recsys_ms.serving.ranker import Ranker
 from recsys_ms.serving.registry import Registry, Version
+from recsys_ms.serving.signature import read_key
 
 _log = logging.getLogger(__name__)
 
@@ -140,12 +142,13 @@ def run_nightly(
     """
     summary = NightlySummary(started_at=datetime.now(UTC).isoformat(timespec="seconds"))
     # Before anything is made or moved: a name that was mistyped.
+    key = None if config.key_file is None else read_key(config.key_file)
     history = History.open(config.history, create=False)
     if config.catalog:
         Catalog.read(config.catalog)
     # The same processes judge the candidate and measure the learning curve.
     with (
-        _registry(config.registry) as registry,
+        _registry(config.registry, key) as registry,
         file_lock(registry.root / NIGHT_LOCK),
         kept_open(make_executor(config.backtest.executor)) as executor,
     ):
@@ -164,10 +167,10 @@ def run_nightly(
 
 
 @contextmanager
-def _registry(root: Path) -> Iterator[Registry]:
+def _registry(root: Path, key: bytes | None) -> Iterator[Registry]:
     """The registry, made for this job if need be; a job that fails leaves no empty one behind."""
     is_new = not os.path.lexists(root)
-    registry = Registry.open(root, create=True)
+    registry = Registry.open(root, create=True, key=key)
     try:
         yield registry
     except LockedError:
@@ -231,17 +234,23 @@ def recall(night: Night) -> Night:
         registry.sweep(keep_staged=night.digest)
     version = registry.find(_DIGEST, night.digest)
     # A damaged version is trained again, and gets a number of its own.
-    if version is not None and registry.is_intact(version.folder):
+    if (
+        version is not None
+        and is_judgement(version.manifest)
+        and registry.is_intact(version.folder)
+    ):
         is_newest = version.number == registry.versions()[-1].number
         if version.is_current or is_newest or version.folder.name == registry.unfinished:
             return replace(night, manifest=version.manifest, version=version)
     if registry.is_intact(staged):
         manifest = read_manifest(staged)
         # A refusal was in favour of a published ranker; where that is gone, judge again.
-        if manifest["decision"]["publish"] or _published(registry) is not None:
+        if is_judgement(manifest) and (
+            manifest["decision"]["publish"] or _published(registry)[0] is not None
+        ):
             return replace(night, manifest=manifest)
-    if staged.exists():
-        shutil.rmtree(staged, ignore_errors=True)
+    if os.path.lexists(staged):
+        discard(staged)
     return night
 
 
@@ -275,6 +284,7 @@ def judge(night: Night) -> Night:
             "decision": judgement,
             "seconds": summary.seconds,
         },
+        key=night.registry.key,
     )
     return replace(night, ranker=None, manifest=read_manifest(night.staged))
 
@@ -399,25 +409,28 @@ def _fit(night: Night, config: RankerConfig) -> Ranker:
         return Ranker(config).fit(night.outcomes(), night.catalog, progress=night.progress)
 
 
-def _published(registry: Registry) -> Ranker | None:
-    """The ranker in service; ``None`` where there is none, or none that can be read."""
+def _published(registry: Registry) -> tuple[Ranker | None, str]:
+    """The ranker in service, or why it cannot be used; neither where there is none."""
     current = registry.current_folder()
+    if current is None:
+        return None, ""
     try:
-        return None if current is None else Ranker.load(current)
-    except (ArtifactError, OSError) as error:
-        # Damaged, or saved by a version that this one cannot read.
-        _log.warning("%s", error)
-        return None
+        ranker = Ranker.load(current, key=registry.key)
+        ranker.check()
+    except RecsysError as error:
+        # Damaged, not signed, or saved by a version that this one cannot read.
+        return None, str(error)
+    return ranker, ""
 
 
 def _challenge(night: Night) -> tuple[str | None, BacktestResult | None]:
     """Ranker in service, and its comparison with the candidate's recipe on newer outcomes."""
     config, summary = night.config.ranker, night.summary
     # Loaded here and not before: a third ranker need not be in memory during the back-test.
-    published = _published(night.registry)
+    published, damage = _published(night.registry)
     if published is None:
-        if current := night.registry.current_folder():
-            summary.warnings.append(f"the published ranker {current} is damaged and is replaced")
+        if damage:
+            summary.warn(f"the published ranker cannot be used and is replaced: {damage}")
         return None, None
     with summary.timed("newer outcomes"):
         newer = challenge(

@@ -7,21 +7,51 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypedDict
+from typing import get_type_hints as type_hints
 
+from recsys_ms.core.declared import check_declared
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.files import read_regular, write_atomic
 from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.types import JsonDict
+from recsys_ms.evaluation.result import BacktestResult
 from recsys_ms.serving.artifact import read_manifest
 
 _log = logging.getLogger(__name__)
 
 SUMMARY_FILE: Final = "summary.json"
+#: The whole back-test is in it.
 _MAX_BYTES: Final = 1 << 28
 #: Facts about the training data that a manifest and a summary share.
 _COUNTS: Final = ("n_tasks", "n_models", "n_interactions")
 Outcome: TypeAlias = Literal["published", "kept", "unchanged"]
+
+
+class _Decided(TypedDict):
+    publish: bool
+    reason: str
+    decided_by: str
+
+
+class _Check(TypedDict):
+    metric: str
+    against: str
+    candidate: float | None
+    other: float | None
+    low: float | None
+    high: float | None
+    passed: bool
+
+
+#: What :meth:`NightlySummary.judged` and the steps of a night take of a manifest.
+_JUDGED: Final[dict[str, Any]] = {
+    "decision": _Decided,
+    "checks": list[_Check],
+    "backtest": JsonDict,
+    "newer": JsonDict | None,
+    **dict.fromkeys(_COUNTS, int),
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,10 +157,25 @@ def last_summary(root: Path) -> JsonDict:
     """Summary of the previous nightly run; empty where none can be read."""
     try:
         found = parse_json(read_regular(root / SUMMARY_FILE, max_bytes=_MAX_BYTES))
+        if not isinstance(found, dict):
+            return {}
+        hints = type_hints(NightlySummary)
+        known = hints.keys() & found.keys()
+        check_declared({name: found[name] for name in known}, hints)
     except DataError:
         # The first night, or a summary that was edited by hand: the report does without it.
         return {}
-    return found if isinstance(found, dict) else {}
+    return found
+
+
+def is_judgement(manifest: JsonDict) -> bool:
+    """Whether a candidate's manifest has all that a night needs of it; one by hand has not."""
+    try:
+        check_declared({name: manifest.get(name) for name in _JUDGED}, _JUDGED)
+        BacktestResult.from_json(manifest["backtest"])
+    except DataError:
+        return False
+    return True
 
 
 def summary_of_manifest(folder: Path) -> JsonDict:

@@ -129,11 +129,15 @@ class NightlyConfig:
     backtest : BacktestSettings
     publish : PublishSettings
     report : ReportSettings
+    key_file : Path or None
+        File with the key that rankers are signed with; those that are not signed with it are not
+        used. Default: rankers are not signed.
     """
 
     history: Path
     registry: Path
     catalog: Path | None = None
+    key_file: Path | None = None
     ranker: RankerConfig = field(default_factory=_candidate)
     backtest: BacktestSettings = field(default_factory=BacktestSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
@@ -150,11 +154,11 @@ class NightlyConfig:
         Parameters
         ----------
         path : str or Path
-            TOML with the keys ``history``, ``registry``, ``catalog`` and the tables ``[ranker]``,
-            ``[backtest]``, ``[publish]``, ``[report]``.
+            TOML with the keys ``history``, ``registry``, ``catalog``, ``key_file`` and the tables
+            ``[ranker]``, ``[backtest]``, ``[publish]``, ``[report]``.
         **overrides : Path or None
-            ``history``, ``registry`` or ``catalog`` from the command line; ``None`` leaves the
-            file's.
+            ``history``, ``registry``, ``catalog`` or ``key_file`` from the command line; ``None``
+            leaves the file's.
 
         Raises
         ------
@@ -179,12 +183,12 @@ class NightlyConfig:
                 f"{file}: unknown key {unknown[0]!r}; the keys are {', '.join(sorted(known))}"
             )
         settings: dict[str, Any] = {}
-        for name in ("history", "registry", "catalog"):
+        for name in ("history", "registry", "catalog", "key_file"):
             if overrides.get(name) is not None:
                 settings[name] = overrides[name]
             elif name in document:
                 settings[name] = (file.parent / str(document[name])).resolve()
-            elif name != "catalog":
+            elif name not in ("catalog", "key_file"):
                 raise UsageError(f"{file}: {name} is not set; add it, or give --{name}")
         for name, default in (
             ("ranker", _candidate()),

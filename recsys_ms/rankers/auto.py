@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys_ms.catalog.cards import TaskCard
 from recsys_ms.cold_start.placement import Placed
-from recsys_ms.core.declared import Shape
+from recsys_ms.core.declared import SORTED, Shape, Within
 from recsys_ms.core.rng import named_stream, seed_from
 from recsys_ms.core.state import Derived, Learned
 from recsys_ms.core.types import FloatArray
@@ -66,8 +66,8 @@ class AutoRanker(BaseRanker):
     config: FactorModelConfig
 
     _shape: Learned[OutcomeShape]
-    _row_task: Learned[Annotated[NDArray[np.int32], Shape("row")]]
-    _row_model: Learned[Annotated[NDArray[np.int32], Shape("row")]]
+    _row_task: Learned[Annotated[NDArray[np.int32], Shape("row"), Within(least=0), SORTED]]
+    _row_model: Learned[Annotated[NDArray[np.int32], Shape("row"), Within(least=0)]]
     _row_outcome: Learned[Annotated[FloatArray, Shape("row")]]
     _stack: Learned[Stack]
     _cold_stack: Learned[Stack]

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Self
 import numpy as np
 from scipy.special import ndtri
 
-from recsys_ms.core.declared import Shape, Within
+from recsys_ms.core.declared import SORTED, Shape, Within
 from recsys_ms.core.state import Stateful
 from recsys_ms.core.types import FloatArray
 
@@ -29,7 +29,7 @@ class IntervalCalibration(Stateful):
     #: Share of outcomes that the interval holds.
     coverage: Annotated[float, Within(above=0.0, most=1.0)]
     #: Numbers of observed runs, increasing, the first 0.
-    n_observed: Annotated[FloatArray, Shape("measured"), Within(least=0.0)]
+    n_observed: Annotated[FloatArray, Shape("measured"), Within(least=0.0), SORTED]
     #: Half-width for each.
     widening: Annotated[FloatArray, Shape("measured"), Within(least=0.0)]
     #: Held-out tasks behind them; 0 for the normal distribution instead.

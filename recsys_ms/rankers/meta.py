@@ -25,7 +25,7 @@ from recsys_ms.catalog.encoding import ColumnEncoder, EncodedFeatures, RawColumn
 from recsys_ms.catalog.features import ModelFeatureEncoder, TaskFeatureEncoder
 from recsys_ms.catalog.label_distance import label_distances
 from recsys_ms.catalog.names import parse_model_id
-from recsys_ms.core.declared import PositionsIn, Shape
+from recsys_ms.core.declared import SORTED, PositionsIn, Shape
 from recsys_ms.core.errors import UsageError
 from recsys_ms.core.state import Derived, Learned
 from recsys_ms.core.types import FloatArray, IntArray
@@ -88,7 +88,7 @@ class HeadRanker(BaseRanker):
 
     _model_ids: Learned[Annotated[tuple[str, ...], Shape("model")]]
     _task_ids: Learned[Annotated[tuple[str, ...], Shape("task")]]
-    _row_task: Learned[Annotated[IntArray, Shape("row"), PositionsIn("task")]]
+    _row_task: Learned[Annotated[IntArray, Shape("row"), PositionsIn("task"), SORTED]]
     _row_model: Learned[Annotated[IntArray, Shape("row"), PositionsIn("model")]]
     _row_score: Learned[Annotated[FloatArray, Shape("row")]]
     _feature_names: Learned[tuple[str, ...]]

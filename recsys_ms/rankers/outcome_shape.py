@@ -13,7 +13,7 @@ from typing import Annotated, Final, Self
 
 import numpy as np
 
-from recsys_ms.core.declared import Shape
+from recsys_ms.core.declared import SORTED, Shape
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.history.standardize import standardize
@@ -34,7 +34,7 @@ class OutcomeShape:
     """``g``, piecewise linear, extended linearly beyond its knots."""
 
     #: Standardised outcome at each knot, increasing.
-    values: Annotated[FloatArray, Shape("knot")]
+    values: Annotated[FloatArray, Shape("knot"), SORTED]
 
     @classmethod
     def normal(cls) -> Self:

@@ -46,6 +46,7 @@ _KINDS: Final = "biuf"
 _MOST_BYTES: Final = 1 << 30
 _MOST_MANIFEST: Final = 1 << 26
 _N_NAMED: Final = 5
+_RESTORE: Final = "the artifact is truncated or was altered, restore it or train again"
 #: What the parsers raise on bytes that are not theirs.
 _CAUGHT: Final = (
     ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, ImportError,
@@ -130,8 +131,7 @@ def _read_manifest(folder: Path) -> tuple[JsonDict, bytes]:
             f"{folder}: no readable {_MANIFEST} ({reason_of(error.__cause__)}); point to a folder "
             "written by Ranker.save or by nightly"
         ) from error
-    way_out = "the artifact is truncated or was edited, restore it or train again"
-    with file_errors(f"{path}: not valid JSON", way_out, catch=_CAUGHT, raises=ArtifactError):
+    with file_errors(f"{path}: not valid JSON", _RESTORE, catch=_CAUGHT, raises=ArtifactError):
         manifest = parse_json(data)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_NAME:
         raise ArtifactError(f"{path}: not a {FORMAT_NAME} manifest; point to a ranker artifact")
@@ -141,7 +141,7 @@ def _read_manifest(folder: Path) -> tuple[JsonDict, bytes]:
             f"{path}: format version {version!r:.40}, and this recsys-ms reads up to "
             f"{FORMAT_VERSION}; upgrade recsys-ms, or train again with this version"
         )
-    with file_errors(f"{path}: damaged", way_out, catch=DataError, raises=ArtifactError):
+    with file_errors(f"{path}: damaged", _RESTORE, catch=DataError, raises=ArtifactError):
         check_declared({"the manifest": manifest}, {"the manifest": _Manifest})
     return manifest, data
 
@@ -281,14 +281,16 @@ def _flatten(
 
 def _read_state(folder: Path, contents: dict[str, bytes]) -> State:
     what = f"{folder}: the state does not match its format"
-    with file_errors(what, "train again", catch=_CAUGHT, raises=ArtifactError):
+    with file_errors(what, _RESTORE, catch=_CAUGHT, raises=ArtifactError):
+        if absent := sorted({_STATE, _ARRAYS} - contents.keys()):
+            raise DataError(f"it has no {absent[0]}")
         document = parse_json(contents[_STATE], finite=True)
         check_declared({_STATE: document}, {_STATE: _Document})
         arrays = {name: _writable(array) for name, array in load(contents[_ARRAYS]).items()}
-        arrays |= {name: np.asfortranarray(arrays[name]) for name in document["by_column"]}
-        texts = {
-            name: contents[f"{_TEXTS}/{file}"].decode() for name, file in document["texts"].items()
-        }
+        for name in arrays.keys() & set(document["by_column"]):
+            arrays[name] = np.asfortranarray(arrays[name])
+        files = {n: f"{_TEXTS}/{file}" for n, file in document["texts"].items()}
+        texts = {n: contents[file].decode() for n, file in files.items() if file in contents}
         return _unflatten(document["tree"], "", arrays, texts)
 
 
@@ -314,10 +316,15 @@ def _writable(array: NDArray[np.generic]) -> NDArray[np.generic]:
 def _unflatten(
     node: Any, prefix: str, arrays: dict[str, NDArray[np.generic]], texts: dict[str, str]
 ) -> State:
+    def own(stored: dict[str, Any], kind: str) -> dict[str, Any]:
+        if absent := [name for name in node[kind] if prefix + name not in stored]:
+            raise DataError(f"{kind} has no {prefix}{absent[0]}")
+        return {name: stored[prefix + name] for name in node[kind]}
+
     return State(
         values=node["values"],
-        arrays={name: arrays[prefix + name] for name in node["arrays"]},
-        texts={name: texts[prefix + name] for name in node["texts"]},
+        arrays=own(arrays, "arrays"),
+        texts=own(texts, "texts"),
         children={
             name: _unflatten(child, f"{prefix}{name}{_SEPARATOR}", arrays, texts)
             for name, child in node["children"].items()

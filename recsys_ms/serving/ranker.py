@@ -1,6 +1,7 @@
 """The public ranker: trained on a history, answers in tables, saved without pickle."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,7 +14,7 @@ import pandas as pd
 from recsys_ms.catalog.cards import ModelCard, TaskCard
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.catalog.score_table import ScoreTable
-from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
+from recsys_ms.core.errors import DataError, NotFittedError, UnknownIdError, UsageError
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.rng import named_stream
 from recsys_ms.core.state import State
@@ -34,10 +35,8 @@ from recsys_ms.rankers.arguments import (
 )
 from recsys_ms.rankers.base import BaseRanker, TaskQuery
 from recsys_ms.rankers.calibration import calibrate
-from recsys_ms.rankers.intervals import IntervalCalibration
-from recsys_ms.rankers.ranker_names import ranker_class
 from recsys_ms.serving.answer import answer_table, explanation
-from recsys_ms.serving.artifact import load_artifact, save_artifact
+from recsys_ms.serving.artifact import save_artifact
 from recsys_ms.serving.config import RankerConfig, interactions_of
 from recsys_ms.serving.question import (
     Asked,
@@ -47,7 +46,11 @@ from recsys_ms.serving.question import (
     TaskOptions,
     with_outcomes,
 )
+from recsys_ms.serving.stored_ranker import StoredRanker, answering, require_finite
 
+#: What :meth:`Ranker.check` asks about, and for how many models.
+_NEW_TASK: Final = "a task that no history has"
+_N_CHECKED: Final = 10
 #: Libraries whose versions are recorded with a trained ranker.
 _LIBRARIES: Final = ("recsys-ms", "numpy", "scipy", "lightgbm", "scikit-learn")
 
@@ -74,6 +77,8 @@ class Ranker:
         self.config = config or RankerConfig()
         self._base: BaseRanker | None = None
         self.manifest: JsonDict = {}
+        #: The artifact that it was loaded from.
+        self._folder: Path | None = None
 
     def fit(
         self,
@@ -115,7 +120,7 @@ class Ranker:
             progress=progress,
         )
         self._known = KnownOutcomes.of(interactions)
-        self._base = base
+        self._base, self._folder = base, None
         versions = {name: version(name) for name in _LIBRARIES}
         self.manifest = {
             "ranker": self.config.spec,
@@ -304,8 +309,10 @@ class Ranker:
         """
         bounds = Budget(n_runs=5 if budget is None and cost is None else budget, cost=cost)
         asked = self._asked(task, **options)
-        candidates = asked.candidates(self._catalog)
-        runs = choose_runs(self._require_base(), self._known, asked.query, candidates, bounds)
+        base, candidates = self._require_base(), asked.candidates(self._catalog)
+        with self._answering():
+            runs = choose_runs(base, self._known, asked.query, candidates, bounds)
+        require_finite(self._folder, runs)
         chosen = runs["model_id"].tolist()
         answer = self._answer(replace(asked, models=tuple(chosen)), None, reasons=True)
         table = answer.merge(runs, on="model_id").set_index("model_id").loc[chosen].reset_index()
@@ -331,11 +338,16 @@ class Ranker:
         """
         model_id = read_text(model_id, "model_id")
         asked = self._asked(task, models=[model_id], **options)
-        return explanation(asked, model_id, base=self._require_base(), known=self._known)
+        with self._answering():
+            table = explanation(asked, model_id, base=self._require_base(), known=self._known)
+        require_finite(self._folder, table)
+        return table
 
     def predict(self, query: TaskQuery, model_ids: Sequence[str]) -> tuple[FloatArray, FloatArray]:
         """Standardised value and sort key of models on one task, each of shape (n_models,)."""
-        prediction = self._require_base().predict(query, model_ids)
+        with self._answering():
+            prediction = self._require_base().predict(query, model_ids)
+        require_finite(self._folder, pd.DataFrame({"predicted": prediction.value}))
         return prediction.value, prediction.order
 
     def add_models(self, cards: Iterable[ModelCard]) -> None:
@@ -389,7 +401,13 @@ class Ranker:
         if outcomes:
             self._known = self._known.with_task(task_id, outcomes)
 
-    def save(self, folder: str | Path, *, manifest: Mapping[str, object] | None = None) -> None:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        manifest: Mapping[str, object] | None = None,
+        key: bytes | None = None,
+    ) -> None:
         """Write the ranker to a new folder (layout: :mod:`recsys_ms.serving.artifact`).
 
         Parameters
@@ -398,6 +416,8 @@ class Ranker:
             Must not exist.
         manifest : mapping, optional
             Recorded beside the ranker's own manifest, for example its back-test.
+        key : bytes, optional
+            Sign the ranker with this key (:func:`recsys_ms.serving.signature.read_key`).
         """
         base = self._require_base()
         models, tasks = self._catalog.to_jsonl()
@@ -413,41 +433,73 @@ class Ranker:
                 "calibration": self._calibration.state(),
             },
         )
-        save_artifact(state, Path(folder), manifest={**self.manifest, **(manifest or {})})
+        told = {**self.manifest, **(manifest or {})}
+        save_artifact(state, Path(folder), manifest=told, key=key)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path, *, key: bytes | None = None) -> Self:
         """Read a saved ranker; its answers equal the saved one's bit for bit.
+
+        Parameters
+        ----------
+        folder : str or Path
+            What :meth:`save` wrote.
+        key : bytes, optional
+            Refuse a ranker that is not signed with this key
+            (:func:`recsys_ms.serving.signature.read_key`).
 
         Raises
         ------
         ArtifactError
-            Missing, altered, truncated or newer than this version reads.
+            Missing, altered, truncated, of another format version, or not signed with the key.
         """
-        state, manifest = load_artifact(Path(folder))
-        try:
-            ranker = cls(RankerConfig.from_mapping(manifest["config"]))
-            catalog = Catalog.from_jsonl(
-                state.texts["catalog_models"], state.texts["catalog_tasks"]
-            ).with_scores(ScoreTable.from_json(state.texts.get("catalog_scores", "")))
-            base = ranker_class(ranker.config.ranker).from_state(state.children["base"], catalog)
-            ranker._known = KnownOutcomes.from_state(state.children["known"])
-            ranker._calibration = IntervalCalibration.from_state(state.children["calibration"])
-        except (KeyError, TypeError, UsageError, DataError) as error:
-            raise ArtifactError(
-                f"{folder}: the files are intact but not a valid ranker ({error}); train again"
-            ) from error
-        ranker._catalog = catalog
-        ranker._base = base
-        ranker.manifest = manifest
+        found = StoredRanker.read(Path(folder), key=key)
+        ranker = cls(found.config)
+        ranker._catalog, ranker._known = found.catalog, found.known
+        ranker._base, ranker._calibration = found.base, found.calibration
+        ranker.manifest, ranker._folder = found.manifest, Path(folder)
         return ranker
+
+    def check(self) -> None:
+        """Answer questions about a new task and a known one, to see that the ranker can.
+
+        Raises
+        ------
+        ArtifactError
+            It was loaded from an artifact whose parts do not fit each other.
+        """
+        base, ids = self._require_base(), self.model_ids
+        with answering(self._folder):
+            for task in (_NEW_TASK, self.task_ids[0]):
+                asked = Asked.of(Question(task_id=task), base, self._known, ids)
+                require_finite(self._folder, self._table(asked, _N_CHECKED, reasons=True))
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Errors about the question are raised as they are; the artifact is blamed for others."""
+        try:
+            with answering(self._folder, let_through=(DataError, UnknownIdError)):
+                yield
+        except DataError:
+            # Whether it is about the question is seen by asking another one.
+            if self._folder is not None:
+                self.check()
+            raise
 
     def _asked(self, task: str, **options: Unpack[QuestionOptions]) -> Asked:
         # Question converts the options to what its fields hold.
         question = Question(task_id=task, **options)  # type: ignore[arg-type]
-        return Asked.of(question, self._require_base(), self._known, self.model_ids)
+        base, known = self._require_base(), self.model_ids
+        with self._answering():
+            return Asked.of(question, base, self._known, known)
 
     def _answer(self, asked: Asked, top: int | None, *, reasons: bool) -> pd.DataFrame:
+        with self._answering():
+            table = self._table(asked, top, reasons=reasons)
+        require_finite(self._folder, table)
+        return table
+
+    def _table(self, asked: Asked, top: int | None, *, reasons: bool) -> pd.DataFrame:
         return answer_table(
             asked,
             base=self._require_base(),

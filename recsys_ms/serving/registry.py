@@ -11,13 +11,14 @@ Layout::
 """
 
 import os
+import re
 import shutil
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from recsys_ms.core.errors import ArtifactError, DataError
+from recsys_ms.core.errors import ArtifactError, DataError, RecsysError
 from recsys_ms.core.files import file_errors, fsync, read_regular, write_atomic
 from recsys_ms.core.lock import file_lock
 from recsys_ms.core.temporary import discard, sweep, temporary_name
@@ -32,6 +33,9 @@ _VERSIONS: Final = "versions"
 _STAGING: Final = "staging"
 _PUBLISHING: Final = "publishing"
 _MAX_NAME_BYTES: Final = 255
+#: Names that :meth:`Registry.publish` gives.
+_NUMBER: Final = re.compile("[0-9]{6,12}")
+_POINTER: Final = re.compile(f"{_VERSIONS}/({_NUMBER.pattern})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +62,23 @@ class Version:
 class Registry:
     """A folder of published rankers; open one with :meth:`open`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, key: bytes | None = None) -> None:
         self.root = root
+        self.key = key
 
     @classmethod
-    def open(cls, path: str | Path, *, create: bool = False) -> Self:
+    def open(cls, path: str | Path, *, create: bool = False, key: bytes | None = None) -> Self:
         """Open the registry at ``path``.
+
+        Parameters
+        ----------
+        path : str or Path
+            Its folder.
+        create : bool
+            Make the folder where it is missing.
+        key : bytes, optional
+            Read only rankers that are signed with this key
+            (:func:`recsys_ms.serving.signature.read_key`).
 
         Raises
         ------
@@ -83,16 +98,20 @@ class Registry:
                 f"{root}: no registry of rankers here; train one with "
                 f"'recsys-ms nightly --registry {root}', or point --registry to another folder"
             )
-        return cls(root)
+        return cls(root, key=key)
 
     def lock(self, *, timeout_seconds: float = 0.0) -> AbstractContextManager[None]:
         """The lock of writers; readers need none."""
         return file_lock(self.root / ".lock", timeout_seconds=timeout_seconds)
 
     def current_folder(self) -> Path | None:
-        """Folder of the published ranker, ``None`` before the first."""
-        link = self.root / _CURRENT
-        return link.resolve() if link.is_symlink() and link.exists() else None
+        """Folder of the published ranker, ``None`` before the first.
+
+        Only a version of this registry counts: a pointer that leads elsewhere is no pointer.
+        """
+        number = self._pointed_to()
+        folder = None if number is None else self._folder_of(number)
+        return folder.resolve() if folder is not None and folder.is_dir() else None
 
     def damaged_versions(self) -> list[str]:
         """What is wrong with versions that are not in service.
@@ -105,17 +124,13 @@ class Registry:
         current = self.current_folder()
         numbered = self._numbered()
         if current is None and (numbered or os.path.lexists(self.root / _CURRENT)):
-            raise DataError(
-                f"{self.root / _CURRENT}: damaged: it points to no version; 'recsys-ms nightly' "
-                f"points it to the newest, 'recsys-ms rollback --to N' to another "
-                f"({', '.join(str(number) for number, _ in numbered) or 'there is none'})"
-            )
+            raise self._lost_pointer()
         found = []
         for _, folder in numbered:
             try:
                 if folder.resolve() != current:
-                    load_artifact(folder)
-            except (ArtifactError, OSError) as error:
+                    load_artifact(folder, key=self.key)
+            except ArtifactError as error:
                 found.append(str(error))
         return found
 
@@ -129,15 +144,33 @@ class Registry:
         Raises
         ------
         DataError
-            Nothing has been published yet.
+            Nothing has been published yet, or the pointer leads to no version of this registry.
         """
         folder = self.current_folder()
-        if folder is None:
-            raise DataError(
-                f"{self.root}: nothing has been published yet; run "
-                f"'recsys-ms nightly --registry {self.root}'"
-            )
-        return folder
+        if folder is not None:
+            return folder
+        if os.path.lexists(self.root / _CURRENT):
+            raise self._lost_pointer()
+        raise DataError(
+            f"{self.root}: nothing has been published yet; run "
+            f"'recsys-ms nightly --registry {self.root}'"
+        )
+
+    def _lost_pointer(self) -> DataError:
+        there = ", ".join(str(number) for number, _ in self._numbered()) or "there is none"
+        return DataError(
+            f"{self.root / _CURRENT}: damaged: it points to no version; 'recsys-ms nightly' points "
+            f"it to the newest, 'recsys-ms rollback --to N' to another ({there})"
+        )
+
+    def _pointed_to(self) -> int | None:
+        """Number of the version that the pointer names."""
+        try:
+            named = os.readlink(self.root / _CURRENT)
+        except OSError:
+            return None
+        found = _POINTER.fullmatch(named)
+        return int(found[1]) if found else None
 
     def load_current(self) -> "Ranker":
         """Load the published ranker, the new one if it is replaced while it is read.
@@ -155,7 +188,7 @@ class Registry:
         while True:
             folder = self.require_current()
             try:
-                return Ranker.load(folder)
+                return Ranker.load(folder, key=self.key)
             except (ArtifactError, OSError):
                 if self.current_folder() == folder:
                     raise
@@ -172,14 +205,19 @@ class Registry:
                 )
         return found
 
-    @staticmethod
-    def is_intact(folder: Path) -> bool:
-        """Whether all files of an artifact exist and match their digests."""
+    def damage(self, folder: Path) -> str | None:
+        """Why a ranker cannot be put into service; ``None`` where it answers."""
+        from recsys_ms.serving.ranker import Ranker
+
         try:
-            load_artifact(folder)
-        except (ArtifactError, OSError):
-            return False
-        return True
+            Ranker.load(folder, key=self.key).check()
+        except RecsysError as error:
+            return str(error)
+        return None
+
+    def is_intact(self, folder: Path) -> bool:
+        """Whether a ranker is whole, signed where a key is given, and answers."""
+        return folder.is_dir() and self.damage(folder) is None
 
     def staging_folder(self, digest: str) -> Path:
         """Folder of the candidate with ``digest``."""
@@ -199,7 +237,7 @@ class Registry:
         """
         manifest = read_manifest(staged)
         number = max((number for number, _ in self._numbered()), default=0) + 1
-        folder = self.root / _VERSIONS / f"{number:06d}"
+        folder = self._folder_of(number)
         with self._writing():
             write_atomic(self.root / _PUBLISHING, folder.name.encode())
             staged.rename(folder)
@@ -239,25 +277,30 @@ class Registry:
         Raises
         ------
         DataError
-            The version does not exist or is damaged.
+            There is no earlier version, no such version, or none of them can be used.
         """
-        versions = self.versions()
-        now = next((each.number for each in versions if each.is_current), None)
-        wanted = [
-            each
-            for each in versions
-            if (each.number == number if number is not None else now and each.number < now)
-        ]
-        intact = [each for each in wanted if self.is_intact(each.folder)]
-        if not intact:
-            what = f"version {number}" if number is not None else f"version before {now}"
-            state = "is damaged" if wanted else "does not exist"
-            raise DataError(
-                f"{self.root}: the {what} {state}; there are "
-                f"{', '.join(str(each.number) for each in versions) or 'none'}"
-            )
-        self.point_to(intact[-1].folder)
-        return replace(intact[-1], is_current=True)
+        numbered = self._numbered()
+        there = ", ".join(str(each) for each, _ in numbered) or "none"
+        if number is not None:
+            wanted = [each for each in numbered if each[0] == number]
+            what = f"version {number} does not exist; there are {there}"
+        else:
+            # Where the pointer was lost, the newest version is the one to go back to.
+            now = self._pointed_to() if self.current_folder() else None
+            wanted = [each for each in numbered if now is None or each[0] < now]
+            what = f"there is no version {'' if now is None else f'before {now} '}to go back to"
+            what += "; run 'recsys-ms nightly' to make a new one"
+        if not wanted:
+            raise DataError(f"{self.root}: {what}")
+        damages = []
+        for own, folder in reversed(wanted):
+            damage = self.damage(folder)
+            if damage is None:
+                manifest = read_manifest(folder)
+                self.point_to(folder)
+                return Version(number=own, folder=folder, manifest=manifest, is_current=True)
+            damages.append(f"version {own} cannot be used ({damage})")
+        raise DataError(f"{self.root}: {'; '.join(damages)}; there are {there}")
 
     def find(self, key: str, value: str) -> Version | None:
         """The newest version whose manifest has ``value`` under ``key``."""
@@ -292,6 +335,12 @@ class Registry:
             "published versions stay; check free space and permissions and run again",
         )
 
+    def _folder_of(self, number: int) -> Path:
+        return self.root / _VERSIONS / f"{number:06d}"
+
     def _numbered(self) -> list[tuple[int, Path]]:
-        folders = (self.root / _VERSIONS).iterdir()
-        return sorted((int(f.name), f) for f in folders if f.is_dir() and f.name.isdigit())
+        """Numbers and folders of all versions, damaged ones too, oldest first."""
+        with file_errors(f"{self.root}: the registry cannot be read"):
+            folders = [*(self.root / _VERSIONS).iterdir()]
+            named = [f for f in folders if _NUMBER.fullmatch(f.name)]
+            return sorted((int(f.name), f) for f in named if f.is_dir() and not f.is_symlink())
