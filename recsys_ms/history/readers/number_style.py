@@ -7,7 +7,7 @@ that says what the sign means; see :class:`NumberStyle`.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from math import isfinite
 from typing import Any, Final, Literal, TypeAlias
@@ -50,6 +50,12 @@ _SPREAD: Final = re.compile(
 )
 
 
+class Formatted(str):
+    """Text that a format made of a number: its decimal sign is a point, whatever the table has."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Unread:
     """Why a cell is not the number it should be.
@@ -88,6 +94,8 @@ class NumberStyle:
 
     def read(self, text: str) -> str | Unread:
         """The number that a text spells, as Python reads it, digit by digit; or why it is none."""
+        if isinstance(text, Formatted) and self.decimal is not None:
+            return replace(self, decimal=None).read(text)
         plain = text.strip().translate(_MINUS)
         if len(plain) > _LONGEST:
             return Unread(f"got a text of {len(plain)} characters, expected a number")

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from recsys_ms.core.errors import DataError, UsageError, did_you_mean
 from recsys_ms.core.json_text import parse_json
-from recsys_ms.history.readers.number_style import PLAIN_NUMBERS, NumberStyle, Unread
+from recsys_ms.history.readers.number_style import PLAIN_NUMBERS, Formatted, NumberStyle, Unread
 from recsys_ms.history.readers.number_style import scalar as scalar
 from recsys_ms.history.readers.number_style import to_number as to_number
 
@@ -77,6 +77,8 @@ class BoundTemplate:
 
 
 def _joined(row: Sequence[str | Unread | None]) -> str | Unread | None:
+    if len(row) == 1:
+        return row[0]
     texts = [piece for piece in row if isinstance(piece, str)]
     if len(texts) == len(row):
         return "".join(texts)
@@ -253,7 +255,8 @@ def _formatted(cell: object, spec: str, style: NumberStyle) -> str | Unread | No
     is_number = isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
     for each in (value, text) if is_number else (text,):
         try:
-            return format(each, spec)
+            found = format(each, spec)
+            return found if each is text else Formatted(found)
         except (ValueError, TypeError, OverflowError):
             # The format of a number on a text, that of a text on a number, or a number too large.
             continue

@@ -375,6 +375,15 @@ def test_a_decimal_comma_is_asked_for_once_and_then_read_everywhere(tmp_path):
     assert (rejects, n_left_out) == ([], 1)
 
 
+def test_what_a_format_made_has_a_point_whatever_the_table_has(tmp_path):
+    fields = {"value": "{acc:.3f}", "epoch": "{epoch:.1f}", "hyperparameters.x": "{x:.3f}"}
+    mapping = SCORES.overridden(decimal=",", map=fields)
+    text = "model;task;acc;epoch;x\nm;t;1,1049;2,25;1,1051\n"
+    (run,), rejects, *_ = read(tmp_path, text, mapping, delimiter=";")
+    assert not rejects
+    assert (run["value"], run["epoch"], run["hyperparameters"]) == (1.105, 2.2, '{"x":1.105}')
+
+
 @pytest.mark.parametrize(
     ("cells", "match"),
     [
