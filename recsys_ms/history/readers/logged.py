@@ -16,7 +16,7 @@ from recsys_ms.history.store.curves import Series
 
 #: Of a file, for finding its format.
 HEAD_BYTES: Final = 65_536
-#: Of one text file of a log, which is held in memory: 40 times the largest that was seen.
+#: Of one text file of a log: JSON of that size takes up to 1.7 GB of memory.
 _MAX_BYTES: Final = 64 << 20
 
 

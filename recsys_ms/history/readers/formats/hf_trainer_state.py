@@ -149,9 +149,10 @@ def _run_folder(folder: Path) -> Path:
     if _KEPT.search(folder.name):
         others = folder.parent.glob(f"*/{_STATE}")
         beside += [each for each in others if _KEPT.search(each.parent.name)]
-    mine = _rows_of(folder / _STATE)
+    beside = [path for path in beside if path.parent != folder and path.is_file()]
+    mine = _rows_of(folder / _STATE) if beside else ()
     for path in beside:
-        other = _rows_of(path) if path.parent != folder else ()
+        other = _rows_of(path)
         n_common = min(len(mine), len(other))
         if n_common and mine[:n_common] == other[:n_common]:
             return folder.parent

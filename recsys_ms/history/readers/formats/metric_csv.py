@@ -27,6 +27,8 @@ from recsys_ms.history.store.curves import Series
 
 #: Cells without a value: empty, and what Keras writes.
 _MISSING: Final = ("", "NA")
+#: Values of one file, until they are stored: 1.2 GB of memory.
+_MAX_CELLS: Final = 4_000_000
 _COMMA: Final = re.compile(r"[+-]?\d+(,\d+)+(\.\d+)?%?")
 DELIMITERS: Final = ",;\t|"
 STEP: Final = "step"
@@ -200,7 +202,10 @@ def read_metrics(
     header: list[str] = []
     headers: list[list[str]] = []
     columns: dict[str, None] = {}
-    rows: list[tuple[int, list[str], list[str]]] = []
+    found: list[MetricRow] = []
+    #: Names and line of the rows that hold text too.
+    with_text: list[tuple[MetricRow, list[str], str]] = []
+    n_cells, lengths = 0, _Lengths()
 
     def refuse(number: int, line: str, names: Sequence[str], reason: str) -> None:
         lines = [delimiter.join(names), line.rstrip()] if names else [line.rstrip()]
@@ -230,12 +235,6 @@ def read_metrics(
             refuse(number, line, header, f"{len(cells)} fields, but the header has {len(header)}")
             continue
         columns |= dict.fromkeys(names)
-        rows.append((number, names, cells))
-    if not set(times) & set(columns):
-        reason = f"the header has no column {' or '.join(times)}, got {', '.join(columns)[:300]}"
-        raise BadLogError(BadLog(file=path, reason=reason, raw=text, line=1))
-    found: list[MetricRow] = []
-    for number, names, cells in rows:
         row = MetricRow(number, {}, {})
         for name, cell in zip(names, cells, strict=True):
             value = None if cell in _MISSING else _number(cell)
@@ -244,33 +243,48 @@ def read_metrics(
             elif cell not in _MISSING and not cell.startswith(("[", "(", '"')):
                 row.texts[name] = cell
         found.append(row)
+        n_cells += len(row.cells) + len(row.texts)
+        if n_cells > _MAX_CELLS:
+            reason = f"more than {_MAX_CELLS:,} values, which is the most that is read; thin it out"
+            raise BadLogError(BadLog(file=path, reason=reason, line=number))
+        if row.texts:
+            with_text.append((row, names, line))
+        if number == last and lengths.is_shorter(names, cells[-1]):
+            reason = f"{names[-1]}: {cells[-1]!r} is shorter than every other"
+            refuse(number, line, names, reason)
+            row.cells.pop(names[-1], None)
+        lengths.add(names, cells[-1])
+    if not set(times) & set(columns):
+        reason = f"the header has no column {' or '.join(times)}, got {', '.join(columns)[:300]}"
+        raise BadLogError(BadLog(file=path, reason=reason, raw=text, line=1))
+    _settle_texts(found, with_text, refuse)
+    bad.sort(key=lambda each: each.line or 0)
+    return Metrics(tuple(columns), found)
+
+
+def _settle_texts(
+    found: Sequence[MetricRow],
+    with_text: Sequence[tuple[MetricRow, list[str], str]],
+    refuse: Callable[[int, str, Sequence[str], str], None],
+) -> None:
+    """Keep the texts of columns of text, and refuse those among numbers."""
     # A column without any number is a column of text; in another one, a text is damage.
     numeric = {name for row in found for name in row.cells}
     told: set[str] = set()
-    for row, (number, names, cells) in zip(found, rows, strict=True):
+    for row, names, line in with_text:
         for name, cell in [*row.texts.items()]:
-            with_comma = _COMMA.fullmatch(cell) is not None
-            if name not in numeric and not with_comma:
+            if name in numeric:
+                refuse(row.line, line, names, f"{name}: {cell[:80]!r} is not a number")
+            elif _COMMA.fullmatch(cell) is None:
                 continue
+            elif name not in told:
+                told.add(name)
+                reason = (
+                    f"{name}: {cell[:80]!r} has a comma, for decimals or for thousands: write the "
+                    "file with decimal points"
+                )
+                refuse(row.line, line, names, reason)
             del row.texts[name]
-            if with_comma and name not in numeric:
-                if name not in told:
-                    told.add(name)
-                    reason = (
-                        f"{name}: {cell[:80]!r} has a comma, for decimals or for thousands: write "
-                        "the file with decimal points"
-                    )
-                    refuse(number, delimiter.join(cells), names, reason)
-                continue
-            refuse(number, delimiter.join(cells), names, f"{name}: {cell[:80]!r} is not a number")
-    if rows and rows[-1][0] == last:
-        _, names, cells = rows[-1]
-        if _is_shorter(cells[-1], [row[2][-1] for row in rows[:-1] if row[1] == names]):
-            reason = f"{names[-1]}: {cells[-1]!r} is shorter than every other"
-            refuse(last, delimiter.join(cells), names, reason)
-            found[-1].cells.pop(names[-1], None)
-    bad.sort(key=lambda each: each.line or 0)
-    return Metrics(tuple(columns), found)
 
 
 def _number(cell: str) -> float | None:
@@ -281,9 +295,20 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _is_shorter(cell: str, others: Sequence[str]) -> bool:
-    """Whether the last cell of a file without a last newline may be the beginning of a number."""
-    return len(others) > 1 and len(cell) < min(map(len, others))
+class _Lengths:
+    """Lengths of the last cells of rows, by the columns of the rows."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[int, int]] = {}
+
+    def add(self, names: Sequence[str], cell: str) -> None:
+        n_rows, shortest = self._found.get(id(names), (0, len(cell)))
+        self._found[id(names)] = (n_rows + 1, min(shortest, len(cell)))
+
+    def is_shorter(self, names: Sequence[str], cell: str) -> bool:
+        """Whether a cell that ends the file may be the beginning of a number."""
+        n_rows, shortest = self._found.get(id(names), (0, 0))
+        return n_rows > 1 and len(cell) < shortest
 
 
 def metric_series(
