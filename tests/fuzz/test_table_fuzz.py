@@ -28,7 +28,6 @@ from recsys_ms.history.readers.table import TableReader, read_table, replay_row
 from recsys_ms.history.readers.wide import Wide
 
 _N_ROWS: Final = 12
-_SEEDS_PER_PROCESS: Final = 250
 #: What may stand where a number was.
 _NUMBERS: Final = (
     "0,913",
@@ -298,16 +297,16 @@ def _checked(seed: int) -> None:
 
 
 def _run(seeds: Sequence[int]) -> None:
-    outcomes = run_limited(_checked, seeds)
+    # Not forked: a history is a Delta table, whose runtime does not survive that.
+    outcomes = run_limited(_checked, seeds, start="spawn")
     assert not unwanted(outcomes), "\n\n".join(unwanted(outcomes)[:5])
     assert max(each.peak_bytes for each in outcomes) < 2 << 30
     # Most cases are read: a fuzzer whose tables are all refused tests little.
     assert sum(each.end == "ok" for each in outcomes) > 0.3 * len(outcomes)
 
 
-@pytest.mark.parametrize("first", range(0, 500, _SEEDS_PER_PROCESS))
-def test_odd_tables(first: int) -> None:
-    _run(range(first, first + _SEEDS_PER_PROCESS))
+def test_five_hundred_odd_tables() -> None:
+    _run(range(500))
 
 
 @pytest.mark.slow
