@@ -27,7 +27,7 @@ from recsys_ms.history.store.curves import Series
 
 #: Cells without a value: empty, and what Keras writes.
 _MISSING: Final = ("", "NA")
-#: Values of one file, until they are stored: 1.2 GB of memory.
+#: Values of one file, until they are stored: 1.3 GB of memory.
 _MAX_CELLS: Final = 4_000_000
 _COMMA: Final = re.compile(r"[+-]?\d+(,\d+)+(\.\d+)?%?")
 DELIMITERS: Final = ",;\t|"

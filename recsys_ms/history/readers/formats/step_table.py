@@ -3,11 +3,13 @@
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from recsys_ms.core import columns as c
+from recsys_ms.core.errors import DataError
 from recsys_ms.history.readers.formats.metric_csv import (
     DELIMITERS,
     MetricRow,
@@ -16,7 +18,7 @@ from recsys_ms.history.readers.formats.metric_csv import (
     metric_series,
     read_metrics,
 )
-from recsys_ms.history.readers.formats.metric_lines import json_row, read_json_metrics
+from recsys_ms.history.readers.formats.metric_lines import json_object, read_json_metrics
 from recsys_ms.history.readers.formats.plain_values import split_of
 from recsys_ms.history.readers.logged import (
     HEAD_BYTES,
@@ -64,8 +66,8 @@ class StepTable(LogFormat):
             lines.pop()
         if not lines:
             return None
-        first = json_row(lines[0])
-        columns = _cells_by_column(lines) if first is None else _values_by_key(lines)
+        is_json = lines[0].lstrip().startswith("{")
+        columns = _values_by_key(lines) if is_json else _cells_by_column(lines)
         return path if steps_in(columns) else None
 
     def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
@@ -73,7 +75,7 @@ class StepTable(LogFormat):
         bad: list[BadLog] = []
         text = files.text(place)
         first = text.lstrip().split("\n", 1)[0]
-        if json_row(first) is None:
+        if not first.startswith("{"):
             names, _ = header_cells(first, DELIMITERS)
             times = time_columns(names)
             if not times:
@@ -116,7 +118,10 @@ def _cells_by_column(lines: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _values_by_key(lines: Sequence[str]) -> dict[str, list[Any]]:
-    rows = [row for row in map(json_row, lines) if row is not None]
+    rows = []
+    for line in lines:
+        with suppress(DataError):
+            rows.append(json_object(line))
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [_plain(row.get(name)) for row in rows] for name in names}
 

@@ -13,6 +13,7 @@ from recsys_ms.core.errors import DataError
 from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.types import Direction, JsonDict
 from recsys_ms.history.readers.formats.metric_csv import MetricRow, largest, metric_series
+from recsys_ms.history.readers.formats.metric_lines import json_rows
 from recsys_ms.history.readers.formats.plain_values import (
     number,
     plain,
@@ -25,7 +26,6 @@ from recsys_ms.history.readers.formats.plain_values import (
 )
 from recsys_ms.history.readers.logged import (
     BadLog,
-    BadLogError,
     Candidate,
     LogFiles,
     LogFormat,
@@ -59,7 +59,7 @@ class MetricLines(LogFormat):
     def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
         """Yield the runs of a folder."""
         bad: list[BadLog] = []
-        rows = _json_rows(place / self.metrics_file, files, bad)
+        rows = json_rows(place / self.metrics_file, files, bad)
         runs = list(self.runs(place.resolve(), rows, files, bad)) if rows else []
         yield from bad
         yield from runs
@@ -267,27 +267,6 @@ class RayTune(MetricLines):
             ),
             progress=2 * len(rows) + (status != "running"),
         )
-
-
-def _json_rows(path: Path, files: LogFiles, bad: list[BadLog]) -> list[tuple[int, JsonDict]]:
-    """Objects of a file by line; what is not an object is added to ``bad``."""
-    rows: list[tuple[int, JsonDict]] = []
-    lines = files.text(path).split("\n")
-    for line, text in enumerate(lines, start=1):
-        if not text.strip():
-            continue
-        try:
-            row = parse_json(text)
-            if not isinstance(row, dict):
-                raise DataError(f"got a {type(row).__name__}, expected an object")
-        except DataError as error:
-            cut = line == len(lines) > 1
-            bad.append(BadLog(file=path, line=line, reason=str(error), raw=text, cut=cut))
-        else:
-            rows.append((line, row))
-    if not rows and not bad:
-        raise BadLogError(BadLog(file=path, reason="the file is empty", raw=""))
-    return rows
 
 
 def _numbers(row: Mapping[str, Any], left_out: frozenset[str]) -> Iterator[tuple[str, float]]:
