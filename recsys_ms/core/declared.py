@@ -1,6 +1,6 @@
 """Whether values are what annotations say: types, shapes, ranges, finite numbers.
 
-What was stored may have been changed by anybody since. It is checked by the annotations of the
+What was stored may have been changed since. It is checked by the annotations of the
 class that uses it, so that a class says once what it can work with::
 
     ids: Annotated[tuple[str, ...], Shape("model")]
@@ -53,7 +53,7 @@ _WORDS: Final[Mapping[Any, str]] = {
 }
 
 
-#: What code raises on values that nobody expects.
+#: What code raises on values that it was not written for.
 _OF_BAD_VALUES: Final = (
     ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError, MemoryError,
     BufferError, ImportError,

@@ -163,7 +163,7 @@ class BoostedTrees(Stateful):
             if array.size != length:
                 raise DataError(f"the trees have {array.size} {name}, expected {length}")
         _require(self.feature < self.n_columns, "a column that is not there")
-        _require(~np.isnan(self.threshold), "a threshold that is no number")
+        _require(~np.isnan(self.threshold), "a threshold that is NaN")
         _require(np.isin(self.decision, _DECISIONS), "a comparison of an unknown kind")
         sets = self.threshold[(self.decision & _CATEGORICAL) > 0]
         most = np.repeat(self.n_sets, n_splits)[(self.decision & _CATEGORICAL) > 0]

@@ -193,7 +193,7 @@ def load_artifact(folder: Path, *, key: bytes | None = None) -> tuple[State, Jso
     Raises
     ------
     ArtifactError
-        A file is missing, extra, altered or truncated, is no regular file, or is not what this
+        A file is missing, extra, altered or truncated, is not a regular file, or is not what this
         format holds; the format is newer or older; or the signature is missing or wrong.
     """
     manifest, signed = _read_manifest(folder)

@@ -107,7 +107,7 @@ class Registry:
     def current_folder(self) -> Path | None:
         """Folder of the published ranker, ``None`` before the first.
 
-        Only a version of this registry counts: a pointer that leads elsewhere is no pointer.
+        Only a version of this registry counts: a pointer that leads elsewhere counts as lost.
         """
         number = self._pointed_to()
         folder = None if number is None else self._folder_of(number)

@@ -155,7 +155,7 @@ def chain(n_leaves: int) -> State:
         (at("feature", 3, 6), "a column that is not there"),
         (at("feature", 3, -1), "wanted at least 0"),
         (at("feature", 3, 2**40), "a column that is not there"),
-        (at("threshold", 3, np.nan), "a threshold that is no number"),
+        (at("threshold", 3, np.nan), "a threshold that is NaN"),
         (at("decision", 0, 3), "a comparison of an unknown kind"),
         (at("decision", 0, 255), "a comparison of an unknown kind"),
         (at("right", 3, 0), "a branch that leads outside or back"),
