@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Self, TypedDict
+from typing import Any, Final, Self, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -148,7 +148,7 @@ class ScoreTable:
             document = parse_json(text)
             check_declared({"the table": document}, {"the table": _Table})
             columns = [*_IDS, *document["scores"]]
-            if any(len(row) != len(columns) for row in document["rows"]):
+            if any(type(row) is not list or len(row) != len(columns) for row in document["rows"]):
                 raise DataError(f"a row does not have {len(columns)} values")
             return cls(pd.DataFrame(document["rows"], columns=columns))
 
@@ -157,7 +157,7 @@ class _Table(TypedDict):
     """What :meth:`ScoreTable.to_json` writes."""
 
     scores: list[str]
-    rows: list[list[str | float | None]]
+    rows: list[Any]
 
 
 def _normalised(frame: pd.DataFrame) -> pd.DataFrame:

@@ -268,10 +268,12 @@ class _Scope:
                 self.check(name, key, f"a key of {at}", finite=finite)
                 self.check(each, item, f"{at}[{name!r:.40}]", finite=finite)
             return True
-        if hints and hints[0] is str:
-            # A history has a million ids.
+        # A history has a million ids, and a table of scores as many rows.
+        if not hints or hints[0] in (Any, object):
+            return True
+        if hints[0] is str:
             return all(type(each) is str for each in value)
-        for i, each in enumerate(value) if hints else ():
+        for i, each in enumerate(value):
             self.check(each, hints[0], f"{at}[{i}]", finite=finite)
         return True
 

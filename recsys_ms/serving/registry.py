@@ -182,7 +182,7 @@ class Registry:
         ArtifactError
             The published artifact is damaged.
         """
-        # Imported here, since rolling back and listing versions need no learner.
+        # Imported here, since listing versions needs no learner.
         from recsys_ms.serving.ranker import Ranker
 
         while True:
