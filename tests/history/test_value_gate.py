@@ -84,13 +84,15 @@ def test_of_a_log_in_percent(history: History) -> None:
 
 def test_of_a_log_whose_unit_was_not_told(history: History) -> None:
     series = Series.of("val_acc", "acc", "val", [(1, 0.0, 61.0)])
-    run = LoggedRun(file="/run", identity="x:/run", series=(series,))
+    loss = Series.of("val_loss", "loss", "val", [(1, 0.0, 0.4)])
+    run = LoggedRun(file="/run", identity="x:/run", series=(series, loss))
     told = {"model_id": "m", "task_id": "t", "metric": "acc"}
     history.ingest([LogMapper("lightning", FieldMapping(set=told)).map([run]).batch])
     assert reasons(history) == [f"value: {SAID.replace('accuracy', 'acc')}"]
     percent = FieldMapping(unit="percent")
     assert history.replay(lambda reject: replay_log(reject, percent)).n_new == 1
     assert values(history) == [0.61]
+    assert sorted(history.curves()["value"]) == [0.4, 0.61]
 
 
 def test_of_a_program(history: History) -> None:

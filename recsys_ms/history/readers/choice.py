@@ -41,7 +41,9 @@ class Chosen:
     fields : mapping of field to value
         Those of ``metric, direction, split, value_kind, value, epoch`` that are known.
     unit : {"fraction", "percent"} or None
-        Of ``value``, which is as the log has it.
+        Of ``value``, which is as the log has it, and of the series of its metric.
+    metric : str
+        Metric of the series by the log; empty without a value.
     missing : tuple of str
         Required fields that neither the log nor the mapping gives.
     contradiction : str
@@ -54,6 +56,7 @@ class Chosen:
 
     fields: Mapping[str, object]
     unit: Unit | None = None
+    metric: str = ""
     missing: tuple[str, ...] = ()
     contradiction: str = ""
     problem: str = ""
@@ -108,7 +111,7 @@ def choose_value(run: LoggedRun, asked: Asked, *, wanted: bool) -> Chosen:
     fields[c.VALUE_KIND] = value_kind or (None if is_summary else kind)
     fields |= {c.VALUE: float(series.values[at]), c.EPOCH: series.epochs[at]}
     unit: Unit | None = "percent" if asked.unit is None and series.percent else asked.unit
-    return Chosen(fields=fields, unit=unit, missing=missing)
+    return Chosen(fields=fields, unit=unit, metric=series.metric or series.name, missing=missing)
 
 
 def _series(run: LoggedRun, asked: Asked) -> tuple[Series | None, str]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import UsageError
+from recsys_ms.core.metrics import accepted
 from recsys_ms.history.quarantine import ReadBatch, Reject, digest_of
 from recsys_ms.history.readers.choice import Asked, Chosen, choose_value
 from recsys_ms.history.readers.expressions import ColumnKind, Expressions, kinds_of
@@ -34,7 +35,7 @@ from recsys_ms.history.readers.mapping import (
 from recsys_ms.history.readers.rows import apply_mapping, canonical, stem
 from recsys_ms.history.readers.templates import named, split_template, text_of
 from recsys_ms.history.recorder.journal import ERROR_TAG
-from recsys_ms.history.store.curves import curve_table
+from recsys_ms.history.store.curves import Series, curve_table
 from recsys_ms.history.store.schema import build_runs
 
 #: ``Reject.reader`` of texts of logs, and of runs of logs with missing fields.
@@ -123,7 +124,8 @@ class LogMapper:
             units=[chosen[row].unit for row in good],
         )
         problems |= {good[at]: reason for at, reason in built.problems.items()}
-        passed = [kept[good[at]] for at in built.rows.tolist()]
+        taken_rows = [good[at] for at in built.rows.tolist()]
+        passed = [kept[row] for row in taken_rows]
         lines = [run.line for run in passed]
         batch = ReadBatch(
             runs=built.runs,
@@ -132,7 +134,10 @@ class LogMapper:
             file=tuple(run.file for run in passed),
             lines=None if None in lines else tuple(line or 0 for line in lines),
             progress=tuple(run.progress for run in passed),
-            curves=curve_table(built.runs[c.RUN_ID].to_pylist(), [run.series for run in passed]),
+            curves=curve_table(
+                built.runs[c.RUN_ID].to_pylist(),
+                [_series_in_unit(kept[row], chosen[row]) for row in taken_rows],
+            ),
         )
         return MappedLogs(
             batch=batch,
@@ -323,6 +328,17 @@ def _is_of_place(template: str) -> bool:
     """Whether a template only says where the log lies."""
     slots = {piece for piece, is_slot in split_template(template) if is_slot}
     return bool(slots) and slots <= _OF_PLACE
+
+
+def _series_in_unit(run: LoggedRun, chosen: Chosen) -> Sequence[Series]:
+    """Series of a run, those of the value's metric in the unit of the value."""
+    if chosen.unit is None:
+        return run.series
+    percent = accepted(chosen.metric, chosen.unit).divisor > 1.0
+    return [
+        replace(each, percent=percent) if (each.metric or each.name) == chosen.metric else each
+        for each in run.series
+    ]
 
 
 def _inner_names(runs: Sequence[LoggedRun]) -> tuple[str, ...]:
