@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from recsys_ms.history.readers.lines import BadRow, open_plain
 
 #: Column with the key of each record, where the records are the values of an object.
 KEY: Final = "_key"
+_MAX_KEYS: Final = 10_000
 #: Bytes of the longest document: parsed, it takes up to 30 times as much.
 _MAX_BYTES: Final = 32 << 20
 
@@ -52,6 +54,30 @@ def json_records(path: Path, records: str | None) -> list[dict[str, Any] | BadRo
         )
         for at, each in enumerate(found, start=1)
     ]
+
+
+def json_keys(path: Path, rows: Iterable[tuple[int, dict[str, Any]] | BadRow]) -> list[str]:
+    """Keys of all records, in the order of their first use; ``DataError`` if there are none."""
+    names: dict[str, None] = {}
+    first_bad: BadRow | None = None
+    for row in rows:
+        if isinstance(row, BadRow):
+            first_bad = first_bad or row
+            continue
+        names.update(dict.fromkeys(row[1]))
+        if len(names) > _MAX_KEYS:
+            raise DataError(
+                f"{path}: line {row[0]}: more than {_MAX_KEYS} different keys so far; "
+                "log what varies from run to run as a dict inside one key"
+            )
+    if names:
+        return list(names)
+    if first_bad is None:
+        raise DataError(f"{path}: the file is empty; a JSON object for each row is needed")
+    raise DataError(
+        f"{path}: no row is a JSON object (line {first_bad.line}: {first_bad.reason}); "
+        "is it another format?"
+    )
 
 
 def _document(path: Path) -> Any:

@@ -8,7 +8,7 @@ read, and one unclosed quote takes the rest of the file.
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,7 @@ from recsys_ms.history.readers.csv_rows import (
     csv_rows,
     told_apart,
 )
-from recsys_ms.history.readers.json_document import json_records
+from recsys_ms.history.readers.json_document import json_keys, json_records
 from recsys_ms.history.readers.lines import (
     BadLineError,
     BadRow,
@@ -43,7 +43,6 @@ BATCH_ROWS: Final = 50_000
 _MAX_CELLS: Final = 5_000_000
 #: Characters of the rows held at once; an object of JSON takes up to 20 times its text.
 _MAX_CHARACTERS: Final = 16 << 20
-_MAX_KEYS: Final = 10_000
 _SUFFIXES: Final[dict[str, TableFormat]] = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -312,12 +311,14 @@ def _titles(
         return parquet_names(file)
     if chosen == "json":
         items = enumerate(json_records(file, records), start=1)
-        return _keys(file, (item if isinstance(item, BadRow) else (at, item) for at, item in items))
+        return json_keys(
+            file, (item if isinstance(item, BadRow) else (at, item) for at, item in items)
+        )
     handle, lines = open_lines(file, encoding)
     with handle:
         if chosen == "jsonl":
             rows = _json_rows(lines)
-            return _keys(file, (r if isinstance(r, BadRow) else (r[0], r[2]) for r in rows))
+            return json_keys(file, (r if isinstance(r, BadRow) else (r[0], r[2]) for r in rows))
         return csv_header(file, lines, separator)
 
 
@@ -378,27 +379,3 @@ def _json_rows(lines: Lines) -> Iterator[Row | BadRow]:
             yield lines.number, bare(line), _json_row(line)
         except DataError as error:
             yield BadRow(line=lines.number, reason=f"not JSON: {error}", raw=bare(line))
-
-
-def _keys(path: Path, rows: Iterable[tuple[int, dict[str, Any]] | BadRow]) -> list[str]:
-    """Keys of all records, in the order of their first use."""
-    names: dict[str, None] = {}
-    first_bad: BadRow | None = None
-    for row in rows:
-        if isinstance(row, BadRow):
-            first_bad = first_bad or row
-            continue
-        names.update(dict.fromkeys(row[1]))
-        if len(names) > _MAX_KEYS:
-            raise DataError(
-                f"{path}: line {row[0]}: more than {_MAX_KEYS} different keys so far; "
-                "log what varies from run to run as a dict inside one key"
-            )
-    if names:
-        return list(names)
-    if first_bad is None:
-        raise DataError(f"{path}: the file is empty; a JSON object for each row is needed")
-    raise DataError(
-        f"{path}: no row is a JSON object (line {first_bad.line}: {first_bad.reason}); "
-        "is it another format?"
-    )
