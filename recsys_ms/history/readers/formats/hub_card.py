@@ -20,6 +20,11 @@ _SETTING: Final = re.compile(r"- ([A-Za-z_]\w*): (.+)")
 _VERSION: Final = re.compile(r"^- Transformers (\S+)\s*$", re.MULTILINE)
 #: How the Trainer's card names the model that it fine-tuned.
 _BASE: Final = re.compile(r"fine-tuned version of \[([^\]\n]{1,300})\]\(https://huggingface\.co/")
+#: Loaders of the ``datasets`` package, which the Trainer names where the data has no name.
+_LOADERS: Final = frozenset(
+    "imagefolder image_folder audiofolder videofolder csv json jsonl text parquet arrow pandas sql "
+    "generator webdataset custom unknown none null".split()
+)
 _PATH_LIKE: Final = re.compile(r"[/~]|\.\.?/|.*\\|.*(^|/)checkpoint-\d+/?$", re.DOTALL)
 
 
@@ -59,7 +64,7 @@ class HubCard:
         whole = {f"{name}/{part}" for name, part in named if name and part}
         if whole:
             return whole.pop() if len(whole) == 1 else None
-        return only(self.front.get("datasets")) or only([*{name for name, _ in named if name}])
+        return _said(only(self.front.get("datasets"))) or only([*{n for n, _ in named if n}])
 
 
 def read_card(path: Path, files: LogFiles, bad: list[BadLog]) -> HubCard:
@@ -101,7 +106,13 @@ def _named(result: Mapping[str, Any]) -> tuple[str | None, str | None]:
     if not isinstance(data, Mapping):
         return None, None
     part = stated(data.get("config")) or stated(data.get("args"))
-    return stated(data.get("type")) or stated(data.get("name")), part if part != "default" else None
+    name = _said(stated(data.get("type"))) or _said(stated(data.get("name")))
+    return name, part if part != "default" else None
+
+
+def _said(name: str | None) -> str | None:
+    """A name of a data set, and not of the loader that read the files."""
+    return None if name is None or name.lower() in _LOADERS else name
 
 
 def only(value: Any) -> str | None:

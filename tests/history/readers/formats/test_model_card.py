@@ -176,3 +176,20 @@ def test_the_card_of_a_run_folder_is_read_with_it(tmp_path: Path) -> None:
     [batch] = list(read_log(tmp_path, FieldMapping(set={"metric": "loss", "direction": "min"})))
     [row] = batch.runs.to_pylist()
     assert (row["model_id"], row["task_id"]) == ("openai/tiny", "org/birds/no")
+
+
+@pytest.mark.parametrize(
+    ("data", "task"),
+    [
+        ("{type: imagefolder, name: imagefolder, config: default, args: default}", None),
+        ("{type: imagefolder, name: Birds, config: default}", "Birds"),
+        ("{type: org/birds, name: Birds, config: default, args: {split: test}}", "org/birds"),
+        ("{type: glue, name: GLUE, config: mrpc}", "glue/mrpc"),
+        ("{type: csv}", None),
+        ("null", None),
+    ],
+)
+def test_a_loader_is_no_name_of_data(tmp_path: Path, data: str, task: str | None) -> None:
+    metric = "    metrics:\n    - {type: accuracy, value: 0.5}\n"
+    [run], _ = read(card(tmp_path, index(f"  - dataset: {data}\n{metric}")))
+    assert run.fields.get("task_id") == task
