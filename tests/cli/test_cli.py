@@ -18,6 +18,7 @@ from warm import warm
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cli.app import VERBS
 from recsys_ms.history.embedded import embedded_folder
+from recsys_ms.history.history import History
 
 EXECUTABLE = Path(sys.executable).with_name("recsys-ms")
 
@@ -305,7 +306,8 @@ def test_inbox_quarantine_and_replay(tmp_path: Path) -> None:
         (("train", "-H", "absent", "-o", "x"), 3, "there is no history"),
         (("train", "-H", "absent", "-o", "x", "--ranker", "best"), 2, "no ranker is named"),
         (("nightly", "--config", "absent.toml"), 3, "cannot be read"),
-        (("nightly", "-H", "h2", "-R", "file"), 3, "registry folder cannot be created"),
+        (("nightly", "-H", "absent"), 3, "there is no history"),
+        (("nightly", "-H", "made", "-R", "file"), 3, "registry folder cannot be created"),
     ],
 )
 def test_bad_usage_and_bad_data(
@@ -318,6 +320,7 @@ def test_bad_usage_and_bad_data(
     (tmp_path / "comma.csv").write_text("a,b\n1,2\n")
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     (tmp_path / "file").write_text("")
+    History.open(tmp_path / "made")
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
