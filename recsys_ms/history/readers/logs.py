@@ -219,8 +219,9 @@ def read_log(
     ``FieldMapping(map={"task_id": "{_folder}"}, set={"metric": "f1"})``. ``map["value"]`` names
     a series (``{eval_accuracy}``); else the series is found by ``metric`` (and ``split``), else the
     framework's own choice is taken. ``set["value_kind"]`` chooses between ``best`` (default) and
-    ``last``. The model and the task that a log states are replaced by what the mapping gives, with a
-    warning, but not by the name of a folder or file. A run with missing fields goes to quarantine, whole, with the options that give them.
+    ``last``. The model and the task that a log states are replaced by what the mapping gives, with
+    a warning, but not by the name of a folder or file. A run with missing fields goes to
+    quarantine, whole, with the options that give them.
 
     Parameters
     ----------
