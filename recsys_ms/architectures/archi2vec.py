@@ -8,16 +8,18 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 import networkx as nx
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 from sklearn.cluster import KMeans
 
 from recsys_ms.architectures.encoders import Encoder, HashedSvd, ParagraphVectors
 from recsys_ms.architectures.karate import KarateVectors
 from recsys_ms.architectures.subtrees import VIEWS, View, Words
 from recsys_ms.core.configured import check_range
+from recsys_ms.core.declared import check_declared, stored_by_others
 from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
-from recsys_ms.core.files import write_atomic
+from recsys_ms.core.files import file_errors, read_regular, write_atomic
+from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.state import State
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.history.embedded import embedded_folder
@@ -32,6 +34,8 @@ _ENCODERS: Final[dict[str, type[Encoder]]] = {
 _FORMAT: Final = "recsys-ms archi2vec"
 _VERSION: Final = 1
 _FILE: Final = "archi2vec.safetensors"
+#: The embedded one, of every architecture of timm, has 4 MB.
+_MOST_BYTES: Final = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,25 +167,23 @@ class Archi2Vec:
         ``ArtifactError`` for a file that is absent, truncated, or of another or a newer format.
         """
         path = Path(folder) / _FILE
-        try:
-            with safe_open(path, framework="numpy") as file:
-                about: dict[str, Any] = json.loads(file.metadata()["about"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}
+        way_out = "write it with Archi2Vec.save or recsys-ms embed, or embed again"
+        caught = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, MemoryError)
+        with file_errors(f"{path}: not archi2vec", way_out, catch=caught, raises=ArtifactError):
+            data = read_regular(path, max_bytes=_MOST_BYTES, follow=True)
+            arrays = load(data)
+            # The header of a safetensors file: its length, then JSON.
+            header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            about: dict[str, Any] = parse_json(header["__metadata__"]["about"], finite=True)
             if about.get("format") != _FORMAT:
                 raise ValueError("its header names another format")
-        except OSError as error:
-            raise ArtifactError(
-                f"{path}: cannot be read ({error.strerror or error}); write it with Archi2Vec.save "
-                "or recsys-ms embed"
-            ) from error
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{path}: not archi2vec ({error}); embed again") from error
+            check_declared(about, {**dict.fromkeys(about, Any), "format_version": int})
         if about.get("format_version", 0) > _VERSION:
             raise ArtifactError(
                 f"{path}: format version {about['format_version']}, and this recsys-ms reads up to "
                 f"{_VERSION}; upgrade recsys-ms"
             )
-        try:
+        with stored_by_others(f"{path}: not archi2vec"):
             config = about["config"]
             views = [View(**{**view, "traits": tuple(view["traits"])}) for view in config["views"]]
             restored = cls(Archi2VecConfig(**{**config, "views": tuple(views)}))
@@ -191,9 +193,10 @@ class Archi2Vec:
             restored._encoder = _ENCODERS[restored.config.encoder].from_state(
                 State(values=values, arrays=inner)
             )
-            restored._centers = np.asarray(arrays["centers"], dtype=np.float64)
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(f"{path}: {error} is missing; embed again") from error
+            restored._centers = np.array(arrays["centers"], dtype=np.float64)
+            n_dims = restored.config.n_dims
+            if restored._centers.shape[1:] != (n_dims,) or not np.isfinite(restored._centers).all():
+                raise DataError(f"centers has the shape {restored._centers.shape}, or NaN")
         return restored
 
     @classmethod

@@ -1,5 +1,6 @@
 """Vectors of architectures: against optima found elsewhere, and what they may not depend on."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,16 @@ def test_files_that_are_not_archi2vec(fitted: Archi2Vec, tmp_path: Path) -> None
         path.write_bytes(broken)
         with pytest.raises(ArtifactError, match="embed again"):
             Archi2Vec.load(tmp_path)
+    for old, new in ((b'\\"config\\"', b'\\"confix\\"'), (b'\\"n_dims\\": ', b'\\"n_dims\\":1')):
+        assert old in content
+        path.write_bytes(content.replace(old, new))
+        with pytest.raises(ArtifactError, match="not archi2vec"):
+            Archi2Vec.load(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ArtifactError, match="is a pipe"):
+        Archi2Vec.load(tmp_path)
+    path.unlink()
     newer = content.replace(b'\\"format_version\\": 1', b'\\"format_version\\": 9')
     assert newer != content
     path.write_bytes(newer)
