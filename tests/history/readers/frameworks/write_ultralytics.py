@@ -2,9 +2,12 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ |= {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+# Settings of its own: those of the user stay as they are.
+os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp()
 
 import numpy as np
 from PIL import Image, ImageDraw
