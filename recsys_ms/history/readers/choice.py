@@ -13,7 +13,7 @@ from recsys_ms.history.readers.templates import named
 from recsys_ms.history.store.curves import Series
 
 #: Splits that a model was fitted on: never taken where another split has the same metric.
-_FITTED: Final = ("train", "training")
+FITTED: Final = ("train", "training")
 _N_NAMED: Final = 20
 
 
@@ -129,7 +129,7 @@ def _series(run: LoggedRun, asked: Asked) -> tuple[Series | None, str]:
         if asked.metric in (series.name, series.metric) and asked.split in (None, series.split)
     ]
     if len(found) > 1:
-        found = [series for series in found if series.split not in _FITTED] or found
+        found = [series for series in found if series.split not in FITTED] or found
     if len(found) > 1:
         found = [series for series in found if series.name == run.chosen] or found
     if not found:

@@ -145,7 +145,10 @@ def find_logs(path: str | Path, log_format_name: str = AUTO) -> FoundLogs:
     root = local_path(path)
     if not root.exists():
         raise DataError(f"{root}: no such file or folder; check the path")
+    if not (root.is_file() or root.is_dir()):
+        raise DataError(f"{root}: a pipe or a device, not a file or a folder; check the path")
     formats = log_formats() if log_format_name == AUTO else (log_format(log_format_name),)
+    is_named = root.is_file() and log_format_name != AUTO
     found: dict[FoundLog, None] = {}
     owned: set[Path] = set()
     others: list[Path] = []
@@ -155,7 +158,7 @@ def find_logs(path: str | Path, log_format_name: str = AUTO) -> FoundLogs:
             continue
         candidate = Candidate(file)
         for each in formats:
-            place = each.place_of(candidate)
+            place = each.place_if_named(candidate) if is_named else each.place_of(candidate)
             if place is not None:
                 log = FoundLog(format_name=each.name, place=place.resolve())
                 found[log] = None

@@ -240,6 +240,10 @@ class LogFormat(ABC):
         that it goes to quarantine and does not go unseen. ``None`` for a file of another format.
         """
 
+    def place_if_named(self, candidate: Candidate) -> Path | None:
+        """The same of a file that is named by itself, together with this format."""
+        return self.place_of(candidate)
+
     def folder_of(self, place: Path) -> str:
         """``_folder`` of the runs of a log: its folder's name, or the next above that says more."""
         return place.name if place.is_dir() else place.parent.name

@@ -31,6 +31,12 @@ _NUMBER_LIKE: Final = re.compile(
     re.IGNORECASE,
 )
 _EMPTY: Final = (None, "", "NA", "nan", "NaN")
+#: What :func:`steps_in` answers where no column counts the rows, each of which is an epoch.
+_ROW_NUMBER: Final = "the row number"
+#: What a training logs each epoch besides metrics.
+_BESIDE: Final = re.compile(r"lr|learning[_ ]rate|(epoch[_ ])?(time|duration|seconds)(_s)?")
+_NO_WORD: Final = re.compile(r"[^a-z]+")
+_HELD_OUT: Final = frozenset({"val", "valid", "validation", "dev", "eval", "test"})
 
 
 def time_columns(names: Sequence[str]) -> dict[str, str]:
@@ -44,13 +50,25 @@ def time_columns(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def is_keras_history(names: Sequence[str]) -> bool:
-    """Whether columns are those of Keras' ``history.history``: each metric, and ``val_`` of it.
+def is_history(names: Sequence[str]) -> bool:
+    """Whether columns are what a training logs each epoch, though none of them counts.
 
-    People save it as a table whose rows are epochs, with their index or without any count.
+    People save Keras' ``history.history``, or the lists of their own loop, as a table whose rows
+    are epochs, with an index or without any count. It holds nothing but metrics, so that no row has
+    a model, a task or settings of its own; and the loss twice, of the data that the model was
+    fitted on and of others.
     """
-    validated = [name.removeprefix(_VAL) for name in names if name.startswith(_VAL)]
-    return "loss" in validated and set(validated) <= set(names)
+    named = [name for name in names if name not in INDEX_NAMES]
+    losses = set()
+    for name in named:
+        metric = find_metric(name)
+        if metric is not None and metric.name == "loss":
+            losses.add(_HELD_OUT.isdisjoint(_NO_WORD.split(name.lower())))
+        bare = name.removeprefix(_VAL)
+        is_pair = {bare, f"{_VAL}{bare}"} <= {*named}
+        if metric is None and not is_pair and not _BESIDE.fullmatch(name.lower()):
+            return False
+    return len(losses) == 2
 
 
 def is_clock(text: object) -> bool:
@@ -71,9 +89,10 @@ def steps_in(columns: Mapping[str, Sequence[Any]]) -> str | None:
         Cells, as text or typed, of some first rows; the last run may break off.
     """
     times = time_columns([*columns])
-    if not times and is_keras_history([*columns]):
-        others = [name for name in columns if name not in INDEX_NAMES]
-        return None if any(_is_text(columns[name]) for name in others) else "the row number"
+    if not times and is_history([*columns]):
+        others = [cells for name, cells in columns.items() if name not in INDEX_NAMES]
+        are_numbers = all(len(cells) > 1 and not _is_text(cells) for cells in others)
+        return _ROW_NUMBER if are_numbers else None
     if not times or not any(find_metric(name) for name in columns if name not in times.values()):
         return None
     time = times.get(c.STEP, times.get(c.EPOCH, ""))

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -371,18 +372,27 @@ def _check_not_steps(batch: SourceBatch, read: ReadBatch, source: Source) -> Non
     Raises
     ------
     UsageError
-        Runs share an id, and the rows rise in epochs or steps.
+        Runs share an id, and the rows rise in epochs or steps; or every run has several rows of
+        different values, so that what tells them apart is not mapped.
     """
-    n_runs = len(set(read.runs[c.RUN_ID].to_pylist()))
-    time = steps_in(batch.columns) if n_runs < read.runs.num_rows else None
-    if time is not None:
-        raise UsageError(
-            f"{source.path}: the rows are not runs: {read.runs.num_rows} rows are of {n_runs} "
-            f"{'run' if n_runs == 1 else 'runs'}, and {time} rises from one to the next. A CSV, "
-            "TSV or JSONL file is read as the curves that it holds (the best value of each run) "
-            "without --format; if each row is a run, map what tells them apart, for example "
-            f"--map run_id='NAME-{{_line}}'"
-        )
+    finished = read.runs.filter(pc.equal(read.runs[c.STATUS], "finished"))
+    n_rows = finished.num_rows
+    of_values = finished.group_by([c.RUN_ID, c.VALUE]).aggregate([])
+    n_values = Counter(of_values[c.RUN_ID].to_pylist())
+    n_runs = len(n_values)
+    if not n_rows or n_runs == n_rows:
+        return
+    time = steps_in(batch.columns)
+    if time is None and min(n_values.values()) < 2:
+        return
+    how = "with --format steps" if time is None else "without --format"
+    told = "each has several values" if time is None else f"{time} rises from one to the next"
+    raise UsageError(
+        f"{source.path}: the rows are not runs: {n_rows} rows are of {n_runs} "
+        f"{'run' if n_runs == 1 else 'runs'}, and {told}. A CSV, TSV or JSONL file is read as the "
+        f"curves that it holds (the best value of each run) {how}; if each row is a run, map what "
+        "tells them apart, for example --map run_id='NAME-{_line}'"
+    )
 
 
 def _check_required(bound: BoundMapping, source: Source) -> None:

@@ -107,7 +107,7 @@ def test_invalid_values_go_to_quarantine_with_line_reason_and_text(tmp_path):
         "m,t,1_0,x\r\n"
         'm,t,"0,5",x\r\n'
         "m,t,0.9\r\n"
-        "m,t,0.2,fine\r\n"
+        "n,t,0.2,fine\r\n"
     )
     runs, rejects, *_ = read(tmp_path, text)
     assert [run["value"] for run in runs] == [0.1, 0.2]

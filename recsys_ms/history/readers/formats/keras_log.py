@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from recsys_ms.history.readers.formats.metric_csv import EPOCH, MetricFile
-from recsys_ms.history.readers.steps import is_keras_history
+from recsys_ms.history.readers.steps import is_history
 
 _VAL: Final = "val_"
 
@@ -27,7 +27,7 @@ class Keras(MetricFile):
     def is_header(self, names: Sequence[str]) -> bool:
         """Whether the epoch comes first, with a loss or a metric of the validation."""
         if EPOCH not in names:
-            return is_keras_history(names)
+            return {"loss", f"{_VAL}loss"} <= set(names) and is_history(names)
         if names[0] != EPOCH or {"step", "train_loss", "eval_loss"} & set(names):
             return False
         return any(name == "loss" or name.startswith(_VAL) for name in names[1:])

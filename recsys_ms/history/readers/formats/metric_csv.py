@@ -11,7 +11,7 @@ from typing import ClassVar, Final, NamedTuple
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import JsonDict
-from recsys_ms.history.readers.csv_rows import unique_names
+from recsys_ms.history.readers.csv_rows import told_apart
 from recsys_ms.history.readers.formats.plain_values import read_settings, step_of
 from recsys_ms.history.readers.logged import (
     BadLog,
@@ -193,7 +193,7 @@ def read_metrics(
     Raises
     ------
     BadLogError
-        The file cannot be read, or has none of the columns ``times``.
+        The file cannot be read, or has none of the columns ``times``, where some are needed.
     """
     text = files.text(path)
     last = text.count("\n") + 1
@@ -224,7 +224,7 @@ def read_metrics(
             refuse(number, line, header, f"not CSV: {error}")
             continue
         if not header or _is_header(cells, header):
-            header = unique_names(cells)
+            header = [*told_apart(cells)[0]]
             headers.append(header)
             columns |= dict.fromkeys(header)
             continue
@@ -254,7 +254,7 @@ def read_metrics(
             refuse(number, line, names, reason)
             row.cells.pop(names[-1], None)
         lengths.add(names, cells[-1])
-    if not set(times) & set(columns):
+    if times and not set(times) & set(columns):
         reason = f"the header has no column {' or '.join(times)}, got {', '.join(columns)[:300]}"
         raise BadLogError(BadLog(file=path, reason=reason, raw=text, line=1))
     _settle_texts(found, with_text, refuse)

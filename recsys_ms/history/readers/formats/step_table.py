@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
+from recsys_ms.history.readers.choice import FITTED
 from recsys_ms.history.readers.formats.metric_csv import (
     DELIMITERS,
     MetricRow,
@@ -23,19 +24,26 @@ from recsys_ms.history.readers.formats.plain_values import split_of
 from recsys_ms.history.readers.logged import (
     HEAD_BYTES,
     BadLog,
-    BadLogError,
     Candidate,
     LogFiles,
     LogFormat,
     LoggedRun,
 )
 from recsys_ms.history.readers.sources import is_table
-from recsys_ms.history.readers.steps import is_clock, restarts, steps_in, time_columns
+from recsys_ms.history.readers.steps import (
+    INDEX_NAMES,
+    is_clock,
+    is_history,
+    restarts,
+    steps_in,
+    time_columns,
+)
 from recsys_ms.history.store.curves import Series
 
 _SPLIT: Final = re.compile(
     r"(train|training|val|valid|validation|dev|eval|test)[_/. -]+(.+)", re.IGNORECASE
 )
+_VALIDATED: Final = ("val", "valid", "validation")
 
 
 class StepTable(LogFormat):
@@ -45,19 +53,23 @@ class StepTable(LogFormat):
     Columns of text (model, task) tell the runs apart; without any, the table is one run, and where
     the epoch begins at 0 or 1 again, the next. They are columns for ``--map``; columns of numbers
     are series. ``val_NAME`` and ``val/NAME`` are on the split ``val`` (likewise ``train``,
-    ``valid``, ``test``, …). Nothing else is stated. A table in the folder of another run repeats
-    it.
+    ``valid``, ``test``, …), and ``NAME`` beside it is on ``train``. Nothing else is stated. Rows
+    without such a column count from 0: a table of nothing but metrics, with the loss of two splits,
+    is found by itself; any other is read if the format is named. A table in the folder of another
+    run repeats it.
     """
 
     name: ClassVar[str] = "steps"
-    wanted: ClassVar[str] = "a table with a column epoch or step that rises from row to row"
+    wanted: ClassVar[str] = (
+        "a table with a column epoch or step that rises from row to row, or of two losses"
+    )
     reads_tables: ClassVar[bool] = True
     is_second_record: ClassVar[bool] = True
 
     def place_of(self, candidate: Candidate) -> Path | None:
         """The file itself, by its first rows."""
-        path = candidate.path
-        if not is_table(path) or path.suffix in (".gz", ".parquet"):
+        path = self.place_if_named(candidate)
+        if path is None:
             return None
         text = candidate.head.decode("utf-8-sig", errors="replace")
         lines = [line for line in text.split("\n") if line.strip()]
@@ -70,22 +82,26 @@ class StepTable(LogFormat):
         columns = _values_by_key(lines) if is_json else _cells_by_column(lines)
         return path if steps_in(columns) else None
 
+    def place_if_named(self, candidate: Candidate) -> Path | None:
+        """Any table: whoever names the format says that its rows are steps."""
+        path = candidate.path
+        return path if is_table(path) and path.suffix not in (".gz", ".parquet") else None
+
     def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
         """Yield the runs of a table, each with its texts as columns."""
         bad: list[BadLog] = []
         text = files.text(place)
         first = text.lstrip().split("\n", 1)[0]
         if not first.startswith("{"):
-            names, _ = header_cells(first, DELIMITERS)
-            times = time_columns(names)
-            if not times:
-                reason = "no column is called epoch or step"
-                raise BadLogError(BadLog(file=place, reason=reason, raw=text, line=1))
-            found = read_metrics(place, files, tuple(times.values()), bad, delimiters=DELIMITERS)
+            found = read_metrics(place, files, (), bad, delimiters=DELIMITERS)
         else:
             found = read_json_metrics(place, files, bad)
-            times = time_columns(found.columns)
         yield from bad
+        times = time_columns(found.columns)
+        is_counted = bool(times)
+        if not is_counted:
+            columns = tuple(name for name in found.columns if name not in INDEX_NAMES)
+            found = found._replace(columns=columns)
         path = place.resolve()
         main = times.get(c.STEP) or times.get(c.EPOCH, c.EPOCH)
         groups: dict[tuple[tuple[str, str], ...], list[MetricRow]] = {}
@@ -94,6 +110,9 @@ class StepTable(LogFormat):
             groups.setdefault(texts, []).append(row)
         number = 0
         for texts, rows in groups.items():
+            if not is_counted:
+                for at, row in enumerate(rows):
+                    row.cells[main] = float(at)
             begins = restarts([row.cells.get(main, math.inf) for row in rows])
             for begin, end in pairwise([*begins, len(rows)]):
                 part = rows[begin:end]
@@ -110,7 +129,8 @@ class StepTable(LogFormat):
 
 def _cells_by_column(lines: Sequence[str]) -> dict[str, list[Any]]:
     names, delimiter = header_cells(lines[0], DELIMITERS)
-    if not time_columns(names) or len(set(names)) < len(names):
+    counted = time_columns(names) or is_history(names)
+    if not counted or len(set(names)) < len(names):
         return {}
     rows = [header_cells(line, delimiter)[0] for line in lines[1:]]
     rows = [row for row in rows if len(row) == len(names) and row != names]
@@ -131,11 +151,16 @@ def _plain(value: object) -> object:
 
 
 def _series(found: Metrics, rows: Sequence[MetricRow], times: dict[str, str]) -> tuple[Series, ...]:
+    parts = {name: split_of(name, _SPLIT) for name in found.columns}
+    validated = {metric for split, metric in parts.values() if (split or "").lower() in _VALIDATED}
+    fitted = {metric for split, metric in parts.values() if (split or "").lower() in FITTED}
+
+    def parts_of(name: str) -> tuple[str | None, str]:
+        split, metric = parts[name]
+        if split is None and metric in validated - fitted:
+            split = FITTED[0]
+        return (split.lower() if split else None), metric
+
     return metric_series(
-        found.columns, rows, _parts, step=times.get(c.STEP), epoch=times.get(c.EPOCH)
+        found.columns, rows, parts_of, step=times.get(c.STEP), epoch=times.get(c.EPOCH, c.EPOCH)
     )
-
-
-def _parts(name: str) -> tuple[str | None, str]:
-    split, metric = split_of(name, _SPLIT)
-    return (split.lower() if split else None), metric

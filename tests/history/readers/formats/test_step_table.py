@@ -125,3 +125,81 @@ def test_a_table_reader_does_not_take_the_first_epoch(tmp_path: Path, suffix: st
     # Each row is a run by the user's word.
     told = mapping.overridden(map={"run_id": "a-{epoch}"})
     assert history.ingest(read_table(path, told)).n_new == 3
+
+
+HISTORIES = {
+    "plain": "loss,val_loss,accuracy,val_accuracy,lr\n"
+    "0.9,0.8,0.5,0.55,0.1\n0.5,0.6,0.7,0.75,0.1\n0.3,0.7,0.8,0.6,0.01\n",
+    "own_loop": "Unnamed: 0,train_loss,valid_loss,train_acc,valid_acc,time\n"
+    "0,0.9,0.8,0.5,0.55,1.5\n1,0.5,0.6,0.7,0.75,1.4\n2,0.3,0.7,0.8,0.6,1.4\n",
+    "quoted": '"";"loss";"val_loss";"accuracy";"val_accuracy"\n'
+    '"1";0.9;0.8;0.5;0.55\n"2";0.5;0.6;0.7;0.75\n"3";0.3;0.7;0.8;0.6\n',
+    "lines": '{"loss": 0.9, "val_loss": 0.8, "accuracy": 0.5, "val_accuracy": 0.55}\n'
+    '{"loss": 0.5, "val_loss": 0.6, "accuracy": 0.7, "val_accuracy": 0.75}\n'
+    '{"loss": 0.3, "val_loss": 0.7, "accuracy": 0.8, "val_accuracy": 0.6}\n',
+}
+
+
+@pytest.mark.parametrize("kind", HISTORIES)
+def test_a_history_without_a_column_of_epochs_is_one_curve(tmp_path: Path, kind: str) -> None:
+    path = written(tmp_path, HISTORIES[kind], "log.jsonl" if kind == "lines" else "log.csv")
+    assert is_table_of_log(path)
+    metric = "acc" if kind == "own_loop" else "accuracy"
+    [batch] = list(read_log(tmp_path, FieldMapping(set={**SAID, "metric": metric})))
+    [run] = batch.runs.to_pylist()
+    assert (run["value"], run["epoch"], run["value_kind"]) == (0.75, 1.0, "best")
+    assert run["split"] == ("valid" if kind == "own_loop" else "val")
+    assert batch.curves is not None
+    curve = batch.curves.to_pandas()
+    assert curve[curve["value"] == 0.3]["split"].tolist() == ["train"]
+    assert curve.groupby(["metric", "split"])["value"].size().min() == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Folds of a cross-validation, a search, a frame of runs, and one row, which may be a run.
+        ",fit_time,test_loss,train_loss\n0,0.1,0.5,0.4\n1,0.1,0.6,0.4\n",
+        "accuracy,f1\n0.5,0.4\n0.6,0.5\n",
+        ",loss,accuracy\n0,0.5,0.4\n1,0.6,0.5\n",
+        "units,loss,val_loss\n8,0.5,0.4\n16,0.6,0.5\n",
+        ",model,loss,val_loss\n0,a,0.5,0.4\n1,b,0.6,0.5\n",
+        "name,loss,val_loss\n1,0.5,0.4\n2,0.6,0.5\n",
+    ],
+)
+def test_a_table_that_may_be_one_of_runs_is_not_claimed_as_a_history(
+    tmp_path: Path, text: str
+) -> None:
+    assert not is_table_of_log(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "n_runs"),
+    [
+        ("accuracy\n0.5\n0.75\n0.6\n", 1),
+        ("net,accuracy\na,0.5\na,0.75\nb,0.6\nb,0.5\n", 2),
+        (HISTORIES["plain"], 1),
+    ],
+)
+def test_rows_that_nothing_tells_apart_are_asked_for(
+    tmp_path: Path, text: str, n_runs: int
+) -> None:
+    path = written(tmp_path, text)
+    given = dict(SAID)
+    template = {"value": "{accuracy}"}
+    if n_runs == 2:
+        del given["model_id"]
+        template["model_id"] = "{net}"
+    history = History.open(tmp_path / "H")
+    with pytest.raises(UsageError, match=rf"rows are of {n_runs} runs?, and .* --format"):
+        history.ingest(read_table(path, FieldMapping(map=template, set=given)))
+    assert len(history.runs()) == 0
+
+
+def test_named_rows_without_a_column_of_epochs_are_read_in_their_order(tmp_path: Path) -> None:
+    path = written(tmp_path, "net,accuracy\na,0.5\na,0.75\nb,0.6\nb,0.5\n")
+    given = {name: text for name, text in SAID.items() if name != "model_id"}
+    mapping = FieldMapping(map={"model_id": "{net}"}, set=given)
+    [batch] = list(read_log(path, mapping, log_format_name="steps"))
+    runs = batch.runs.to_pandas()
+    assert runs[["model_id", "value", "epoch"]].values.tolist() == [["a", 0.75, 1], ["b", 0.6, 0]]
