@@ -252,7 +252,8 @@ def read_log(
         wanted = (
             f"a {log_format_name} log is {log_format(log_format_name).wanted}"
             if log_format_name != AUTO
-            else "formats are " + "; ".join(f"{each.name}: {each.wanted}" for each in log_formats())
+            else f"recsys-ms doctor {path} says what there is; formats are "
+            + ", ".join(each.name for each in log_formats())
         )
         raise DataError(f"{path}: no log found in {len(found.others)} files; {wanted}")
     return LogReader(found, mapping or FieldMapping(), Path(path))

@@ -30,7 +30,9 @@ _NUMBER_LIKE: Final = re.compile(
     r"[+-]?(\d[\d.,]*(e[+-]?\d+)?|[.,]\d+|inf|infinity|nan)\s*%?(\s*(±|\+/?-).*)?",
     re.IGNORECASE,
 )
-_EMPTY: Final = (None, "", "NA", "nan", "NaN")
+_EMPTY: Final = ("", "NA", "nan", "NaN")
+#: How the text of an array or an object begins, which loggers write and no reader takes.
+LIST_SIGNS: Final = ("[", "(", "{", '"')
 #: What :func:`steps_in` answers where no column counts the rows, each of which is an epoch.
 _ROW_NUMBER: Final = "the row number"
 #: What a training logs each epoch besides metrics.
@@ -118,8 +120,11 @@ def steps_in(columns: Mapping[str, Sequence[Any]]) -> str | None:
 
 
 def _is_text(cells: Sequence[Any]) -> bool:
-    given = [cell for cell in cells if cell not in _EMPTY and not is_clock(cell)]
-    return any(isinstance(cell, str) and _NUMBER_LIKE.fullmatch(cell) is None for cell in given)
+    given = [cell for cell in cells if isinstance(cell, str) and cell not in _EMPTY]
+    return any(
+        not (is_clock(cell) or cell.startswith(LIST_SIGNS) or _NUMBER_LIKE.fullmatch(cell))
+        for cell in given
+    )
 
 
 def restarts(moments: Sequence[float]) -> list[int]:

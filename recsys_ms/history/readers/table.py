@@ -80,6 +80,8 @@ class TableReader:
         )
         self._batch_rows = batch_rows
         self._largest: float | None = None
+        #: Values, and those among them that are above 0 and at most 0.01.
+        self._n_values = self._n_tiny = 0
         self._arrays = RunArrays(mapping)
         #: Fields, each with a kind of sign, of which some cell shows how the sign is to be taken.
         self._settled: set[tuple[str, str]] = set()
@@ -106,10 +108,18 @@ class TableReader:
             for name in self._mapper.never_filled()
         ]
         largest = self._largest
-        if self._mapper.mapping.unit == "percent" and largest is not None and 0 < largest <= 0.01:
+        if self._mapper.mapping.unit != "percent" or largest is None:
+            return tuple(found)
+        if 0 < largest <= 0.01:
             found.append(
                 f"the unit is percent and no value is above {100 * largest:g}: were these "
                 "fractions already? Then ingest with unit='fraction' (--unit fraction)"
+            )
+        elif self._n_tiny:
+            found.append(
+                f"the unit is percent and {self._n_tiny} of {self._n_values} values are not above "
+                f"1, the largest is {100 * largest:g}: were these fractions already? Then ingest "
+                "them apart, with --where"
             )
         return tuple(found)
 
@@ -149,6 +159,9 @@ class TableReader:
         built = build_runs(arrays, len(good), units=None if unit is None else [unit] * len(good))
         if built.runs.num_rows and (largest := pc.max(built.runs[c.VALUE]).as_py()) is not None:
             self._largest = max(largest, self._largest or -math.inf)
+            values = built.runs[c.VALUE].drop_null().to_numpy()
+            self._n_values += values.size
+            self._n_tiny += int(((values > 0.0) & (values <= 0.01)).sum())
         problems |= {good[at]: reason for at, reason in built.problems.items()}
         bad = [mapped.bad(row, reason) for row, reason in problems.items()]
         return ReadBatch(

@@ -633,3 +633,10 @@ def test_what_is_no_json_document_of_records(tmp_path, text, records, match):
 def test_records_are_for_json_documents(tmp_path):
     with pytest.raises(UsageError, match="--records is for JSON documents"):
         read(tmp_path, "a\n1\n", records="x", table_format="csv")
+
+
+def test_fractions_among_percentages_are_told_of(tmp_path):
+    text = "model,task,acc\na,t,91\nb,t,92\nc,t,0.93\nd,t,0\n"
+    runs, _, _, warnings = read(tmp_path, text, MAPPING.overridden(unit="percent"))
+    assert len(runs) == 4
+    assert warnings[0].startswith("the unit is percent and 1 of 4 values are not above 1")

@@ -33,6 +33,9 @@ _SPLIT: Final = re.compile(
     r"(train|training|val|valid|validation|eval|evaluation|test|dev)[_/.](.+)", re.DOTALL
 )
 _EVENTS: Final = "events.out.tfevents."
+#: What DVCLive writes in any case, and the folder that it makes unless it is told another.
+_SUMMARY: Final = "metrics.json"
+_FOLDER: Final = "dvclive"
 _Points = list[tuple[int | None, float | None, float]]
 
 
@@ -95,20 +98,21 @@ class DvcLive(LogFormat):
     """
 
     name: ClassVar[str] = "dvclive"
-    wanted: ClassVar[str] = "metrics.json beside plots/metrics in a folder of DVCLive"
+    wanted: ClassVar[str] = "metrics.json in a folder dvclive, or beside plots/metrics"
 
     def place_of(self, candidate: Candidate) -> Path | None:
-        """The folder, by its metrics and plots."""
+        """The folder, by its metrics and plots, or its name."""
         path = candidate.path
-        if path.name != "metrics.json" or not (path.parent / "plots" / "metrics").is_dir():
+        if path.name != _SUMMARY:
             return None
-        return path.parent
+        is_own = path.parent.name == _FOLDER or (path.parent / "plots" / "metrics").is_dir()
+        return path.parent if is_own else None
 
     def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
         """Yield the run of a folder."""
         bad: list[BadLog] = []
         params = read_settings(place / "params.yaml", files, bad)
-        summary = dict(_flat(read_settings(place / "metrics.json", files, bad)))
+        summary = dict(_flat(read_settings(place / _SUMMARY, files, bad)))
         last = step_of(summary.pop("step", None))
         plots = place / "plots" / "metrics"
         curves: dict[str, _Points] = {}

@@ -21,7 +21,7 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
-from recsys_ms.history.readers.steps import INDEX_NAMES
+from recsys_ms.history.readers.steps import INDEX_NAMES, LIST_SIGNS
 from recsys_ms.history.readers.templates import to_number
 from recsys_ms.history.store.curves import Series
 
@@ -240,7 +240,7 @@ def read_metrics(
             value = None if cell in _MISSING else _number(cell)
             if value is not None:
                 row.cells[name] = value
-            elif cell not in _MISSING and not cell.startswith(("[", "(", '"')):
+            elif cell not in _MISSING and not cell.startswith(LIST_SIGNS):
                 row.texts[name] = cell
         found.append(row)
         n_cells += len(row.cells) + len(row.texts)

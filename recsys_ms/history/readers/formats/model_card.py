@@ -1,6 +1,7 @@
 """Model cards of the Hugging Face Hub by themselves: the results in their ``model-index``."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,15 +106,25 @@ def _results(card: HubCard, place: Path, bad: list[BadLog]) -> list[_Result]:
         split = stated(data.get("split")) if task else None
         run = _Result(model, task, split, {n: v for n, v in result.items() if n != "metrics"})
         run = found.setdefault((model, task, split), run)
-        metrics = result.get("metrics")
-        for metric in metrics if isinstance(metrics, list) else ():
-            if isinstance(metric, Mapping):
-                _add(run, metric, place, bad)
+        listed_metrics = result.get("metrics")
+        metrics: list[Mapping[str, Any]] = [
+            metric
+            for metric in (listed_metrics if isinstance(listed_metrics, list) else ())
+            if isinstance(metric, Mapping)
+        ]
+        kinds = Counter(stated(metric.get("type")) for metric in metrics)
+        for metric in metrics:
+            _add(run, metric, place, bad, is_only=kinds[stated(metric.get("type"))] == 1)
     return [run for run in found.values() if run.series]
 
 
-def _add(run: _Result, metric: Mapping[str, Any], place: Path, bad: list[BadLog]) -> None:
-    """Add one metric of a result; a value that is not a number goes to ``bad``."""
+def _add(
+    run: _Result, metric: Mapping[str, Any], place: Path, bad: list[BadLog], *, is_only: bool
+) -> None:
+    """Add one metric of a result; a value that is not a number goes to ``bad``.
+
+    It is called as its type, or as its label where it is not the only one of its type.
+    """
     kind, label, value = stated(metric.get("type")), stated(metric.get("name")), metric.get("value")
     name = clean(kind or label or "")
     text = stated(value)
@@ -126,8 +137,9 @@ def _add(run: _Result, metric: Mapping[str, Any], place: Path, bad: list[BadLog]
             reason = f"the value {str(value)[:80]!r} of {name or 'a metric'!r} is not a number"
             bad.append(BadLog(file=place, reason=reason))
         return
-    unique, copy = name, 2
+    first = unique = clean(label) if label and not is_only else name
+    copy = 2
     while unique in run.series:
-        unique, copy = f"{name}#{copy}", copy + 1
+        unique, copy = f"{first}#{copy}", copy + 1
     points = [(None, None, found)]
     run.series[unique] = Series.of(unique, name, run.split, points, percent=percent)

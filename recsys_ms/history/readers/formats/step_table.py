@@ -43,6 +43,8 @@ from recsys_ms.history.store.curves import Series
 _SPLIT: Final = re.compile(
     r"(train|training|val|valid|validation|dev|eval|test)[_/. -]+(.+)", re.IGNORECASE
 )
+#: Suffixes of files that may hold JSON lines, besides those of tables.
+_LINES: Final = (".txt", ".log", ".json")
 _VALIDATED: Final = ("val", "valid", "validation")
 
 
@@ -76,7 +78,7 @@ class StepTable(LogFormat):
         if len(candidate.head) == HEAD_BYTES:
             # The last line of the head may be a part of one.
             lines.pop()
-        if not lines:
+        if not lines or (len(lines) == 1 and not is_table(path)):
             return None
         is_json = lines[0].lstrip().startswith("{")
         columns = _values_by_key(lines) if is_json else _cells_by_column(lines)
@@ -85,7 +87,10 @@ class StepTable(LogFormat):
     def place_if_named(self, candidate: Candidate) -> Path | None:
         """Any table: whoever names the format says that its rows are steps."""
         path = candidate.path
-        return path if is_table(path) and path.suffix not in (".gz", ".parquet") else None
+        is_text = is_table(path) and path.suffix not in (".gz", ".parquet")
+        # DeiT, MAE and their descendants write JSON lines into log.txt.
+        is_lines = path.suffix.lower() in _LINES and candidate.head.lstrip().startswith(b"{")
+        return path if is_text or is_lines else None
 
     def read(self, place: Path, files: LogFiles) -> Iterator[LoggedRun | BadLog]:
         """Yield the runs of a table, each with its texts as columns."""

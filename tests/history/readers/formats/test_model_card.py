@@ -107,7 +107,7 @@ def test_several_metrics_are_asked_about(tmp_path: Path) -> None:
     assert {name: each.values for name, each in series_of(run).items()} == {
         "accuracy": [0.5],
         "f1": [0.25],
-        "f1#2": [0.75],
+        "other": [0.75],
     }
     said = {"metric": "accuracy", "direction": "max"}
     [batch] = list(read_log(path, FieldMapping(set=said)))
@@ -193,3 +193,13 @@ def test_a_loader_is_no_name_of_data(tmp_path: Path, data: str, task: str | None
     metric = "    metrics:\n    - {type: accuracy, value: 0.5}\n"
     [run], _ = read(card(tmp_path, index(f"  - dataset: {data}\n{metric}")))
     assert run.fields.get("task_id") == task
+
+
+def test_metrics_of_one_type_are_told_apart_by_their_labels(tmp_path: Path) -> None:
+    # As AutoTrain and many people write ROUGE.
+    label = "    - type: rouge\n      name: {}\n      value: {}\n"
+    more = "".join(label.format(*each) for each in (("ROUGE-1", 40.5), ("ROUGE-L", 30.25)))
+    path = card(tmp_path, index(RESULT.format(data="d", value=0.5) + more))
+    said = {"metric": "ROUGE-L", "direction": "max"}
+    [batch] = list(read_log(path, FieldMapping(set=said)))
+    assert batch.runs["value"].to_pylist() == [30.25]

@@ -84,6 +84,19 @@ def test_dvclive(log: Any, tmp_path: Path) -> None:
     assert curves[curves.metric == "f1"].value.tolist() == expected["test_f1"]
 
 
+def test_dvclive_without_its_plots(tmp_path: Path) -> None:
+    # As in a repository in which .gitignore leaves them out.
+    summary = {"eval": {"accuracy": 0.75}, "step": 3}
+    for folder in ("dvclive", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "metrics.json").write_text(json.dumps(summary))
+    [log] = find_logs(tmp_path).logs
+    assert (log.format_name, log.place.name) == ("dvclive", "dvclive")
+    said = {"model_id": "m", "task_id": "t", "metric": "eval/accuracy"}
+    [batch] = list(read_log(tmp_path, FieldMapping(set=said)))
+    assert batch.runs["value"].to_pylist() == [0.75]
+
+
 def test_mmengine(log: Any, tmp_path: Path) -> None:
     folder, expected = log("mmengine")
     runs = ingested(

@@ -203,3 +203,23 @@ def test_named_rows_without_a_column_of_epochs_are_read_in_their_order(tmp_path:
     [batch] = list(read_log(path, mapping, log_format_name="steps"))
     runs = batch.runs.to_pandas()
     assert runs[["model_id", "value", "epoch"]].values.tolist() == [["a", 0.75, 1], ["b", 0.6, 0]]
+
+
+@pytest.mark.parametrize("name", ["log.txt", "train.log", "history.json"])
+def test_lines_of_json_in_a_file_of_any_name(tmp_path: Path, name: str) -> None:
+    # What DeiT and MAE write.
+    line = '{{"train_lr": 0.1, "train_loss": 1.5, "test_acc1": {}, "epoch": {}}}\n'
+    text = "".join(line.format(value, at) for at, value in enumerate((0.62, 0.75, 0.6)))
+    path = written(tmp_path, text, name)
+    [batch] = list(read_log(path, FieldMapping(set={**SAID, "metric": "acc1"})))
+    [run] = batch.runs.to_pylist()
+    assert (run["value"], run["epoch"], run["split"]) == (0.75, 1.0, "test")
+    for other in ('{"epoch": 1, "loss": 0.5}\n', "epoch 1 loss 0.5\nepoch 2 loss 0.4\n"):
+        assert not find_logs(written(tmp_path, other, name)).logs
+
+
+def test_columns_of_arrays_are_no_texts(tmp_path: Path) -> None:
+    text = "Epoch,Validation Loss,Weights\n1,1.9,[0.9  0.8 0.7]\n2,0.5,[0.9 0.6 0.5]\n"
+    [run], bad = read(written(tmp_path, text))
+    assert (bad, [*series_of(run)]) == ([], ["Validation Loss"])
+    assert [*series_of(run)["Validation Loss"].values] == [1.9, 0.5]
