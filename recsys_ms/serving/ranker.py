@@ -478,9 +478,9 @@ class Ranker:
     def _answering(self) -> Iterator[None]:
         """Errors about the question are raised as they are; the artifact is blamed for others."""
         try:
-            with answering(self._folder, let_through=(DataError, UnknownIdError)):
+            with answering(self._folder, let_through=(DataError, UsageError, UnknownIdError)):
                 yield
-        except DataError:
+        except (DataError, UsageError):
             # Whether it is about the question is seen by asking another one.
             if self._folder is not None:
                 self.check()

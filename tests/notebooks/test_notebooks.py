@@ -126,7 +126,7 @@ assert (from_sheet.n_new, from_sheet.n_quarantined) == (178, 2)
 assert replayed.n_new == 2
 assert (again.n_new, again.n_duplicate, n_pending) == (0, 178, 0)
 assert inspected.n_ready == 0
-assert set(inspected.missing) == {"model_id", "task_id", "metric", "direction"}
+assert set(inspected.missing) == {"model_id", "task_id", "metric"}
 assert (from_logs.n_new, len(logs.warnings)) == (10, 1)
 assert from_logs.n_curve_points > 10 * 5
 

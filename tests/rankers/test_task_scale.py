@@ -19,7 +19,8 @@ def history(centers: list[float], scales: list[float], n_models: int = 40) -> In
     tasks = [f"t{i}" for i in range(len(centers)) for _ in range(n_models)]
     models = [f"m{j:02d}" for _ in centers for j in range(n_models)]
     values = np.concatenate([c + s * z for c, s in zip(centers, scales, strict=True)])
-    return Interactions.from_triplets(tasks, models, values, metric="accuracy")
+    # Of an accuracy, values above 1 would be left out.
+    return Interactions.from_triplets(tasks, models, values, metric="score")
 
 
 def believed(
@@ -27,7 +28,7 @@ def believed(
 ) -> TaskScale:
     """Location and spread by outcomes of models that nothing moves together."""
     own = TaskPrior.independent(expected, np.full(expected.size, noise**2))
-    metric = prior.of_metric("accuracy", outcomes)
+    metric = prior.of_metric("score", outcomes)
     return condition(own, outcomes, metric, OutcomeShape.normal()).scale
 
 
