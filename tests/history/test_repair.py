@@ -11,6 +11,7 @@ from damaged import DAMAGES, content, copied, filled_history
 
 from recsys_ms.core.errors import DataError
 from recsys_ms.history.history import History
+from recsys_ms.history.inbox.inbox import record_run
 from recsys_ms.history.maintenance import examine_history, repair_history
 from recsys_ms.history.store.inventory import added_files
 
@@ -143,6 +144,39 @@ def test_without_copies_the_archive_gives_what_it_has(
     assert done.from_archive is not None
     assert content(History.open(path).check()) == before
     assert examine_history(path) == []
+
+
+@pytest.mark.parametrize("table", ["runs", "curves"])
+def test_the_last_commit_is_missed_without_marker_and_copies(
+    sound: Path, tmp_path: Path, table: str
+) -> None:
+    path = copied(sound, tmp_path / "h")
+    before = content(History.open(path))
+    max((path / table / "_delta_log").glob("*.json")).unlink()
+    shutil.rmtree(path / "archive")
+    (path / "history.json").unlink()
+    assert f"{table}/" in [each.file for each in examine_history(path)]
+    done = repair_history(path)
+    assert [each.file for each in done.lost] == [f"{table}/"]
+    assert examine_history(path) == []
+    assert content(History.open(path).check()) == before
+
+
+@pytest.mark.parametrize("also", ["runs", "runs/_delta_log/*1.json", "ingests", "archive/copies"])
+def test_a_history_is_known_by_any_part_of_it(tmp_path: Path, also: str) -> None:
+    path = tmp_path / "h"
+    History.open(path)
+    record_run(path, model_id="m", task_id="t", metric="accuracy", value=0.5, on_error="raise")
+    History.open(path).ingest_inbox()
+    for bundle in path.glob("archive/*/*.tar.gz"):
+        bundle.unlink()
+    (path / "history.json").unlink()
+    (lost,) = path.glob(also)
+    shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+    with pytest.raises(DataError, match=r"history.json is missing.*--repair"):
+        History.open(path)
+    repair_history(path)
+    assert History.open(path).runs()["value"].tolist() == [0.5]
 
 
 def test_a_lost_retraction_is_told(sound: Path, tmp_path: Path) -> None:

@@ -40,9 +40,17 @@ def fitted(frame: pd.DataFrame) -> rms.Ranker:
     return rms.Ranker(rms.RankerConfig(ranker="popularity")).fit(frame)
 
 
-@pytest.fixture(scope="module")
-def rankers() -> dict[str, rms.Ranker]:
-    return {metric: fitted(history(metric)) for metric in METRICS}
+@pytest.fixture(scope="module", params=["fitted", "loaded"])
+def rankers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, rms.Ranker]:
+    made = {metric: fitted(history(metric)) for metric in METRICS}
+    if request.param == "fitted":
+        return made
+    folder = tmp_path_factory.mktemp("saved")
+    for metric, ranker in made.items():
+        ranker.save(folder / metric)
+    return {metric: rms.Ranker.load(folder / metric) for metric in METRICS}
 
 
 @pytest.mark.parametrize("way", WAYS)

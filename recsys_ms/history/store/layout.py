@@ -9,6 +9,7 @@ from recsys_ms.core.files import file_errors
 from recsys_ms.history.inbox.inbox import MARKER_FILE
 from recsys_ms.history.store.inventory import (
     ARCHIVE_FOLDER,
+    COPIES,
     CURVES_FOLDER,
     INGESTS_FOLDER,
     LOG_FOLDER,
@@ -30,6 +31,15 @@ _OURS: Final = {
     MARKER_FILE,
     LOCK_FILE,
 }
+#: Files that a history has only after it was made; any of them may be the one that is left.
+_WRITTEN_LATER: Final = (
+    f"{RUNS_FOLDER}/{LOG_FOLDER}/*[1-9]*.json",
+    f"{CURVES_FOLDER}/{LOG_FOLDER}",
+    f"{INGESTS_FOLDER}/*.json",
+    f"{QUARANTINE_FOLDER}/*.parquet",
+    f"{ARCHIVE_FOLDER}/*/*.tar.gz",
+    f"{COPIES}/{RUNS_FOLDER}/{LOG_FOLDER}/*[1-9]*.json",
+)
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -63,10 +73,6 @@ def lost_marker(folder: Path) -> bool:
 
     One that was killed while it was made is empty.
     """
-    log = folder / RUNS_FOLDER / LOG_FOLDER
-    return not os.path.lexists(folder / MARKER_FILE) and (
-        len([*log.glob("*.json")]) > 1
-        or (folder / CURVES_FOLDER / LOG_FOLDER).exists()
-        or any((folder / QUARANTINE_FOLDER).glob("*.parquet"))
-        or any((folder / ARCHIVE_FOLDER).glob("*/*.tar.gz"))
-    )
+    if os.path.lexists(folder / MARKER_FILE):
+        return False
+    return any(any(folder.glob(pattern)) for pattern in _WRITTEN_LATER)

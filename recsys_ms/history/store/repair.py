@@ -58,6 +58,8 @@ REMEDIES: Final[dict[Remedy, str]] = {
 _STORES: Final[dict[str, type[DeltaStore]]] = {RUNS_FOLDER: RunStore, CURVES_FOLDER: CurveStore}
 _MAX_LOG_BYTES: Final = 1 << 28
 _N_NAMED: Final = 3
+#: The marker of a history that lost it, and its copy.
+_NOTHING_KNOWN: Final = Marker(0, None)
 #: Damage to a file that a person chose to read: whatever its bytes make of the reader.
 _UNREADABLE: Final = (OSError, pa.ArrowException, DataError, ValueError, LookupError)
 
@@ -170,7 +172,7 @@ class Repair:
         try:
             marker = read_marker(self._copies / MARKER_FILE)
         except DataError:
-            marker, remedy = Marker(0, None), "make"
+            marker, remedy = _NOTHING_KNOWN, "make"
         self._inventory = Inventory(self.folder, marker)
         yield Finding(file=MARKER_FILE, what=what, since=_since(path), remedy=remedy)
 
@@ -222,9 +224,22 @@ class Repair:
                     version = RunStore(self.folder / RUNS_FOLDER).version
                     if version < self._inventory.marker.version:
                         raise DataError(f"it ends at version {version}")
+                if self._inventory.marker == _NOTHING_KNOWN and (lost := self._uncommitted(table)):
+                    raise DataError(f"no commit tells of {lost[0]}")
             except DataError as error:
                 what = str(error).removeprefix(f"{self.folder}/").partition(";")[0]
                 yield Finding(file=f"{table}/", what=f"is damaged: {what}", remedy="rebuild")
+
+    def _uncommitted(self, table: str) -> list[str]:
+        """Data files of a table that no commit tells of: its latest commits are gone."""
+        store = _STORES[table](self.folder / table)
+        now = store.at_version() if isinstance(store, RunStore) else store.table()
+        told = {Path(name).name for name in (store.data_files(now) if now else [])}
+        for commit in (self.folder / table / LOG_FOLDER).glob("*.json"):
+            told |= {Path(part).name for part in added_files(commit)}
+        found = {path.name for path in (self.folder / table).rglob("*.parquet")}
+        logged = {path.name for path in (self.folder / table / LOG_FOLDER).glob("*.parquet")}
+        return sorted(found - told - logged)
 
     def _is_sound(self, path: Path, entry: Entry) -> bool:
         return not self._inventory.difference(path, entry, content=True)
