@@ -1,6 +1,6 @@
 """``recsys-ms ingest``: logs into a history, cards and scores into a catalog."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -254,8 +254,6 @@ def _reader(
         **how,
         "delimiter": None if is_plain else how["delimiter"],
         "encoding": None if how["encoding"] == "utf-8" else how["encoding"],
-        "decimal": mapping.decimal,
-        "ignore-spread": mapping.ignore_spread or None,
     }
     option = next((name for name, told in given.items() if told is not None), None)
     if option is not None:
@@ -265,7 +263,7 @@ def _reader(
 
 def _retry(reject: Reject, mapping: FieldMapping | None) -> ReadBatch:
     if reject.reader in (LOG_READER, LOG_RUN_READER):
-        return replay_log(reject, mapping and replace(mapping, decimal=None, ignore_spread=False))
+        return replay_log(reject, mapping)
     return replay_row(reject, mapping)
 
 

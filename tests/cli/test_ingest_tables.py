@@ -120,7 +120,7 @@ def test_options_of_tables_are_not_for_logs(ingest: Callable[..., Any], tmp_path
     run = tmp_path / "log" / "run"
     run.mkdir(parents=True)
     (run / "metrics.csv").write_text("epoch,step,val_acc\n0,1,0.5\n")
-    for option in (("--decimal", ","), ("--records", "x"), ("--encoding", "latin-1")):
+    for option in (("--records", "x"), ("--encoding", "latin-1")):
         done = ingest(tmp_path / "log", *option)
         assert done.returncode == 2
         assert f"{option[0]} is for tables only" in done.stderr

@@ -151,8 +151,7 @@ class RunArrays:
             unit = self._mapping.unit
             if unit is not None:
                 return Unread(f"{found.reason}, but --unit {unit} says that values are a {unit}")
-            return replace(found, reason=f"{found.reason}: give --unit percent")
-        return replace(found, reason=f"{found.reason}: take the one before with --ignore-spread")
+        return replace(found, reason=found.way_out)
 
     def _json(
         self,

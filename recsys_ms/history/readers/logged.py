@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, Self
 from recsys_ms.core.errors import DataError, StorageError
 from recsys_ms.core.files import open_regular, read_regular, reason_of
 from recsys_ms.core.types import Direction, JsonDict
+from recsys_ms.history.readers.number_style import PLAIN_NUMBERS, NumberStyle
 from recsys_ms.history.store.curves import Series
 
 #: Of a file, for finding its format.
@@ -135,10 +136,15 @@ class LogFiles:
     ----------
     texts : mapping of resolved path to str, optional
         Texts that replace files, which need not exist any more.
+    numbers : NumberStyle, optional
+        How values are written in CSV files and model cards, as far as it was told.
     """
 
-    def __init__(self, texts: Mapping[Path, str] | None = None) -> None:
+    def __init__(
+        self, texts: Mapping[Path, str] | None = None, numbers: NumberStyle = PLAIN_NUMBERS
+    ) -> None:
         self._texts = dict(texts or {})
+        self.numbers = numbers
 
     def exists(self, path: Path) -> bool:
         """Whether there is a text for the file."""

@@ -120,7 +120,7 @@ class LogReader:
         """Read the logs of one format, and map what they hold."""
         mapper = self._mappers.setdefault(format_name, LogMapper(format_name, self._mapping))
         chosen = log_format(format_name)
-        stream = _items(chosen, places, files or LogFiles())
+        stream = _items(chosen, places, files or LogFiles(numbers=self._mapping.value_numbers))
         for piece in _pieces(stream):
             mapped = mapper.map([item for _, item in piece if isinstance(item, LoggedRun)])
             self._cut += [item for _, item in piece if isinstance(item, BadLog) and item.cut]
@@ -304,7 +304,9 @@ def replay_log(reject: Reject, mapping: FieldMapping | None = None) -> ReadBatch
     corrected = digest_of(reject.raw) != options.get("raw_sha256")
     texts = {file: reject.raw} if corrected or (reject.raw and not file.exists()) else {}
     reader = LogReader(FoundLogs(logs=(), others=()), chosen, file)
-    pieces = list(reader.read(name, [Path(options["place"])], LogFiles(texts)))
+    pieces = list(
+        reader.read(name, [Path(options["place"])], LogFiles(texts, chosen.value_numbers))
+    )
     rejects = [each for piece in pieces for each in piece.batch.rejects]
     still = tuple(each for each in rejects if each.file == reject.file)
     if still or not pieces:

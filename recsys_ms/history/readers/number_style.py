@@ -56,6 +56,12 @@ class Formatted(str):
     __slots__ = ()
 
 
+_WAYS: Final = {
+    "percent": ": give --unit percent",
+    "spread": ": take the one before with --ignore-spread",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Unread:
     """Why a cell is not the number it should be.
@@ -70,6 +76,11 @@ class Unread:
 
     reason: str
     sign: Literal["decimal", "percent", "spread", ""] = ""
+
+    @property
+    def way_out(self) -> str:
+        """The reason, with the option that settles it."""
+        return self.reason + _WAYS.get(self.sign, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

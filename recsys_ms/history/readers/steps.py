@@ -27,7 +27,7 @@ INDEX_NAMES: Final = ("", "Unnamed: 0", "index", "column_1")
 _CLOCK: Final = re.compile(r"(\d+:)?\d+:\d\d(\.\d+)?|\d{4}-\d\d-\d\d([T ].*)?")
 #: Also with a comma, a percent sign or a spread: no name of a model or task.
 _NUMBER_LIKE: Final = re.compile(
-    r"[+-]?(\d[\d.,]*(e[+-]?\d+)?|[.,]\d+|inf|infinity|nan)\s*%?(\s*(±|\+/?-).*)?",
+    r"[+-]?(\d[\d.,]*(e[+-]?\d+)?|[.,]\d+|inf|infinity|nan)\s*%?(\s*((±|\+/?-|\$?\\pm).*|\(.*\)))?",
     re.IGNORECASE,
 )
 _EMPTY: Final = ("", "NA", "nan", "NaN")

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -21,6 +20,7 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
+from recsys_ms.history.readers.number_style import PLAIN_NUMBERS, NumberStyle, Unread
 from recsys_ms.history.readers.steps import INDEX_NAMES, LIST_SIGNS
 from recsys_ms.history.readers.templates import to_number
 from recsys_ms.history.store.curves import Series
@@ -29,7 +29,6 @@ from recsys_ms.history.store.curves import Series
 _MISSING: Final = ("", "NA")
 #: Values of one file, until they are stored: 1.3 GB of memory.
 _MAX_CELLS: Final = 4_000_000
-_COMMA: Final = re.compile(r"[+-]?\d+(,\d+)+(\.\d+)?%?")
 DELIMITERS: Final = ",;\t|"
 STEP: Final = "step"
 EPOCH: Final = "epoch"
@@ -206,6 +205,7 @@ def read_metrics(
     #: Names and line of the rows that hold text too.
     with_text: list[tuple[MetricRow, list[str], str]] = []
     n_cells, lengths = 0, _Lengths()
+    number_of = _number if files.numbers == PLAIN_NUMBERS else files.numbers.number
 
     def refuse(number: int, line: str, names: Sequence[str], reason: str) -> None:
         lines = [delimiter.join(names), line.rstrip()] if names else [line.rstrip()]
@@ -237,7 +237,7 @@ def read_metrics(
         columns |= dict.fromkeys(names)
         row = MetricRow(number, {}, {})
         for name, cell in zip(names, cells, strict=True):
-            value = None if cell in _MISSING else _number(cell)
+            value = None if cell in _MISSING else number_of(cell)
             if value is not None:
                 row.cells[name] = value
             elif cell not in _MISSING and not cell.startswith(LIST_SIGNS):
@@ -257,7 +257,7 @@ def read_metrics(
     if times and not set(times) & set(columns):
         reason = f"the header has no column {' or '.join(times)}, got {', '.join(columns)[:300]}"
         raise BadLogError(BadLog(file=path, reason=reason, raw=text, line=1))
-    _settle_texts(found, with_text, refuse)
+    _settle_texts(found, with_text, refuse, files.numbers)
     bad.sort(key=lambda each: each.line or 0)
     return Metrics(tuple(columns), found)
 
@@ -266,24 +266,24 @@ def _settle_texts(
     found: Sequence[MetricRow],
     with_text: Sequence[tuple[MetricRow, list[str], str]],
     refuse: Callable[[int, str, Sequence[str], str], None],
+    numbers: NumberStyle,
 ) -> None:
-    """Keep the texts of columns of text, and refuse those among numbers."""
+    """Keep the texts of columns of text; refuse those among numbers, and numbers with a sign."""
     # A column without any number is a column of text; in another one, a text is damage.
     numeric = {name for row in found for name in row.cells}
     told: set[str] = set()
     for row, names, line in with_text:
         for name, cell in [*row.texts.items()]:
+            read = numbers.read(cell)
+            sign = read.way_out if isinstance(read, Unread) and read.sign else ""
             if name in numeric:
-                refuse(row.line, line, names, f"{name}: {cell[:80]!r} is not a number")
-            elif _COMMA.fullmatch(cell) is None:
+                reason = sign or f"{cell[:80]!r} is not a number"
+                refuse(row.line, line, names, f"{name}: {reason}")
+            elif not sign:
                 continue
             elif name not in told:
                 told.add(name)
-                reason = (
-                    f"{name}: {cell[:80]!r} has a comma, for decimals or for thousands: write the "
-                    "file with decimal points"
-                )
-                refuse(row.line, line, names, reason)
+                refuse(row.line, line, names, f"{name}: {sign}")
             del row.texts[name]
 
 

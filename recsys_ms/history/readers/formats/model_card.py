@@ -18,12 +18,12 @@ from recsys_ms.history.readers.formats.hub_card import (
 )
 from recsys_ms.history.readers.formats.plain_values import clean, number, stated, whole_number
 from recsys_ms.history.readers.logged import BadLog, Candidate, LogFiles, LogFormat, LoggedRun
+from recsys_ms.history.readers.number_style import NumberStyle, Unread
 from recsys_ms.history.store.curves import Series
 
 _INDEX: Final = re.compile(
     rb"\A(?:\xef\xbb\xbf)?\s*---[ \t]*\r?\n.*^model-index[ \t]*:", re.S | re.M
 )
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 #: Made from another model without training on a data set of their own.
 _NOT_TRAINED: Final = ("quantized", "merge")
 
@@ -64,7 +64,7 @@ class ModelCard(LogFormat):
         """Yield the runs of a card."""
         bad: list[BadLog] = []
         card = read_card(place, files, bad)
-        results = _results(card, place, bad)
+        results = _results(card, place, bad, files.numbers)
         if not results and not bad:
             bad.append(BadLog(file=place, reason="no result in the model-index has a metric"))
         yield from bad
@@ -88,7 +88,7 @@ class ModelCard(LogFormat):
             )
 
 
-def _results(card: HubCard, place: Path, bad: list[BadLog]) -> list[_Result]:
+def _results(card: HubCard, place: Path, bad: list[BadLog], numbers: NumberStyle) -> list[_Result]:
     stated_results = [*card.results()]
     names = {data_set_of(result) for _, result in stated_results}
     listed: Any = card.front.get("datasets")
@@ -114,14 +114,15 @@ def _results(card: HubCard, place: Path, bad: list[BadLog]) -> list[_Result]:
         ]
         kinds = Counter(stated(metric.get("type")) for metric in metrics)
         for metric in metrics:
-            _add(run, metric, place, bad, is_only=kinds[stated(metric.get("type"))] == 1)
+            is_only = kinds[stated(metric.get("type"))] == 1
+            problem = _add(run, metric, numbers, is_only=is_only)
+            if problem:
+                bad.append(BadLog(file=place, reason=problem))
     return [run for run in found.values() if run.series]
 
 
-def _add(
-    run: _Result, metric: Mapping[str, Any], place: Path, bad: list[BadLog], *, is_only: bool
-) -> None:
-    """Add one metric of a result; a value that is not a number goes to ``bad``.
+def _add(run: _Result, metric: Mapping[str, Any], numbers: NumberStyle, *, is_only: bool) -> str:
+    """Add one metric of a result; why its value is not a number, else empty.
 
     It is called as its type, or as its label where it is not the only one of its type.
     """
@@ -129,17 +130,19 @@ def _add(
     name = clean(kind or label or "")
     text = stated(value)
     percent = "%" in f"{text}{label}{kind}"
-    if text is not None and _NUMBER.fullmatch(bare := text.removesuffix("%").strip()):
-        value = float(bare)
+    problem = f"got {str(value)[:80]!r}, expected a number"
+    if text is not None:
+        # The sign alone says what it means.
+        read = numbers.read(text.removesuffix("%").strip())
+        value = text if isinstance(read, Unread) else float(read)
+        problem = read.way_out if isinstance(read, Unread) else problem
     found = number(value)
     if found is None or not name:
-        if value is not None:
-            reason = f"the value {str(value)[:80]!r} of {name or 'a metric'!r} is not a number"
-            bad.append(BadLog(file=place, reason=reason))
-        return
+        return "" if value is None else f"{name or 'a metric'}: {problem}"
     first = unique = clean(label) if label and not is_only else name
     copy = 2
     while unique in run.series:
         unique, copy = f"{first}#{copy}", copy + 1
     points = [(None, None, found)]
     run.series[unique] = Series.of(unique, name, run.split, points, percent=percent)
+    return ""

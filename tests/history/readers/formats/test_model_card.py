@@ -140,7 +140,7 @@ def test_only_a_number_is_a_value(
     runs, bad = read(card(tmp_path, index(RESULT.format(data="d", value=value))))
     assert len(runs) + len(bad) == 1
     if found is None:
-        assert "is not a number" in bad[0].reason
+        assert bad[0].reason.startswith("accuracy: got ")
     else:
         [each] = runs[0].series
         assert (each.values[0], each.percent) == found
@@ -203,3 +203,13 @@ def test_metrics_of_one_type_are_told_apart_by_their_labels(tmp_path: Path) -> N
     said = {"metric": "ROUGE-L", "direction": "max"}
     [batch] = list(read_log(path, FieldMapping(set=said)))
     assert batch.runs["value"].to_pylist() == [30.25]
+
+
+def test_a_spread_in_a_card_is_read_with_its_option(tmp_path: Path) -> None:
+    # As in every card of Stable-Baselines3.
+    path = card(tmp_path, index(RESULT.format(data="d", value="252.87 +/- 22.49")))
+    _, [bad] = read(path)
+    assert "--ignore-spread" in bad.reason
+    said = {"metric": "accuracy", "direction": "max"}
+    [batch] = list(read_log(path, FieldMapping(set=said, ignore_spread=True, unit="percent")))
+    assert batch.rejects[0].reason.startswith("value: accuracy 252.87 %")

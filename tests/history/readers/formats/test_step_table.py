@@ -1,6 +1,7 @@
 """Tables of epochs that no framework's format claims: curves of runs, and never runs."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -101,9 +102,32 @@ def test_a_decimal_comma_is_not_guessed(tmp_path: Path) -> None:
     path = written(tmp_path, "epoch;accuracy\n1;0,500\n2;0,600\n")
     [run], [bad] = read(path)
     assert run.series == ()
-    assert "'0,500' has a comma" in bad.reason
+    assert "say how numbers are written: 0.500 with a decimal comma (--decimal ,)" in bad.reason
     [batch] = list(read_log(path, FieldMapping(set=SAID)))
     assert (batch.runs.num_rows, len(batch.rejects)) == (0, 2)
+    [batch] = list(read_log(path, FieldMapping(set=SAID, decimal=",")))
+    assert (batch.runs["value"].to_pylist(), batch.rejects) == ([0.6], ())
+
+
+@pytest.mark.parametrize(
+    ("cells", "told", "option"),
+    [
+        (("50%", "75.0 %"), "give --unit percent", {"unit": "percent"}),
+        (("0.5 ± 0.1", "0.75 (0.1)"), "--ignore-spread", {"ignore_spread": True}),
+        (("5,0e-1", "0,75"), "--decimal ,", {"decimal": ","}),
+    ],
+)
+def test_signs_in_numbers_are_asked_about(
+    tmp_path: Path, cells: tuple[str, str], told: str, option: dict[str, Any]
+) -> None:
+    path = written(tmp_path, f"epoch;accuracy\n1;{cells[0]}\n2;{cells[1]}\n")
+    history = History.open(tmp_path / "H")
+    history.ingest(read_log(path, FieldMapping(set=SAID)))
+    assert len(history.runs()) == 0
+    assert any(told in reject.reason for reject in history.quarantine.pending())
+    history.ingest(read_log(path, FieldMapping(set=SAID, **option)), replace=True)
+    assert history.runs()["value"].tolist() == [0.75]
+    assert list(history.quarantine.pending()) == []
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".jsonl.gz", ".parquet"])
