@@ -46,6 +46,13 @@ class _Loader(_Base):  # type: ignore[misc]
             raise DataError(f"more than {_MAX_ENTRIES} entries merged into one mapping")
 
 
+#: What Python's own dumper writes for a tuple (Lightning's hyperparameters) is plain data too.
+_Loader.add_constructor(
+    "tag:yaml.org,2002:python/tuple",
+    lambda loader, node: loader.construct_sequence(node, deep=True),
+)
+
+
 def yaml_value(text: str) -> Any:
     """The value of the one document in a YAML text, of the types of PyYAML's safe loader.
 

@@ -89,3 +89,8 @@ def test_ordinary_settings_are_read_as_yaml_has_them() -> None:
         "list": [1, "x", None, True],
     }
     assert settings_of("") == {}
+
+
+def test_a_tuple_of_python_is_a_list() -> None:
+    text = "betas: !!python/tuple\n- 0.9\n- 0.999\nsize: !!python/tuple [[1, 2], 3]\n"
+    assert settings_of(text) == {"betas": [0.9, 0.999], "size": [[1, 2], 3]}

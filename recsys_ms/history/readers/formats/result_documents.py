@@ -76,13 +76,23 @@ class LmEval(ResultDocument):
     The model is ``model_name``, or ``pretrained`` of the model's arguments; the direction is that
     of ``higher_is_better``, the metric the first of the task's own list. ``acc,none`` is the metric
     ``acc``; another filter stays part of the name (``exact_match,strict-match``). Standard errors
-    are left out. The number of examples in the prompt is the hyperparameter ``num_fewshot``.
+    are left out. The number of examples in the prompt is the hyperparameter ``num_fewshot``. In
+    documents of version 0.3 metrics have no filter, and the metric is asked for.
     """
 
     name: ClassVar[str] = "lm-eval"
     wanted: ClassVar[str] = "results_….json of lm-evaluation-harness"
     file: ClassVar[re.Pattern[str]] = re.compile(r".*results?.*\.json", re.DOTALL)
-    marks: ClassVar[tuple[bytes, ...]] = (b'"results"', b'"configs"', b'"versions"')
+    marks: ClassVar[tuple[bytes, ...]] = (b'"results"',)
+    #: A metric with its filter, which comes before the long settings of the tasks; or version 0.3.
+    _own: ClassVar[re.Pattern[bytes]] = re.compile(
+        rb'"[\w.@-]+,[\w.-]+"\s*:|"versions"\s*:.*"model_args"\s*:', re.DOTALL
+    )
+
+    def place_of(self, candidate: Candidate) -> Path | None:
+        """The file itself, by its first results."""
+        place = super().place_of(candidate)
+        return place if place and self._own.search(candidate.head) else None
 
     def runs(
         self, path: Path, document: JsonDict, files: LogFiles, bad: list[BadLog]
@@ -93,6 +103,7 @@ class LmEval(ResultDocument):
         model = stated(document.get("model_name")) or stated(arguments.get("pretrained"))
         shots, ways = _mapping(document, "n-shot"), _mapping(document, "higher_is_better")
         version = stated(document.get("lm_eval_version"))
+        has_filters = "configs" in document
         for task, results in document["results"].items():
             settings = _mapping(_mapping(document, "configs"), task)
             split = stated(settings.get("test_split")) or stated(settings.get("validation_split"))
@@ -101,7 +112,7 @@ class LmEval(ResultDocument):
                 for key, value in results.items()
                 if (found := number(value)) is not None
                 and (metric := key.removesuffix(f",{_NONE}"))
-                and "," in key
+                and ("," in key or not has_filters)
                 and not key.partition(",")[0].endswith("_stderr")
             ]
             if not series:

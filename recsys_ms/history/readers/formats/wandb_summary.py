@@ -1,6 +1,9 @@
 """What W&B keeps of a run at its end: settings, and the last value of each metric."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from recsys_ms.core import columns as c
@@ -20,6 +23,7 @@ from recsys_ms.history.store.curves import Series
 #: Entries of a config that W&B makes.
 _OWN: Final = ("_wandb", "wandb_version")
 _MAX_DEPTH: Final = 4
+_SUMMARY: Final = re.compile(r"\.(max|min|best|last|mean|first)$")
 
 
 def summary_run(
@@ -35,6 +39,12 @@ def summary_run(
     """The run of a config and a summary, with further ``fields`` and ``columns``."""
     settings = settings_in(config)
     series = [last_value(*each) for each in dict(numbers_in(summary)).items()]
+    # What define_metric(NAME, summary="max") leaves of a metric, where it leaves nothing else.
+    kept = Counter(_SUMMARY.sub("", each.metric) for each in series)
+    series = [
+        replace(each, metric=name) if kept[name := _SUMMARY.sub("", each.metric)] == 1 else each
+        for each in series
+    ]
     chosen, directions = best_by(settings, [each.name for each in series])
     stated: JsonDict = {
         c.MODEL_ID: model_of(settings),

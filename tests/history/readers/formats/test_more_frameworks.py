@@ -161,6 +161,25 @@ def test_lm_eval(log: Any, tmp_path: Path) -> None:
     assert sorted(curves.metric) == ["acc", "acc_norm"]
 
 
+def test_lm_eval_documents_of_many_tasks_and_of_version_0_3(tmp_path: Path) -> None:
+    # The settings of the tasks of MMLU are longer than what is looked at.
+    tasks = {f"mmlu_{at}": {"acc,none": 0.5, "acc_stderr,none": 0.1} for at in range(60)}
+    settings = {task: {"task": task, "doc_to_text": "x" * 2_000} for task in tasks}
+    document = {"results": tasks, "configs": settings, "versions": {}, "model_name": "gpt2"}
+    (tmp_path / "results_2024.json").write_text(json.dumps(document))
+    assert len(ingested(tmp_path, tmp_path / "H", set={c.METRIC: "acc"})) == 60
+    old = {
+        "results": {"piqa": {"acc": 0.625, "acc_stderr": 0.1, "acc_norm": 0.75}},
+        "versions": {"piqa": 0},
+        "config": {"model": "hf-causal", "model_args": "pretrained=gpt2,dtype=float16"},
+    }
+    (tmp_path / "results_2024.json").write_text(json.dumps(old))
+    [run] = ingested(tmp_path, tmp_path / "old", set={c.METRIC: "acc"}).to_dict("records")
+    assert (run[c.MODEL_ID], run[c.TASK_ID], run[c.VALUE]) == ("gpt2", "piqa", 0.625)
+    (tmp_path / "results_2024.json").write_text(json.dumps({"results": {"acc": 1, "b": 2}}))
+    assert not find_logs(tmp_path).logs
+
+
 def test_mteb(log: Any, tmp_path: Path) -> None:
     folder, expected = log("mteb")
     runs = ingested(folder, tmp_path / "H")

@@ -247,3 +247,12 @@ def test_two_runs_of_one_name_in_a_chart_are_refused(tmp_path: Path) -> None:
     path = chart(tmp_path / "a.csv", CHART.replace("calm - sky", "wild"))
     with pytest.raises(BadLogError, match="two runs have the column"):
         list(WandbChart().read(path, LogFiles()))
+
+
+def test_the_summary_of_a_metric_is_the_metric(tmp_path: Path) -> None:
+    # What define_metric("eval/accuracy", summary="max") leaves.
+    summary = '{"eval/accuracy":{"max":0.85},"_wandb":{"runtime":7}}'
+    folder = run_folder(tmp_path, **{"wandb-summary_json": summary})
+    mapping = FieldMapping(set={"metric": "accuracy"})
+    [batch] = list(read_log(folder, mapping))
+    assert batch.runs["value"].to_pylist() == [0.85]
