@@ -1,5 +1,6 @@
 """Base of the log formats, and what they give: runs as logged, and texts that cannot be read."""
 
+import errno
 import json
 import os
 from abc import ABC, abstractmethod
@@ -19,6 +20,11 @@ from recsys_ms.history.store.curves import Series
 HEAD_BYTES: Final = 65_536
 #: Of one text file of a log: JSON of that size takes up to 1.7 GB of memory.
 _MAX_BYTES: Final = 64 << 20
+#: Errors of the name alone: one run is concerned, and not the disk.
+_LEADS_NOWHERE: Final = {
+    errno.ENOENT: "the file is gone; restore it, or give its text",
+    errno.ELOOP: "is a loop of links; put the file in its place",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +153,8 @@ class LogFiles:
         self.numbers = numbers
 
     def exists(self, path: Path) -> bool:
-        """Whether there is a text for the file."""
-        return real(path) in self._texts or path.is_file()
+        """Whether there is a text for the file, or anything under its name, readable or not."""
+        return real(path) in self._texts or os.path.lexists(path)
 
     def given(self, path: Path) -> bool:
         """Whether a corrected text replaces the file."""
@@ -171,10 +177,11 @@ class LogFiles:
             data = read_regular(path, max_bytes=_MAX_BYTES, follow=True)
         except DataError as error:
             cause = error.__cause__
-            if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
-                raise StorageError(f"{path}: cannot be read ({reason_of(cause)})") from error
-            gone = "the file is gone; restore it, or give its text"
-            reason = gone if cause else str(error).removeprefix(f"{path}: ")
+            reason = str(error).removeprefix(f"{path}: ")
+            if isinstance(cause, OSError):
+                if cause.errno not in _LEADS_NOWHERE:
+                    raise StorageError(f"{path}: cannot be read ({reason_of(cause)})") from error
+                reason = _LEADS_NOWHERE[cause.errno]
             raise BadLogError(BadLog(file=path, reason=reason)) from error
         try:
             return data.decode("utf-8-sig")

@@ -166,8 +166,8 @@ def test_a_whole_last_line_without_a_newline_counts(tmp_path: Path) -> None:
     assert reader.warnings == ()
 
 
-def test_loops_pipes_and_devices_are_passed_by(tmp_path: Path) -> None:
-    logs = timm_runs(tmp_path / "l", "dataset: cub\n", "dataset: cub\n", "dataset: cub\n")
+def test_loops_pipes_and_devices_are_not_read_and_told(tmp_path: Path) -> None:
+    logs = timm_runs(tmp_path / "l", *["dataset: cub\n"] * 5)
     (logs / "run-0/args.yaml").unlink()
     (logs / "run-0/args.yaml").symlink_to("args.yaml")
     (logs / "run-1/args.yaml").unlink()
@@ -175,12 +175,25 @@ def test_loops_pipes_and_devices_are_passed_by(tmp_path: Path) -> None:
     (logs / "run-2/args.yaml").unlink()
     (logs / "run-2/args.yaml").symlink_to("/dev/zero")
     (logs / "run-2/README.md").symlink_to("/dev/zero")
+    (logs / "run-3/args.yaml").unlink()
+    (logs / "run-3/args.yaml").symlink_to("nowhere.yaml")
+    (logs / "run-4/args.yaml").unlink()
+    (logs / "run-4/args.yaml").mkdir()
     (logs / "loop").symlink_to(logs, target_is_directory=True)
     os.mkfifo(logs / "trainer_state.json")
     said = FieldMapping(map={"model_id": "{_folder}"}, set={"task_id": "t", "metric": "top1"})
-    rows = taken(read_log(logs, said.overridden(set={"direction": "max"})))
-    assert [row["model_id"] for row in rows] == ["run-0", "run-1", "run-2"]
-    assert [row["value"] for row in rows] == [0.55] * 3
+    batches = list(read_log(logs, said.overridden(set={"direction": "max"})))
+    rows = [row for batch in batches for row in batch.runs.to_pylist()]
+    assert [row["model_id"] for row in rows] == [f"run-{i}" for i in range(5)]
+    assert [row["value"] for row in rows] == [0.55] * 5
+    reasons = [bad.reason.partition(",")[0] for batch in batches for bad in batch.rejects]
+    assert [reason.partition(";")[0] for reason in reasons] == [
+        "is a loop of links",
+        "is a pipe",
+        "is a device",
+        "the file is gone",
+        "is a folder",
+    ]
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason=f"the cases are not here: {CASES} is absent")
