@@ -154,7 +154,9 @@ def import_cards(
             )
             for row, card in enumerate(cards)
         ]
-    not_kept = tuple(name for name in unused if name not in kept)
+    # Of a table without any card nothing is known about its columns.
+    asked = unused if cards or traits == "mapped" else ()
+    not_kept = tuple(name for name in asked if name not in kept)
     return CardImport(cards, tuple(rejects), n_left_out, not_kept)
 
 

@@ -46,6 +46,12 @@ def test_all_of_them_are_kept_as_numbers_or_texts(tmp_path: Path) -> None:
     assert all(isinstance(card.traits.get("year", 0), int) for card in read.cards)
 
 
+def test_a_table_without_any_card_says_nothing_of_its_columns(tmp_path: Path) -> None:
+    path = write(tmp_path, "model_id,n_parameters,depth\na,many,18\n")
+    read = import_cards(path, kind="model", traits="all")
+    assert (read.cards, len(read.rejects), read.not_kept) == ([], 1, ())
+
+
 def test_task_cards_keep_them_too(tmp_path: Path) -> None:
     path = write(tmp_path, "task_id,sensor,resolution\nt,radar,0.5\n")
     read = import_cards(path, kind="task", traits="all")

@@ -162,8 +162,8 @@ def find_logs(path: str | Path, log_format_name: str = AUTO) -> FoundLogs:
             if place is not None:
                 log = FoundLog(format_name=each.name, place=place.resolve())
                 found[log] = None
-                if each.owns_folder and log.place.is_dir():
-                    owned.add(log.place)
+                if each.owned_folder is not None and log.place.is_dir():
+                    owned.add(log.place / each.owned_folder)
                 break
         else:
             others.append(file)

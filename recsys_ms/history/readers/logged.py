@@ -236,8 +236,8 @@ class LogFormat(ABC):
     name: ClassVar[str]
     #: What its log looks like, for messages: "trainer_state.json in a run or checkpoint folder".
     wanted: ClassVar[str]
-    #: Whether a log is a folder in which nothing else is looked for (an MLflow store).
-    owns_folder: ClassVar[bool] = False
+    #: Folder of a log, below it or it itself (``.``), in which nothing else is looked for.
+    owned_folder: ClassVar[str | None] = None
     #: Whether a table in this format is its log also where it is named by itself: read as a table
     #: of runs, its steps would become runs, or its metric and direction be lost.
     reads_tables: ClassVar[bool] = False

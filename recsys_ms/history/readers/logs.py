@@ -249,13 +249,15 @@ def read_log(
     """
     found = find_logs(path, log_format_name)
     if not found.logs:
-        wanted = (
-            f"a {log_format_name} log is {log_format(log_format_name).wanted}"
-            if log_format_name != AUTO
-            else f"recsys-ms doctor {path} says what there is; formats are "
-            + ", ".join(each.name for each in log_formats())
-        )
-        raise DataError(f"{path}: no log found in {len(found.others)} files; {wanted}")
+        n_files = len(found.others)
+        if log_format_name != AUTO:
+            wanted = f"a {log_format_name} log is {log_format(log_format_name).wanted}"
+        else:
+            wanted = f"formats are {', '.join(each.name for each in log_formats())}"
+            if found.others == (Path(path).resolve(),) and Path(path).suffix == ".json":
+                wanted += "; a JSON document of runs is read with --format json, or --records KEYS"
+        files = "1 file" if n_files == 1 else f"{n_files} files"
+        raise DataError(f"{path}: no log found in {files}; {wanted}")
     return LogReader(found, mapping or FieldMapping(), Path(path))
 
 

@@ -330,3 +330,13 @@ def test_a_history_among_the_logs_is_not_entered(logs: Path) -> None:
     found = find_logs(logs)
     assert not [path for path in found.others if path.is_relative_to(logs / "H")]
     assert not [log for log in found.logs if log.place.is_relative_to(logs / "H")]
+
+
+def test_a_document_of_runs_and_a_device_are_told_from_logs(tmp_path: Path) -> None:
+    path = tmp_path / "all.json"
+    path.write_text('[{"model": "vit", "acc": 0.5}]')
+    with pytest.raises(DataError, match=r"no log found in 1 file; .* --format json, or --records"):
+        read_log(path)
+    (tmp_path / "trainer_state.json").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="a pipe or a device"):
+        read_log(tmp_path / "trainer_state.json")

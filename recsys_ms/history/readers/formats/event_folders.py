@@ -99,6 +99,7 @@ class DvcLive(LogFormat):
 
     name: ClassVar[str] = "dvclive"
     wanted: ClassVar[str] = "metrics.json in a folder dvclive, or beside plots/metrics"
+    owned_folder: ClassVar[str | None] = "plots"
 
     def place_of(self, candidate: Candidate) -> Path | None:
         """The folder, by its metrics and plots, or its name."""

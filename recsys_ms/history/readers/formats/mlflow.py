@@ -48,7 +48,7 @@ class Mlflow(LogFormat):
         "a SQLite tracking store, a folder of experiments with meta.yaml, or the address of a "
         "tracking server (mlflow+http://HOST:PORT)"
     )
-    owns_folder: ClassVar[bool] = True
+    owned_folder: ClassVar[str | None] = "."
 
     def place_of(self, candidate: Candidate) -> Path | None:
         """The database, or the folder of the experiment or of the run."""
