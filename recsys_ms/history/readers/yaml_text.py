@@ -5,6 +5,7 @@ for ``!!bool maybe``, ``AttributeError`` for ``!!timestamp x``. And a short text
 into billions of entries.
 """
 
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import yaml
@@ -46,11 +47,18 @@ class _Loader(_Base):  # type: ignore[misc]
             raise DataError(f"more than {_MAX_ENTRIES} entries merged into one mapping")
 
 
-#: What Python's own dumper writes for a tuple (Lightning's hyperparameters) is plain data too.
-_Loader.add_constructor(
-    "tag:yaml.org,2002:python/tuple",
-    lambda loader, node: loader.construct_sequence(node, deep=True),
-)
+def _list_of(loader: Any, node: yaml.Node) -> Any:
+    return loader.construct_sequence(node, deep=True)
+
+
+def _path_of(loader: Any, kind: str, node: yaml.Node) -> str:
+    return str(PurePosixPath(*map(str, _list_of(loader, node))))
+
+
+# What Python's own dumper writes for tuples and paths, as in the hyperparameters of Lightning, is
+# plain data too.
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _list_of)
+_Loader.add_multi_constructor("tag:yaml.org,2002:python/object/apply:pathlib.", _path_of)
 
 
 def yaml_value(text: str) -> Any:

@@ -91,6 +91,18 @@ def test_ordinary_settings_are_read_as_yaml_has_them() -> None:
     assert settings_of("") == {}
 
 
-def test_a_tuple_of_python_is_a_list() -> None:
-    text = "betas: !!python/tuple\n- 0.9\n- 0.999\nsize: !!python/tuple [[1, 2], 3]\n"
-    assert settings_of(text) == {"betas": [0.9, 0.999], "size": [[1, 2], 3]}
+def test_tuples_and_paths_of_python_are_plain_data() -> None:
+    text = (
+        "betas: !!python/tuple\n- 0.9\n- 0.999\nsize: !!python/tuple [[1, 2], 3]\n"
+        "root: !!python/object/apply:pathlib.PosixPath\n- /\n- data\n- birds\n"
+    )
+    assert settings_of(text) == {
+        "betas": [0.9, 0.999],
+        "size": [[1, 2], 3],
+        "root": "/data/birds",
+    }
+    for odd in ("{a: 1}", "[&a [*a]]", "5", "[[1]]"):
+        with suppress(ValueError):
+            settings_of(f"x: !!python/object/apply:pathlib.Path {odd}")
+        with suppress(ValueError):
+            settings_of(f"x: !!python/tuple {odd}")
