@@ -37,6 +37,7 @@ LIST_SIGNS: Final = ("[", "(", "{", '"')
 _ROW_NUMBER: Final = "the row number"
 #: What a training logs each epoch besides metrics.
 _BESIDE: Final = re.compile(r"lr|learning[_ ]rate|(epoch[_ ])?(time|duration|seconds)(_s)?")
+_CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NO_WORD: Final = re.compile(r"[^a-z]+")
 _HELD_OUT: Final = frozenset({"val", "valid", "validation", "dev", "eval", "test"})
 
@@ -65,12 +66,17 @@ def is_history(names: Sequence[str]) -> bool:
     for name in named:
         metric = find_metric(name)
         if metric is not None and metric.name == "loss":
-            losses.add(_HELD_OUT.isdisjoint(_NO_WORD.split(name.lower())))
+            losses.add(_HELD_OUT.isdisjoint(_NO_WORD.split(spaced(name).lower())))
         bare = name.removeprefix(_VAL)
         is_pair = {bare, f"{_VAL}{bare}"} <= {*named}
         if metric is None and not is_pair and not _BESIDE.fullmatch(name.lower()):
             return False
     return len(losses) == 2
+
+
+def spaced(name: str) -> str:
+    """``ValLoss`` as ``Val_Loss``."""
+    return _CAMEL.sub("_", name)
 
 
 def is_clock(text: object) -> bool:

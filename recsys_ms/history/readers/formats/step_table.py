@@ -35,6 +35,7 @@ from recsys_ms.history.readers.steps import (
     is_clock,
     is_history,
     restarts,
+    spaced,
     steps_in,
     time_columns,
 )
@@ -156,7 +157,7 @@ def _plain(value: object) -> object:
 
 
 def _series(found: Metrics, rows: Sequence[MetricRow], times: dict[str, str]) -> tuple[Series, ...]:
-    parts = {name: split_of(name, _SPLIT) for name in found.columns}
+    parts = {name: _parts(name) for name in found.columns}
     validated = {metric for split, metric in parts.values() if (split or "").lower() in _VALIDATED}
     fitted = {metric for split, metric in parts.values() if (split or "").lower() in FITTED}
 
@@ -169,3 +170,11 @@ def _series(found: Metrics, rows: Sequence[MetricRow], times: dict[str, str]) ->
     return metric_series(
         found.columns, rows, parts_of, step=times.get(c.STEP), epoch=times.get(c.EPOCH, c.EPOCH)
     )
+
+
+def _parts(name: str) -> tuple[str | None, str]:
+    """Split and metric, also of ``ValLoss``."""
+    found = split_of(name, _SPLIT)
+    if found[0] is None:
+        found = split_of(spaced(name), _SPLIT)
+    return found if found[0] else (None, name)

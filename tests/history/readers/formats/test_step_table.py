@@ -156,6 +156,8 @@ HISTORIES = {
     "0.9,0.8,0.5,0.55,0.1\n0.5,0.6,0.7,0.75,0.1\n0.3,0.7,0.8,0.6,0.01\n",
     "own_loop": "Unnamed: 0,train_loss,valid_loss,train_acc,valid_acc,time\n"
     "0,0.9,0.8,0.5,0.55,1.5\n1,0.5,0.6,0.7,0.75,1.4\n2,0.3,0.7,0.8,0.6,1.4\n",
+    "camel": "trainLoss,valLoss,trainAccuracy,valAccuracy\n"
+    "0.9,0.8,0.5,0.55\n0.5,0.6,0.7,0.75\n0.3,0.7,0.8,0.6\n",
     "quoted": '"";"loss";"val_loss";"accuracy";"val_accuracy"\n'
     '"1";0.9;0.8;0.5;0.55\n"2";0.5;0.6;0.7;0.75\n"3";0.3;0.7;0.8;0.6\n',
     "lines": '{"loss": 0.9, "val_loss": 0.8, "accuracy": 0.5, "val_accuracy": 0.55}\n'
@@ -168,7 +170,7 @@ HISTORIES = {
 def test_a_history_without_a_column_of_epochs_is_one_curve(tmp_path: Path, kind: str) -> None:
     path = written(tmp_path, HISTORIES[kind], "log.jsonl" if kind == "lines" else "log.csv")
     assert is_table_of_log(path)
-    metric = "acc" if kind == "own_loop" else "accuracy"
+    metric = {"own_loop": "acc", "camel": "Accuracy"}.get(kind, "accuracy")
     [batch] = list(read_log(tmp_path, FieldMapping(set={**SAID, "metric": metric})))
     [run] = batch.runs.to_pylist()
     assert (run["value"], run["epoch"], run["value_kind"]) == (0.75, 1.0, "best")
