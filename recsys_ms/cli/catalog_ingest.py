@@ -16,7 +16,7 @@ from recsys_ms.catalog.importer import (
     import_cards,
 )
 from recsys_ms.catalog.names import with_timm_families
-from recsys_ms.cli.console import show, show_json, show_table, warn
+from recsys_ms.cli.console import counted, show, show_json, show_table, warn
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.embedded import embedded_folder
@@ -76,9 +76,9 @@ def ingest_into_catalog(
             warn(f"{reject.file}:{reject.line}: {reject.reason}")
         more = len(rejects) - _N_SHOWN_REJECTS
         raise DataError(
-            f"{len(rejects)} rows could not be read as {what}"
+            f"{counted(len(rejects), 'row')} could not be read as {what}"
             + (f" ({more} more than are shown; --json has them all)" if more > 0 else "")
-            + "; everything else was taken. Correct them and ingest the file again"
+            + "; everything else was taken. Correct what is wrong and ingest the file again"
         )
 
 

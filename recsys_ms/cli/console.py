@@ -46,6 +46,11 @@ def show_table(
     show(table)
 
 
+def counted(n: int, singular: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{n} {singular}{'' if n == 1 else 's'}"
+
+
 def width() -> int:
     """Columns of stdout."""
     console = Console()

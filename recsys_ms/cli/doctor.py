@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from recsys_ms.cli.console import show, show_json, show_table, warn
+from recsys_ms.cli.console import counted, show, show_json, show_table, warn
 from recsys_ms.cli.options import (
     DEFAULT_HISTORY,
     DEFAULT_REGISTRY,
@@ -214,9 +214,10 @@ def _history(path: Path) -> str:
     waiting = sum(1 for file in history.inbox.iterdir() if not file.name.startswith("."))
     pending = int((~history.quarantine.table(raw=False)["resolved"].astype(bool)).sum())
     return (
-        f"{path}: version {history.version}, {counts['n']} runs, {counts['t']} tasks, "
-        f"{counts['m']} models; {retracted} retracted runs, {waiting} files in the "
-        f"inbox, {pending} rows in quarantine"
+        f"{path}: version {history.version}, {counted(counts['n'], 'run')}, "
+        f"{counted(counts['t'], 'task')}, {counted(counts['m'], 'model')}; "
+        f"{counted(retracted, 'retracted run')}, {counted(waiting, 'file')} in the inbox, "
+        f"{counted(pending, 'row')} in quarantine"
     )
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from recsys_ms.catalog.importer import Traits
 from recsys_ms.cli.catalog_ingest import CatalogKind, ingest_into_catalog
-from recsys_ms.cli.console import show, show_json, show_table, warn
+from recsys_ms.cli.console import counted, show, show_json, show_table, warn
 from recsys_ms.cli.options import (
     DEFAULT_HISTORY,
     CatalogOption,
@@ -24,6 +24,7 @@ from recsys_ms.core.types import JsonDict, Unit
 from recsys_ms.history.embedded import RUNS_FILE, embedded_folder
 from recsys_ms.history.findings import findings_of, first_of
 from recsys_ms.history.history import History
+from recsys_ms.history.inbox.inbox_files import INBOX_READER, JOURNAL_READER
 from recsys_ms.history.ingestion import IngestReport
 from recsys_ms.history.maintenance import opened_or_made
 from recsys_ms.history.quarantine import ReadBatch, Reject
@@ -39,6 +40,7 @@ from recsys_ms.history.readers.sources import TableFormat, is_table
 from recsys_ms.history.readers.table import TableReader, read_table, replay_row
 from recsys_ms.history.readers.templates import named
 from recsys_ms.history.readers.wide import Wide, WideKind
+from recsys_ms.history.run import RULES
 from recsys_ms.history.store.ingest_records import COUNTS
 
 _N_SHOWN_REJECTS = 5
@@ -146,7 +148,8 @@ def ingest(
         bool,
         typer.Option(
             "--replay",
-            help="Read the quarantine again; options replace parts of the mapping of each row.",
+            help="Read the quarantine again; options replace parts of the mapping of each row, "
+            "--set fields of recorded runs.",
         ),
     ] = False,
     presets: Annotated[bool, typer.Option("--presets", help="List the presets and end.")] = False,
@@ -223,7 +226,11 @@ def ingest(
             reports["inbox"] = opened.ingest_inbox()
         if replay:
             given = mapping if mapping != FieldMapping() else None
-            reports["replay"] = opened.replay(lambda reject: _retry(reject, given), unit=unit)
+            reports["replay"] = opened.replay(
+                lambda reject: _retry(reject, given),
+                unit=unit,
+                fields={name: text for name, text in mapping.set.items() if name in RULES},
+            )
         _show_reports(opened, reports, warnings, unused, as_json=as_json)
 
 
@@ -295,8 +302,9 @@ def _show_reports(
     pending = pending[~pending["resolved"].astype(bool)]
     for source, report in reports.items():
         if report.n_still_retracted:
+            runs = counted(report.n_still_retracted, "retracted run")
             warnings.append(
-                f"{source}: {report.n_still_retracted} runs are retracted and stay so; recsys-ms "
+                f"{source}: {runs} not taken in again; recsys-ms "
                 "retract --undo brings them back, or read the log again with --replace"
             )
     findings = findings_of(history)
@@ -341,9 +349,10 @@ def _show_reports(
         for row in newest.head(_N_SHOWN_REJECTS).to_dict("records"):
             line = "" if pd.isna(row["line"]) else f":{row['line']}"
             warn(f"in quarantine: {row['file']}{line}: {row['reason']}")
+        rows = counted(len(pending), "row") + (" waits" if len(pending) == 1 else " wait")
         raise DataError(
-            f"{len(pending)} rows wait in quarantine ({history.quarantine.folder}), everything "
-            f"else was taken; {_way_out(pending)}"
+            f"{rows} in quarantine ({history.quarantine.folder}), everything else was taken; "
+            f"{_way_out(pending)}"
         )
 
 
@@ -358,11 +367,15 @@ def _not_used(names: tuple[str, ...]) -> str:
 def _way_out(pending: pd.DataFrame) -> str:
     """What to do about rows in quarantine: a mapping cannot mend what is damaged."""
     damaged = (pending["reader"] == LOG_READER) | pending["options"].str.contains(DAMAGED)
+    recorded = pending["reader"].isin((INBOX_READER, JOURNAL_READER))
     ways = []
-    if not damaged.all():
+    if not (damaged | recorded).all():
         ways.append("correct the mapping and run again with --replay")
+    if recorded.any():
+        n = "" if recorded.all() else f"{int(recorded.sum())} of the inbox: "
+        ways.append(f"{n}run with --replay and what they lack, --set FIELD=TEXT or --unit percent")
     if damaged.any():
-        n = "" if damaged.all() else f"{int(damaged.sum())} of them are damaged: "
+        n = "" if damaged.all() else f"{int(damaged.sum())} damaged: "
         ways.append(f"{n}correct the file and ingest it again")
     return "; ".join(ways)
 

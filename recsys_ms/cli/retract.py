@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from recsys_ms.cli.console import show, show_json, show_table
+from recsys_ms.cli.console import counted, show, show_json, show_table
 from recsys_ms.cli.options import DEFAULT_HISTORY, HistoryOption, JsonFlag, open_history
 
 _N_SHOWN = 10
@@ -67,7 +67,7 @@ def retract(
 
 
 def _told(n_runs: int, name: str, *, undo: bool, dry_run: bool) -> str:
-    runs = f"{n_runs} run{'s' * (n_runs != 1)}"
+    runs = counted(n_runs, "run")
     action = "brought back" if undo else "retracted"
     if dry_run:
         return f"{runs} would be {action}; nothing was changed"

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final, Self
@@ -359,6 +360,7 @@ class History:
         only: str | None = None,
         edited: Mapping[str, str] | None = None,
         unit: Unit | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> IngestReport:
         """Read pending rejects again; those that become runs are ingested and resolved.
 
@@ -376,6 +378,9 @@ class History:
         unit : {"fraction", "percent"}, optional
             ``percent``: values of the runs that are read here are percentages where they are
             outside the range of their metric as fractions.
+        fields : mapping of field to str, optional
+            Fields that are laid over those of the runs that are read here, such as
+            ``{"direction": "max"}``.
 
         Returns
         -------
@@ -399,16 +404,17 @@ class History:
                     f"{self.quarantine.folder}: no pending reject to retry has the id "
                     f"{min(unknown)!r}; see History.quarantine.table()"
                 )
-            report = self._replay(chosen, reader, corrections, unit)
+            again = partial(retry_json, unit=unit, fields=fields or {})
+            report = self._replay(chosen, again, reader, corrections)
             self._record(report, [str(self.quarantine.folder)], "ingest", {"format": "replay"})
             return report
 
     def _replay(
         self,
         chosen: set[str],
+        of_json: Retry,
         reader: Retry | None,
         edited: Mapping[str, str],
-        unit: Unit | None,
     ) -> IngestReport:
         ingest = Ingest(self._store, None, self._curves, ingest_id=self._records.new_id())
         failed: set[str] = set()
@@ -425,10 +431,8 @@ class History:
                 batches: list[ReadBatch] = []
                 for reject in piece:
                     edit = replace(reject, raw=edited.get(reject.id, reject.raw))
-                    if reader is None or reject.reader in JSON_READERS:
-                        batch = retry_json(edit, unit)
-                    else:
-                        batch = reader(edit)
+                    is_json = reject.reader in JSON_READERS
+                    batch = (reader if reader and not is_json else of_json)(edit)
                     if batch.rejects or not (batch.runs.num_rows or batch.n_left_out):
                         failed.add(reject.id)
                     owners += [reject.id] * batch.runs.num_rows

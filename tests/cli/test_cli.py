@@ -19,6 +19,7 @@ from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.cli.app import VERBS
 from recsys_ms.history.embedded import embedded_folder
 from recsys_ms.history.history import History
+from recsys_ms.history.inbox.inbox import record_run
 
 EXECUTABLE = Path(sys.executable).with_name("recsys-ms")
 
@@ -520,6 +521,35 @@ def test_a_curve_that_is_named_by_itself_is_a_log(logs: Path) -> None:
     assert table.returncode == 2
     cards = run("ingest", "logs", "--as", "model-cards", "--format", "timm", cwd=logs)
     assert cards.returncode == 2
+
+
+def test_recorded_runs_are_replayed_with_what_they_lack(tmp_path: Path) -> None:
+    folder = tmp_path / "H"
+    History.open(folder)
+    own = {"model_id": "m", "task_id": "t"}
+    curve = [(1, None, "score", "val", 0.25)]
+    record_run(folder, **own, metric="score", value=0.25, curve=curve)
+    record_run(folder, **own, metric="loss", value=0.5, direction="max")
+    record_run(folder, **own, metric="accuracy", value=61, seed=1)
+    done = run("ingest", "--inbox", "-H", "H", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "3 rows wait in quarantine" in done.stderr
+    assert "run with --replay and what they lack, --set FIELD=TEXT" in done.stderr
+    replay = ("ingest", "--replay", "-H", "H")
+    wrong = run(*replay, "--set", "seed=x", cwd=tmp_path)
+    assert "seed (got 'x'" in wrong.stderr
+    done = run(*replay, "--unit", "percent", "--set", "direction=max", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "1 row waits in quarantine" in done.stderr
+    assert run(*replay, "--set", "direction=min", "--set", "seed=3", cwd=tmp_path).returncode == 0
+    history = History.open(folder)
+    rows = history.runs(["metric", "direction", "value", "seed"]).fillna(0).to_dict("split")["data"]
+    assert sorted(rows) == [
+        ["accuracy", "max", 0.61, 1],
+        ["loss", "min", 0.5, 3],
+        ["score", "max", 0.25, 0],
+    ]
+    assert history.curves()["value"].tolist() == [0.25]
 
 
 def test_runs_of_a_log_that_lack_something_are_replayed_with_a_mapping(logs: Path) -> None:

@@ -135,7 +135,7 @@ def test_what_to_do_about_damaged_rows(ingest: Callable[..., Any], tmp_path: Pat
     assert "--replay" not in done.stderr
     path.write_text("name,dataset,acc\na,birds,0.9\nb,birds\nc,birds,x\n")
     done = ingest(path, *LINE, *SETS)
-    assert "run again with --replay; 1 of them are damaged: correct the file" in done.stderr
+    assert "run again with --replay; 1 damaged: correct the file" in done.stderr
 
 
 def test_a_part_of_the_embedded_data_that_is_misspelt(ingest: Callable[..., Any]) -> None:

@@ -65,7 +65,7 @@ def test_an_ingest_is_taken_back_and_brought_back(place: Path) -> None:
     done = run("ingests", "-H", "H", cwd=place)
     assert "wrong column" in done.stdout
     again = run("ingest", "runs.csv", "-H", "H", *MAPPED, "--map", "value={train}", cwd=place)
-    assert "3 runs are retracted and stay so" in again.stderr
+    assert "3 retracted runs not taken in again" in again.stderr
     done = run("retract", name, "-H", "H", "--undo", "--json", cwd=place)
     assert json.loads(done.stdout)["n_runs"] == 3
     assert len(History.open(place / "H").runs()) == 3

@@ -217,7 +217,7 @@ def _keep(
     if problem is not None:
         raise DataError(
             f"{problem}. The run is in the inbox and will go to quarantine; "
-            "correct it there and replay it"
+            "recsys-ms ingest --replay --set FIELD=TEXT corrects it there"
         ) from problem
     return run_id
 

@@ -4,11 +4,12 @@ import gzip
 import json
 import secrets
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import pyarrow as pa
@@ -38,15 +39,15 @@ from recsys_ms.history.recorder.journal import (
     warn_unread,
 )
 from recsys_ms.history.recorder.state_order import AT_WORK
-from recsys_ms.history.run import Run
+from recsys_ms.history.run import Run, check_field
 from recsys_ms.history.store.curves import CURVE_SCHEMA
 from recsys_ms.history.store.schema import runs_to_table
 
 #: Readers whose rejects hold the JSON fields of one run.
-JSON_READERS: Final = ("inbox", "run")
-_INBOX: Final = "inbox"
+INBOX_READER: Final = "inbox"
+JSON_READERS: Final = (INBOX_READER, "run")
 #: Reader of damaged lines of a journal, which no replay can read.
-_DAMAGED: Final = "journal"
+JOURNAL_READER: Final = "journal"
 _WANTED: Final = "write the fields of one run as a JSON object"
 _RUNS_PER_BATCH: Final = 10_000
 _POINTS_PER_BATCH: Final = 1_000_000
@@ -142,14 +143,14 @@ def _journal_items(journal: Journal) -> Iterator["_FileRun | Reject"]:
         return
     if journal.damaged:
         reason = "lines that were not written whole; the other lines of the file are ingested"
-        yield _reject(name, journal.damaged, reason, _DAMAGED)
+        yield _reject(name, journal.damaged, reason, JOURNAL_READER)
     fields, progress = recorded.account("failed", AT_WORK, {ERROR_TAG: "killed"})
     if journal.written_at is not None:
         fields.setdefault(c.FINISHED_AT, journal.written_at.isoformat())
     yield _journal_run(name, recorded, fields, progress)
 
 
-def _reject(name: str, text: str, reason: str, reader: str = _INBOX) -> Reject:
+def _reject(name: str, text: str, reason: str, reader: str = INBOX_READER) -> Reject:
     return Reject(file=name, line=None, reason=reason, raw=text, reader=reader)
 
 
@@ -166,12 +167,15 @@ def _journal_run(
         return _reject(name, json.dumps({**named, **extras}), str(error))
 
 
-def retry_json(reject: Reject, unit: Unit | None = None) -> ReadBatch:
+def retry_json(
+    reject: Reject, unit: Unit | None = None, fields: Mapping[str, str] = MappingProxyType({})
+) -> ReadBatch:
     """Read a reject of one of :data:`JSON_READERS` again.
 
-    With the unit ``percent``, a value that is impossible as a fraction is divided by 100.
+    ``fields`` are laid over those of the run. With the unit ``percent``, a value that is impossible
+    as a fraction is divided by 100.
     """
-    item = _parse_file(reject.file, reject.raw, unit)
+    item = _parse_file(reject.file, reject.raw, unit, fields)
     if isinstance(item, Reject):
         return _batch([], [replace(reject, reason=item.reason)])
     return _batch([item], [])
@@ -214,10 +218,15 @@ def _batch(runs: Sequence[_FileRun], rejects: Sequence[Reject]) -> ReadBatch:
     )
 
 
-def _parse_file(name: str, text: str, unit: Unit | None = None) -> _FileRun | Reject:
-    """The run of an inbox file."""
+def _parse_file(
+    name: str,
+    text: str,
+    unit: Unit | None = None,
+    fields: Mapping[str, str] = MappingProxyType({}),
+) -> _FileRun | Reject:
+    """The run of an inbox file, with ``fields`` in place of its own."""
     try:
-        item = _FileRun(name, *_parse(text))
+        item = _FileRun(name, *_parse(text, fields))
         item = item.as_fraction() if unit == "percent" else item
         _possible(item.run)
     except DataError as error:
@@ -242,7 +251,7 @@ def _possible(run: Run) -> Run:
     return run
 
 
-def _parse(text: str) -> tuple[Run, tuple[Point, ...], int | None]:
+def _parse(text: str, fields: Mapping[str, str]) -> tuple[Run, tuple[Point, ...], int | None]:
     """Run, logged values and progress of an inbox file; ``DataError`` if it does not hold them."""
     with file_errors("the file cannot be read", _WANTED, catch=DataError, raises=DataError):
         payload = parse_json(text)
@@ -260,6 +269,9 @@ def _parse(text: str) -> tuple[Run, tuple[Point, ...], int | None]:
     if progress is not None and not (type(progress) is int and 0 <= progress < 1 << 63):
         raise DataError(f"{PROGRESS_KEY}: got {progress!r}, expected a whole number from 0")
     points = _parse_points(payload.pop(CURVE_KEY, None))
+    for field, given in fields.items():
+        with file_errors(field, catch=DataError, raises=DataError):
+            payload[field] = check_field(field, given, from_text=True)
     return Run.from_payload(payload), points, progress
 
 
