@@ -30,7 +30,7 @@ from recsys_ms.history.inbox.inbox_files import (
 from recsys_ms.history.ingestion import Ingest, IngestReport
 from recsys_ms.history.quarantine import Quarantine, ReadBatch, Reject
 from recsys_ms.history.retraction import Choice, Retraction, chosen_states, joined, shown
-from recsys_ms.history.run import Run
+from recsys_ms.history.run import Run, check_field
 from recsys_ms.history.store.curve_store import CurveStore
 from recsys_ms.history.store.ingest_records import (
     COUNTS,
@@ -391,8 +391,14 @@ class History:
         ------
         UnknownIdError
             ``edited`` names a reject that is not pending.
+        UsageError
+            A text of ``fields`` that the field cannot have.
         """
         corrections = dict(edited or {})
+        said: dict[str, object] = {}
+        for name, text in (fields or {}).items():
+            with file_errors(f"{name} for recorded runs", catch=DataError, raises=UsageError):
+                said[name] = check_field(name, text, from_text=True)
         with self._writing():
             known = self.quarantine.table(raw=False)
             readable = known["reader"].isin(JSON_READERS) | (reader is not None)
@@ -404,7 +410,7 @@ class History:
                     f"{self.quarantine.folder}: no pending reject to retry has the id "
                     f"{min(unknown)!r}; see History.quarantine.table()"
                 )
-            again = partial(retry_json, unit=unit, fields=fields or {})
+            again = partial(retry_json, unit=unit, fields=said)
             report = self._replay(chosen, again, reader, corrections)
             self._record(report, [str(self.quarantine.folder)], "ingest", {"format": "replay"})
             return report

@@ -537,7 +537,8 @@ def test_recorded_runs_are_replayed_with_what_they_lack(tmp_path: Path) -> None:
     assert "run with --replay and what they lack, --set FIELD=TEXT" in done.stderr
     replay = ("ingest", "--replay", "-H", "H")
     wrong = run(*replay, "--set", "seed=x", cwd=tmp_path)
-    assert "seed (got 'x'" in wrong.stderr
+    assert wrong.returncode == 2
+    assert "seed for recorded runs (got 'x'" in wrong.stderr
     done = run(*replay, "--unit", "percent", "--set", "direction=max", cwd=tmp_path)
     assert done.returncode == 3
     assert "1 row waits in quarantine" in done.stderr

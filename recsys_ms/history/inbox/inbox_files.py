@@ -39,7 +39,7 @@ from recsys_ms.history.recorder.journal import (
     warn_unread,
 )
 from recsys_ms.history.recorder.state_order import AT_WORK
-from recsys_ms.history.run import Run, check_field
+from recsys_ms.history.run import Run
 from recsys_ms.history.store.curves import CURVE_SCHEMA
 from recsys_ms.history.store.schema import runs_to_table
 
@@ -168,7 +168,7 @@ def _journal_run(
 
 
 def retry_json(
-    reject: Reject, unit: Unit | None = None, fields: Mapping[str, str] = MappingProxyType({})
+    reject: Reject, unit: Unit | None = None, fields: Mapping[str, object] = MappingProxyType({})
 ) -> ReadBatch:
     """Read a reject of one of :data:`JSON_READERS` again.
 
@@ -222,7 +222,7 @@ def _parse_file(
     name: str,
     text: str,
     unit: Unit | None = None,
-    fields: Mapping[str, str] = MappingProxyType({}),
+    fields: Mapping[str, object] = MappingProxyType({}),
 ) -> _FileRun | Reject:
     """The run of an inbox file, with ``fields`` in place of its own."""
     try:
@@ -251,7 +251,7 @@ def _possible(run: Run) -> Run:
     return run
 
 
-def _parse(text: str, fields: Mapping[str, str]) -> tuple[Run, tuple[Point, ...], int | None]:
+def _parse(text: str, fields: Mapping[str, object]) -> tuple[Run, tuple[Point, ...], int | None]:
     """Run, logged values and progress of an inbox file; ``DataError`` if it does not hold them."""
     with file_errors("the file cannot be read", _WANTED, catch=DataError, raises=DataError):
         payload = parse_json(text)
@@ -269,10 +269,7 @@ def _parse(text: str, fields: Mapping[str, str]) -> tuple[Run, tuple[Point, ...]
     if progress is not None and not (type(progress) is int and 0 <= progress < 1 << 63):
         raise DataError(f"{PROGRESS_KEY}: got {progress!r}, expected a whole number from 0")
     points = _parse_points(payload.pop(CURVE_KEY, None))
-    for field, given in fields.items():
-        with file_errors(field, catch=DataError, raises=DataError):
-            payload[field] = check_field(field, given, from_text=True)
-    return Run.from_payload(payload), points, progress
+    return Run.from_payload({**payload, **fields}), points, progress
 
 
 def _parse_points(rows: Any) -> tuple[Point, ...]:
