@@ -84,6 +84,39 @@ def test_timm_s_folder_of_images_is_the_task(tmp_path: Path, args: str, task: st
     assert rows[0]["task_id"] == (task or "run-0")
 
 
+SETTINGS = {"model_name": "vit", "dataset": "birds", "monitor": "val_acc", "mode": "max", "seed": 3}
+#: Files of a run whose settings say its model and its data set, in YAML, which JSON is too.
+STATING = {
+    "lightning": {
+        "version_0/metrics.csv": "epoch,step,val_acc\n0,1,0.5\n1,2,0.75\n",
+        "version_0/hparams.yaml": json.dumps(SETTINGS),
+    },
+    "dvclive": {
+        "dvclive/metrics.json": '{"val_acc": 0.75, "step": 1}',
+        "dvclive/params.yaml": json.dumps(SETTINGS),
+    },
+    "ray": {
+        "search/trial/result.json": "".join(
+            json.dumps({"training_iteration": at, "val_acc": value, "trial_id": "a"}) + "\n"
+            for at, value in enumerate((0.5, 0.75), start=1)
+        ),
+        "search/trial/params.json": json.dumps(SETTINGS),
+    },
+}
+
+
+@pytest.mark.parametrize("name", STATING)
+def test_settings_name_model_and_task(tmp_path: Path, name: str) -> None:
+    for path, text in STATING[name].items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    said = {} if name == "lightning" else {"metric": "val_acc", "direction": "max"}
+    [run] = taken(read_log(tmp_path, FieldMapping(set=said)))
+    assert (run["model_id"], run["task_id"], run["seed"]) == ("vit", "birds", 3)
+    assert (run["value"], run["direction"]) == (0.75, "max")
+    assert json.loads(run["hyperparameters"])["model_name"] == "vit"
+
+
 def test_a_version_of_lightning_is_not_a_task(tmp_path: Path) -> None:
     lay_out("lightning", tmp_path / "logs")
     versions = tmp_path / "logs" / "birds"

@@ -17,8 +17,8 @@ from recsys_ms.history.readers.formats.plain_values import (
     split_of,
     step_of,
     text_if_any,
-    whole_number,
 )
+from recsys_ms.history.readers.formats.stated_params import settings_fields
 from recsys_ms.history.readers.logged import (
     BadLog,
     Candidate,
@@ -70,10 +70,7 @@ class TensorBoard(LogFormat):
         yield from bad
         if not n_events and bad:
             return
-        fields: JsonDict = {c.HYPERPARAMETERS: settings}
-        seed = whole_number(settings.get(c.SEED))
-        if seed is not None:
-            fields[c.SEED] = seed
+        fields = settings_fields(settings)
         if not points:
             fields[c.STATUS] = "running"
         yield LoggedRun(
@@ -123,13 +120,12 @@ class DvcLive(LogFormat):
         for name, value in summary.items():
             curves.setdefault(name, [(last, None, value)])
         folder = place.resolve()
-        fields: JsonDict = {c.HYPERPARAMETERS: params, c.SEED: whole_number(params.get(c.SEED))}
         yield from bad
         yield LoggedRun(
             file=str(folder),
             identity=f"dvclive:{folder}",
             columns={"params": params, "experiment": folder.parent.name},
-            fields={name: value for name, value in fields.items() if value is not None},
+            fields=settings_fields(params),
             series=[
                 Series.of(name, metric, split, points)
                 for name, points in curves.items()

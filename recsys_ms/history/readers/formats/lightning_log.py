@@ -16,7 +16,8 @@ from recsys_ms.history.readers.formats.metric_csv import (
     largest,
     metric_series,
 )
-from recsys_ms.history.readers.formats.plain_values import split_of, whole_number
+from recsys_ms.history.readers.formats.plain_values import split_of
+from recsys_ms.history.readers.formats.stated_params import best_by, settings_fields
 from recsys_ms.history.readers.logged import LoggedRun
 
 _SPLIT: Final = re.compile(r"(train|training|val|valid|validation|test)[_/.-](.+)")
@@ -35,9 +36,11 @@ class Lightning(MetricFolder):
     ``validation``, ``test``); of several loaders, ``val_NAME/dataloader_idx_1`` is on ``val/1``;
     the endings ``_step`` and ``_epoch`` stay part of the metric's name. ``hparams.yaml`` is the
     column ``hparams`` and the run's hyperparameters. The columns ``experiment`` and ``version``
-    are the names of the folders. Of ``NAME/version_0`` the task is the experiment ``NAME``, unless
-    that is a logger's default (``lightning_logs``); ``_folder`` is never a version. The log names
-    neither model nor direction, and does not say whether the training ended.
+    are the names of the folders. Model and task are those of the hyperparameters, where they state
+    them (``model``, ``dataset``); else of ``NAME/version_0`` the task is the experiment ``NAME``,
+    unless that is a logger's default (``lightning_logs``); ``_folder`` is never a version. The
+    value is that of ``monitor`` with ``mode``, where these are among the hyperparameters. The log
+    does not say whether the training ended.
     """
 
     name: ClassVar[str] = "lightning"
@@ -56,15 +59,14 @@ class Lightning(MetricFolder):
 
     def run(self, folder: Path, found: Metrics, settings: JsonDict) -> LoggedRun:
         """The run of a version folder."""
-        fields: JsonDict = {c.HYPERPARAMETERS: settings}
-        seed = whole_number(settings.get(c.SEED))
-        if seed is not None:
-            fields[c.SEED] = seed
+        fields = settings_fields(settings)
         if not found.rows:
             fields[c.STATUS] = "running"
         experiment = folder.parent.name
         if _VERSION.fullmatch(folder.name) and experiment.lower() not in _UNNAMED:
-            fields[c.TASK_ID] = experiment
+            fields.setdefault(c.TASK_ID, experiment)
+        series = metric_series(found.columns, found.rows, _parts, step=STEP)
+        chosen, directions = best_by(settings, [each.name for each in series])
         return LoggedRun(
             file=str(folder),
             identity=f"lightning:{folder}",
@@ -74,7 +76,9 @@ class Lightning(MetricFolder):
                 "version": folder.name,
             },
             fields=fields,
-            series=metric_series(found.columns, found.rows, _parts, step=STEP),
+            series=series,
+            chosen=chosen,
+            directions=directions,
             progress=_progress(found.rows),
         )
 

@@ -12,13 +12,13 @@ from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.types import Direction, JsonDict
 from recsys_ms.history.readers.formats.plain_values import (
     number,
-    plain,
     read_settings,
     split_of,
     stated,
     step_of,
     typed,
 )
+from recsys_ms.history.readers.formats.stated_params import settings_fields
 from recsys_ms.history.readers.logged import (
     BadLog,
     BadLogError,
@@ -235,7 +235,7 @@ class KerasTuner(ResultDocument):
             file=str(path),
             identity=f"keras-tuner:{path}",
             columns={"trial": trial, "experiment": path.parent.parent.name},
-            fields={c.HYPERPARAMETERS: plain(values, finite=True), c.STATUS: status},
+            fields={**settings_fields(values), c.STATUS: status},
             series=series,
             chosen=validated[0] if len(validated) == 1 else None,
             directions=directions,

@@ -6,14 +6,21 @@ Only names that state it are taken: ``task`` and ``name`` mean something else in
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from recsys_ms.core.types import Direction
+from recsys_ms.core import columns as c
+from recsys_ms.core.types import Direction, JsonDict
 from recsys_ms.history.readers.formats.hub_card import is_model_id
-from recsys_ms.history.readers.formats.plain_values import named_by_path, stated
+from recsys_ms.history.readers.formats.plain_values import (
+    named_by_path,
+    plain,
+    stated,
+    whole_number,
+)
 
 #: In this order: those of Hugging Face first, whose own ``model_name`` may be shortened.
 MODEL_PARAMS: Final = (
     "model_id",
     "model_name_or_path",
+    "pretrained_model_name_or_path",
     "_name_or_path",
     "base_model",
     "model_name",
@@ -35,6 +42,20 @@ _DIRECTIONS: Final[Mapping[str, Direction]] = {
     "false": "min",
     "min": "min",
 }
+
+
+def settings_fields(settings: Mapping[str, Any]) -> JsonDict:
+    """Fields of a run by its settings: the settings, and the model, the task and the seed in them.
+
+    Without those that are not stated.
+    """
+    fields: JsonDict = {
+        c.MODEL_ID: model_of(settings),
+        c.TASK_ID: task_of(settings),
+        c.SEED: whole_number(settings.get(c.SEED)),
+        c.HYPERPARAMETERS: plain(settings, finite=True),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def model_of(params: Mapping[str, Any]) -> str | None:

@@ -24,6 +24,7 @@ from recsys_ms.history.readers.formats.plain_values import (
     text_if_any,
     whole_number,
 )
+from recsys_ms.history.readers.formats.stated_params import settings_fields
 from recsys_ms.history.readers.logged import (
     BadLog,
     Candidate,
@@ -253,11 +254,7 @@ class RayTune(MetricLines):
         yield _run(
             self.name,
             folder,
-            {
-                c.HYPERPARAMETERS: config,
-                c.STATUS: status,
-                c.SEED: whole_number(config.get("seed")),
-            },
+            {**settings_fields(config), c.STATUS: status},
             columns={"config": config, "trial": trial, "experiment": folder.parent.name},
             series=metric_series(
                 [name for name in names if name != step],

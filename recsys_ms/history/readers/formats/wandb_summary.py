@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import JsonDict
-from recsys_ms.history.readers.formats.plain_values import number, plain, split_of, whole_number
-from recsys_ms.history.readers.formats.stated_params import best_by, model_of, task_of
+from recsys_ms.history.readers.formats.plain_values import number, split_of
+from recsys_ms.history.readers.formats.stated_params import best_by, settings_fields
 from recsys_ms.history.readers.formats.wandb_history import (
     EPOCHS,
     SPELT_FLOATS,
@@ -46,13 +46,7 @@ def summary_run(
         for each in series
     ]
     chosen, directions = best_by(settings, [each.name for each in series])
-    stated: JsonDict = {
-        c.MODEL_ID: model_of(settings),
-        c.TASK_ID: task_of(settings),
-        c.SEED: whole_number(settings.get(c.SEED)),
-        c.HYPERPARAMETERS: plain(settings, finite=True),
-        **fields,
-    }
+    stated: JsonDict = {**settings_fields(settings), **fields}
     return LoggedRun(
         file=file,
         identity=identity,
