@@ -44,6 +44,8 @@ from recsys_ms.history.readers.templates import named, text_of
 from recsys_ms.history.readers.wide import Wide
 from recsys_ms.history.store.schema import RUN_SCHEMA, build_runs
 
+#: Values in two units have a gap between them; in one unit, runs of all qualities fill it.
+_GAP: Final = 5.0
 _LOGGER: Final = logging.getLogger(__name__)
 #: Columns that are compared with the name of a missing one.
 _N_COMPARED: Final = 1_000
@@ -80,8 +82,9 @@ class TableReader:
         )
         self._batch_rows = batch_rows
         self._largest: float | None = None
-        #: Values, and those among them that are above 0 and at most 0.01.
-        self._n_values = self._n_tiny = 0
+        #: Values that would be fractions as they stand, above 0 and at most 0.01: how many, the
+        #: largest of them, and the smallest of the others.
+        self._n_tiny, self._tiny, self._next = 0, 0.0, math.inf
         self._arrays = RunArrays(mapping)
         #: Fields, each with a kind of sign, of which some cell shows how the sign is to be taken.
         self._settled: set[tuple[str, str]] = set()
@@ -115,11 +118,11 @@ class TableReader:
                 f"the unit is percent and no value is above {100 * largest:g}: were these "
                 "fractions already? Then ingest with unit='fraction' (--unit fraction)"
             )
-        elif self._n_tiny:
+        elif self._n_tiny and self._next > _GAP * self._tiny:
             found.append(
-                f"the unit is percent and {self._n_tiny} of {self._n_values} values are not above "
-                f"1, the largest is {100 * largest:g}: were these fractions already? Then ingest "
-                "them apart, with --where"
+                f"the unit is percent, {self._n_tiny} of the values are not above 1 and all others "
+                f"at least {100 * self._next:g}: were these fractions already? Then ingest them "
+                "apart, with --where"
             )
         return tuple(found)
 
@@ -160,8 +163,10 @@ class TableReader:
         if built.runs.num_rows and (largest := pc.max(built.runs[c.VALUE]).as_py()) is not None:
             self._largest = max(largest, self._largest or -math.inf)
             values = built.runs[c.VALUE].drop_null().to_numpy()
-            self._n_values += values.size
-            self._n_tiny += int(((values > 0.0) & (values <= 0.01)).sum())
+            tiny = (values > 0.0) & (values <= 0.01)
+            self._n_tiny += int(tiny.sum())
+            self._tiny = max(self._tiny, values[tiny].max(initial=0.0))
+            self._next = min(self._next, values[values > 0.01].min(initial=math.inf))
         problems |= {good[at]: reason for at, reason in built.problems.items()}
         bad = [mapped.bad(row, reason) for row, reason in problems.items()]
         return ReadBatch(

@@ -639,4 +639,6 @@ def test_fractions_among_percentages_are_told_of(tmp_path):
     text = "model,task,acc\na,t,91\nb,t,92\nc,t,0.93\nd,t,0\n"
     runs, _, _, warnings = read(tmp_path, text, MAPPING.overridden(unit="percent"))
     assert len(runs) == 4
-    assert warnings[0].startswith("the unit is percent and 1 of 4 values are not above 1")
+    assert warnings[0].startswith("the unit is percent, 1 of the values are not above 1 and all")
+    text += "e,t,1.2\n"
+    assert read(tmp_path, text, MAPPING.overridden(unit="percent"))[3] == ()
