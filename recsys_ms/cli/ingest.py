@@ -373,7 +373,7 @@ def _way_out(pending: pd.DataFrame) -> str:
         ways.append("correct the mapping and run again with --replay")
     if recorded.any():
         n = "" if recorded.all() else f"{int(recorded.sum())} of the inbox: "
-        ways.append(f"{n}run with --replay and what they lack, --set FIELD=TEXT or --unit percent")
+        ways.append(f"{n}run again with --replay and --set FIELD=TEXT or --unit percent")
     if damaged.any():
         n = "" if damaged.all() else f"{int(damaged.sum())} damaged: "
         ways.append(f"{n}correct the file and ingest it again")

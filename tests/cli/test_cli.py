@@ -523,7 +523,7 @@ def test_a_curve_that_is_named_by_itself_is_a_log(logs: Path) -> None:
     assert cards.returncode == 2
 
 
-def test_recorded_runs_are_replayed_with_what_they_lack(tmp_path: Path) -> None:
+def test_recorded_runs_are_replayed_with_what_is_missing(tmp_path: Path) -> None:
     folder = tmp_path / "H"
     History.open(folder)
     own = {"model_id": "m", "task_id": "t"}
@@ -534,7 +534,7 @@ def test_recorded_runs_are_replayed_with_what_they_lack(tmp_path: Path) -> None:
     done = run("ingest", "--inbox", "-H", "H", cwd=tmp_path)
     assert done.returncode == 3
     assert "3 rows wait in quarantine" in done.stderr
-    assert "run with --replay and what they lack, --set FIELD=TEXT" in done.stderr
+    assert "run again with --replay and --set FIELD=TEXT" in done.stderr
     replay = ("ingest", "--replay", "-H", "H")
     wrong = run(*replay, "--set", "seed=x", cwd=tmp_path)
     assert wrong.returncode == 2
