@@ -232,11 +232,11 @@ def test_signed_rankers(root: Path) -> None:
 
 def test_keys_that_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "short").write_bytes(b"secret")
-    with pytest.raises(DataError, match="has 6 bytes, wanted at least 32"):
+    with pytest.raises(DataError, match="has 6 bytes, expected at least 32"):
         read_key(root / "short")
     with pytest.raises(DataError, match="cannot be read"):
         read_key(root / "absent")
     monkeypatch.setenv("RECSYS_MS_KEY_FILE", str(root / "short"))
     code, told = tell(root, "recommend", "--task", "new")
     assert code == 3, told
-    assert "wanted at least 32" in " ".join(told.split())
+    assert "expected at least 32" in " ".join(told.split())

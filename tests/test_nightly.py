@@ -435,7 +435,7 @@ def test_toml_is_read_and_unknown_keys_are_refused(tmp_path: Path) -> None:
             r"\[publish\]: unknown setting 'keep'",
         ),
         ('history = "h"', "registry is not set"),
-        ('history = "h"\nregistry = "r"\nranker = 3', r"wanted a table \[ranker\]"),
+        ('history = "h"\nregistry = "r"\nranker = 3', r"expected a table \[ranker\]"),
         ('history = "h"\nregistry = "r"\n[publish]\nmetrics = ["speed"]', "'speed' is unknown"),
         ('history = "h"\nregistry = "r"\n[publish]\nkeep_versions = "many"', "keep_versions"),
         ('history = "h"\nregistry = "r"\n[backtest]\nmax_tasks = 1.5', "max_tasks"),

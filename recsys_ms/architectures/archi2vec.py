@@ -72,10 +72,10 @@ class Archi2VecConfig:
         if self.encoder not in _ENCODERS:
             names = ", ".join(_ENCODERS)
             raise UsageError(
-                f"Archi2VecConfig.encoder: got {self.encoder!r}, wanted one of {names}"
+                f"Archi2VecConfig.encoder: got {self.encoder!r}, expected one of {names}"
             )
         if not self.views:
-            raise UsageError("Archi2VecConfig.views: got none, wanted at least one View")
+            raise UsageError("Archi2VecConfig.views: got none, expected at least one View")
         check_range(self, "n_dims", "n_clusters", least=1)
 
 
@@ -110,7 +110,7 @@ class Archi2Vec:
         encoder = _ENCODERS[self.config.encoder]()
         documents = [encoder.prepare(each, self.config.views) for each in architectures]
         if len(documents) < 2:
-            raise DataError(f"archi2vec: got {len(documents)} architectures, wanted at least 2")
+            raise DataError(f"archi2vec: got {len(documents)} architectures, expected at least 2")
         self._encoder = encoder.fit(documents, self.config.n_dims, self.config.seed)
         vectors = np.stack([self._vector(document) for document in documents])
         known = vectors[np.isfinite(vectors).all(axis=1)]

@@ -66,7 +66,7 @@ def architecture_graph_from_onnx(path_or_model: Any) -> "nx.DiGraph[int]":
     outputs = [source for value in graph.output for source in reader.held.get(value.name, ())]
     if not outputs:
         raise DataError(
-            f"{where}: no output is computed from an input; wanted a model, whose inputs are not "
+            f"{where}: no output is computed from an input; expected a model, whose inputs are not "
             "all initialisers"
         )
     return canonical_graph(reader.nodes, outputs)
@@ -77,12 +77,12 @@ def _loaded(onnx: Any, path_or_model: Any) -> tuple[Any, str]:
         return path_or_model, "ONNX model"
     if not isinstance(path_or_model, str | Path):
         raise DataError(
-            f"got a {type(path_or_model).__name__}, wanted the path of an ONNX file or an "
+            f"got a {type(path_or_model).__name__}, expected the path of an ONNX file or an "
             "onnx.ModelProto"
         )
     path = Path(path_or_model)
     if not path.is_file():
-        raise DataError(f"{path}: no such file; wanted an ONNX model")
+        raise DataError(f"{path}: no such file; expected an ONNX model")
     message: Any = require("google.protobuf.message", extra=_EXTRA, purpose=_PURPOSE)
     unreadable = (message.DecodeError, UnicodeDecodeError, ValueError)
     what = f"{path}: is not a whole ONNX model"

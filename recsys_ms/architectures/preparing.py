@@ -21,7 +21,7 @@ def prepared(torch: Any, module: Any) -> Any:
     It must be a module that is initialised, not scripted, with weights in dense tensors.
     """
     if not isinstance(module, torch.nn.Module):
-        raise DataError(f"got a {type(module).__name__}, wanted a torch.nn.Module")
+        raise DataError(f"got a {type(module).__name__}, expected a torch.nn.Module")
     name = type(module).__name__
     parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
     while isinstance(module, parallel) or hasattr(module, "_orig_mod"):
@@ -40,7 +40,7 @@ def prepared(torch: Any, module: Any) -> Any:
             )
         if not _is_dense(torch, tensor):
             raise DataError(
-                f"{name}: {path!r} is a sparse, nested or quantised tensor, wanted a dense one; "
+                f"{name}: {path!r} is a sparse, nested or quantised tensor, expected a dense one; "
                 "give the module as it was before it was converted"
             )
     return module
@@ -56,7 +56,7 @@ def check_tensors(torch: Any, tensors: Sequence[Any]) -> None:
         raise DataError("example_input: holds no tensor; give one, or a tuple or dict with some")
     if not all(_is_dense(torch, tensor) for tensor in tensors):
         raise DataError(
-            "example_input: holds a sparse, nested or quantised tensor, wanted dense ones; only "
+            "example_input: holds a sparse, nested or quantised tensor, expected dense ones; only "
             "shapes and types count, so give torch.empty of the same shape"
         )
 

@@ -94,8 +94,9 @@ def record(module: Any, example_input: Any) -> Recording:
             outputs |= dict.fromkeys(tracker.sources_of(leaf))
     if not outputs:
         raise DataError(
-            f"{name}: no output is computed from the example input; wanted a forward that returns "
-            "tensors, alone or in tuples, lists, dicts or dataclasses, computed from its arguments"
+            f"{name}: no output is computed from the example input; expected a forward that "
+            "returns tensors, alone or in tuples, lists, dicts or dataclasses, computed from its "
+            "arguments"
         )
     tracker.recording.outputs = tuple(outputs)
     return tracker.recording

@@ -184,7 +184,7 @@ TASKS: Final = CardTable("tasks", TaskCard)
 def _row(line: str) -> dict[str, Any]:
     found = parse_json(line, finite=True)
     if not isinstance(found, dict):
-        raise DataError(f"a card is {kind_of(found)}, wanted an object")
+        raise DataError(f"a card is {kind_of(found)}, expected an object")
     return found
 
 
@@ -218,7 +218,7 @@ def _coerced(value: Any, kind: FieldKind) -> Any:
         return {} if kind == "traits" else None
     if kind in ("vector", "names"):
         if isinstance(value, str):
-            raise DataError(f"a card's {kind} are the text {value!r}; wanted a list")
+            raise DataError(f"a card's {kind} are the text {value!r}; expected a list")
         return tuple(map(float if kind == "vector" else str, value))
     if kind == "count":
         return int(value)

@@ -46,7 +46,7 @@ class _Card:
             if problem is not None:
                 where = f"{id_name.removesuffix('_id')} card {getattr(self, id_name)!r}"
                 hint = "; use None where it is unknown" * (kind in NUMERIC_KINDS)
-                raise DataError(f"{where}: {name} is {value!r} and {problem}{hint}")
+                raise DataError(f"{where}: {name} is {value!r}, {problem}{hint}")
 
 
 @cache
@@ -204,7 +204,7 @@ def check_field(value: object, kind: FieldKind) -> str | None:
             for name, trait in value.items()
         )
     elif not isinstance(value, (int, float)) or not _finite(value):
-        wanted = "must be a finite number"
+        wanted = "expected a finite number"
     elif kind == "count":
         valid = isinstance(value, int) and value >= 1
     else:
@@ -213,14 +213,14 @@ def check_field(value: object, kind: FieldKind) -> str | None:
 
 
 _WANTED: Final[Mapping[FieldKind, str]] = {
-    "text": "must be a text that is not empty",
-    "direction": "must be 'max' or 'min'",
-    "vector": "must be a tuple of finite numbers that is not empty",
-    "names": "must be a tuple of texts",
-    "traits": "must be a mapping of text to text or finite number",
-    "count": "must be a whole number of at least 1",
-    "number": "must be positive",
-    "fraction": "must be a fraction in [0, 1]; divide percent by 100",
+    "text": "expected a text that is not empty",
+    "direction": "expected 'max' or 'min'",
+    "vector": "expected a tuple of finite numbers that is not empty",
+    "names": "expected a tuple of texts",
+    "traits": "expected a mapping of text to text or finite number",
+    "count": "expected a whole number of at least 1",
+    "number": "expected a positive number",
+    "fraction": "expected a fraction in [0, 1]; divide percent by 100",
 }
 
 

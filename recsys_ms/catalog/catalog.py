@@ -101,7 +101,7 @@ class Catalog:
             The folder cannot be written.
         """
         if table_format not in ("parquet", "jsonl"):
-            raise UsageError(f"table format {table_format!r} must be 'parquet' or 'jsonl'")
+            raise UsageError(f"table format {table_format!r}: expected 'parquet' or 'jsonl'")
         root = Path(folder)
         make_folder(root)
         other = "jsonl" if table_format == "parquet" else "parquet"

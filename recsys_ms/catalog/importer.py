@@ -106,7 +106,7 @@ def import_cards(
         No such file, an empty one, or the wrong delimiter.
     """
     if kind not in _TABLES:
-        raise UsageError(f"kind {kind!r} must be 'model' or 'task'")
+        raise UsageError(f"kind {kind!r}: expected 'model' or 'task'")
     table = _TABLES[kind]
     source = open_source(path, table_format=table_format, delimiter=delimiter, encoding=encoding)
     used = mapping or FieldMapping()
@@ -290,7 +290,7 @@ def _value(name: str, cell: Any, kind: FieldKind, numbers: NumberStyle) -> Any:
     elif kind in ("vector", "names"):
         items = parse_nested(cell)
         if not isinstance(items, list):
-            raise DataError(f"{name} is {shown!r}, wanted a list")
+            raise DataError(f"{name} is {shown!r}, expected a list")
         value = tuple(map(plain_text, items)) if kind == "names" else tuple(items)
     else:
         if isinstance(cell, str) and cell.strip().casefold() in _NO_NUMBER:
@@ -301,7 +301,7 @@ def _value(name: str, cell: Any, kind: FieldKind, numbers: NumberStyle) -> Any:
             if isinstance(read, Unread) and read.sign:
                 raise DataError(f"{name}: {read.reason}")
             raise DataError(
-                f"{name} is {shown!r}, wanted a number in full, such as 25600000; {_EMPTY}"
+                f"{name} is {shown!r}, expected a number in full, such as 25600000; {_EMPTY}"
             )
         if isnan(value) or (value == 0.0 and kind != "fraction"):
             return None
@@ -311,14 +311,14 @@ def _value(name: str, cell: Any, kind: FieldKind, numbers: NumberStyle) -> Any:
     problem = check_field(value, kind)
     if problem is not None:
         hint = f"; {_EMPTY}" * (kind in NUMERIC_KINDS)
-        raise DataError(f"{name} is {shown!r} and {problem}{hint}")
+        raise DataError(f"{name} is {shown!r}, {problem}{hint}")
     return value
 
 
 def _traits(cell: Any) -> dict[str, str | float]:
     found = parse_nested(cell)
     if not isinstance(found, dict):
-        raise DataError(f"traits is {plain_text(cell)[:80]!r}, wanted a dict")
+        raise DataError(f"traits is {plain_text(cell)[:80]!r}, expected a dict")
     return {str(name): _trait(value) for name, value in found.items() if value is not None}
 
 

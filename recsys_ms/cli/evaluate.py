@@ -128,6 +128,6 @@ def _without(experiment: ExperimentOptions, fields: Sequence[str]) -> Catalog:
             continue
         kind, _, name = text.partition(".")
         if kind not in named or not name:
-            raise UsageError(f"--without {text}: wanted tasks.FIELD, models.FIELD or scores")
+            raise UsageError(f"--without {text}: expected tasks.FIELD, models.FIELD or scores")
         named[kind].append(name)
     return catalog.without(models=named["models"], tasks=named["tasks"], scores="scores" in fields)

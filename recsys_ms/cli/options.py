@@ -123,7 +123,7 @@ def read_task_card(path: Path) -> "TaskCard":
     """Read one task card from a JSON file; ``DataError`` if it does not hold one."""
     from recsys_ms.catalog.card_files import TASKS
 
-    wanted = 'wanted JSON such as {"task_id": "birds"}'
+    wanted = 'expected JSON such as {"task_id": "birds"}'
     not_json = (ValueError, TypeError)
     with (
         file_errors(f"{path}: cannot be read", raises=DataError),
@@ -146,7 +146,7 @@ def parse_observed(texts: Iterable[str]) -> dict[str, float]:
             number = float("nan")
         if not equals or not model or number != number:
             raise UsageError(
-                f"--observed {text!r}: wanted MODEL=VALUE, such as resnet50=0.91 or 91%"
+                f"--observed {text!r}: expected MODEL=VALUE, such as resnet50=0.91 or 91%"
             )
         if model in observed:
             raise UsageError(f"--observed: model {model!r} is given twice; keep one value")

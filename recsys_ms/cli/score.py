@@ -124,7 +124,7 @@ def _extracted(
     cache: Path,
 ) -> tuple[ProbeFile, JsonDict]:
     if not model.startswith(_TIMM):
-        raise UsageError(f"--model {model}: wanted timm:NAME")
+        raise UsageError(f"--model {model}: expected timm:NAME")
     found = find_images(images, most=most)
     extractor = TimmExtractor(
         model.removeprefix(_TIMM), weights, device=device or "cpu", batch_size=batch_size
@@ -162,7 +162,7 @@ def _encoder(spec: str, device: str) -> LabelEncoder:
     source, _, option = rest.partition("=")
     if not source or library not in ("open-clip", "transformers"):
         raise UsageError(
-            f"--encoder {spec}: wanted open-clip:MODEL[=PRETRAINED] or "
+            f"--encoder {spec}: expected open-clip:MODEL[=PRETRAINED] or "
             "transformers:NAME_OR_FOLDER[=mean|cls|last]"
         )
     if library == "open-clip":

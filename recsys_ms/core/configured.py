@@ -58,7 +58,7 @@ class Configured:
             raise UsageError(f"{owner}: give a config or its fields by name, not both")
         elif not isinstance(config, wanted):
             raise UsageError(
-                f"{owner}: config is {config!r}, wanted {wanted.__name__}, or its fields by name"
+                f"{owner}: config is {config!r}, expected {wanted.__name__}, or its fields by name"
             )
         self.config = config
 
@@ -143,7 +143,7 @@ def changed(default: SomeSettings, values: Mapping[str, object], *, owner: str) 
             found[name] = _converted(value, hints[name])
         except (TypeError, ValueError) as error:
             raise UsageError(
-                f"{owner}: {name} is {value!r}, wanted {_wanted(hints[name])}"
+                f"{owner}: {name} is {value!r}, expected {_wanted(hints[name])}"
             ) from error
     return replace(default, **found)
 

@@ -201,7 +201,7 @@ class _Scope:
         shape = (len(value),) if shape is None else tuple(shape)
         if len(shape) != len(note.axes):
             wanted = ", ".join(note.axes)
-            raise DataError(f"{at} has the shape {shape}, wanted one axis for each of ({wanted})")
+            raise DataError(f"{at} has the shape {shape}, expected one axis for each of ({wanted})")
         for axis, length in zip(note.axes, shape, strict=True):
             known, owner = self._lengths.setdefault(axis, (int(length), at))
             if known != length:
@@ -226,13 +226,13 @@ class _Scope:
         elif hint in _PLAIN:
             fits = _PLAIN[hint](value)
             if fits and finite and hint is float and not math.isfinite(value):
-                raise DataError(f"{at} is {value}, wanted a finite number")
+                raise DataError(f"{at} is {value}, expected a finite number")
         else:
             fits = not isinstance(hint, type) or _is_a(value, hint)
             if fits and finite and hasattr(value, "check_format"):
                 _check_sparse(value, at)
         if not fits:
-            raise DataError(f"{at} is {kind_of(value)}, wanted {_told(hint)}")
+            raise DataError(f"{at} is {kind_of(value)}, expected {_told(hint)}")
 
     def _fits_one(self, value: Any, hints: tuple[Any, ...], at: str, *, finite: bool) -> bool:
         if value is None:
@@ -335,7 +335,9 @@ def _check_array(value: Any, args: tuple[Any, ...], at: str, *, finite: bool) ->
     kinds = next((k for base, k in _KINDS if _is_below(wanted, base)), "biuf")
     if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds:
         got = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else kind_of(value)
-        raise DataError(f"{at} is {got}, wanted an array of {getattr(wanted, '__name__', wanted)}")
+        raise DataError(
+            f"{at} is {got}, expected an array of {getattr(wanted, '__name__', wanted)}"
+        )
     _check_finite(value, at, finite=finite)
 
 
@@ -367,7 +369,7 @@ def _check_range(value: Any, note: Within, at: str) -> None:
     found = np.asarray(value)
     if found.size and not note.holds(found.min(), found.max()):
         got = f"{found.min():g}" + f" to {found.max():g}" * (found.size > 1)
-        raise DataError(f"{at} is {got}, wanted {note}")
+        raise DataError(f"{at} is {got}, expected {note}")
 
 
 def _told(hint: Any) -> str:

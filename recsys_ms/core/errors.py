@@ -1,4 +1,4 @@
-"""Typed errors. Each message says where, what was got, what was wanted, and what to do.
+"""Typed errors. Each message says where, what was got, what was expected, and what to do.
 
 Every error derives from :class:`RecsysError` and from a builtin error that fits, and carries the
 exit code of the command line.

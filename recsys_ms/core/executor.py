@@ -66,7 +66,7 @@ class ProcessExecutor:
 
     def __init__(self, n_workers: int | None = None) -> None:
         if n_workers is not None and n_workers < 1:
-            raise UsageError(f"n_workers must be 1 or more, got {n_workers}")
+            raise UsageError(f"n_workers is {n_workers}, expected 1 or more")
         self.n_workers = n_workers or os.cpu_count() or 1
         #: Processes that every :meth:`map` uses, within the block of :func:`kept_open`.
         self.kept: ProcessPoolExecutor | None = None

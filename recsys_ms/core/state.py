@@ -177,7 +177,7 @@ def _learned_values(cls: type, state: State, owner: object) -> dict[str, Any]:
     if set(state.values) != set(plan.learned):
         raise ArtifactError(
             f"stored state of {cls.__name__} is {', '.join(sorted(state.values)) or 'nothing'}, "
-            f"wanted {', '.join(sorted(plan.learned)) or 'nothing'}; it was stored by another "
+            f"expected {', '.join(sorted(plan.learned)) or 'nothing'}; it was stored by another "
             "version, train again"
         )
     with stored_by_others(f"stored state of {cls.__name__}"):
@@ -320,7 +320,7 @@ class _Writer:
 
     def _array(self, value: NDArray[Any], at: str) -> Any:
         if value.dtype.kind not in "biuf":
-            self._refuse(at, f"an array of {value.dtype}, wanted numbers")
+            self._refuse(at, f"an array of {value.dtype}, expected numbers")
         kept = _narrowed(value)
         self.arrays[at] = kept
         return {"array": at} if kept is value else {"array": at, "dtype": value.dtype.name}
@@ -409,7 +409,7 @@ class _Reader:
         if found is None:
             told = ", ".join(each.__name__ for each in types) or "no class"
             raise ArtifactError(
-                f"{self._cls.__name__}: the stored state has a {name}, wanted {told} or a loaded "
+                f"{self._cls.__name__}: the stored state has a {name}, expected {told} or a loaded "
                 "subclass; import its package first, or train again"
             )
         return found

@@ -51,7 +51,7 @@ _MAKING_ERRORS: Final = (
     *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
 )
 _WANTED: Final = (
-    "wanted a name such as 'nmf' or 'nmf:8', an unfitted ranker, a class, or a function without "
+    "expected a name such as 'nmf' or 'nmf:8', an unfitted ranker, a class, or a function without "
     "arguments that makes one"
 )
 _METHODS: Final = "fit(interactions, catalog, *, rng) and predict(query, model_ids)"
@@ -99,7 +99,7 @@ def contestants(rankers: Contestants, *, keep: Iterable[str] = ()) -> dict[str, 
     chosen: dict[str, RankerFactory] = {name: partial(make_ranker, name) for name in ALWAYS}
     for name, one in _named(rankers):
         if not isinstance(name, str) or not name:
-            raise UsageError(f"the name of a ranker is {name!r}; wanted a text")
+            raise UsageError(f"the name of a ranker is {name!r}; expected a text")
         chosen[name] = _factory(name, one)
     made = {name: _made(name, factory) for name, factory in chosen.items()}
     for name in sorted(set(keep)):
@@ -122,7 +122,7 @@ def _named(given: Any) -> list[tuple[Any, object]]:
         return list(given.items())
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise UsageError(
-            f"rankers is {kind_of(given)}; wanted a sequence of names or rankers, or a mapping "
+            f"rankers is {kind_of(given)}; expected a sequence of names or rankers, or a mapping "
             "of name to ranker"
         )
     found: dict[str, object] = {}
@@ -196,7 +196,7 @@ def _of_models(answer: object, model_ids: Sequence[str]) -> object:
     if missing:
         raise DataError(
             f"{len(missing)} of {len(model_ids)} models are missing from the answer, the first is "
-            f"{missing[0]!r}; wanted a number for each"
+            f"{missing[0]!r}; expected a number for each"
         )
     return [answer[model_id] for model_id in model_ids]
 
@@ -206,12 +206,12 @@ def _vector(part: object, model_ids: Sequence[str]) -> FloatArray:
         found: FloatArray = np.asarray(part, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"the answer is {kind_of(part)}; wanted a Prediction, or one number per model"
+            f"the answer is {kind_of(part)}; expected a Prediction, or one number per model"
         ) from error
     if found.shape != (len(model_ids),) or not np.isfinite(found).all():
         raise DataError(
             f"the answer has shape {found.shape} and {int((~np.isfinite(found)).sum())} numbers "
-            f"that are not finite; wanted one finite number for each of {len(model_ids)} models"
+            f"that are not finite; expected one finite number for each of {len(model_ids)} models"
         )
     return found
 
@@ -264,5 +264,5 @@ def _check_call(name: str, method: Callable[..., object], *given: object, **name
     except TypeError as error:
         raise UsageError(
             f"ranker {name!r}: {method.__name__} cannot be called as a back-test does ({error}); "
-            f"wanted {_METHODS}"
+            f"expected {_METHODS}"
         ) from error

@@ -57,8 +57,8 @@ def read_protocol(protocol: str | Protocol, runs: pd.DataFrame | None) -> Protoc
     if not isinstance(given, str):
         made = " without calling it" if isinstance(given, type) else ""
         raise UsageError(
-            f"protocol is {kind_of(given)}{made}; wanted a Protocol such as LeaveOneTaskOut(), or "
-            f"one of {', '.join(PROTOCOL_NAMES)}"
+            f"protocol is {kind_of(given)}{made}; expected a Protocol such as LeaveOneTaskOut(), "
+            f"or one of {', '.join(PROTOCOL_NAMES)}"
         )
     if given == Temporal.name and (runs is None or c.FINISHED_AT not in runs):
         raise UsageError(
@@ -80,7 +80,7 @@ def read_catalog(catalog: Catalog | None) -> Catalog | None:
     if given is None or isinstance(given, Catalog):
         return catalog
     raise UsageError(
-        f"catalog is {kind_of(given)}; wanted a Catalog, such as Catalog.from_cards(models=..., "
+        f"catalog is {kind_of(given)}; expected a Catalog, such as Catalog.from_cards(models=..., "
         "tasks=...), or None"
     )
 
@@ -99,5 +99,5 @@ def read_executor(executor: Executor | str | None) -> Executor:
     if isinstance(executor, str):
         return make_executor(executor)
     if isinstance(given, type) or not callable(getattr(given, "map", None)):
-        raise UsageError(f"executor is {kind_of(given)}; wanted an Executor, or {EXECUTORS}")
+        raise UsageError(f"executor is {kind_of(given)}; expected an Executor, or {EXECUTORS}")
     return executor

@@ -56,7 +56,7 @@ class Metric:
             )
         if not callable(self.function):
             raise UsageError(
-                f"metric {self.name!r} is {kind_of(self.function)}; wanted a function of "
+                f"metric {self.name!r} is {kind_of(self.function)}; expected a function of "
                 "(prediction, outcomes) that returns a number"
             )
 
@@ -74,13 +74,13 @@ class Metric:
         except Exception as error:
             raise UsageError(
                 f"metric {self.name!r} failed on task {task_id!r}: "
-                f"{type(error).__name__}: {error}; wanted one number, NaN where it is not defined"
+                f"{type(error).__name__}: {error}; expected one number, NaN where it is not defined"
             ) from error
         if math.isinf(got):
             # It would have neither a mean nor an interval nor a JSON number.
             raise UsageError(
-                f"metric {self.name!r} gave {got} on task {task_id!r}; wanted a finite number, NaN "
-                "where it is not defined"
+                f"metric {self.name!r} gave {got} on task {task_id!r}; expected a finite number, "
+                "NaN where it is not defined"
             )
         return got
 
@@ -217,7 +217,7 @@ def more_metrics(metrics: OwnMetrics, k: int | Iterable[int] | None) -> tuple[Me
     given: object = metrics
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise UsageError(
-            f"metrics is {kind_of(metrics)}; wanted a mapping of name to function, or a list of "
+            f"metrics is {kind_of(metrics)}; expected a mapping of name to function, or a list of "
             f"functions. {_ALWAYS}"
         )
     if isinstance(given, Mapping):
@@ -237,7 +237,7 @@ def _named(name: Any, function: Any) -> Metric:
     if isinstance(function, Metric):
         return Metric(name, function.function, function.higher_is_better)
     if isinstance(function, str):
-        raise UsageError(f"metrics holds the text {function!r}; wanted functions. {_ALWAYS}")
+        raise UsageError(f"metrics holds the text {function!r}; expected functions. {_ALWAYS}")
     return Metric(name, function)
 
 
@@ -250,7 +250,7 @@ def _sizes(k: object) -> list[int]:
     except TypeError:
         sizes = []
     if not sizes or min(sizes) < 1 or any(isinstance(size, bool) for size in given):
-        raise UsageError(f"k is {k!r}; wanted a whole number of at least 1, or several")
+        raise UsageError(f"k is {k!r}; expected a whole number of at least 1, or several")
     return sorted(set(sizes))
 
 

@@ -53,12 +53,12 @@ class LeaveOneTaskOut(Protocol):
 
     def __post_init__(self) -> None:
         if self.n_observed < 0:
-            raise UsageError(f"n_observed must be 0 or more, got {self.n_observed}")
+            raise UsageError(f"n_observed is {self.n_observed}, expected 0 or more")
         if self.max_tasks is not None and self.max_tasks < 1:
-            raise UsageError(f"max_tasks must be 1 or more, got {self.max_tasks}")
+            raise UsageError(f"max_tasks is {self.max_tasks}, expected 1 or more")
         if not 0.0 < self.history_fraction <= 1.0:
             raise UsageError(
-                f"history_fraction must be above 0 and at most 1, got {self.history_fraction}"
+                f"history_fraction is {self.history_fraction}, expected above 0 and at most 1"
             )
 
     def folds(
@@ -112,7 +112,7 @@ class UnseenModels(Protocol):
     def __post_init__(self) -> None:
         _check_split(self.n_repeats, "test_fraction", self.test_fraction)
         if self.group_by not in (None, FAMILY):
-            raise UsageError(f"group_by must be 'family' or None, got {self.group_by!r}")
+            raise UsageError(f"group_by is {self.group_by!r}, expected 'family' or None")
 
     def folds(
         self, interactions: Interactions, catalog: Catalog | None, *, seed: int
@@ -275,6 +275,6 @@ def _require_two_tasks(interactions: Interactions, protocol: str) -> None:
 
 def _check_split(n_repeats: int, name: str, fraction: float) -> None:
     if n_repeats < 1:
-        raise UsageError(f"n_repeats must be 1 or more, got {n_repeats}")
+        raise UsageError(f"n_repeats is {n_repeats}, expected 1 or more")
     if not 0.0 < fraction < 1.0:
         raise UsageError(f"{name} must lie between 0 and 1, got {fraction}")

@@ -166,14 +166,14 @@ def simulate(
         Fewer than two tasks; or budgets are given and no run has a cost.
     """
     if n_runs < 1:
-        raise UsageError(f"simulate: n_runs is {n_runs}, wanted at least 1")
+        raise UsageError(f"simulate: n_runs is {n_runs}, expected at least 1")
     wanted = list(dict.fromkeys((RANDOM, POPULARITY, *policies)))
     for policy in wanted:
         make_ranker(_name_of(policy))
     if not budgets and any(policy.endswith(PLAN) for policy in wanted):
         raise UsageError(f"simulate: policies {PLAN} plan for GPU seconds; give budgets of them")
     if any(not budget > 0 for budget in budgets):
-        raise UsageError(f"simulate: budgets are {list(budgets)}, wanted positive numbers")
+        raise UsageError(f"simulate: budgets are {list(budgets)}, expected positive numbers")
     if budgets and np.isnan(interactions.costs).all():
         raise DataError(
             "no run of the history has a cost (cost_gpu_seconds), so budgets of GPU seconds cannot "

@@ -44,7 +44,7 @@ class Temporal(Protocol):
 
     def __post_init__(self) -> None:
         if self.undated not in ("error", "leave-out"):
-            raise UsageError(f"undated must be 'error' or 'leave-out', got {self.undated!r}")
+            raise UsageError(f"undated is {self.undated!r}, expected 'error' or 'leave-out'")
         if not self.before:
             cuts = list(self.fractions)
             if not cuts or sorted(set(cuts)) != cuts or not 0.0 < cuts[0] <= cuts[-1] < 1.0:

@@ -39,7 +39,7 @@ HistoryLike: TypeAlias = "Interactions | RunsLike"
 _TRIPLET: Final = (c.TASK_ID, c.MODEL_ID, c.VALUE)
 _SHAPE: Final = f"({', '.join(_TRIPLET)})"
 _WANTED: Final = (
-    "wanted a History, Interactions, a DataFrame of runs or of triplets "
+    "expected a History, Interactions, a DataFrame of runs or of triplets "
     f"{_SHAPE}, one with a row a task and a column a model, a Series by task and model, "
     "{task: {model: value}}, or a list of triplets"
 )
@@ -100,7 +100,7 @@ def _completed(frame: pd.DataFrame) -> pd.DataFrame:
     if missing:
         there = ", ".join(map(str, frame.columns)) or "none"
         raise DataError(
-            f"the history's frame has no column {missing[0]!r}; wanted {', '.join(_TRIPLET)}, "
+            f"the history's frame has no column {missing[0]!r}; expected {', '.join(_TRIPLET)}, "
             f"got {there}"
         )
     if c.METRIC in frame and c.DIRECTION not in frame:
@@ -113,7 +113,7 @@ def _completed(frame: pd.DataFrame) -> pd.DataFrame:
         unknown = runs[name].isna()
         if unknown.any():
             raise DataError(
-                f"the history's frame has no {name!r} in row {int(np.argmax(unknown))}; wanted "
+                f"the history's frame has no {name!r} in row {int(np.argmax(unknown))}; expected "
                 "an id in each"
             )
         runs[name] = runs[name].astype(str)
@@ -121,7 +121,7 @@ def _completed(frame: pd.DataFrame) -> pd.DataFrame:
         numbers = pd.to_numeric(runs[c.VALUE]).to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"the history's values are not numbers ({error}); wanted one number each, NaN where "
+            f"the history's values are not numbers ({error}); expected one number each, NaN where "
             "there is none"
         ) from error
     runs[c.VALUE] = numbers
@@ -132,13 +132,13 @@ def _completed(frame: pd.DataFrame) -> pd.DataFrame:
     infinite = used.index[np.isinf(used[c.VALUE])]
     if infinite.size:
         raise DataError(
-            f"the history's value in row {infinite[0]} is infinite; wanted a finite number, or NaN "
-            "where there is none"
+            f"the history's value in row {infinite[0]} is infinite; expected a finite number, or "
+            "NaN where there is none"
         )
     strange = used.loc[~used[c.DIRECTION].isin(["max", "min"]), c.DIRECTION]
     if not strange.empty:
         raise DataError(
-            f"the history's frame has the direction {strange.iloc[0]!r}; wanted 'max' or 'min'"
+            f"the history's frame has the direction {strange.iloc[0]!r}; expected 'max' or 'min'"
         )
     return runs
 
@@ -190,8 +190,8 @@ def _entries(given: Mapping[Any, Any]) -> Iterator[tuple[object, ...]]:
             yield (*key, told)
         else:
             raise DataError(
-                f"the history has {kind_of(told)} for {key!r}; wanted values by model id, such as "
-                "{task: {model: value}}"
+                f"the history has {kind_of(told)} for {key!r}; expected values by model id, such "
+                "as {task: {model: value}}"
             )
 
 
@@ -199,10 +199,10 @@ def _of_triplets(rows: Iterable[object]) -> pd.DataFrame:
     found = []
     for at, row in enumerate(rows):
         if isinstance(row, str | bytes | dict) or not isinstance(row, Iterable):
-            raise DataError(f"row {at} of the history is {kind_of(row)}; wanted {_SHAPE}")
+            raise DataError(f"row {at} of the history is {kind_of(row)}; expected {_SHAPE}")
         parts = tuple(row)
         if len(parts) != len(_TRIPLET):
-            raise DataError(f"row {at} of the history has {len(parts)} parts; wanted {_SHAPE}")
+            raise DataError(f"row {at} of the history has {len(parts)} parts; expected {_SHAPE}")
         found.append(parts)
     if not found:
         raise DataError(f"the history has no row; {_WANTED}")

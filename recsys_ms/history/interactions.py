@@ -210,10 +210,10 @@ class Interactions:
         for name, each in given.items():
             is_other = isinstance(each, str | bytes | Mapping | Set) or not hasattr(each, "__len__")
             if is_other or getattr(each, "ndim", 1) != 1:
-                raise UsageError(f"from_triplets: {name} is {kind_of(each)}; wanted a sequence")
+                raise UsageError(f"from_triplets: {name} is {kind_of(each)}; expected a sequence")
         lengths = {name: len(each) for name, each in given.items()}
         if len(set(lengths.values())) > 1:
-            raise DataError(f"from_triplets: the lengths differ, {lengths}; wanted one of each")
+            raise DataError(f"from_triplets: the lengths differ, {lengths}; expected one of each")
         frame = pd.DataFrame({name: list(each) for name, each in given.items()})
         return cls.from_runs(frame.assign(**{c.METRIC: metric, c.DIRECTION: direction}))
 

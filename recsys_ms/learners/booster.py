@@ -114,10 +114,10 @@ class BoostedTrees(Stateful):
         head, *parts = text.split("\n\nTree=")
         told = _entries(head)
         if told.get("num_tree_per_iteration") != "1" or "average_output" in head.split("\n"):
-            raise DataError("trees of LightGBM: wanted one output, the sum of the trees")
+            raise DataError("trees of LightGBM: expected one output, the sum of the trees")
         trees = [_entries(part.partition("\n\n\n")[0]) for part in parts]
         if any(tree.get("is_linear", "0") != "0" for tree in trees):
-            raise DataError("trees of LightGBM: wanted constant leaves, got linear ones")
+            raise DataError("trees of LightGBM: expected constant leaves, got linear ones")
         found = cls()
         if not trees:
             raise DataError("trees of LightGBM: the text has no tree")

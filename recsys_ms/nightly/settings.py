@@ -63,10 +63,12 @@ class PublishSettings:
                 )
         if not 0.5 <= self.confidence < 1.0:
             raise UsageError(
-                f"[publish] confidence is {self.confidence}, wanted a level from 0.5 to below 1"
+                f"[publish] confidence is {self.confidence}, expected a level from 0.5 to below 1"
             )
         if self.keep_versions < 1:
-            raise UsageError(f"[publish] keep_versions is {self.keep_versions}, wanted at least 1")
+            raise UsageError(
+                f"[publish] keep_versions is {self.keep_versions}, expected at least 1"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +103,11 @@ class ReportSettings:
             make_ranker(name)
         if not self.fractions or not all(0.0 < share <= 1.0 for share in self.fractions):
             raise UsageError(
-                f"[report] fractions is {list(self.fractions)}, wanted shares above 0 and at most 1"
+                f"[report] fractions is {list(self.fractions)}, expected shares above 0 and at "
+                "most 1"
             )
         if self.max_tasks < 1:
-            raise UsageError(f"[report] max_tasks is {self.max_tasks}, wanted at least 1")
+            raise UsageError(f"[report] max_tasks is {self.max_tasks}, expected at least 1")
 
 
 def _candidate() -> RankerConfig:
@@ -198,7 +201,7 @@ class NightlyConfig:
         ):
             table = document.get(name, {})
             if not isinstance(table, dict):
-                raise UsageError(f"{file}: {name} is a value, wanted a table [{name}]")
+                raise UsageError(f"{file}: {name} is a value, expected a table [{name}]")
             settings[name] = changed(default, table, owner=f"{file}: [{name}]")
         return cls(**settings)
 

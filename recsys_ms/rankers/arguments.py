@@ -27,7 +27,7 @@ def read_text(given: object, name: str) -> str:
     """An id or another text that is not empty."""
     if isinstance(given, str) and given:
         return str(given)
-    raise UsageError(f"{name} is {kind_of(given)}; wanted a text that is not empty")
+    raise UsageError(f"{name} is {kind_of(given)}; expected a text that is not empty")
 
 
 def read_count(given: object, name: str, *, none: str) -> int | None:
@@ -36,7 +36,7 @@ def read_count(given: object, name: str, *, none: str) -> int | None:
         return None
     if isinstance(given, int | np.integer) and not isinstance(given, bool) and given >= 1:
         return int(given)
-    raise UsageError(f"{name} is {kind_of(given)}; wanted at least 1, or None for {none}")
+    raise UsageError(f"{name} is {kind_of(given)}; expected at least 1, or None for {none}")
 
 
 def read_seconds(given: object, name: str) -> float | None:
@@ -45,7 +45,7 @@ def read_seconds(given: object, name: str) -> float | None:
         return None
     if isinstance(given, int | float | np.number) and not isinstance(given, bool) and given > 0:
         return float(given)
-    raise UsageError(f"{name} is {kind_of(given)}; wanted a positive number of seconds")
+    raise UsageError(f"{name} is {kind_of(given)}; expected a positive number of seconds")
 
 
 def _is_listing(given: object) -> TypeGuard[Iterable[object]]:
@@ -60,16 +60,16 @@ def read_models(given: object) -> tuple[str, ...] | None:
         return None
     if not _is_listing(given):
         hint = f"; for one model, models=[{given!r}]" if isinstance(given, str) else ""
-        raise UsageError(f"models is {kind_of(given)}; wanted a list of model ids{hint}")
+        raise UsageError(f"models is {kind_of(given)}; expected a list of model ids{hint}")
     found = tuple(dict.fromkeys(read_text(each, "a model id in models") for each in given))
     if not found:
-        raise UsageError("models is empty; wanted a list of model ids, or None for all models")
+        raise UsageError("models is empty; expected a list of model ids, or None for all models")
     return tuple(sorted(found)) if isinstance(given, Set) else found
 
 
 def read_tasks(given: object) -> dict[str, TaskCard | None]:
     """Tasks of any iterable of ids and cards, in order, each with its card if it was a card."""
-    wanted = "wanted a list of task ids, or of cards"
+    wanted = "expected a list of task ids, or of cards"
     if not _is_listing(given):
         raise UsageError(f"tasks is {kind_of(given)}; {wanted}")
     found: dict[str, TaskCard | None] = {}
@@ -96,7 +96,7 @@ def read_outcomes(given: object, task_id: str) -> dict[str, float]:
         given = given.to_dict()
     if not isinstance(given, Mapping):
         raise UsageError(
-            f"{where}: observed is {kind_of(given)}; wanted outcomes by model id, such as "
+            f"{where}: observed is {kind_of(given)}; expected outcomes by model id, such as "
             "{'resnet50': 0.91}, or a Series with model ids as its index"
         )
     name = f"{where}: a model id in observed"
@@ -112,7 +112,7 @@ def read_reached(given: object, tasks: Container[str]) -> Mapping[str, Outcomes]
         return {}
     if not isinstance(given, Mapping):
         raise UsageError(
-            f"observed is {kind_of(given)}; wanted outcomes by task id, such as "
+            f"observed is {kind_of(given)}; expected outcomes by task id, such as "
             "{'birds': {'resnet50': 0.91}}"
         )
     for task_id in given:
@@ -143,7 +143,7 @@ def read_card(given: object, task_id: str) -> TaskCard | None:
         return given
     where = f"task {task_id!r}"
     if not isinstance(given, Mapping):
-        raise UsageError(f"{where}: card is {kind_of(given)}; wanted {_CARD}")
+        raise UsageError(f"{where}: card is {kind_of(given)}; expected {_CARD}")
     for name in given:
         if name not in TASK_FIELDS:
             hint = did_you_mean(str(name), TASK_FIELDS)

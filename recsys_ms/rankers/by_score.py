@@ -32,7 +32,7 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.score, str) or not self.score:
             raise UsageError(
-                f"{type(self).__name__}: score is {self.score!r}, wanted the name of a score"
+                f"{type(self).__name__}: score is {self.score!r}, expected the name of a score"
             )
 
 

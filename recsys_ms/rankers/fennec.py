@@ -42,7 +42,7 @@ class FennecConfig:
 
     def __post_init__(self) -> None:
         if self.alpha is not None and not 0.0 <= self.alpha <= 1.0:
-            raise UsageError(f"FennecConfig: alpha is {self.alpha}, wanted a weight in [0, 1]")
+            raise UsageError(f"FennecConfig: alpha is {self.alpha}, expected a weight in [0, 1]")
 
 
 class FennecRanker(BaseRanker):

@@ -59,7 +59,7 @@ class HeadRankerConfig:
         is_tuple = isinstance(given, tuple) and all(isinstance(x, str) and x for x in given)
         if given is not None and not is_tuple:
             raise UsageError(
-                f"{type(self).__name__}: scores is {given!r}, wanted a tuple of names, "
+                f"{type(self).__name__}: scores is {given!r}, expected a tuple of names, "
                 "or None for all"
             )
 

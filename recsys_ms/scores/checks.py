@@ -64,14 +64,14 @@ def check_features(features: ArrayLike, *, name: str = "features", min_rows: int
     matrix: Any = as_array(features, name, "(n_probe, n_features)")
     if matrix.ndim != 2:
         raise ProbeSetError(
-            f"{name}: got an array of shape {matrix.shape}, wanted (n_probe, n_features); "
+            f"{name}: got an array of shape {matrix.shape}, expected (n_probe, n_features); "
             "flatten or pool each example to one row"
         )
     if matrix.dtype.kind not in "fiub":
-        raise ProbeSetError(f"{name}: got {matrix.dtype}, wanted numbers")
+        raise ProbeSetError(f"{name}: got {matrix.dtype}, expected numbers")
     if matrix.shape[0] < min_rows or matrix.shape[1] < 1:
         raise ProbeSetError(
-            f"{name}: got {matrix.shape[0]} examples of {matrix.shape[1]} features, wanted at "
+            f"{name}: got {matrix.shape[0]} examples of {matrix.shape[1]} features, expected at "
             f"least {min_rows} examples and one feature"
         )
     if matrix.dtype not in (np.float32, np.float64):
@@ -82,7 +82,7 @@ def check_features(features: ArrayLike, *, name: str = "features", min_rows: int
             row, column = (int(at[0]) for at in np.nonzero(~finite))
             raise ProbeSetError(
                 f"{name}: row {start + row}, column {column} is "
-                f"{matrix[start + row, column]}, wanted finite numbers; drop the example, or "
+                f"{matrix[start + row, column]}, expected finite numbers; drop the example, or "
                 "compute the features in float32"
             )
     checked: Features = matrix
@@ -98,27 +98,29 @@ def check_classes(labels: ArrayLike | None, n_probe: int, *, min_classes: int = 
     given: Any = _label_array(labels)
     if given.ndim == 2 and given.shape[0] == n_probe and np.isin(given, (0, 1)).all():
         raise ProbeSetError(
-            f"labels: got rows of zeros and ones of shape {given.shape}, wanted ({n_probe},); of "
+            f"labels: got rows of zeros and ones of shape {given.shape}, expected ({n_probe},); of "
             "one-hot rows take labels.argmax(axis=1), for label sets pass kind='multilabel'"
         )
     if given.shape != (n_probe,):
-        raise ProbeSetError(f"labels: got shape {given.shape}, wanted ({n_probe},) as the features")
+        raise ProbeSetError(
+            f"labels: got shape {given.shape}, expected ({n_probe},) as the features"
+        )
     if given.dtype.kind == "f" and not (np.isfinite(given) & (given == np.floor(given))).all():
         raise ProbeSetError(
-            "labels: got fractions, wanted classes; for a regression pass kind='regression'"
+            "labels: got fractions, expected classes; for a regression pass kind='regression'"
         )
     if given.dtype.kind == "O":
         kinds = {"str" if isinstance(each, str) else type(each).__name__ for each in given.tolist()}
         if kinds not in ({"str"}, {"int"}):
             raise ProbeSetError(
-                f"labels: got {', '.join(sorted(kinds))}, wanted integers only or texts only"
+                f"labels: got {', '.join(sorted(kinds))}, expected integers only or texts only"
             )
     elif given.dtype.kind not in "fiubU":
-        raise ProbeSetError(f"labels: got {given.dtype}, wanted integers or texts")
+        raise ProbeSetError(f"labels: got {given.dtype}, expected integers or texts")
     names, codes, counts = np.unique(given, return_inverse=True, return_counts=True)
     if names.size < min_classes:
         raise ProbeSetError(
-            f"labels: {names.size} class among {n_probe} examples, wanted at least {min_classes}"
+            f"labels: {names.size} class among {n_probe} examples, expected at least {min_classes}"
         )
     return Classes(
         codes=codes.astype(np.int64), counts=counts.astype(np.int64), names=tuple(names.tolist())
@@ -152,12 +154,12 @@ def check_targets(targets: ArrayLike, n_probe: int, *, name: str = "labels") -> 
     given = as_array(targets, name, "rows of equal length")
     if given.dtype.kind not in "fiub" or given.ndim not in (1, 2) or given.shape[0] != n_probe:
         raise ProbeSetError(
-            f"{name}: got {given.dtype} of shape {given.shape}, wanted numbers for {n_probe} "
+            f"{name}: got {given.dtype} of shape {given.shape}, expected numbers for {n_probe} "
             "examples"
         )
     matrix: FloatArray = np.asarray(given, dtype=np.float64).reshape(n_probe, -1)
     if matrix.shape[1] == 0 or not np.isfinite(matrix).all():
-        raise ProbeSetError(f"{name}: wanted at least one column of finite numbers")
+        raise ProbeSetError(f"{name}: expected at least one column of finite numbers")
     return matrix
 
 
@@ -170,7 +172,7 @@ def as_array(values: Any, name: str, wanted: str) -> Any:
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         n_masked = int(np.ma.getmaskarray(values).sum())
         raise ProbeSetError(
-            f"{name}: {n_masked} entries are masked, wanted {wanted} without gaps; drop those "
+            f"{name}: {n_masked} entries are masked, expected {wanted} without gaps; drop those "
             "examples, or fill the entries"
         )
     try:
@@ -178,7 +180,7 @@ def as_array(values: Any, name: str, wanted: str) -> Any:
             values = [_plain_tensor(each) for each in values]
         found: Any = np.asarray(_plain_tensor(values))
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise ProbeSetError(f"{name}: wanted {wanted} ({error})") from error
+        raise ProbeSetError(f"{name}: expected {wanted} ({error})") from error
     if found.dtype.kind == "O" and hasattr(values, "isna") and np.any(values.isna()):
         raise ProbeSetError(f"{name}: has missing entries (NA); drop those examples, or fill them")
     if found.dtype.kind == "O" and found.size and isinstance(found.flat[0], float):
@@ -204,12 +206,12 @@ def check_probabilities(source_probs: ArrayLike, n_probe: int) -> FloatArray:
     """
     probs = check_features(source_probs, name="source_probs").astype(np.float64)
     if probs.shape[0] != n_probe:
-        raise ProbeSetError(f"source_probs: got {probs.shape[0]} rows, wanted {n_probe}")
+        raise ProbeSetError(f"source_probs: got {probs.shape[0]} rows, expected {n_probe}")
     sums = probs.sum(axis=1)
     if probs.min() < 0 or np.abs(sums - 1.0).max() > _SUM_TOLERANCE:
         row = int(np.abs(sums - 1.0).argmax())
         raise ProbeSetError(
-            f"source_probs: row {row} sums to {sums[row]:.6g}, wanted probabilities; apply a "
+            f"source_probs: row {row} sums to {sums[row]:.6g}, expected probabilities; apply a "
             "softmax to logits (in float32: the sum of half-precision probabilities is not 1)"
         )
     normalised: FloatArray = probs / sums[:, None]

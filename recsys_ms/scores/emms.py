@@ -96,7 +96,7 @@ def residual_gram(statistics: ProbeStatistics, embeddings: Sequence[LabelEmbeddi
     refuse_constant(statistics)
     statistics.refuse_offset()
     if not embeddings:
-        raise ProbeSetError("label_embeddings: got none, wanted at least one foundation model")
+        raise ProbeSetError("label_embeddings: got none, expected at least one foundation model")
     for each in embeddings:
         _check_size(each, statistics.n_probe)
     if statistics.n_features >= statistics.n_probe == statistics.rank:
@@ -244,6 +244,6 @@ def _padded(targets: FloatArray, width: int) -> FloatArray:
 def _check_size(embedding: LabelEmbedding, n_probe: int) -> None:
     if embedding.n_probe != n_probe:
         raise ProbeSetError(
-            f"label_embeddings: {embedding.name!r} is of {embedding.n_probe} examples, wanted one "
-            f"of {n_probe}"
+            f"label_embeddings: {embedding.name!r} is of {embedding.n_probe} examples, expected "
+            f"one of {n_probe}"
         )

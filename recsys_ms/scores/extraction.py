@@ -83,7 +83,7 @@ class TimmExtractor:
         self._timm: Any = require("timm", extra=_EXTRA, purpose=_PURPOSE)
         require("PIL.Image", extra=_EXTRA, purpose=_PURPOSE)
         if batch_size < 1:
-            raise UsageError(f"batch_size: got {batch_size}, wanted at least 1")
+            raise UsageError(f"batch_size: got {batch_size}, expected at least 1")
         self.name = name
         self._batch_size = batch_size
         try:
@@ -165,7 +165,7 @@ class TimmExtractor:
     def _load_file(self, name: str, path: Path) -> Any:
         with file_errors(
             f"{path}: cannot be read as weights",
-            "wanted safetensors, or torch.save of a dict of tensors",
+            "expected safetensors, or torch.save of a dict of tensors",
             catch=Exception,
             raises=DataError,
         ):

@@ -51,7 +51,7 @@ def gbc(
     """
     if n_components < 1 or covariance not in ("diagonal", "spherical"):
         raise ProbeSetError(
-            f"gbc: got n_components={n_components}, covariance={covariance!r}; wanted at least 1 "
+            f"gbc: got n_components={n_components}, covariance={covariance!r}; expected at least 1 "
             "and 'diagonal' or 'spherical'"
         )
     geometry = geometry_of(features, labels)

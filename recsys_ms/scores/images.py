@@ -59,7 +59,7 @@ def find_images(folder: str | Path, *, most: int | None = None) -> LabelledImage
                 found[place.name] = images
     if len(found) < 2:
         raise DataError(
-            f"{root}: {len(found)} sub-folders hold images ({', '.join(SUFFIXES)}), wanted at "
+            f"{root}: {len(found)} sub-folders hold images ({', '.join(SUFFIXES)}), expected at "
             "least 2, one a class"
         )
     if most is not None:

@@ -66,15 +66,15 @@ def knn_accuracy(
         Another metric, or no neighbour.
     """
     if n_neighbors < 1:
-        raise UsageError(f"n_neighbors: got {n_neighbors}, wanted at least 1")
+        raise UsageError(f"n_neighbors: got {n_neighbors}, expected at least 1")
     if metric not in get_args(Metric):
-        raise UsageError(f"metric: got {metric!r}, wanted one of {', '.join(get_args(Metric))}")
+        raise UsageError(f"metric: got {metric!r}, expected one of {', '.join(get_args(Metric))}")
     matrix = check_features(features)
     n_probe = matrix.shape[0]
     if not n_neighbors < n_probe <= 1 << _PLACE_BITS:
         raise ProbeSetError(
-            f"features: got {n_probe} examples, wanted more than n_neighbors={n_neighbors} and at "
-            f"most {1 << _PLACE_BITS}"
+            f"features: got {n_probe} examples, expected more than n_neighbors={n_neighbors} and "
+            f"at most {1 << _PLACE_BITS}"
         )
     classes = check_classes(labels, n_probe)
     # In order of classes the earlier of two examples is of the smaller class, or of the same.

@@ -59,7 +59,7 @@ class TorchEncoder(LabelEncoder):
 
     def __init__(self, name: str, batch_size: int, device: str) -> None:
         if batch_size < 1:
-            raise UsageError(f"batch_size={batch_size}: wanted at least 1")
+            raise UsageError(f"batch_size={batch_size}: expected at least 1")
         self._name = name
         self.batch_size = batch_size
         self.device = device
@@ -139,12 +139,12 @@ class LabelEmbedding:
         codes: Any = np.asarray(self.codes)
         if vectors.ndim != 2 or vectors.dtype != np.float32 or not np.isfinite(vectors).all():
             raise ProbeSetError(
-                f"{self.name}: vectors of shape {vectors.shape} and type {vectors.dtype}, wanted "
+                f"{self.name}: vectors of shape {vectors.shape} and type {vectors.dtype}, expected "
                 "finite float32 of shape (n_distinct, width)"
             )
         if codes.ndim != 1 or codes.dtype.kind != "i" or codes.size == 0:
             raise ProbeSetError(
-                f"{self.name}: codes of shape {codes.shape} and type {codes.dtype}, wanted "
+                f"{self.name}: codes of shape {codes.shape} and type {codes.dtype}, expected "
                 "integers of shape (n_probe,)"
             )
         if codes.min() < 0 or codes.max() >= vectors.shape[0]:
@@ -199,7 +199,7 @@ def label_embeddings(
     repeated = sorted({name for name in names if names.count(name) > 1})
     if not names or repeated:
         raise UsageError(
-            f"encoders: got {names}, wanted at least one and no name twice; pass name= to "
+            f"encoders: got {names}, expected at least one and no name twice; pass name= to "
             "distinguish encoders of one model"
         )
     unique, codes = distinct(texts)
@@ -224,8 +224,8 @@ def unit_rows(matrix: Float32Array, texts: Sequence[str], name: str) -> Float32A
     if unusable.any():
         row = int(unusable.argmax())
         raise DataError(
-            f"{name}: the embedding of {texts[row]!r} has squared length {squares[row]}, wanted a "
-            "finite one above 0; load the weights again"
+            f"{name}: the embedding of {texts[row]!r} has squared length {squares[row]}, expected "
+            "a finite one above 0; load the weights again"
         )
     scaled: Float32Array = (matrix / np.sqrt(squares)[:, None]).astype(np.float32)
     return scaled
@@ -236,13 +236,13 @@ def check_unit_rows(vectors: Any, shape: tuple[int, int], name: str) -> Float32A
     if not isinstance(vectors, np.ndarray) or vectors.shape != shape or vectors.dtype != np.float32:
         kind = vectors.dtype if isinstance(vectors, np.ndarray) else type(vectors).__name__
         raise DataError(
-            f"{name}: got {kind} of shape {np.shape(vectors)}, wanted float32 of shape {shape}"
+            f"{name}: got {kind} of shape {np.shape(vectors)}, expected float32 of shape {shape}"
         )
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     # Negated so that NaN is refused too.
     if not (np.abs(norms - 1) <= _NORM_TOLERANCE).all():
         raise DataError(
-            f"{name}: got rows of length {norms.min():.4g} to {norms.max():.4g}, wanted 1; divide "
-            "each embedding by its length"
+            f"{name}: got rows of length {norms.min():.4g} to {norms.max():.4g}, expected 1; "
+            "divide each embedding by its length"
         )
     return vectors

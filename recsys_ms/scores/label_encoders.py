@@ -64,9 +64,9 @@ class TransformersEncoder(TorchEncoder):
         device: str = "cpu",
     ) -> None:
         if pooling not in get_args(Pooling):
-            raise UsageError(f"pooling={pooling!r}: wanted one of {', '.join(get_args(Pooling))}")
+            raise UsageError(f"pooling={pooling!r}: expected one of {', '.join(get_args(Pooling))}")
         if max_length is not None and max_length < 1:
-            raise UsageError(f"max_length={max_length}: wanted at least 1")
+            raise UsageError(f"max_length={max_length}: expected at least 1")
         super().__init__(name or f"{short_name(source)}/{pooling}", batch_size, device)
         self.source = source
         self.pooling: Pooling = pooling

@@ -23,15 +23,15 @@ def as_rows(values: Any, name: str, *, as_many_as: tuple[str, int] | None = None
     """One entry an example, at least one; as many as of another argument (its name and length)."""
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
         raise ProbeSetError(
-            f"{name}: got {type(values).__name__}, wanted a sequence with one entry an example"
+            f"{name}: got {type(values).__name__}, expected a sequence with one entry an example"
         )
     if getattr(values, "ndim", 1) == 0:
-        raise ProbeSetError(f"{name}: got a single value, wanted one entry an example")
+        raise ProbeSetError(f"{name}: got a single value, expected one entry an example")
     rows = list(values)
     if not rows:
-        raise ProbeSetError(f"{name}: got no entry, wanted one an example")
+        raise ProbeSetError(f"{name}: got no entry, expected one an example")
     if as_many_as is not None and len(rows) != as_many_as[1]:
-        raise ProbeSetError(f"{name}: got {len(rows)}, wanted {as_many_as[1]} as {as_many_as[0]}")
+        raise ProbeSetError(f"{name}: got {len(rows)}, expected {as_many_as[1]} as {as_many_as[0]}")
     return rows
 
 
@@ -47,17 +47,21 @@ def clean_several(values: Any, where: str) -> list[str]:
         values = [values]
     several = list(values) if isinstance(values, Sequence | np.ndarray) else []
     if not several:
-        raise ProbeSetError(f"{where}: got {values!r}, wanted a text or several; drop the example")
+        raise ProbeSetError(
+            f"{where}: got {values!r}, expected a text or several; drop the example"
+        )
     return [clean_text(text, where) for text in several]
 
 
 def clean_text(text: Any, where: str) -> str:
     """``text`` on one line, with single spaces; it must not be blank, or half a surrogate pair."""
     if not isinstance(text, str):
-        raise ProbeSetError(f"{where}: got {type(text).__name__} ({text!r}), wanted a text")
+        raise ProbeSetError(f"{where}: got {type(text).__name__} ({text!r}), expected a text")
     cleaned = " ".join(text.split())
     if not cleaned:
-        raise ProbeSetError(f"{where}: got a blank text, wanted words; drop the example or name it")
+        raise ProbeSetError(
+            f"{where}: got a blank text, expected words; drop the example or name it"
+        )
     try:
         cleaned.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -92,8 +96,8 @@ def check_template(template: str, *, allowed: set[str], required: set[str]) -> N
         wanted = ", ".join("{" + field + "}" for field in sorted(allowed))
         needed = ", ".join("{" + field + "}" for field in sorted(required))
         raise UsageError(
-            f"template {template!r}: wanted fields among {wanted}, with {needed} and nothing after "
-            "a field's name"
+            f"template {template!r}: expected fields among {wanted}, with {needed} and nothing "
+            "after a field's name"
         )
 
 
@@ -101,13 +105,13 @@ def box_edges(boxes: Any, image_sizes: Any, n_probe: int, form: str) -> FloatArr
     """Left, upper, right and lower edges in fractions of the image, of shape (n_probe, 4)."""
     edges = check_targets(boxes, n_probe, name="boxes").copy()
     if edges.shape[1] != 4:
-        raise ProbeSetError(f"boxes: got {edges.shape[1]} numbers a box, wanted 4")
+        raise ProbeSetError(f"boxes: got {edges.shape[1]} numbers a box, expected 4")
     if form == "xywh":
         edges[:, 2:] += edges[:, :2]
     if image_sizes is not None:
         sizes = check_targets(image_sizes, n_probe, name="image_sizes")
         if sizes.shape[1] != 2 or sizes.min() <= 0:
-            raise ProbeSetError("image_sizes: wanted a width and a height above 0 for each image")
+            raise ProbeSetError("image_sizes: expected a width and a height above 0 for each image")
         edges /= np.tile(sizes, 2)
     outside = ((edges < -_BOX_TOLERANCE) | (edges > 1 + _BOX_TOLERANCE)).any(axis=1)
     flat = (edges[:, 2:] <= edges[:, :2]).any(axis=1)
@@ -118,7 +122,7 @@ def box_edges(boxes: Any, image_sizes: Any, n_probe: int, form: str) -> FloatArr
         if faulty.any():
             row = int(faulty.argmax())
             raise ProbeSetError(
-                f"boxes: row {row} has edges {edges[row].tolist()}, wanted {wanted} form='xywh' "
+                f"boxes: row {row} has edges {edges[row].tolist()}, expected {wanted} form='xywh' "
                 "for widths and heights"
             )
     # Adding zero makes -0.0 a 0.0, which is written without a sign.
@@ -130,7 +134,9 @@ def per_column(given: str | Sequence[str], n_columns: int, name: str) -> list[st
     """One text a column: those given, the only one, or nothing for each."""
     several = [given] * n_columns if given == "" else [given] if isinstance(given, str) else given
     if len(several) != n_columns or not all(isinstance(text, str) for text in several):
-        raise UsageError(f"{name}: got {given!r}, wanted one text for each of {n_columns} columns")
+        raise UsageError(
+            f"{name}: got {given!r}, expected one text for each of {n_columns} columns"
+        )
     return [str(text) for text in several]
 
 

@@ -204,7 +204,7 @@ def box_texts(
     check_template(template, allowed={"expression", "box"}, required={"box"})
     if form not in ("xyxy", "xywh") or not 1 <= decimals <= 6:
         raise UsageError(
-            f"form={form!r}, decimals={decimals}: wanted 'xyxy' or 'xywh', and 1 to 6 decimals"
+            f"form={form!r}, decimals={decimals}: expected 'xyxy' or 'xywh', and 1 to 6 decimals"
         )
     said = clean_rows(expressions, "expressions")
     edges = box_edges(boxes, image_sizes, len(said), form)
@@ -235,7 +235,7 @@ def number_texts(
         neither depends on the other targets.
     """
     if not 1 <= digits <= 15:
-        raise UsageError(f"digits={digits}: wanted 1 to 15, the digits of float64")
+        raise UsageError(f"digits={digits}: expected 1 to 15, the digits of float64")
     matrix = check_targets(targets, len(as_rows(targets, "targets")), name="targets")
     called = per_column(names, matrix.shape[1], "names")
     counted = per_column(units, matrix.shape[1], "units")
@@ -260,7 +260,9 @@ def distinct(texts: Iterable[str]) -> tuple[tuple[str, ...], IntArray]:
 def _class_name(label: Any, names: Names | None) -> str:
     if names is None:
         if not isinstance(label, str):
-            raise ProbeSetError(f"labels: class {label!r} is a number, wanted a name; pass names=")
+            raise ProbeSetError(
+                f"labels: class {label!r} is a number, expected a name; pass names="
+            )
         return tidy_name(label, "labels")
     if isinstance(names, Mapping):
         if label not in names:
@@ -301,7 +303,7 @@ def _matrix_sets(labels: Any, n_probe: int, known: list[str] | None) -> list[lis
         raise ProbeSetError("labels: got other numbers than 0 and 1; threshold probabilities first")
     if known is None or len(known) != matrix.shape[1]:
         raise ProbeSetError(
-            f"names: got {'none' if known is None else len(known)}, wanted one for each of the "
+            f"names: got {'none' if known is None else len(known)}, expected one for each of the "
             f"{matrix.shape[1]} columns of the labels"
         )
     return [[known[i] for i in np.flatnonzero(row)] for row in matrix]
@@ -316,11 +318,11 @@ def _enumeration(names: list[str]) -> str:
 def _extract(context: str, span: Any, row: int) -> str:
     bounds = list(span) if isinstance(span, Sequence | np.ndarray) else []
     if len(bounds) != 2 or not all(isinstance(at, int | np.integer) for at in bounds):
-        raise ProbeSetError(f"spans: row {row} is {span!r}, wanted (start, end) or None")
+        raise ProbeSetError(f"spans: row {row} is {span!r}, expected (start, end) or None")
     start, end = bounds
     if not 0 <= start < end <= len(context):
         raise ProbeSetError(
             f"spans: row {row} is ({start}, {end}) in a context of {len(context)} characters, "
-            "wanted 0 <= start < end <= length; pass None where there is no answer"
+            "expected 0 <= start < end <= length; pass None where there is no answer"
         )
     return clean_text(context[start:end], f"spans: row {row}")

@@ -87,7 +87,7 @@ def read_settings(folder: Path, name: str) -> JsonDict:
     with reading(str(path)):
         settings = json.loads(path.read_bytes())
     if not isinstance(settings, dict):
-        raise DataError(f"{path}: holds {type(settings).__name__}, wanted settings by name")
+        raise DataError(f"{path}: holds {type(settings).__name__}, expected settings by name")
     return settings
 
 

@@ -93,7 +93,7 @@ def nleep(
         wanted = int(n_components)
     else:
         raise UsageError(
-            f"nleep: n_components is {n_components!r}; it must be an integer from 1 to the number "
+            f"nleep: n_components is {n_components!r}, expected an integer from 1 to the number "
             f"of examples ({classes.n_probe}), or None for five a class"
         )
     if not 0.0 < energy <= 1.0:

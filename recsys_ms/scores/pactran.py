@@ -237,7 +237,7 @@ def _positive(name: str, given: float | None, default: float) -> float:
     if given is None:
         return default
     if not (math.isfinite(given) and given > 0.0):
-        raise UsageError(f"pactran: {name} is {given!r}; it must be a positive number")
+        raise UsageError(f"pactran: {name} is {given!r}, expected a positive number")
     return float(given)
 
 

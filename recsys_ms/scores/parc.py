@@ -90,9 +90,9 @@ def parc(
     few pairs depends on it. Memory is 8 bytes for each of ``n_probe²/2`` pairs.
     """
     if n_components is not None and n_components < 1:
-        raise UsageError(f"n_components: got {n_components}, wanted at least 1, or None for all")
+        raise UsageError(f"n_components: got {n_components}, expected at least 1, or None for all")
     if kind is not None and kind not in get_args(LabelKind):
-        raise UsageError(f"kind: got {kind!r}, wanted one of {', '.join(get_args(LabelKind))}")
+        raise UsageError(f"kind: got {kind!r}, expected one of {', '.join(get_args(LabelKind))}")
     matrix = checks.check_features(features, min_rows=3)
     n_probe = matrix.shape[0]
     if n_probe > _MAX_PROBE:
@@ -137,9 +137,9 @@ def add_depth(scores: ArrayLike, depths: ArrayLike) -> FloatArray:
     """
     given, layers = np.asarray(scores, dtype=np.float64), np.asarray(depths, dtype=np.float64)
     if given.ndim != 1 or given.shape != layers.shape:
-        raise UsageError(f"depths: got shape {layers.shape}, wanted one for each of the scores")
+        raise UsageError(f"depths: got shape {layers.shape}, expected one for each of the scores")
     if not (np.isfinite(layers) & (layers > 0)).all() or np.isinf(given).any():
-        raise UsageError("depths: wanted finite scores (or NaN), and depths above 0")
+        raise UsageError("depths: expected finite scores (or NaN), and depths above 0")
     known = given[~np.isnan(given)]
     if known.size:
         spread = known.std(ddof=1) if np.ptp(known) > 0 else 1.0
@@ -347,5 +347,5 @@ def _correlation(
 def _undefined(name: str) -> ProbeSetError:
     return ProbeSetError(
         f"{name}: no two examples are closer than any others, so that there are no ranks to "
-        "correlate; wanted examples that differ, in more than one feature or component"
+        "correlate; expected examples that differ, in more than one feature or component"
     )

@@ -68,7 +68,7 @@ def read_probe_file(path: str | Path) -> ProbeFile:
         if name in arrays and arrays[name].shape[:1] != arrays["features"].shape[:1]:
             raise ProbeSetError(
                 f"{source}: features have shape {arrays['features'].shape}, {name} "
-                f"{arrays[name].shape}; wanted as many rows of both, one an example"
+                f"{arrays[name].shape}; expected as many rows of both, one an example"
             )
     names = arrays.get("class_names")
     return ProbeFile(
@@ -99,12 +99,12 @@ def _embedding(name: str, array: Any, labels: Any) -> LabelEmbedding:
     n_classes = int(codes.max(initial=-1)) + 1
     if array.ndim != 2 or array.shape[0] not in (n_classes, codes.size):
         raise ProbeSetError(
-            f"label_embedding_{name}: got shape {array.shape}, wanted {n_classes} rows (one a "
+            f"label_embedding_{name}: got shape {array.shape}, expected {n_classes} rows (one a "
             f"class) or {codes.size} (one an example)"
         )
     if array.shape[0] != n_classes:
         codes = np.arange(codes.size)
     lengths = np.linalg.norm(array.astype(np.float64), axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or not lengths.all():
-        raise ProbeSetError(f"label_embedding_{name}: wanted finite rows that are not zero")
+        raise ProbeSetError(f"label_embedding_{name}: expected finite rows that are not zero")
     return LabelEmbedding(name, (array / lengths).astype(np.float32), codes)

@@ -149,7 +149,7 @@ def score_all(
         there is a warning, and the others are computed.
     """
     if kind not in get_args(LabelKind):
-        raise UsageError(f"kind: got {kind!r}, wanted one of {', '.join(get_args(LabelKind))}")
+        raise UsageError(f"kind: got {kind!r}, expected one of {', '.join(get_args(LabelKind))}")
     chosen = _chosen(scores)
     probe = Probe(
         features,

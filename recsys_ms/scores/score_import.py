@@ -166,7 +166,7 @@ class _Found:
             if isinstance(read, Unread) and read.sign:
                 raise DataError(f"{where}: {read.reason}")
             raise DataError(
-                f"{where} is {plain_text(cell)[:80]!r}, wanted a finite number; leave the cell "
+                f"{where} is {plain_text(cell)[:80]!r}, expected a finite number; leave the cell "
                 "empty where it is unknown"
             )
         known = self._values.setdefault(pair, {}).setdefault(score, sign * number)
@@ -197,7 +197,7 @@ def _across(mapper: RowMapper) -> str | None:
         )
     direction = mapper.bound.constants.get(c.DIRECTION)
     if direction not in (None, *get_args(Direction)):
-        raise UsageError(f"--set direction={direction}: wanted max or min")
+        raise UsageError(f"--set direction={direction}: expected max or min")
     return None if is_long else missing[0]
 
 
@@ -225,7 +225,7 @@ def _columns_of_values(mapper: RowMapper, across: str | None, batch: SourceBatch
 def _named(name: str, direction: str) -> tuple[str, float]:
     """Name of a score as the table keeps it, and the sign that makes higher better."""
     if direction not in ("", *get_args(Direction)):
-        raise DataError(f"direction is {direction!r}, wanted max or min")
+        raise DataError(f"direction is {direction!r}, expected max or min")
     known = _known_name(name)
     if known is not None and direction == "min":
         raise DataError(

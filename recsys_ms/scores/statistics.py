@@ -80,7 +80,7 @@ class ProbeStatistics:
             raise ProbeSetError("features: all of them are zero; was the model run at all?")
         if not _SMALLEST <= peak <= _LARGEST:
             raise ProbeSetError(
-                f"features: values up to {peak:.3g}, wanted a largest one between {_SMALLEST:g} "
+                f"features: values up to {peak:.3g}, expected a largest one between {_SMALLEST:g} "
                 f"and {_LARGEST:g}, whose powers are in the range of float64; multiply them by a "
                 "constant"
             )

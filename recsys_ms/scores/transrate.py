@@ -47,7 +47,7 @@ def transrate(
         is not positive.
     """
     if not distortion > 0.0:
-        raise ProbeSetError(f"distortion: got {distortion}, wanted a number above 0")
+        raise ProbeSetError(f"distortion: got {distortion}, expected a number above 0")
     geometry = geometry_of(features, labels)
     statistics, classes = geometry.statistics, geometry.classes
     n_probe = statistics.n_probe

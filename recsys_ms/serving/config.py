@@ -73,7 +73,7 @@ class RankerConfig:
         ):
             if not is_valid:
                 given = getattr(self, setting)
-                raise UsageError(f"RankerConfig: {setting} is {given!r}, wanted {wanted}")
+                raise UsageError(f"RankerConfig: {setting} is {given!r}, expected {wanted}")
         name, found = parse_spec(self.ranker)
         made = make_ranker(name, joined(self.ranker, found, self.params))
         object.__setattr__(self, "ranker", name)

@@ -47,7 +47,7 @@ class Constraints:
         for name, *_ in _BOUNDS:
             bound = getattr(self, name)
             if bound is not None and not bound > 0:
-                raise UsageError(f"Constraints: {name} is {bound}, wanted a positive number")
+                raise UsageError(f"Constraints: {name} is {bound}, expected a positive number")
 
     def met_by(self, cards: pd.DataFrame) -> BoolArray:
         """Which rows of the catalog's models meet all, shape (n_models,)."""
@@ -112,7 +112,7 @@ class Question(TaskQuery):
         if not isinstance(self.constraints, Constraints | None):
             raise UsageError(
                 f"constraints is {kind_of(self.constraints)}; "
-                "wanted Constraints(max_params=...) or None"
+                "expected Constraints(max_params=...) or None"
             )
 
 

@@ -29,7 +29,7 @@ def read_key(path: Path) -> bytes:
     key = read_regular(path, max_bytes=_MOST_KEY, follow=True).strip()
     if len(key) < _LEAST_KEY:
         raise DataError(
-            f"{path}: the key has {len(key)} bytes, wanted at least {_LEAST_KEY}; make one with "
+            f"{path}: the key has {len(key)} bytes, expected at least {_LEAST_KEY}; make one with "
             "'openssl rand -hex 32'"
         )
     return key

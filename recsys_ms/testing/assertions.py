@@ -18,8 +18,8 @@ def require_raises(error: type[Exception], call: Callable[[], object], what: str
     except error as found:
         return found
     except Exception as other:
-        raise AssertionError(f"{what}: raised {other!r}, wanted {error.__name__}") from other
-    raise AssertionError(f"{what}: raised nothing, wanted {error.__name__}")
+        raise AssertionError(f"{what}: raised {other!r}, expected {error.__name__}") from other
+    raise AssertionError(f"{what}: raised nothing, expected {error.__name__}")
 
 
 def skip(reason: str) -> None:

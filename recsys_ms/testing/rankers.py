@@ -66,7 +66,7 @@ class RankerContract:
             for part in (answer.value, answer.order):
                 require(
                     part.shape == (len(self.model_ids),) and bool(np.isfinite(part).all()),
-                    f"task {query.task_id!r}: {part}, wanted one finite number a model",
+                    f"task {query.task_id!r}: {part}, expected one finite number a model",
                 )
 
     def test_no_model_no_answer(self) -> None:

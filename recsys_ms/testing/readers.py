@@ -64,7 +64,7 @@ class ReaderContract:
             require(len(set(names)) == len(names), f"two runs have one identity: {names}")
             for name in names:
                 kind, colon, rest = name.partition(":")
-                require(bool(kind and colon and rest), f"identity {name!r}, wanted KIND:ID")
+                require(bool(kind and colon and rest), f"identity {name!r}, expected KIND:ID")
 
     def test_runs_are_data(self) -> None:
         """A run survives a round trip through JSON."""

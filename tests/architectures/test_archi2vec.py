@@ -177,14 +177,14 @@ def test_bad_input(families: Any, tmp_path: Path) -> None:
         Archi2Vec().transform(families)
     with pytest.raises(NotFittedError):
         Archi2Vec().save(tmp_path)
-    with pytest.raises(DataError, match="wanted at least 2"):
+    with pytest.raises(DataError, match="expected at least 2"):
         Archi2Vec().fit(families[:1])
     with pytest.raises(DataError, match="lower n_dims"):
         Archi2Vec(Archi2VecConfig(encoder="svd")).fit(families)
     alone = [np.array([at], dtype=np.uint64) for at in range(5)]
     with pytest.raises(DataError, match="no two graphs share a word"):
         Archi2Vec().fit(alone)
-    with pytest.raises(UsageError, match=r"wanted one of pv-dbow, svd, karateclub"):
+    with pytest.raises(UsageError, match=r"expected one of pv-dbow, svd, karateclub"):
         Archi2VecConfig(encoder="word2vec")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="at least one View"):
         Archi2VecConfig(views=())

@@ -247,7 +247,7 @@ class Constantly(nn.Module):  # type: ignore[misc]
         (nn.Conv2d(4, 4, 1), image(), "example input must be one it takes"),
         (nn.Linear(8, 2), None, "holds no tensor"),
         (nn.Linear(8, 2), {}, "holds no tensor"),
-        ("resnet18", image(), "wanted a torch.nn.Module"),
+        ("resnet18", image(), "expected a torch.nn.Module"),
     ],
 )
 def test_modules_that_cannot_be_traced(module: Any, given: Any, match: str) -> None:

@@ -274,7 +274,7 @@ def test_files_that_are_no_models(tmp_path: Path, content: bytes | None, match: 
 
 
 def test_things_that_are_no_models() -> None:
-    with pytest.raises(DataError, match=r"got a int, wanted the path .* or an onnx.ModelProto"):
+    with pytest.raises(DataError, match=r"got a int, expected the path .* or an onnx.ModelProto"):
         architecture_graph_from_onnx(3)
     with pytest.raises(DataError, match="no output is computed from an input"):
         architecture_graph_from_onnx(model([node("Relu", "w", "y")], [weight("w", 2)], 2))

@@ -48,7 +48,7 @@ def test_values_that_a_model_card_cannot_hold(field, value, match):
 
 
 def test_values_that_a_task_card_cannot_hold():
-    with pytest.raises(DataError, match="direction is 'up' and must be"):
+    with pytest.raises(DataError, match="direction is 'up', expected"):
         TaskCard(task_id="t", direction="up")
     with pytest.raises(DataError, match="class_names"):
         TaskCard(task_id="t", class_names=("a", 1))

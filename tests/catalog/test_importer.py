@@ -99,11 +99,11 @@ def test_rows_that_are_no_cards_are_rejected_as_runs_are(tmp_path):
     for reason, part in zip(
         reasons,
         [
-            "wanted a number",
+            "expected a number",
             "whole number",
             "divide percent",
-            "wanted a list",
-            "wanted a dict",
+            "expected a list",
+            "expected a dict",
             "model_id is empty",
             "at least 1",
             "finite",

@@ -76,8 +76,8 @@ def test_all_that_is_wrong_in_a_row_is_said_at_once(tmp_path: Path) -> None:
     assert [card.model_id for card in read.cards] == ["b"]
     (reject,) = read.rejects
     for part in (
-        "n_parameters is '25.6M', wanted a number in full",
-        "gmacs is '-1' and must be positive; leave the cell empty where it is unknown",
+        "n_parameters is '25.6M', expected a number in full",
+        "gmacs is '-1', expected a positive number; leave the cell empty where it is unknown",
         "source_accuracy is '91.3'",
     ):
         assert part in reject.reason

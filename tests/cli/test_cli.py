@@ -302,7 +302,7 @@ def test_inbox_quarantine_and_replay(tmp_path: Path) -> None:
         (("ingest", "comma.csv", "--map", "model_id={nope}"), 2, "nope"),
         (("recommend", "--task", "t"), 3, "no registry"),
         (("recommend",), 2, "no task is named"),
-        (("recommend", "--task", "t", "--observed", "m0"), 2, "wanted MODEL=VALUE"),
+        (("recommend", "--task", "t", "--observed", "m0"), 2, "expected MODEL=VALUE"),
         (("evaluate", "-H", "absent"), 3, "there is no history"),
         (("train", "-H", "absent", "-o", "x"), 3, "there is no history"),
         (("train", "-H", "absent", "-o", "x", "--ranker", "best"), 2, "no ranker is named"),

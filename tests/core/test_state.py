@@ -190,15 +190,15 @@ def test_a_file_names_no_class_that_was_not_declared():
         changed = State(
             values=values, arrays=state.arrays, texts=state.texts, children=state.children
         )
-        with pytest.raises(ArtifactError, match="wanted Scale or a loaded subclass"):
+        with pytest.raises(ArtifactError, match="expected Scale or a loaded subclass"):
             Whole.from_state(changed)
 
 
 def test_a_state_of_another_version_is_refused():
     state = Part().fit(1.0).state()
-    with pytest.raises(ArtifactError, match="of Part is nothing, wanted weight"):
+    with pytest.raises(ArtifactError, match="of Part is nothing, expected weight"):
         Part.from_state(State())
-    with pytest.raises(ArtifactError, match="of SmallPart is weight, wanted rows, weight"):
+    with pytest.raises(ArtifactError, match="of SmallPart is weight, expected rows, weight"):
         SmallPart.from_state(state)
 
 

@@ -78,8 +78,8 @@ def test_plain_answers_are_read(kind):
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        (Short, "has shape (7,) and 0 numbers that are not finite; wanted one finite number"),
-        (Undecided, "not finite; wanted one finite number for each of"),
+        (Short, "has shape (7,) and 0 numbers that are not finite; expected one finite number"),
+        (Undecided, "not finite; expected one finite number for each of"),
         (Forgetful, "models are missing from the answer"),
     ],
 )
@@ -116,12 +116,12 @@ class Uncopied(Mine):
     [
         (3, "rankers is 3 of type int"),
         ([3], "rankers holds 3 of type int"),
-        ({"mine": 3}, "ranker 'mine' is 3 of type int; wanted a name such as 'nmf'"),
+        ({"mine": 3}, "ranker 'mine' is 3 of type int; expected a name such as 'nmf'"),
         ({"mine": None}, "ranker 'mine' is None"),
         ({"mine": "nmff"}, "no ranker is named 'nmff'"),
         ({1: "nmf"}, "the name of a ranker is 1"),
         ({"mine": Half}, "the class Half has no fit"),
-        ({"mine": Half()}, "'mine'.*Half.*; wanted a name"),
+        ({"mine": Half()}, "'mine'.*Half.*; expected a name"),
         ({"mine": Greedy}, "'mine' cannot be made .TypeError"),
         ({"mine": lambda: None}, "'mine': its factory made None"),
         ({"mine": Uncopied()}, "'mine' cannot be copied .TypeError: cannot pickle"),
@@ -288,7 +288,7 @@ def test_protocols_by_name_or_as_they_are():
     ("protocol", "said"),
     [
         ("leave-one-out", "protocol 'leave-one-out' is unknown; choose one of"),
-        (LeaveOneTaskOut, "without calling it; wanted a Protocol such as LeaveOneTaskOut()"),
+        (LeaveOneTaskOut, "without calling it; expected a Protocol such as LeaveOneTaskOut()"),
         (None, "protocol is None"),
         ("temporal", "'temporal' needs runs with finished_at"),
     ],
@@ -301,11 +301,11 @@ def test_invalid_protocols(protocol, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"executor": 2}, "executor is 2 of type int; wanted an Executor, or serial, processes"),
-        ({"executor": SerialExecutor}, "executor is .*SerialExecutor.*; wanted an Executor"),
+        ({"executor": 2}, "executor is 2 of type int; expected an Executor, or serial, processes"),
+        ({"executor": SerialExecutor}, "executor is .*SerialExecutor.*; expected an Executor"),
         ({"executor": "threads"}, "executor 'threads' is unknown"),
-        ({"catalog": {"model": 1}}, "catalog is {'model': 1} of type dict; wanted a Catalog"),
-        ({"catalog": "cards.csv"}, "catalog is 'cards.csv' of type str; wanted a Catalog"),
+        ({"catalog": {"model": 1}}, "catalog is {'model': 1} of type dict; expected a Catalog"),
+        ({"catalog": "cards.csv"}, "catalog is 'cards.csv' of type str; expected a Catalog"),
     ],
 )
 def test_invalid_executors_and_catalogs(options, said):
@@ -388,17 +388,17 @@ def test_a_given_frame_is_not_changed():
 @pytest.mark.parametrize(
     ("history", "kind", "said"),
     [
-        ("runs.csv", UsageError, "'runs.csv' of type str; wanted a History.*History.open"),
+        ("runs.csv", UsageError, "'runs.csv' of type str; expected a History.*History.open"),
         (None, UsageError, "the history is None"),
-        (3, UsageError, "the history is 3 of type int; wanted a History"),
+        (3, UsageError, "the history is 3 of type int; expected a History"),
         (History, UsageError, "the history is .*History.* of type type"),
-        ({"task": 1.0}, DataError, "1.0 of type float for 'task'; wanted values by model id"),
+        ({"task": 1.0}, DataError, "1.0 of type float for 'task'; expected values by model id"),
         ({}, DataError, "the history has no row"),
         ({"task": {"model": "good"}}, DataError, "values are not numbers"),
         (pd.Series([1.0]), UsageError, "of type Series with an index of 1 level"),
         (pd.DataFrame({"m": ["x"]}, index=["t"]), DataError, "has no column 'task_id'"),
         ([], DataError, "the history has no row"),
-        ([("t", "m")], DataError, "row 0 of the history has 2 parts; wanted .task_id"),
+        ([("t", "m")], DataError, "row 0 of the history has 2 parts; expected .task_id"),
         (["abc"], DataError, "row 0 of the history is 'abc' of type str"),
         ([("t", "m", "good")], DataError, "values are not numbers"),
         ([("t", "m", float("inf"))], DataError, "value in row 0 is infinite"),
@@ -409,7 +409,7 @@ def test_a_given_frame_is_not_changed():
         (
             triplets().assign(metric="loss", direction="up"),
             DataError,
-            "the direction 'up'; wanted 'max' or 'min'",
+            "the direction 'up'; expected 'max' or 'min'",
         ),
         (
             pd.concat([planted_runs(3, 5), planted_runs(3, 5).assign(metric="f1")]),
@@ -483,13 +483,13 @@ def test_a_failing_ranker_is_undefined_in_own_metrics_too():
         (["pearson"], None, "metrics holds the text 'pearson'"),
         (3, None, "metrics is 3"),
         ([3], None, "a metric needs a name"),
-        ({"own": 3}, None, "metric 'own' is 3 of type int; wanted a function"),
+        ({"own": 3}, None, "metric 'own' is 3 of type int; expected a function"),
         ({"": top_is_best}, None, "a metric needs a name"),
         ({"pearson": top_is_best}, None, "'pearson' is there already"),
         ([top_is_best, top_is_best], None, "'top_is_best' is there already"),
         ({"regret@3": top_is_best}, 3, "'regret@3' is there already"),
         ([lambda p, y: 0.0], None, "a lambda has no name"),
-        ((), 0, "k is 0; wanted a whole number of at least 1"),
+        ((), 0, "k is 0; expected a whole number of at least 1"),
         ((), 1.5, "k is 1.5"),
         ((), [], r"k is \[\]"),
         ((), "5", "k is '5'"),
@@ -507,13 +507,13 @@ def test_a_metric_that_fails_is_named_with_its_task():
 
     with pytest.raises(UsageError, match="metric 'broken' failed on task 'task-0': KeyError"):
         run([], metrics=[broken])
-    with pytest.raises(UsageError, match=r"metric 'words' failed .*wanted one number"):
+    with pytest.raises(UsageError, match=r"metric 'words' failed .*expected one number"):
         run([], metrics={"words": lambda p, y: "good"})
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf")])
 def test_an_infinite_metric_is_refused_before_it_spoils_a_mean(value):
-    with pytest.raises(UsageError, match=r"metric 'ratio' gave -?inf on task 'task-0'; wanted"):
+    with pytest.raises(UsageError, match=r"metric 'ratio' gave -?inf on task 'task-0'; expected"):
         run([], metrics={"ratio": lambda p, y: value})
 
 

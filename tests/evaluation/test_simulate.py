@@ -148,7 +148,7 @@ def test_invalid_costs_and_budgets():
         run(budgets=(1.0,))
     with pytest.raises(UsageError, match="plan for GPU seconds"):
         run(policies=("nmf+plan",))
-    with pytest.raises(UsageError, match="wanted positive"):
+    with pytest.raises(UsageError, match="expected positive"):
         run(timed(np.ones((9, 12))), budgets=(1.0, 0.0))
 
 

@@ -75,10 +75,14 @@ def test_triplets_of_any_sequence(kind) -> None:
 @pytest.mark.parametrize(
     ("told", "kind", "said"),
     [
-        (("st", ["a", "b"], [1, 2]), UsageError, "task_id is 'st' of type str; wanted a sequence"),
-        ((["s"], {"a"}, [1]), UsageError, "model_id is {'a'} of type set; wanted a sequence"),
-        ((["s"], ["a"], 1.0), UsageError, "value is 1.0 of type float; wanted a sequence"),
-        ((["s"], ["a"], np.eye(1)), UsageError, "value is array.* of type ndarray; wanted"),
+        (
+            ("st", ["a", "b"], [1, 2]),
+            UsageError,
+            "task_id is 'st' of type str; expected a sequence",
+        ),
+        ((["s"], {"a"}, [1]), UsageError, "model_id is {'a'} of type set; expected a sequence"),
+        ((["s"], ["a"], 1.0), UsageError, "value is 1.0 of type float; expected a sequence"),
+        ((["s"], ["a"], np.eye(1)), UsageError, "value is array.* of type ndarray; expected"),
         ((["s"], ["a"], [1, 2]), DataError, "the lengths differ, {'task_id': 1, .*'value': 2}"),
         ((["s"], ["a"], ["x"]), DataError, "the history's values are not numbers"),
         ((["s"], [None], [1.0]), DataError, "no 'model_id' in row 0"),
@@ -90,11 +94,11 @@ def test_what_are_not_triplets(told, kind: type[Exception], said: str) -> None:
 
 
 def test_a_direction_is_max_or_min() -> None:
-    with pytest.raises(DataError, match="the direction 'up'; wanted 'max' or 'min'"):
+    with pytest.raises(DataError, match="the direction 'up'; expected 'max' or 'min'"):
         rms.Interactions.from_triplets(["s"], ["a"], [1.0], direction="up")
 
 
 @pytest.mark.parametrize("given", [3, None, "runs.csv", pd.Series([1.0])])
 def test_what_is_no_history_is_none_for_a_ranker(given: object) -> None:
-    with pytest.raises(UsageError, match=r"the history is .*; wanted a History"):
+    with pytest.raises(UsageError, match=r"the history is .*; expected a History"):
         rms.Ranker(rms.RankerConfig(ranker="popularity")).fit(given)

@@ -82,7 +82,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path, history: Histor
     (tmp_path / "board" / "runs" / "experiment").mkdir(parents=True)
     with pytest.raises(DataError, match="holds 'runs/'"):
         History.open(tmp_path / "board")
-    with pytest.raises(DataError, match="a file, wanted the folder"):
+    with pytest.raises(DataError, match="a file, expected the folder"):
         History.open(tmp_path / "notes.txt")
     with pytest.raises(DataError, match="name the folder of the history"):
         History.open(history.path / "runs")

@@ -132,7 +132,7 @@ def test_a_unit_that_is_none_is_told_and_nothing_is_lost(history: History) -> No
     record_run(history.path, **RUN, value=61.0, unit="percents")
     history.ingest_inbox()
     assert ["unknown field 'unit'" in reason for reason in reasons(history)] == [True]
-    with pytest.raises(TypeError, match="unit is 'percents', wanted 'fraction' or 'percent'"):
+    with pytest.raises(TypeError, match="unit is 'percents', expected 'fraction' or 'percent'"):
         recording(history.path, **RUN, unit="percents")
 
 

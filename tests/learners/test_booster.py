@@ -103,7 +103,7 @@ def test_every_form_of_rows(trained: lgb.Booster, stored: State) -> None:
 def test_what_cannot_be_asked_or_stored(stored: State) -> None:
     with pytest.raises(DataError, match="3 columns, the trees 6"):
         BoostedTrees.from_state(stored).predict(np.zeros((1, 3)))
-    with pytest.raises(DataError, match="wanted one output"):
+    with pytest.raises(DataError, match="expected one output"):
         BoostedTrees.from_text("no trees")
     with pytest.raises(DataError, match="got linear ones"):
         TrainedTrees(train(categorical=[], n_trees=2, linear_tree=True)).stored()
@@ -153,7 +153,7 @@ def chain(n_leaves: int) -> State:
     ("change", "message"),
     [
         (at("feature", 3, 6), "a column that is not there"),
-        (at("feature", 3, -1), "wanted at least 0"),
+        (at("feature", 3, -1), "expected at least 0"),
         (at("feature", 3, 2**40), "a column that is not there"),
         (at("threshold", 3, np.nan), "a threshold that is NaN"),
         (at("decision", 0, 3), "a comparison of an unknown kind"),
@@ -165,14 +165,14 @@ def chain(n_leaves: int) -> State:
         (at("right", 0, 2**63 - 1), "a branch that leads outside or back"),
         (at("leaf_value", 0, np.nan), "numbers that are not finite"),
         (at("leaf_value", 0, np.inf), "numbers that are not finite"),
-        (at("leaf_count", 0, 0), "wanted at least 1"),
+        (at("leaf_count", 0, 0), "expected at least 1"),
         (at("leaf_count", 0, 2**40), "at most 2.14748e"),
-        (at("n_leaves", 0, 0), "wanted at least 1"),
-        (at("n_leaves", 0, 2**62), "wanted at least 1, at most"),
+        (at("n_leaves", 0, 0), "expected at least 1"),
+        (at("n_leaves", 0, 2**62), "expected at least 1, at most"),
         (at("n_leaves", 0, 5), "splits, expected"),
         (at("n_sets", 0, 1000), "sets, expected"),
         (at("set_words", 0, 1000), "words, expected"),
-        (at("words", 0, -1), "wanted at least 0"),
+        (at("words", 0, -1), "expected at least 0"),
         (at("words", 0, 2**32), "at most 4.29497e"),
         *((cut(name), "expected|along the axis") for name in
           ("left", "leaf_value", "leaf_count", "n_leaves", "set_words", "words", "threshold")),

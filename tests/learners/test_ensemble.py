@@ -135,5 +135,5 @@ def test_only_heads_are_restored():
     design, target = problem(1)
     state = EnsembleHead(heads={"linear": LinearHead}).fit(design, target).state()
     heads = {"dict": [["linear", {"object": "os.system", "state": "_heads.0.1"}]]}
-    with pytest.raises(ArtifactError, match=r"has a os\.system, wanted Head"):
+    with pytest.raises(ArtifactError, match=r"has a os\.system, expected Head"):
         EnsembleHead.from_state(replace(state, values={**state.values, "_heads": heads}))

@@ -69,9 +69,9 @@ def test_a_task_is_added_as_it_is_asked_about(blocks: rms.Interactions, cards: r
         (
             {"observed": ["m00"]},
             UsageError,
-            r"task 'x': observed is \['m00'\] of type list; wanted",
+            r"task 'x': observed is \['m00'\] of type list; expected",
         ),
-        ({"observed": "m00"}, UsageError, "observed is 'm00' of type str; wanted outcomes by"),
+        ({"observed": "m00"}, UsageError, "observed is 'm00' of type str; expected outcomes by"),
         ({"observed": pd.DataFrame(REACHED, index=[0])}, UsageError, "observed is .*DataFrame"),
         ({"observed": pd.Series([0.8])}, UsageError, "a model id in observed is 0 of type int"),
         (
@@ -83,7 +83,11 @@ def test_a_task_is_added_as_it_is_asked_about(blocks: rms.Interactions, cards: r
         ({"observed": {"m00": None}}, DataError, "of model 'm00' is None of type NoneType"),
         ({"observed": {"m00": True}}, DataError, "of model 'm00' is True of type bool"),
         ({"observed": {"m00": np.inf}}, DataError, "of model 'm00' is inf; give a finite number"),
-        ({"card": ["domain1"]}, UsageError, r"card is \['domain1'\] of type list; wanted TaskCard"),
+        (
+            {"card": ["domain1"]},
+            UsageError,
+            r"card is \['domain1'\] of type list; expected TaskCard",
+        ),
         (
             {"card": {"n_class": 2}},
             UsageError,
@@ -91,8 +95,8 @@ def test_a_task_is_added_as_it_is_asked_about(blocks: rms.Interactions, cards: r
         ),
         ({"card": {1: 2}}, UsageError, "no field 1; it has task_id, domain"),
         ({"card": {"n_classes": "ten"}}, DataError, "the card's fields cannot be read .invalid"),
-        ({"card": {"n_classes": -1}}, DataError, "n_classes is -1 and must be a whole number"),
-        ({"card": {"class_names": "cat"}}, DataError, "names are the text 'cat'; wanted a list"),
+        ({"card": {"n_classes": -1}}, DataError, "n_classes is -1, expected a whole number"),
+        ({"card": {"class_names": "cat"}}, DataError, "names are the text 'cat'; expected a list"),
     ],
 )
 def test_invalid_descriptions_of_a_task(
@@ -110,14 +114,17 @@ def test_invalid_descriptions_of_a_task(
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ({"models": "m00"}, r"models is 'm00' of type str; wanted a list .*models=\['m00'\]"),
-        ({"models": 3}, "models is 3 of type int; wanted a list of model ids"),
-        ({"models": [3]}, "a model id in models is 3 of type int; wanted a text"),
-        ({"models": {"m00": 1}}, "models is {'m00': 1} of type dict; wanted a list"),
-        ({"models": []}, "models is empty; wanted a list of model ids, or None for all"),
-        ({"metric": 3}, "metric is 3 of type int; wanted a text"),
-        ({"metric": ""}, "metric is '' of type str; wanted a text that is not empty"),
-        ({"constraints": {"max_params": 3}}, r"constraints is .*dict; wanted Constraints\(max_par"),
+        ({"models": "m00"}, r"models is 'm00' of type str; expected a list .*models=\['m00'\]"),
+        ({"models": 3}, "models is 3 of type int; expected a list of model ids"),
+        ({"models": [3]}, "a model id in models is 3 of type int; expected a text"),
+        ({"models": {"m00": 1}}, "models is {'m00': 1} of type dict; expected a list"),
+        ({"models": []}, "models is empty; expected a list of model ids, or None for all"),
+        ({"metric": 3}, "metric is 3 of type int; expected a text"),
+        ({"metric": ""}, "metric is '' of type str; expected a text that is not empty"),
+        (
+            {"constraints": {"max_params": 3}},
+            r"constraints is .*dict; expected Constraints\(max_par",
+        ),
     ],
 )
 def test_invalid_questions(ranker: rms.Ranker, told: dict[str, object], said: str) -> None:
@@ -128,15 +135,17 @@ def test_invalid_questions(ranker: rms.Ranker, told: dict[str, object], said: st
 
 @pytest.mark.parametrize("top", [0, -1, 1.5, "3", True])
 def test_invalid_numbers_of_rows(ranker: rms.Ranker, top: object) -> None:
-    with pytest.raises(UsageError, match=f"top is {top!r} .*wanted at least 1, or None for all"):
+    with pytest.raises(UsageError, match=f"top is {top!r} .*expected at least 1, or None for all"):
         ranker.recommend("x", top=top)
-    with pytest.raises(UsageError, match=f"n_runs is {top!r} .*wanted at least 1"):
+    with pytest.raises(UsageError, match=f"n_runs is {top!r} .*expected at least 1"):
         ranker.suggest("x", budget=top)
 
 
 @pytest.mark.parametrize("cost", [0, -1.0, float("nan"), "3", True])
 def test_invalid_costs(ranker: rms.Ranker, cost: object) -> None:
-    with pytest.raises(UsageError, match=f"cost is {cost!r} .*wanted a positive number of seconds"):
+    with pytest.raises(
+        UsageError, match=f"cost is {cost!r} .*expected a positive number of seconds"
+    ):
         ranker.suggest("x", cost=cost)
 
 
@@ -148,16 +157,16 @@ def test_numbers_of_numpy_are_numbers(ranker: rms.Ranker) -> None:
 @pytest.mark.parametrize("task", [None, 3, "", ("x",)])
 def test_invalid_tasks(ranker: rms.Ranker, task: object) -> None:
     for asked in (ranker.recommend, ranker.suggest):
-        with pytest.raises(UsageError, match=r"task is .*; wanted a text that is not empty"):
+        with pytest.raises(UsageError, match=r"task is .*; expected a text that is not empty"):
             asked(task)
-    with pytest.raises(UsageError, match=r"task_id is .*; wanted a text"):
+    with pytest.raises(UsageError, match=r"task_id is .*; expected a text"):
         ranker.add_task(task, card=CARD)
-    with pytest.raises(UsageError, match=r"task is .*; wanted a text"):
+    with pytest.raises(UsageError, match=r"task is .*; expected a text"):
         ranker.explain(task, "m00")
 
 
 def test_invalid_models(ranker: rms.Ranker) -> None:
-    with pytest.raises(UsageError, match="model_id is None of type NoneType; wanted a text"):
+    with pytest.raises(UsageError, match="model_id is None of type NoneType; expected a text"):
         ranker.explain("x", None)
     with pytest.raises(UnknownIdError, match="'unheard' has neither runs nor a card"):
         ranker.explain("x", "unheard")

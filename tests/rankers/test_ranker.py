@@ -92,11 +92,11 @@ def test_many_tasks_are_answered_as_each_alone(
 @pytest.mark.parametrize(
     ("tasks", "observed", "said"),
     [
-        ("t01", None, "tasks is 't01' of type str; wanted a list of task ids"),
+        ("t01", None, "tasks is 't01' of type str; expected a list of task ids"),
         ([], None, "tasks is empty"),
         ([None], None, "a task in tasks is None"),
         (["t01", "t01"], None, "tasks has 't01' twice"),
-        (["t01"], [0.8], r"observed is \[0.8\] of type list; wanted outcomes by task id"),
+        (["t01"], [0.8], r"observed is \[0.8\] of type list; expected outcomes by task id"),
         (
             ["t01"],
             {"m00": 0.8},
@@ -253,7 +253,7 @@ def test_config_refuses_invalid_values() -> None:
         rms.RankerConfig(ranker="best")
     with pytest.raises(UsageError, match=r"coverage is 1\.5"):
         rms.RankerConfig(coverage=1.5)
-    with pytest.raises(UsageError, match="seed is -1, wanted a whole number of at least 0"):
+    with pytest.raises(UsageError, match="seed is -1, expected a whole number of at least 0"):
         rms.RankerConfig(seed=-1)
     with pytest.raises(UsageError, match="unknown setting 'sed'"):
         rms.RankerConfig.from_mapping({"sed": 1})

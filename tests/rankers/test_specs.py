@@ -58,7 +58,7 @@ def test_a_spec_is_a_name_and_settings(spec: str) -> None:
         ("nmf:n_factor=8", "NMFRanker: unknown setting 'n_factor'; its settings are alpha_models"),
         ("nmf:8,n_factors=9", "n_factors is set twice"),
         ("nmf:n_factors=8,9", "'9' is not SETTING=VALUE of nmf"),
-        ("nmf:much", "n_factors is 'much', wanted a whole number"),
+        ("nmf:much", "n_factors is 'much', expected a whole number"),
         ("popularity:3", "'3' is not SETTING=VALUE of popularity"),
         ("popularity+logme", "'logme' is not SETTING=VALUE"),
         ("nmf+logme", "'logme' is not SETTING=VALUE"),
@@ -80,7 +80,7 @@ def test_a_setting_is_given_once() -> None:
         RankerConfig(ranker="nmf", params=8)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="give a config or its fields by name"):
         NMFRanker(NMFConfig(), n_factors=8)
-    with pytest.raises(UsageError, match=r"config is NMFConfig.*wanted FennecConfig"):
+    with pytest.raises(UsageError, match=r"config is NMFConfig.*expected FennecConfig"):
         FennecRanker(NMFConfig())
 
 

@@ -238,7 +238,7 @@ def test_neither_the_pairs_nor_the_features_are_held_twice(monkeypatch, metric):
     ("features", "labels", "arguments", "reason"),
     [
         (np.full((4, 2), np.inf), [0, 0, 1, 1], {}, "row 0, column 0 is inf"),
-        (np.ones(4), [0, 0, 1, 1], {}, "wanted .n_probe, n_features."),
+        (np.ones(4), [0, 0, 1, 1], {}, "expected .n_probe, n_features."),
         (np.eye(4), [0, 0, 1], {}, r"labels: got shape \(3,\)"),
         (np.eye(4), [0, 0, 0, 0], {}, "1 class among 4"),
         (np.eye(4), [0.5, 0, 1, 1], {}, "fractions"),

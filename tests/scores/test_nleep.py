@@ -276,9 +276,9 @@ def test_inputs_are_left_alone_and_the_answer_is_a_float(dtype):
     ("features", "labels", "message"),
     [
         (np.ones((3, 2)), [0, 1], "labels: got shape"),
-        (np.ones((3, 2)), [1, 1, 1], "wanted at least 2"),
+        (np.ones((3, 2)), [1, 1, 1], "expected at least 2"),
         ([[np.nan, 1.0]] * 3, [0, 1, 1], "finite"),
-        (np.ones(3), [0, 1, 1], "wanted .n_probe, n_features."),
+        (np.ones(3), [0, 1, 1], "expected .n_probe, n_features."),
         (np.ones((3, 2)), [0.5, 1, 1], "fractions"),
     ],
 )

@@ -513,9 +513,9 @@ def test_inputs_are_left_alone_and_the_answer_is_a_float(score, probe_set):
     ("given_", "labels", "message"),
     [
         (np.full((3, 2), 0.5), [0, 1], "labels: got shape"),
-        (np.full((3, 2), 0.5), [1, 1, 1], "wanted at least 2"),
+        (np.full((3, 2), 0.5), [1, 1, 1], "expected at least 2"),
         (np.array([[np.nan, 0.5]] * 3), [0, 1, 1], "finite"),
-        (np.full(3, 0.5), [0, 1, 1], "wanted .n_probe, n_features."),
+        (np.full(3, 0.5), [0, 1, 1], "expected .n_probe, n_features."),
         (np.full((3, 2), 0.5), [0.5, 1, 1], "fractions"),
     ],
 )

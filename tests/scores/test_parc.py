@@ -356,7 +356,7 @@ def test_constant_features_are_refused_with_the_reason(n_components, value, dtyp
         (np.eye(5), [0, 0, 1, 1, 1], {"n_components": 1}, "more than one feature or component"),
         (np.eye(2), [0, 1], {}, "at least 3 examples"),
         (np.full((4, 2), np.nan), [0, 0, 1, 1], {}, "row 0, column 0 is nan"),
-        (np.ones(4), [0, 0, 1, 1], {}, "wanted .n_probe, n_features."),
+        (np.ones(4), [0, 0, 1, 1], {}, "expected .n_probe, n_features."),
         (np.eye(4), [0, 0, 1], {}, r"labels: got shape \(3,\)"),
         (np.eye(4), [0, 0, 0, 0], {}, "1 class among 4"),
         (np.eye(4), [0, 1, 2, 3], {}, "no two examples share a class"),

@@ -92,8 +92,8 @@ def test_of_an_own_score_the_direction_must_be_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "part"),
     [
-        ("t,a,logme,high", "wanted a finite number"),
-        ("t,a,logme,inf", "wanted a finite number"),
+        ("t,a,logme,high", "expected a finite number"),
+        ("t,a,logme,inf", "expected a finite number"),
         ('t,a,logme,"0,913"', "--decimal"),
         ("t,a,logme,91%", "percent sign"),
         (",a,logme,1", "task_id is empty"),

@@ -146,7 +146,7 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         (np.zeros((3, 2, 2)), r"shape \(3, 2, 2\)"),
         (np.zeros((1, 4)), "1 examples"),
         (np.zeros((4, 0)), "0 features"),
-        ([["a", "b"], ["c", "d"]], "wanted numbers"),
+        ([["a", "b"], ["c", "d"]], "expected numbers"),
         (np.zeros((3, 2), dtype=complex), "complex"),
     ],
 )
@@ -163,7 +163,7 @@ def test_features_that_cannot_be_meant(bad: object, match: str) -> None:
         ([0, 0, 0], "1 class"),
         ([0.5, 1.0, 2.0], "fractions"),
         ([0.0, np.nan, 1.0], "fractions"),
-        (["a", 1, None], "got NoneType, int, str, wanted integers only or texts only"),
+        (["a", 1, None], "got NoneType, int, str, expected integers only or texts only"),
         ([1j, 0, 1], "complex"),
     ],
 )
@@ -186,9 +186,9 @@ def test_labels_become_dense() -> None:
     ("bad", "match"),
     [
         ([[0.5, 0.6], [0.5, 0.5]], "row 0 sums to 1.1"),
-        ([[1.5, -0.5], [0.5, 0.5]], "wanted probabilities"),
+        ([[1.5, -0.5], [0.5, 0.5]], "expected probabilities"),
         ([[0.5, 0.5]], "examples"),
-        ([[0.5, 0.5]] * 3, "3 rows, wanted 2"),
+        ([[0.5, 0.5]] * 3, "3 rows, expected 2"),
     ],
 )
 def test_probabilities_that_are_none(bad: object, match: str) -> None:

@@ -225,11 +225,11 @@ def test_sets_that_torchvision_does_not_have(tmp_path, name, message):
     [
         (without("image"), "no column 'image'; it has"),
         (without("label"), "no column 'label'; it has"),
-        (columns(split=["train", "holdout"] * 18), "row 1 is of split 'holdout'; wanted 'train'"),
+        (columns(split=["train", "holdout"] * 18), "row 1 is of split 'holdout'; expected 'train'"),
         (columns(label=[0] * 36), "1 classes; a task needs two"),
         (columns(label=[0, None, 1] * 12), "row 1 has no label"),
-        (columns(image=["x.png"] * 36), "image is string, wanted bytes"),
-        (columns(image=[{"path": "x.png"}] * 36), "image is struct<path: string>, wanted bytes"),
+        (columns(image=["x.png"] * 36), "image is string, expected bytes"),
+        (columns(image=[{"path": "x.png"}] * 36), "image is struct<path: string>, expected bytes"),
     ],
 )
 def test_parquet_that_is_no_set(tmp_path, table, message):
@@ -262,7 +262,7 @@ def test_classes_of_one_split_only(tmp_path):
     ("text", "message"),
     [
         ("file_name,label\n", "a row an image"),
-        ("name,label\na.png,1\n", "wanted the columns file_name and label"),
+        ("name,label\na.png,1\n", "expected the columns file_name and label"),
         ("file_name,label\na.png,1\nb.png,\n", "row 1 has no label"),
         ("file_name,label,split\na.png,1,train\nb.png,2,later\n", "row 1 is of split 'later'"),
     ],

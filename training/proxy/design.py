@@ -65,7 +65,7 @@ class TrainingPlan:
         if self.warm_up < 0 or not 0 <= self.cool_down <= self.steps:
             raise UsageError(
                 f"proxy: warm_up {self.warm_up} and cool_down {self.cool_down} of {self.steps} "
-                "steps; wanted neither negative, and no longer cool_down than steps"
+                "steps; expected neither negative, and no longer cool_down than steps"
             )
         if not 0.0 <= self.partial <= 1.0:
             raise UsageError(f"proxy: partial {self.partial} is a share in [0, 1]")

@@ -337,7 +337,7 @@ def _picture(table: Any, images: Path) -> PictureTask:
     names = [each.name for each in fields(PictureTask)]
     given = sorted(table) if isinstance(table, dict) else [repr(table)]
     if given != sorted(names) or not all(isinstance(value, str) for value in table.values()):
-        raise UsageError(f"study: [[images]] has {given}, wanted the texts {sorted(names)}")
+        raise UsageError(f"study: [[images]] has {given}, expected the texts {sorted(names)}")
     return PictureTask(**table | {"path": _located(table["path"], images)})
 
 
@@ -345,8 +345,8 @@ def _encoder(spec: Any, here: Path) -> str:
     library, colon, folder = str(spec).partition(":")
     if not folder or library not in ENCODER_LIBRARIES:
         raise UsageError(
-            f"study: encoder {spec!r}, wanted open-clip:FOLDER or transformers:FOLDER; the folder "
-            "starts from that of the study"
+            f"study: encoder {spec!r}, expected open-clip:FOLDER or transformers:FOLDER; the "
+            "folder starts from that of the study"
         )
     return f"{library}{colon}{(here / folder).resolve()}"
 
@@ -366,11 +366,11 @@ def _recipe(table: dict[str, Any], learning_rate: float) -> TrainingRecipe:
 def _changed(recipe: TrainingRecipe, task_id: str, differing: Mapping[str, Any]) -> TrainingRecipe:
     known = {each.name for each in fields(TrainingRecipe)}
     if not isinstance(differing, Mapping):
-        raise UsageError(f"study: the recipe of {task_id!r} is {differing!r}, wanted a table")
+        raise UsageError(f"study: the recipe of {task_id!r} is {differing!r}, expected a table")
     unknown = sorted(set(differing) - known)
     if unknown:
         raise UsageError(
-            f"study: the recipe of {task_id!r} has {unknown}, wanted some of {sorted(known)}"
+            f"study: the recipe of {task_id!r} has {unknown}, expected some of {sorted(known)}"
         )
     return replace(recipe, **differing)
 

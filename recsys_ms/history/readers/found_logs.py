@@ -105,8 +105,8 @@ def log_format(name: str) -> LogFormat:
     """
     if name not in LOG_FORMATS:
         raise UsageError(
-            f"format {name!r} must be one of {', '.join((*LOG_FORMATS, AUTO))}; other packages may "
-            "add formats: is the package installed?"
+            f"format {name!r}: expected one of {', '.join((*LOG_FORMATS, AUTO))}; other packages "
+            "may add formats: is the package installed?"
         )
     return LOG_FORMATS[name]()
 

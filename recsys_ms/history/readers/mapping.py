@@ -77,9 +77,9 @@ class FieldMapping:
         if both:
             raise UsageError(f"{both[0]} has a --map and a --set; keep one of them")
         if self.unit is not None and self.unit not in get_args(Unit):
-            raise UsageError(f"unit {self.unit!r} must be 'fraction' or 'percent'")
+            raise UsageError(f"unit {self.unit!r}: expected 'fraction' or 'percent'")
         if self.decimal is not None and self.decimal not in get_args(DecimalSign):
-            raise UsageError(f"decimal sign {self.decimal!r} must be '.' or ','")
+            raise UsageError(f"decimal sign {self.decimal!r}: expected '.' or ','")
         for template in self.map.values():
             split_template(template)
         if "" in self.columns:

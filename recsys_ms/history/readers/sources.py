@@ -273,12 +273,12 @@ def open_source(
     check_encoding(encoding)
     chosen = table_format or ("json" if records is not None else _format_of(file))
     if chosen not in get_args(TableFormat):
-        raise UsageError(f"format {chosen!r} must be one of {', '.join(get_args(TableFormat))}")
+        raise UsageError(f"format {chosen!r}: expected one of {', '.join(get_args(TableFormat))}")
     if records is not None and chosen != "json":
         raise UsageError(f"--records is for JSON documents, not for {chosen}; leave it out")
     separator = delimiter or ("\t" if chosen == "tsv" else ",")
     if len(separator) != 1 or separator in '\r\n"':
-        raise UsageError(f"delimiter {separator!r} must be one character, such as ';'")
+        raise UsageError(f"delimiter {separator!r}: expected one character, such as ';'")
     titles = _titles(file, chosen, separator, encoding, records)
     header, repeated = told_apart(titles)
     if not header:

@@ -38,7 +38,7 @@ class Wide:
 
     def __post_init__(self) -> None:
         if self.columns not in get_args(WideKind):
-            raise UsageError(f"--wide {self.columns!r} must be 'tasks' or 'models'")
+            raise UsageError(f"--wide {self.columns!r}: expected 'tasks' or 'models'")
 
 
 @dataclass(frozen=True, slots=True)

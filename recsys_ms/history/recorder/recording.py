@@ -103,7 +103,7 @@ def recording(
     """
     _check_names(fields)
     if unit not in get_args(Unit):
-        raise TypeError(f"unit is {unit!r}, wanted 'fraction' or 'percent'")
+        raise TypeError(f"unit is {unit!r}, expected 'fraction' or 'percent'")
     given = history_path if history_path is not None else os.environ.get(HISTORY_VARIABLE)
     named = {c.RUN_ID: run_id} if run_id else {}
     of_run = {

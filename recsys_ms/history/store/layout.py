@@ -48,7 +48,7 @@ def refuse_foreign(folder: Path) -> None:
     ``DataError``: it is something else, or a history that lost its marker.
     """
     if folder.is_file():
-        raise DataError(f"{folder}: a file, wanted the folder of a history")
+        raise DataError(f"{folder}: a file, expected the folder of a history")
     with file_errors(f"{folder}: cannot be read"):
         names = set(os.listdir(folder)) if folder.exists() else set()
     if "_delta_log" in names:

@@ -578,7 +578,7 @@ def test_a_damaged_row_of_a_wide_table_is_not_replayed(tmp_path):
 def test_what_is_no_wide_table(tmp_path, text, wide, match):
     with pytest.raises(UsageError, match=match):
         read(tmp_path, text, FieldMapping(set=MAPPING.set), wide=wide)
-    with pytest.raises(UsageError, match="must be 'tasks' or 'models'"):
+    with pytest.raises(UsageError, match="expected 'tasks' or 'models'"):
         Wide(columns="rows")
 
 

@@ -34,7 +34,7 @@ class MedianConfig:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.quantile <= 1.0:
-            raise UsageError(f"MedianConfig: quantile is {self.quantile}, wanted one in [0, 1]")
+            raise UsageError(f"MedianConfig: quantile is {self.quantile}, expected one in [0, 1]")
 
 
 class MedianRanker(BaseRanker):

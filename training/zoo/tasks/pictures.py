@@ -197,7 +197,7 @@ def _of_parquet(path: Path) -> Pool:
     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
         column = column.field("bytes")
     if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
-        raise DataError(f"{path}: image is {column.type}, wanted bytes, or a struct with bytes")
+        raise DataError(f"{path}: image is {column.type}, expected bytes, or a struct with bytes")
     names = table["class_name"].to_pylist() if "class_name" in table.column_names else None
     labels, class_names = _numbered(path, table["label"].to_pylist(), names)
     splits = table["split"].to_pylist() if "split" in table.column_names else None
@@ -231,7 +231,7 @@ def _of_list(listed: Path) -> Pool:
     with listed.open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     if not rows or not {"file_name", "label"} <= set(rows[0]):
-        raise DataError(f"{listed}: wanted the columns file_name and label, and a row an image")
+        raise DataError(f"{listed}: expected the columns file_name and label, and a row an image")
     labels, names = _numbered(listed, [row["label"] for row in rows], None)
     splits = [row["split"] for row in rows] if "split" in rows[0] else None
     return _of_files(
@@ -297,7 +297,7 @@ def _known_splits(path: Path, splits: Sequence[str]) -> list[str]:
     ]
     if "" in known:
         raise DataError(
-            f"{path}: row {known.index('')} is of split {splits[known.index('')]!r}; wanted "
+            f"{path}: row {known.index('')} is of split {splits[known.index('')]!r}; expected "
             f"'train' or one of {sorted(_TEST_NAMES)}"
         )
     return known
