@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -12,7 +11,7 @@ from recsys_ms.core.files import open_regular
 from recsys_ms.core.optional import require
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.readers.formats.plain_values import (
-    number,
+    nested_numbers,
     read_settings,
     split_of,
     step_of,
@@ -29,9 +28,6 @@ from recsys_ms.history.readers.logged import (
 from recsys_ms.history.readers.templates import to_number
 from recsys_ms.history.store.curves import Series
 
-_SPLIT: Final = re.compile(
-    r"(train|training|val|valid|validation|eval|evaluation|test|dev)[_/.](.+)", re.DOTALL
-)
 _EVENTS: Final = "events.out.tfevents."
 #: What DVCLive writes in any case, and the folder that it makes unless it is told another.
 _SUMMARY: Final = "metrics.json"
@@ -81,7 +77,7 @@ class TensorBoard(LogFormat):
             series=[
                 Series.of(name, metric, split, [(at, None, value) for at, value in found.items()])
                 for name, found in points.items()
-                for split, metric in [split_of(name, _SPLIT)]
+                for split, metric in [split_of(name)]
             ],
             progress=n_events,
         )
@@ -110,7 +106,7 @@ class DvcLive(LogFormat):
         """Yield the run of a folder."""
         bad: list[BadLog] = []
         params = read_settings(place / "params.yaml", files, bad)
-        summary = dict(_flat(read_settings(place / _SUMMARY, files, bad)))
+        summary = dict(nested_numbers(read_settings(place / _SUMMARY, files, bad)))
         last = step_of(summary.pop("step", None))
         plots = place / "plots" / "metrics"
         curves: dict[str, _Points] = {}
@@ -129,7 +125,7 @@ class DvcLive(LogFormat):
             series=[
                 Series.of(name, metric, split, points)
                 for name, points in curves.items()
-                for split, metric in [split_of(name, _SPLIT)]
+                for split, metric in [split_of(name)]
                 if points
             ],
             progress=sum(map(len, curves.values())),
@@ -205,12 +201,3 @@ def _plot(path: Path, files: LogFiles, bad: list[BadLog]) -> _Points:
         points.pop(step, None)
         points[step] = value
     return [(step, None, value) for step, value in points.items()]
-
-
-def _flat(part: JsonDict, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, float]]:
-    for key, value in part.items():
-        found = number(value)
-        if found is not None:
-            yield prefix + key, found
-        elif isinstance(value, dict) and depth < 8:
-            yield from _flat(value, f"{prefix}{key}/", depth + 1)

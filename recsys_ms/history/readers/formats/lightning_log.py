@@ -20,7 +20,6 @@ from recsys_ms.history.readers.formats.plain_values import split_of
 from recsys_ms.history.readers.formats.stated_params import best_by, settings_fields
 from recsys_ms.history.readers.logged import LoggedRun
 
-_SPLIT: Final = re.compile(r"(train|training|val|valid|validation|test)[_/.-](.+)")
 _LOADER: Final = re.compile(r"(.+)/dataloader_idx_(\d+)")
 _VERSION: Final = re.compile(r"version_\d+")
 #: Where loggers without a name write to.
@@ -85,7 +84,7 @@ class Lightning(MetricFolder):
 
 def _parts(name: str) -> tuple[str | None, str]:
     loader = _LOADER.fullmatch(name)
-    split, metric = split_of(loader[1] if loader else name, _SPLIT)
+    split, metric = split_of(loader[1] if loader else name)
     return (f"{split or 'loader'}/{loader[2]}" if loader else split), metric
 
 

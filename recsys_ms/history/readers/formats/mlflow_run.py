@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +18,6 @@ from recsys_ms.history.store.curves import Series
 #: MLflow's own name of a data set that was given none.
 _UNNAMED: Final = "dataset"
 _MODELS: Final = "mlflow.log-model.history"
-_SPLIT: Final = re.compile(r"(train|training|val|valid|validation|eval|test)[_/.](.+)", re.DOTALL)
 _STATUS: Final = {
     "FINISHED": "finished",
     "FAILED": "failed",
@@ -134,7 +132,7 @@ def unbounded(value: float) -> float:
 
 def _series(key: str, points: Sequence[MetricPoint], epochs: Mapping[int, float]) -> Series:
     name = clean(key)
-    split, metric = split_of(name, _SPLIT)
+    split, metric = split_of(name)
     # The order of logging decides within a millisecond: sorting keeps it.
     ordered = sorted(points, key=lambda point: (point.step, point.timestamp))
     # Without a step MLflow writes 0: then the order is all there is.

@@ -4,7 +4,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,6 +22,10 @@ _MAX_STEP: Final = 2**53
 _INT64: Final = range(-(2**63), 2**63)
 #: Bare names in the repr of a dict with floats that are not finite.
 _NAMED_FLOATS: Final = {"nan": math.nan, "NaN": math.nan, "inf": math.inf, "Infinity": math.inf}
+_MAX_NESTED: Final = 8
+_SPLIT: Final = re.compile(
+    r"(train|training|val|valid|validation|dev|eval|evaluation|test)[_/.-](.+)", re.DOTALL
+)
 _PATH_SEPARATORS: Final = re.compile(r"[/\\]+")
 _DATA_SUFFIX: Final = re.compile(r"\.(ya?ml|json|csv|txt|zip|tar|tar\.gz)$", re.IGNORECASE)
 #: Names of files and folders that say nothing about which data they hold.
@@ -78,8 +82,28 @@ def clean(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def split_of(name: str, pattern: re.Pattern[str]) -> tuple[str | None, str]:
-    """Split and metric of a logged name; the pattern's groups are the split and the metric."""
+def nested_numbers(
+    part: Mapping[str, Any], *, left_out: Container[str] = (), prefix: str = "", depth: int = 0
+) -> Iterator[tuple[str, float]]:
+    """Numbers of an object by name, those of objects in it as ``val/acc``.
+
+    Names in ``left_out`` are those of its own entries.
+    """
+    for key, value in part.items():
+        if key in left_out:
+            continue
+        found = number(value)
+        if found is not None:
+            yield prefix + key, found
+        elif isinstance(value, Mapping) and depth < _MAX_NESTED:
+            yield from nested_numbers(value, prefix=f"{prefix}{key}/", depth=depth + 1)
+
+
+def split_of(name: str, pattern: re.Pattern[str] = _SPLIT) -> tuple[str | None, str]:
+    """Split and metric of a logged name: ``val/acc``, ``val_acc`` are ``acc`` on ``val``.
+
+    The groups of another ``pattern`` are the split and the metric.
+    """
     found = pattern.fullmatch(name)
     return (found[1], found[2]) if found else (None, name)
 

@@ -6,7 +6,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
@@ -15,7 +15,7 @@ from recsys_ms.core.types import Direction, JsonDict
 from recsys_ms.history.readers.formats.metric_csv import MetricRow, largest, metric_series
 from recsys_ms.history.readers.formats.metric_lines import json_rows
 from recsys_ms.history.readers.formats.plain_values import (
-    number,
+    nested_numbers,
     plain,
     read_settings,
     settings_of,
@@ -32,9 +32,6 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
-
-_SPLIT: Final = re.compile(r"(train|training|val|valid|validation|eval|test)[_/.](.+)", re.DOTALL)
-_MAX_NESTED: Final = 8
 
 
 class MetricLines(LogFormat):
@@ -73,7 +70,10 @@ class MetricLines(LogFormat):
 
     def metrics(self, rows: Sequence[tuple[int, JsonDict]]) -> tuple[list[str], list[MetricRow]]:
         """Names and rows of numbers; a nested object is joined by slashes."""
-        found = [MetricRow(line, dict(_numbers(row, self.not_metrics)), {}) for line, row in rows]
+        found = [
+            MetricRow(line, dict(nested_numbers(row, left_out=self.not_metrics)), {})
+            for line, row in rows
+        ]
         return list(dict.fromkeys(name for row in found for name in row.cells)), found
 
 
@@ -259,25 +259,11 @@ class RayTune(MetricLines):
             series=metric_series(
                 [name for name in names if name != step],
                 found,
-                lambda name: split_of(name, _SPLIT),
+                split_of,
                 step=step,
             ),
             progress=2 * len(rows) + (status != "running"),
         )
-
-
-def _numbers(row: Mapping[str, Any], left_out: frozenset[str]) -> Iterator[tuple[str, float]]:
-    def walk(part: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, float]]:
-        for key, value in part.items():
-            if not prefix and key in left_out:
-                continue
-            found = number(value)
-            if found is not None:
-                yield prefix + key, found
-            elif isinstance(value, Mapping) and depth < _MAX_NESTED:
-                yield from walk(value, f"{prefix}{key}/", depth + 1)
-
-    yield from walk(row, "", 0)
 
 
 def _restarts(rows: Sequence[tuple[int, JsonDict]], step: str) -> list[list[tuple[int, JsonDict]]]:

@@ -12,7 +12,7 @@ from recsys_ms.history.readers.formats.metric_csv import (
     read_metrics,
 )
 from recsys_ms.history.readers.formats.plain_values import split_of
-from recsys_ms.history.readers.formats.wandb_history import EPOCHS, SPLIT
+from recsys_ms.history.readers.formats.wandb_history import EPOCHS
 from recsys_ms.history.readers.logged import (
     BadLog,
     BadLogError,
@@ -76,7 +76,7 @@ class WandbChart(LogFormat):
             series = metric_series(
                 columns,
                 found.rows,
-                lambda name: split_of(_metric(name), SPLIT),
+                lambda name: split_of(_metric(name)),
                 step=axis if axis in _STEPS else None,
                 epoch=axis if axis in (EPOCH, *EPOCHS) else None,
             )

@@ -22,10 +22,6 @@ from recsys_ms.history.store.curves import Series
 SPELT_FLOATS: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 #: Columns that count epochs and are not metrics.
 EPOCHS: Final = ("epoch", "train/epoch")
-#: ``val/acc`` and ``val_acc`` are ``acc`` on ``val``.
-SPLIT: Final = re.compile(
-    r"(train|training|val|valid|validation|eval|evaluation|test|dev)[/_.](.+)", re.DOTALL
-)
 #: Folders of artifacts; without ``run-`` the id must be like W&B's own, with a version.
 _FOLDERS: Final = (
     re.compile(r"run-([^/]+?)-history(?:[:\-_]?(?:v\d+|latest))?"),
@@ -184,7 +180,7 @@ class _History:
         """Every metric; where a step was logged again (a resumed run) the later row counts."""
         found = []
         for name, points in self._curves.items():
-            split, metric = split_of(name, SPLIT)
+            split, metric = split_of(name)
             latest = {point[0]: point for point in points}
             ordered = [latest[step] for step in sorted(step for step in latest if step is not None)]
             without_step = [point for point in points if point[0] is None]

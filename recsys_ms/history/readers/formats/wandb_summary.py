@@ -13,7 +13,6 @@ from recsys_ms.history.readers.formats.stated_params import best_by, settings_fi
 from recsys_ms.history.readers.formats.wandb_history import (
     EPOCHS,
     SPELT_FLOATS,
-    SPLIT,
     TIMES,
     progress_of,
 )
@@ -97,5 +96,5 @@ def numbers_in(
 
 def last_value(name: str, value: float) -> Series:
     """Series of a single value; a summary does not say when it was logged."""
-    split, metric = split_of(name, SPLIT)
+    split, metric = split_of(name)
     return Series.of(name, metric, split, [(None, None, value)])
