@@ -43,6 +43,7 @@ _HOMES: Final[Mapping[str, str]] = {
     "keras": "recsys_ms.history.readers.formats.keras_log:Keras",
     "model-card": "recsys_ms.history.readers.formats.model_card:ModelCard",
     # Any table of epochs: after all that know more.
+    "epoch-lists": "recsys_ms.history.readers.formats.result_documents:EpochLists",
     "steps": "recsys_ms.history.readers.formats.step_table:StepTable",
 }
 _GROUP: Final = "recsys_ms.readers"

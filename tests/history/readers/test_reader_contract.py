@@ -113,7 +113,12 @@ def _tensorboard(folder: Path) -> None:
         writer.add_scalar("val/accuracy", 0.5, 1)
 
 
+def _epoch_lists(folder: Path) -> None:
+    (folder / "history.json").write_text('{"loss": [1.5, 1.0], "val_loss": [1.25, 1.5]}')
+
+
 WRITE = {
+    "epoch-lists": _epoch_lists,
     "detectron2": _detectron2,
     "mmengine": _recorded("mmengine"),
     "ray": _recorded("ray"),

@@ -1,4 +1,4 @@
-"""JSON documents of results: lm-evaluation-harness, MTEB, Keras Tuner."""
+"""JSON documents of results: lm-evaluation-harness, MTEB, Keras Tuner, lists of epochs."""
 
 import re
 from abc import abstractmethod
@@ -10,7 +10,9 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.types import Direction, JsonDict
+from recsys_ms.history.readers.formats.metric_csv import MetricRow, Metrics
 from recsys_ms.history.readers.formats.plain_values import (
+    nested_numbers,
     number,
     read_settings,
     split_of,
@@ -19,6 +21,7 @@ from recsys_ms.history.readers.formats.plain_values import (
     typed,
 )
 from recsys_ms.history.readers.formats.stated_params import settings_fields
+from recsys_ms.history.readers.formats.step_table import series_of_steps
 from recsys_ms.history.readers.logged import (
     BadLog,
     BadLogError,
@@ -27,6 +30,7 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
+from recsys_ms.history.readers.steps import is_history
 from recsys_ms.history.store.curves import Series
 
 _VAL: Final = re.compile(r"(val)_(.+)", re.DOTALL)
@@ -139,28 +143,28 @@ class Mteb(ResultDocument):
     """Results of one task of MTEB, with ``model_meta.json`` beside it.
 
     A task with several subsets (languages) gives a run for each, named ``TASK/SUBSET``. The value
-    is ``main_score``, which MTEB maximises, on the split ``test`` where there is one.
+    is ``main_score``, which MTEB maximises, on the split ``test`` where there is one. Documents of
+    version 1.0 (``mteb_dataset_name``, splits beside it) often have none: a metric must be named.
     """
 
     name: ClassVar[str] = "mteb"
     wanted: ClassVar[str] = "TASK.json of MTEB, with task_name, mteb_version and scores"
     file: ClassVar[re.Pattern[str]] = re.compile(r".*\.json", re.DOTALL)
-    marks: ClassVar[tuple[bytes, ...]] = (b'"mteb_version"', b'"task_name"', b'"scores"')
+    marks: ClassVar[tuple[bytes, ...]] = (b'"mteb_version"',)
 
     def runs(
         self, path: Path, document: JsonDict, files: LogFiles, bad: list[BadLog]
     ) -> Iterator[LoggedRun]:
         """One run a subset."""
         meta = read_settings(path.with_name("model_meta.json"), files, bad)
-        task = str(document["task_name"])
+        task = str(document.get("task_name") or document["mteb_dataset_name"])
         subsets: dict[str, list[Series]] = {}
-        for split, entries in document["scores"].items():
-            for entry in entries:
-                subsets.setdefault(str(entry.get("hf_subset", "default")), []).extend(
-                    Series.of(f"{split}/{key}", key, split, [(None, None, found)])
-                    for key, value in entry.items()
-                    if (found := number(value)) is not None
-                )
+        for split, subset, entry in _mteb_entries(document):
+            subsets.setdefault(subset, []).extend(
+                Series.of(f"{split}/{key}", key, split, [(None, None, found)])
+                for key, found in nested_numbers(entry)
+                if key != "evaluation_time"
+            )
         fields: JsonDict = {
             c.MODEL_ID: stated(meta.get("name")) or _mteb_model(path),
             c.MODEL_REVISION: stated(meta.get("revision")),
@@ -243,6 +247,51 @@ class KerasTuner(ResultDocument):
         )
 
 
+class EpochLists(ResultDocument):
+    """A JSON object of lists of equal length, one a metric: ``json.dump(history.history, file)``.
+
+    An entry of a list is an epoch, from 0. It is found by the losses of two splits, ``loss`` or
+    ``train_loss`` and ``val_loss``. Nothing else is stated.
+    """
+
+    name: ClassVar[str] = "epoch-lists"
+    wanted: ClassVar[str] = "a JSON object of lists, one a metric, with the loss of two splits"
+    file: ClassVar[re.Pattern[str]] = re.compile(r".*\.json", re.DOTALL)
+    is_second_record: ClassVar[bool] = True
+    _lists: ClassVar = re.compile(rb'"([^"\\]+)"\s*:\s*\[\s*(?:-?\d|NaN)')
+    _begin: ClassVar = re.compile(rb'\s*\{\s*"[^"\\]+"\s*:\s*\[\s*(?:-?\d|NaN)')
+
+    def place_of(self, candidate: Candidate) -> Path | None:
+        """The file itself, by the names of its lists."""
+        if not self.file.fullmatch(candidate.path.name) or not self._begin.match(candidate.head):
+            return None
+        names = [name.decode(errors="replace") for name in self._lists.findall(candidate.head)]
+        return candidate.path if is_history(names) else None
+
+    def runs(
+        self, path: Path, document: JsonDict, files: LogFiles, bad: list[BadLog]
+    ) -> Iterator[LoggedRun]:
+        """The run of a document."""
+        lists = {name: each for name, each in document.items() if isinstance(each, list)}
+        lengths = {len(each) for each in lists.values()}
+        if len(lengths) != 1:
+            raise DataError(f"expected lists of one length, got {sorted(lengths)}")
+        rows = []
+        for at in range(lengths.pop()):
+            cells = {
+                name: found
+                for name, each in lists.items()
+                if (found := number(each[at])) is not None
+            }
+            rows.append(MetricRow(1, {**cells, c.EPOCH: float(at)}, {}))
+        yield LoggedRun(
+            file=str(path),
+            identity=f"epoch-lists:{path}",
+            series=series_of_steps(Metrics(tuple(lists), rows), rows, {}),
+            progress=len(rows),
+        )
+
+
 def _mapping(document: Mapping[str, Any], key: str) -> JsonDict:
     found = document.get(key)
     return found if isinstance(found, dict) else {}
@@ -271,6 +320,27 @@ def _lm_eval_directions(series: list[Series], ways: JsonDict) -> dict[str, Direc
         if isinstance(higher, bool):
             found[each.name] = "max" if higher else "min"
     return found
+
+
+def _mteb_entries(document: JsonDict) -> Iterator[tuple[str, str, JsonDict]]:
+    """Split, subset and scores of each entry."""
+    if "scores" in document:
+        for split, entries in document["scores"].items():
+            for entry in entries:
+                yield split, str(entry.get("hf_subset", "default")), entry
+        return
+    # Version 1.0: a split has scores, or subsets that have them.
+    for split, entry in document.items():
+        if not isinstance(entry, dict):
+            continue
+        subsets = {name: each for name, each in entry.items() if isinstance(each, dict)}
+        has_own = any(
+            name != "evaluation_time" and number(each) is not None for name, each in entry.items()
+        )
+        if has_own or "cos_sim" in subsets:
+            yield split, "default", entry
+        else:
+            yield from ((split, name, each) for name, each in subsets.items())
 
 
 def _mteb_model(path: Path) -> str | None:

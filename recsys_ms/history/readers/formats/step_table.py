@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -128,7 +128,7 @@ class StepTable(LogFormat):
                     identity=f"{self.name}:{path}" + f"#{number}" * (number > 1),
                     line=part[0].line,
                     columns={**dict(texts), "training": number},
-                    series=_series(found, part, times),
+                    series=series_of_steps(found, part, times),
                     progress=len(part),
                 )
 
@@ -156,7 +156,10 @@ def _plain(value: object) -> object:
     return value if isinstance(value, str | int | float) else None
 
 
-def _series(found: Metrics, rows: Sequence[MetricRow], times: dict[str, str]) -> tuple[Series, ...]:
+def series_of_steps(
+    found: Metrics, rows: Sequence[MetricRow], times: Mapping[str, str]
+) -> tuple[Series, ...]:
+    """Columns of rows that are steps as series; ``times`` are the columns of step and epoch."""
     parts = {name: _parts(name) for name in found.columns}
     validated = {metric for split, metric in parts.values() if (split or "").lower() in _VALIDATED}
     fitted = {metric for split, metric in parts.values() if (split or "").lower() in FITTED}

@@ -306,3 +306,79 @@ def test_a_cut_event_file_keeps_what_is_whole(tmp_path: Path) -> None:
     said = {"metric": "accuracy", "task_id": "t", "model_id": "m"}
     history.ingest(read_log(tmp_path / "r", FieldMapping(set=said)))
     assert history.runs()[c.VALUE].tolist() == [0.5]
+
+
+def test_lists_of_epochs(tmp_path: Path) -> None:
+    history = {
+        "loss": [1.5, 1.0, 0.75],
+        "accuracy": [0.4, 0.5, 0.6],
+        "val_loss": [1.25, 1.5, 1.0],
+        "val_accuracy": [0.5, 0.625, 0.5625],
+    }
+    (tmp_path / "history.json").write_text(json.dumps(history))
+    [run] = ingested(
+        tmp_path / "history.json",
+        tmp_path / "H",
+        set={"metric": "accuracy", "model_id": "m", "task_id": "t"},
+    ).to_dict("records")
+    # That of the validation, at epoch 1.
+    assert (run[c.VALUE], run[c.SPLIT], run[c.EPOCH]) == (0.625, "val", 1.0)
+    curves = History.open(tmp_path / "H").curves()
+    assert sorted(curves[curves.metric == "loss"].value) == [0.75, 1.0, 1.0, 1.25, 1.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"loss": [1.0, 2.0], "val_loss": [1.0]}',
+        '{"loss": [1.0, null], "val_loss": [1.0, {}]',
+        '{"loss": [1.0, 2.0], "val_loss": [1.0, 1' + "0" * 400 + "]}",
+    ],
+)
+def test_lists_of_epochs_that_are_damaged(tmp_path: Path, text: str) -> None:
+    (tmp_path / "history.json").write_text(text)
+    said = {"metric": "loss", "model_id": "m", "task_id": "t"}
+    history = History.open(tmp_path / "H")
+    report = history.ingest(read_log(tmp_path / "history.json", FieldMapping(set=said)))
+    assert (report.n_new, report.n_quarantined) == (0, 1)
+
+
+def test_other_lists_are_left_alone(tmp_path: Path) -> None:
+    for name, document in {
+        "boxes.json": {"boxes": [1, 2], "labels": [1, 2]},
+        "losses.json": {"loss": [1.0, 2.0], "names": ["a", "b"]},
+        "nested.json": {"loss": [[1.0]], "val_loss": [[1.0]]},
+    }.items():
+        (tmp_path / name).write_text(json.dumps(document))
+    assert find_logs(tmp_path).logs == ()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_mteb_before_version_1_11(tmp_path: Path, several: bool) -> None:
+    scores = {"accuracy": 0.75, "f1": 0.5, "main_score": 0.75}
+    document = {
+        "dataset_revision": "abc",
+        "mteb_dataset_name": "Massive" if several else "Banking77Classification",
+        "mteb_version": "1.0.2",
+        "test": {"evaluation_time": 3.5, **({"de": scores, "en": scores} if several else scores)},
+    }
+    folder = tmp_path / "results" / "someone__tiny" / "rev"
+    folder.mkdir(parents=True)
+    (folder / "task.json").write_text(json.dumps(document))
+    runs = ingested(tmp_path / "results", tmp_path / "H")
+    tasks = ["Massive/de", "Massive/en"] if several else ["Banking77Classification"]
+    assert sorted(runs[c.TASK_ID]) == tasks
+    assert set(runs[c.VALUE]) == {0.75}
+    assert set(runs[c.MODEL_ID]) == {"someone/tiny"}
+
+
+def test_similarities_of_mteb_before_version_1_11(tmp_path: Path) -> None:
+    document = {
+        "mteb_dataset_name": "STS12",
+        "mteb_version": "1.0.2",
+        "test": {"cos_sim": {"pearson": 0.75, "spearman": 0.5}, "evaluation_time": 1.0},
+    }
+    (tmp_path / "STS12.json").write_text(json.dumps(document))
+    said = {"metric": "cos_sim/spearman", "model_id": "m"}
+    [run] = ingested(tmp_path / "STS12.json", tmp_path / "H", set=said).to_dict("records")
+    assert (run[c.TASK_ID], run[c.VALUE], run[c.DIRECTION]) == ("STS12", 0.5, "max")
