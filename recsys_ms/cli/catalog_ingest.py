@@ -1,9 +1,9 @@
 """The part of ``recsys-ms ingest`` that takes cards and scores into a catalog."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from rich.text import Text
 
@@ -51,12 +51,14 @@ def ingest_into_catalog(
     known = Catalog.read(catalog, missing_ok=True)
     counts: dict[str, JsonDict] = {}
     rejects: list[Reject] = []
+    differing: list[str] = []
     for path in files:
         if kind == "score":
             known, counts[str(path)], bad = _with_scores(known, path, mapping, table)
         else:
             known, read = _with_cards(known, path, kind, mapping, history, table, traits)
             bad = read.rejects
+            differing += [f"{path}: {text}" for text in _differing(read.cards, f"{kind}_id")]
             counts[str(path)] = {
                 "n_cards": len(read.cards),
                 "n_rejected": len(bad),
@@ -71,6 +73,8 @@ def ingest_into_catalog(
         show_json({"files": counts, "rejects": [asdict(reject) for reject in rejects]})
     else:
         _show(counts, catalog, way_out=_ways_to_keep(kind, traits))
+    for text in differing:
+        warn(text)
     if rejects:
         for reject in rejects[:_N_SHOWN_REJECTS]:
             warn(f"{reject.file}:{reject.line}: {reject.reason}")
@@ -79,6 +83,25 @@ def ingest_into_catalog(
             f"{counted(len(rejects), 'row')} could not be read as {what}"
             + (f" ({more} more than are shown; --json has them all)" if more > 0 else "")
             + "; everything else was taken. Correct what is wrong and ingest the file again"
+        )
+
+
+def _differing(cards: Iterable[Any], id_name: str) -> Iterator[str]:
+    """One line on cards of one id in a table that say different things."""
+    first: dict[tuple[str, str], object] = {}
+    found: dict[str, str] = {}
+    for card in cards:
+        own = getattr(card, id_name)
+        for name in (field.name for field in fields(card)):
+            # Unknown is ``None``, and of traits none.
+            value = getattr(card, name)
+            known = first.setdefault((own, name), value) if value else value
+            if known != value:
+                found.setdefault(own, f"{name} of {own!r} is {known!r:.60} and {value!r:.60}")
+    if found:
+        yield (
+            f"{counted(len(found), 'id')} with rows that differ, first: {min(found.values())}; the "
+            "first row that knows a field counts"
         )
 
 

@@ -110,3 +110,12 @@ def test_the_command_line_names_them_and_lists_every_bad_row(tmp_path: Path) -> 
     assert answer["files"]["models.csv"]["not_kept"] == []
     # The good card was taken.
     assert dict(Catalog.read(tmp_path / "C").model_card("m0").traits) == {"lab": "x"}
+
+
+def test_rows_of_one_id_that_differ_are_told(tmp_path: Path) -> None:
+    write(tmp_path, "model_id,n_parameters,family\na,100,\na,200,x\na,100,\nb,1,y\nb,1,y\n")
+    done = warm().run("ingest", "models.csv", "--as", "model-cards", "-C", "C", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "1 id with rows that differ, first: n_parameters of 'a' is 100 and 200" in done.stderr
+    card = Catalog.read(tmp_path / "C").model_card("a")
+    assert (card.n_parameters, card.family) == (100, "x")

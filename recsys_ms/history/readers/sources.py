@@ -340,6 +340,8 @@ def _format_of(path: Path) -> TableFormat:
     # Most .json files are something else, so is_table does not take them for tables.
     found = "json" if _suffix(path) == ".json" else _SUFFIXES.get(_suffix(path))
     if found is None:
+        if path.is_dir():
+            raise UsageError(f"{path}: a folder, expected a table; name the file in it")
         raise UsageError(
             f"{path}: the suffix {_suffix(path)!r} does not say how to read it; name a format "
             f"({', '.join(get_args(TableFormat))}) or rename it to end in {', '.join(_SUFFIXES)}"

@@ -328,3 +328,8 @@ def test_rows_round_trip_and_every_row_reads_again_from_its_raw_text(tmp_path_fa
     assert found == [(a.strip() or None, b.strip() or None) for a, b in wanted]
     for row, cell in enumerate(batch.columns["a"]):
         assert source.read_row(batch.raw(row), 1).columns["a"] == [cell]
+
+
+def test_a_folder_is_no_table(tmp_path):
+    with pytest.raises(UsageError, match="a folder, expected a table"):
+        open_source(tmp_path)
