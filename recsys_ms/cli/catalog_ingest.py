@@ -87,7 +87,7 @@ def ingest_into_catalog(
 
 
 def _differing(cards: Iterable[Any], id_name: str) -> Iterator[str]:
-    """One line on cards of one id in a table that say different things."""
+    """One line on cards of one id in a table that differ."""
     first: dict[tuple[str, str], object] = {}
     found: dict[str, str] = {}
     for card in cards:

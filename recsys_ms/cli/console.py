@@ -73,10 +73,19 @@ def warn(text: str) -> None:
     _tell("warning", "bold yellow", text)
 
 
+class _PlainHandler(logging.Handler):
+    """Shows records as the command line's own warnings, so that a text reads alike from both."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "bold yellow" if record.levelno < logging.ERROR else "bold red"
+        _tell(record.levelname.lower(), style, record.getMessage())
+
+
 def set_up_logging(verbosity: int) -> None:
     """Show the library's log on stderr: warnings, information with ``-v``, all with ``-vv``."""
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
-    handler = RichHandler(console=stderr, show_path=False, show_time=verbosity > 0)
+    with_time = RichHandler(console=stderr, show_path=False)
+    handler = with_time if verbosity else _PlainHandler()
     logger = logging.getLogger("recsys_ms")
     logger.handlers = [handler]
     logger.setLevel(level)

@@ -300,10 +300,11 @@ def _show_reports(
 ) -> None:
     pending = history.quarantine.table(raw=False)
     pending = pending[~pending["resolved"].astype(bool)]
+    said: list[str] = []
     for source, report in reports.items():
         if report.n_still_retracted:
             runs = counted(report.n_still_retracted, "retracted run")
-            warnings.append(
+            said.append(
                 f"{source}: {runs} not taken in again; recsys-ms "
                 "retract --undo brings them back, or read the log again with --replace"
             )
@@ -317,7 +318,7 @@ def _show_reports(
                 },
                 "version": history.version,
                 "n_in_quarantine": len(pending),
-                "warnings": warnings,
+                "warnings": [*warnings, *said],
                 "findings": list(findings),
             }
         )
@@ -342,7 +343,8 @@ def _show_reports(
         for source, others in unused.items():
             if others:
                 show(Text(f"{source}: {_not_used(others)}"))
-    for text in (*warnings, *first_of(findings)):
+    # What readers warn of is in the log.
+    for text in (*said, *first_of(findings)):
         warn(text)
     if any(report.n_quarantined for report in reports.values()):
         newest = pending.sort_values("seen_at", ascending=False, kind="stable")

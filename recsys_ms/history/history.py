@@ -1,5 +1,6 @@
 """``History``: all fine-tuning runs ever logged, in one folder."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -61,6 +62,8 @@ _NOT_UTF8: Final = (
 )
 _REJECTS_PER_STEP: Final = 1_000
 _CHARACTERS_PER_STEP: Final = 16 << 20
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: Reads a reject again: the run it became, or a batch with a reject that says why not.
 Retry = Callable[[Reject], ReadBatch]
@@ -319,7 +322,9 @@ class History:
             report = ingest.run(batches)
             sources = how.pop("sources", None) or list(ingest.files)
             self._record(report, sources, "replace" if replace else "ingest", how)
-            return report
+        for text in getattr(batches, "warnings", ()):
+            _LOG.warning("%s: %s", ", ".join(sources), text)
+        return report
 
     def append(self, runs: Iterable[Run]) -> IngestReport:
         """Take in runs; see :meth:`ingest`."""

@@ -1,7 +1,6 @@
 """Reads runs from tables (CSV, JSON, Parquet, wide ones): each row becomes a run or a reject."""
 
 import json
-import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,7 +45,6 @@ from recsys_ms.history.store.schema import RUN_SCHEMA, build_runs
 
 #: Values in two units have a gap between them; in one unit, runs of all qualities fill it.
 _GAP: Final = 5.0
-_LOGGER: Final = logging.getLogger(__name__)
 #: Columns that are compared with the name of a missing one.
 _N_COMPARED: Final = 1_000
 
@@ -141,8 +139,6 @@ class TableReader:
             if number == 0:
                 _check_not_steps(batch, built, self._mapper.source)
             yield built
-        for text in self.warnings:
-            _LOGGER.warning("%s: %s", self._mapper.source.path, text)
 
     def read(self, batch: SourceBatch) -> ReadBatch:
         """Turn one batch of the table into runs and rejects."""

@@ -166,9 +166,12 @@ def test_percent_given_as_fraction_names_the_way_out(tmp_path):
 
 
 def test_fraction_given_as_percent_is_a_warning(tmp_path, caplog):
-    *_, warnings = read(tmp_path, "model,task,acc\nm,a,0.9\n", MAPPING.overridden(unit="percent"))
+    text, mapping = "model,task,acc\nm,a,0.9\n", MAPPING.overridden(unit="percent")
+    *_, warnings = read(tmp_path, text, mapping)
     assert "--unit fraction" in warnings[0]
-    assert "--unit fraction" in caplog.text
+    (tmp_path / "p.csv").write_text(text)
+    History.open(tmp_path / "h").ingest(read_table(tmp_path / "p.csv", mapping=mapping))
+    assert "p.csv: the unit is percent" in caplog.text
 
 
 def test_without_a_unit_values_stay_as_they_are(tmp_path):
