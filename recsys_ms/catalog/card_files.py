@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys_ms.catalog.cards import NUMERIC_KINDS, FieldKind, ModelCard, TaskCard, field_kinds
-from recsys_ms.core.errors import DataError, kind_of
+from recsys_ms.core.errors import DataError, did_you_mean, kind_of
 from recsys_ms.core.files import file_errors
 from recsys_ms.core.json_text import parse_json
 
@@ -109,7 +109,8 @@ class CardTable(Generic[Card]):
             unknown = sorted(set(row) - set(self.kinds))
             if unknown:
                 plural = "s" * (len(unknown) > 1)
-                raise DataError(f"a card has no field{plural} {', '.join(unknown)}")
+                hint = did_you_mean(unknown[0], self.kinds)
+                raise DataError(f"a card has no field{plural} {', '.join(unknown)}{hint}")
             cards.append(self._card({n: _coerced(v, self.kinds[n]) for n, v in row.items()}))
         return cards
 

@@ -380,4 +380,5 @@ def _told(hint: Any) -> str:
         return " or ".join(_told(each) for each in args)
     if origin is Literal:
         return "one of " + ", ".join(map(repr, args))
-    return _WORDS.get(hint, getattr(origin or hint, "__name__", str(hint)))
+    name = getattr(origin or hint, "__name__", str(hint))
+    return _WORDS.get(hint, "an object" if name in ("dict", "Mapping") or name[0] == "_" else name)

@@ -91,7 +91,7 @@ MISFITS: list[tuple[Any, object, str]] = [
     (Sequence[str], ["a", 1], "expected Sequence"),
     (dict[str, int], {1: 1}, "a key of x is 1"),
     (dict[str, int], {"a": "b"}, r"x\['a'\] is 'b'"),
-    (dict[str, int], [], "expected dict"),
+    (dict[str, int], [], "expected an object"),
     (FloatArray, [1.0], "expected an array of float64"),
     (FloatArray, np.array(["a"]), "an array of <U1"),
     (FloatArray, np.array([1.0, np.nan, np.inf]), "x has 2 numbers that are not finite"),
