@@ -378,7 +378,7 @@ def _way_out(pending: pd.DataFrame) -> str:
         ways.append(f"{n}run again with --replay and --set FIELD=TEXT or --unit percent")
     if damaged.any():
         n = "" if damaged.all() else f"{int(damaged.sum())} damaged: "
-        ways.append(f"{n}correct the file and ingest it again")
+        ways.append(f"{n}correct the file and ingest it again with --replace")
     return "; ".join(ways)
 
 

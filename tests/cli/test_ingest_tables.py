@@ -131,11 +131,16 @@ def test_what_to_do_about_damaged_rows(ingest: Callable[..., Any], tmp_path: Pat
     path.write_text("name,dataset,acc\na,birds,0.9\nb,birds\n")
     done = ingest(path, *LINE, *SETS)
     assert done.returncode == 3
-    assert "correct the file and ingest it again" in done.stderr
+    assert "correct the file and ingest it again with --replace" in done.stderr
     assert "--replay" not in done.stderr
     path.write_text("name,dataset,acc\na,birds,0.9\nb,birds\nc,birds,x\n")
     done = ingest(path, *LINE, *SETS)
     assert "run again with --replay; 1 damaged: correct the file" in done.stderr
+    path.write_text("name,dataset,acc\na,birds,0.9\nb,birds,0.8\nc,birds,0.7\n")
+    assert ingest(path, *LINE, *SETS, "--replace").returncode == 0
+    history = History.open(tmp_path / "H")
+    assert history.runs()["value"].tolist() == [0.9, 0.8, 0.7]
+    assert list(history.quarantine.pending()) == []
 
 
 def test_a_part_of_the_embedded_data_that_is_misspelt(ingest: Callable[..., Any]) -> None:
