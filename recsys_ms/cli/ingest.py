@@ -346,7 +346,13 @@ def _show_reports(
     # What readers warn of is in the log.
     for text in (*said, *first_of(findings)):
         warn(text)
-    if any(report.n_quarantined for report in reports.values()):
+    n_refused = sum(report.n_quarantined for report in reports.values())
+    if n_refused and pending.empty:
+        warn(
+            f"{counted(n_refused, 'row')} that cannot be read: dealt with before by --replay or "
+            "--replace, so nothing waits in quarantine"
+        )
+    elif n_refused:
         newest = pending.sort_values("seen_at", ascending=False, kind="stable")
         for row in newest.head(_N_SHOWN_REJECTS).to_dict("records"):
             line = "" if pd.isna(row["line"]) else f":{row['line']}"

@@ -141,6 +141,10 @@ def test_what_to_do_about_damaged_rows(ingest: Callable[..., Any], tmp_path: Pat
     history = History.open(tmp_path / "H")
     assert sorted(history.runs()["value"]) == [0.7, 0.8, 0.9]
     assert list(history.quarantine.pending()) == []
+    path.write_text("name,dataset,acc\na,birds,0.9\nb,birds\nc,birds,x\n")
+    done = ingest(path, *LINE, *SETS)
+    assert done.returncode == 0
+    assert "2 rows that cannot be read: dealt with before" in done.stderr
 
 
 def test_a_part_of_the_embedded_data_that_is_misspelt(ingest: Callable[..., Any]) -> None:
