@@ -226,8 +226,9 @@ def ingest(
             reports["inbox"] = opened.ingest_inbox()
         if replay:
             given = mapping if mapping != FieldMapping() else None
+            readable: dict[str, bool] = {}
             reports["replay"] = opened.replay(
-                lambda reject: _retry(reject, given),
+                lambda reject: _retry(reject, given, readable),
                 unit=unit,
                 fields={name: text for name, text in mapping.set.items() if name in RULES},
             )
@@ -268,9 +269,9 @@ def _reader(
     return read_log(path, mapping, log_format_name=file_format or "auto")
 
 
-def _retry(reject: Reject, mapping: FieldMapping | None) -> ReadBatch:
+def _retry(reject: Reject, mapping: FieldMapping | None, readable: dict[str, bool]) -> ReadBatch:
     if reject.reader in (LOG_READER, LOG_RUN_READER):
-        return replay_log(reject, mapping)
+        return replay_log(reject, mapping, readable=readable)
     return replay_row(reject, mapping)
 
 

@@ -238,10 +238,11 @@ def tried(seed: int) -> str:
         for mapping in (FieldMapping(), FieldMapping(set=said)):
             try:
                 reader = read_log(root, mapping)
+                readable: dict[str, bool] = {}
                 for batch in reader:
                     taken += batch.runs.select(["value", "status"]).to_pylist()
                     for reject in batch.rejects[:3]:
-                        replay_log(reject, FieldMapping(set=said))
+                        replay_log(reject, FieldMapping(set=said), readable=readable)
                 assert all(reader.warnings)
             except RecsysError:
                 continue

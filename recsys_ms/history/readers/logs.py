@@ -261,7 +261,12 @@ def read_log(
     return LogReader(found, mapping or FieldMapping(), Path(path))
 
 
-def replay_log(reject: Reject, mapping: FieldMapping | None = None) -> ReadBatch:
+def replay_log(
+    reject: Reject,
+    mapping: FieldMapping | None = None,
+    *,
+    readable: dict[str, bool] | None = None,
+) -> ReadBatch:
     """Read a quarantined part of a log again.
 
     Parameters
@@ -272,6 +277,9 @@ def replay_log(reject: Reject, mapping: FieldMapping | None = None) -> ReadBatch
         have been.
     mapping : FieldMapping, optional
         Laid over the one it was read with.
+    readable : dict, optional
+        Kept from call to call, with the same mapping: a log on the disk is then read once, however
+        many of its lines are in quarantine. Those after the first are left out, if it is good now.
 
     Returns
     -------
@@ -305,12 +313,22 @@ def replay_log(reject: Reject, mapping: FieldMapping | None = None) -> ReadBatch
     file = Path(reject.file)
     corrected = digest_of(reject.raw) != options.get("raw_sha256")
     texts = {file: reject.raw} if corrected or (reject.raw and not file.exists()) else {}
+    log = json.dumps([name, options["place"], reject.file])
+    if not texts and readable is not None and log in readable:
+        is_good = readable[log]
+        return ReadBatch(
+            runs=RUN_SCHEMA.empty_table(),
+            rejects=() if is_good else (reject,),
+            n_left_out=int(is_good),
+        )
     reader = LogReader(FoundLogs(logs=(), others=()), chosen, file)
     pieces = list(
         reader.read(name, [Path(options["place"])], LogFiles(texts, chosen.value_numbers))
     )
     rejects = [each for piece in pieces for each in piece.batch.rejects]
-    still = tuple(each for each in rejects if each.file == reject.file)
+    still = tuple(each for each in rejects if each.file == reject.file)[:1]
+    if not texts and readable is not None:
+        readable[log] = bool(pieces) and not still
     if still or not pieces:
         return ReadBatch(runs=RUN_SCHEMA.empty_table(), rejects=still)
     return ReadBatch.joined([piece.batch for piece in pieces])

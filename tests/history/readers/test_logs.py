@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.history.history import History
 from recsys_ms.history.readers.found_logs import LOG_FORMATS, find_logs, log_format
 from recsys_ms.history.readers.inspection import inspect_logs
+from recsys_ms.history.readers.logged import LogFiles
 from recsys_ms.history.readers.logs import read_log, replay_log
 from recsys_ms.history.readers.mapping import FieldMapping
 from recsys_ms.history.recorder.recording import recording
@@ -340,3 +342,27 @@ def test_a_document_of_runs_and_a_device_are_told_from_logs(tmp_path: Path) -> N
     (tmp_path / "trainer_state.json").symlink_to("/dev/zero")
     with pytest.raises(DataError, match="a pipe or a device"):
         read_log(tmp_path / "trainer_state.json")
+
+
+def test_many_bad_lines_of_a_log_are_replayed_by_one_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = "epoch,train_loss,eval_top1\n0,1.0,50.0\n"
+    file = tmp_path / "run" / "summary.csv"
+    file.parent.mkdir()
+    file.write_text(head + "1,0.5,abc\n" * 500)
+    said = {"metric": "top1", "model_id": "m", "task_id": "t"}
+    history = History.open(tmp_path / "H")
+    report = history.ingest(read_log(file.parent, FieldMapping(set=said)))
+    assert (report.n_new, report.n_quarantined) == (1, 500)
+    readings = []
+    text = LogFiles.text
+    monkeypatch.setattr(LogFiles, "text", lambda *args: readings.append(args) or text(*args))
+    report = history.replay(partial(replay_log, readable={}))
+    assert (report.n_quarantined, len(readings)) == (500, 1)
+    file.write_text(head + "".join(f"{epoch},0.5,60.0\n" for epoch in range(1, 501)))
+    readings.clear()
+    report = history.replay(partial(replay_log, readable={}))
+    assert (report.n_quarantined, len(readings)) == (0, 1)
+    assert not list(history.quarantine.pending())
+    assert len(history.curves()) == 2 * 501
