@@ -153,12 +153,21 @@ def test_a_part_of_the_embedded_data_that_is_misspelt(ingest: Callable[..., Any]
     assert "did you mean 'zoo'?" in done.stderr
 
 
-def test_a_date_outside_of_python_costs_nothing(ingest: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_date_outside_of_python_waits_in_quarantine(
+    ingest: Callable[..., Any], tmp_path: Path
+) -> None:
     path = tmp_path / "x.parquet"
     far = pa.array([2**31 - 1, 0], pa.int32()).cast(pa.date32())
     table = {"name": ["a", "b"], "dataset": ["t", "t"], "acc": [0.5, 0.6], "started": far}
     pq.write_table(pa.table(table), path)
-    assert ingest(path, *LINE, *SETS).returncode == 0
+    done = ingest(path, *LINE, *SETS)
+    assert done.returncode == 3
+    assert "x.parquet:1: column 'started'" in done.stderr
+    assert "out of the range of Python" in done.stderr
+    assert len(History.open(tmp_path / "H").runs()) == 1
+    # Nobody maps the column: the row can be taken as it is.
+    assert ingest("--replay").returncode == 0
+    assert len(History.open(tmp_path / "H").runs()) == 2
     mapped = ingest(path, *LINE, *SETS, "--map", "started_at={started}")
     assert mapped.returncode == 3
     assert "started_at" in mapped.stderr

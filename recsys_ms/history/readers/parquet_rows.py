@@ -41,8 +41,14 @@ def parquet_names(path: Path) -> list[str]:
         raise DataError(f"{path}: not a Parquet file ({error})") from error
 
 
+class NoValue(str):
+    """Text of a cell that Python has no value for, such as a date in the year 5,881,580."""
+
+    __slots__ = ()
+
+
 def parquet_cells(path: Path, batch_rows: int) -> Iterator[list[list[Any]]]:
-    """Columns of cells, in pieces of at most ``batch_rows`` rows.
+    """Columns of cells, in pieces of at most ``batch_rows`` rows; see :class:`NoValue`.
 
     Raises
     ------
@@ -84,7 +90,7 @@ def _batches(table: pq.ParquetFile, group: int, batch_rows: int) -> Iterator[pa.
 
 
 def _python(column: pa.Array) -> list[Any]:
-    """Python values; text of what has none, such as a date in the year 5,881,580."""
+    """Python values, or :class:`NoValue`."""
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         return [None if cell is None else _plain(cell) for cell in column.to_pylist()]
     try:
@@ -102,9 +108,9 @@ def _cell(scalar: pa.Scalar) -> Any:
     except BROKEN_PARQUET:
         pass
     try:
-        return scalar.cast(pa.string()).as_py()
+        return NoValue(scalar.cast(pa.string()).as_py())
     except BROKEN_PARQUET:
-        return f"({scalar.type} that cannot be read)"
+        return NoValue(f"a {scalar.type}")
 
 
 def _plain(cell: Any) -> Any:

@@ -33,7 +33,7 @@ from recsys_ms.history.readers.lines import (
     check_encoding,
     open_lines,
 )
-from recsys_ms.history.readers.parquet_rows import parquet_cells, parquet_names
+from recsys_ms.history.readers.parquet_rows import NoValue, parquet_cells, parquet_names
 from recsys_ms.history.readers.wide import Unpivot, Wide
 
 TableFormat: TypeAlias = Literal["csv", "tsv", "jsonl", "parquet", "json"]
@@ -202,11 +202,12 @@ class Source:
         done = 0
         for columns in parquet_cells(self.path, batch_rows):
             n_rows = len(columns[0])
-            yield SourceBatch(
+            batch = SourceBatch(
                 columns=dict(zip(self.header, columns, strict=True)),
                 lines=list(range(done + 1, done + 1 + n_rows)),
                 raws=None,
             )
+            yield _without_odd_cells(batch)
             done += n_rows
 
     def _document_batches(self, batch_rows: int) -> Iterator[SourceBatch]:
@@ -320,6 +321,28 @@ def _titles(
             rows = _json_rows(lines)
             return json_keys(file, (r if isinstance(r, BadRow) else (r[0], r[2]) for r in rows))
         return csv_header(file, lines, separator)
+
+
+def _without_odd_cells(batch: SourceBatch) -> SourceBatch:
+    """A batch of Parquet whose rows with a :class:`NoValue` are bad, mapped or not."""
+    odd: dict[int, str] = {}
+    for name, cells in batch.columns.items():
+        for row, cell in enumerate(cells) if NoValue in set(map(type, cells)) else ():
+            if isinstance(cell, NoValue):
+                odd.setdefault(row, f"column {name!r}: {cell} is out of the range of Python")
+    if not odd:
+        return batch
+    bad = [
+        BadRow(
+            line=batch.lines[row],
+            reason=f"{reason}; correct it in the file, or run --replay to take the row as it is",
+            raw=batch.raw(row),
+            damaged=False,
+        )
+        for row, reason in sorted(odd.items())
+    ]
+    good = [row for row in range(len(batch.lines)) if row not in odd]
+    return replace(batch.take(good), bad=(*batch.bad, *bad))
 
 
 def _characters(row: Row | BadRow) -> int:
