@@ -300,7 +300,7 @@ class TestErrors:
             def encode(self, texts):
                 return broken(super().encode(texts))
 
-        with pytest.raises(DataError, match="wanted"):
+        with pytest.raises(DataError, match="expected"):
             CachedEncoder(Broken(), tmp_path).encode(TEXTS)
         assert files(tmp_path) == []
 
