@@ -144,7 +144,7 @@ def at_the_cost_of(key: str, failures: dict[str, str]) -> Iterator[None]:
 
 
 def reason_in_words(error: Exception) -> str:
-    """An error as a person is told of it: its class too, unless it was raised on purpose."""
+    """An error in words for a person: its class too, unless it was raised on purpose."""
     text = reason_of(error)
     return text if isinstance(error, RecsysError) else f"{type(error).__name__}: {text}"
 
