@@ -130,7 +130,7 @@ def record_run(
 
 
 def as_fraction(value: Any, metric: str) -> Any:
-    """A percentage as a fraction, where the metric can be one; other values than numbers as they are."""
+    """A percentage as a fraction, where the metric can be one; other values as they are."""
     try:
         return value / accepted(metric, "percent").divisor
     except (TypeError, AttributeError):
