@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from recsys_ms.core.types import FloatArray
-from recsys_ms.scores.checks import Classes, check_classes, check_features, check_probabilities
+from recsys_ms.scores.checks import Classes, as_array, check_classes, check_probabilities
 
 
 def leep(source_probs: ArrayLike, labels: ArrayLike) -> float:
@@ -83,8 +83,8 @@ def nce(source_probs: ArrayLike, labels: ArrayLike) -> float:
 
 def checked_pair(source_probs: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, Classes]:
     """Checked probabilities and classes of the same examples."""
-    given = check_features(source_probs, name="source_probs")
-    n_probe = given.shape[0]
+    given = as_array(source_probs, "source_probs", "(n_probe, n_source_classes)")
+    n_probe = given.shape[0] if given.ndim else 0
     return check_probabilities(given, n_probe), check_classes(labels, n_probe)
 
 
