@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from recsys_ms.core.errors import ProbeSetError, UsageError
 from recsys_ms.core.types import FloatArray, IntArray
 from recsys_ms.scores.checks import Features, check_classes, check_features
+from recsys_ms.scores.statistics import same_everywhere
 
 Metric: TypeAlias = Literal["cosine", "euclidean"]
 
@@ -80,7 +81,7 @@ def knn_accuracy(
     # In order of classes the earlier of two examples is of the smaller class, or of the same.
     order = np.argsort(classes.codes, kind="stable")
     load = _directions(matrix) if metric == "cosine" else _positions(matrix)
-    if metric == "cosine" and not (matrix == matrix[0]).all():
+    if metric == "cosine" and not same_everywhere(matrix).all():
         _refuse_one_direction(load, order)
     places = _nearest(load, order, n_neighbors)
     codes = classes.codes[order]

@@ -86,7 +86,7 @@ class ProbeStatistics:
             )
         self.n_probe, self.n_features = self.features.shape
         self.mean: FloatArray = self.features.mean(axis=0, dtype=np.float64)
-        self.dead: BoolArray = _same_everywhere(self.features)
+        self.dead: BoolArray = same_everywhere(self.features)
         self._algebra = Algebra() if device is None else TorchAlgebra(device)
         self._gram: FloatArray | None = self._algebra.gram(self.features)
         self._refuse_outliers()
@@ -265,7 +265,8 @@ class ProbeStatistics:
         return self.blocks() if self.is_tall else self.rotated_blocks()
 
 
-def _same_everywhere(features: Features) -> BoolArray:
+def same_everywhere(features: Features) -> BoolArray:
+    """Which features are the same for every example, shape (n_features,); read by blocks."""
     same = np.ones(features.shape[1], dtype=bool)
     for start in range(0, features.shape[0], BLOCK_ROWS):
         same &= (features[start : start + BLOCK_ROWS] == features[0]).all(axis=0)
