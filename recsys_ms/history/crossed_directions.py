@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_ms.core import columns as c
-from recsys_ms.core.metrics import direction_of
+from recsys_ms.core.known_metrics import direction_of
 
 #: What a crossed direction is found by; runs without an outcome do not count.
 DIRECTED: Final = (c.TASK_ID, c.METRIC, c.DIRECTION, c.STATUS)

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from recsys_ms.core import columns as c
 from recsys_ms.core.declared import ANY_NUMBER, SORTED, PositionsIn, Shape, Within
 from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, did_you_mean, kind_of
-from recsys_ms.core.metrics import Link, link_of
+from recsys_ms.core.known_metrics import Link, link_of
 from recsys_ms.core.types import BoolArray, FloatArray, IntArray
 from recsys_ms.history.forms import RunsLike, as_runs
 from recsys_ms.history.plausibility import implausible, plausible

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from recsys_ms.core import columns as c
-from recsys_ms.core.metrics import (
+from recsys_ms.core.known_metrics import (
     KnownMetric,
     direction_of,
     direction_problem,

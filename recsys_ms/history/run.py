@@ -19,7 +19,7 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.files import file_errors
 from recsys_ms.core.json_text import parse_json
-from recsys_ms.core.metrics import direction_of
+from recsys_ms.core.known_metrics import direction_of
 from recsys_ms.core.types import Direction, JsonDict, Status, ValueKind
 
 FieldKind: TypeAlias = Literal["text", "number", "integer", "time", "json", "tags"]
@@ -85,7 +85,7 @@ class Run:
         The fine-tuned model, its task, and the metric measured. Not blank.
     direction : {"max", "min"} or None
         Whether higher or lower values of the metric are better; ``None`` for what is known of the
-        metric (:func:`recsys_ms.core.metrics.find_metric`), an error for an unknown one.
+        metric (:func:`recsys_ms.core.known_metrics.find_metric`), an error for an unknown one.
     value : float or None
         Measured value, finite; fractions rather than percent. Required if ``status`` is
         ``finished``; a non-finite value of a failed or running run becomes ``None``.

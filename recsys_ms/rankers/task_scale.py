@@ -14,7 +14,7 @@ import numpy as np
 
 from recsys_ms.core.declared import ANY_NUMBER, Within
 from recsys_ms.core.errors import DataError
-from recsys_ms.core.metrics import UNBOUNDED, Link, Range, link_of, natural_range
+from recsys_ms.core.known_metrics import UNBOUNDED, Link, Range, link_of, natural_range
 from recsys_ms.core.state import Learned, Stateful
 from recsys_ms.core.types import FloatArray
 from recsys_ms.history.interactions import Interactions

@@ -3,7 +3,7 @@
 from itertools import groupby
 from math import isinf
 
-from recsys_ms.core.metrics import KNOWN_METRICS, KnownMetric
+from recsys_ms.core.known_metrics import KNOWN_METRICS, KnownMetric
 
 _HEAD = """| metrics | better | range | percent is usual | compared by |
 |---|---|---|---|---|

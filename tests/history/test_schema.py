@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
-from recsys_ms.core.metrics import direction_problem, range_problem
+from recsys_ms.core.known_metrics import direction_problem, range_problem
 from recsys_ms.history.run import Run
 from recsys_ms.history.store.schema import RUN_SCHEMA, build_runs, runs_to_table
 

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeAlias
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, StorageError
 from recsys_ms.core.files import write_atomic
-from recsys_ms.core.metrics import accepted
+from recsys_ms.core.known_metrics import accepted
 from recsys_ms.core.types import Direction, JsonDict, Status, Unit, ValueKind
 from recsys_ms.history.run import Run
 
@@ -94,7 +94,7 @@ def record_run(
     history_path : str or Path
         Folder of the history. It must exist: ``History.open`` creates one.
     direction : {"max", "min"}, optional
-        Needed only for a metric that is not known (:mod:`recsys_ms.core.metrics`).
+        Needed only for a metric that is not known (:mod:`recsys_ms.core.known_metrics`).
     unit : {"fraction", "percent"}, optional
         With ``percent``, value and curve of the metric are divided by 100.
     curve : sequence of (step, epoch, metric, split, value), optional

@@ -18,7 +18,7 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.files import file_errors, fsync, open_regular, read_regular, written_beside
 from recsys_ms.core.json_text import parse_json
-from recsys_ms.core.metrics import accepted, direction_problem, range_problem
+from recsys_ms.core.known_metrics import accepted, direction_problem, range_problem
 from recsys_ms.core.types import JsonDict, Unit
 from recsys_ms.history.inbox.inbox import (
     CURVE_KEY,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from recsys_ms.core.metrics import direction_of
+from recsys_ms.core.known_metrics import direction_of
 
 _BETTER: Final[Mapping[str | None, str]] = {"max": "higher", "min": "lower"}
 

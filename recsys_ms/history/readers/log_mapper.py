@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import UsageError
-from recsys_ms.core.metrics import accepted
+from recsys_ms.core.known_metrics import accepted
 from recsys_ms.history.quarantine import ReadBatch, Reject, digest_of
 from recsys_ms.history.readers.choice import Asked, Chosen, choose_value
 from recsys_ms.history.readers.expressions import ColumnKind, Expressions, kinds_of

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from recsys_ms.core import columns as c
-from recsys_ms.core.metrics import find_metric
+from recsys_ms.core.known_metrics import find_metric
 from recsys_ms.history.readers.templates import to_number
 
 _EPOCHS: Final = ("epoch", "current_epoch", "epoch_num", "epoch_number", "epoch_id")

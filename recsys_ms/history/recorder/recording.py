@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, RecsysError, StorageError
-from recsys_ms.core.metrics import direction_of, direction_problem
+from recsys_ms.core.known_metrics import direction_of, direction_problem
 from recsys_ms.core.types import Direction, JsonDict, Unit, ValueKind
 from recsys_ms.history.inbox.inbox import as_fraction, keep_run, open_inbox
 from recsys_ms.history.recorder.journal import ERROR_TAG, JournalWriter, Point, Recorded
@@ -76,7 +76,7 @@ def recording(
         What is fine-tuned, on what, and what is measured.
     direction : {"max", "min"}, optional
         Which values of the metric are better; default: what is known of the metric by its name
-        (:mod:`recsys_ms.core.metrics`).
+        (:mod:`recsys_ms.core.known_metrics`).
     unit : {"fraction", "percent"}
         Of the metric's values as they are logged; percentages are divided by 100.
     run_id : str, optional

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
-from recsys_ms.core.metrics import (
+from recsys_ms.core.known_metrics import (
     accepted,
     direction_of,
     direction_problem,
@@ -72,7 +72,7 @@ def build_runs(
     Every way into the history comes through here, so here is the gate for values: one outside the
     range of its metric, and a direction that the metric cannot have, are problems. A direction that
     is not given is that of the metric, where it is known. ``units`` says by row what the values
-    are; percentages become fractions (:func:`recsys_ms.core.metrics.accepted`).
+    are; percentages become fractions (:func:`recsys_ms.core.known_metrics.accepted`).
 
     Text is read as numbers and ISO 8601 times where the schema wants those; blank text counts as
     unknown. A column that is not given is unknown everywhere, except ``status``, which is then

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from recsys_ms.core import columns as c
-from recsys_ms.core.metrics import find_metric
+from recsys_ms.core.known_metrics import find_metric
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.readers.formats.hub_card import CARD_FILE, read_card
 from recsys_ms.history.readers.formats.metric_csv import (

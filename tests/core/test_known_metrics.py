@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_ms.core.metrics import (
+from recsys_ms.core.known_metrics import (
     KNOWN_METRICS,
     KnownMetric,
     accepted,
