@@ -44,8 +44,8 @@ class FieldMapping:
         those of dicts JSON, all others VARCHAR.
     unit : {"fraction", "percent"} or None
         Of ``value``: percent is divided by 100 where the metric can be one
-        (:func:`recsys_ms.core.known_metrics.accepted`). With ``None`` values are taken as they are. Those
-        outside the range of their metric are refused.
+        (:func:`recsys_ms.core.known_metrics.accepted`). With ``None`` values are taken as they
+        are. Those outside the range of their metric are refused.
     where : str or None
         DuckDB predicate; rows for which it is not true are left out, and counted.
     missing : tuple of str
