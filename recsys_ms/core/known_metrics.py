@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from recsys_ms.core.types import BoolArray, Direction, FloatArray, Unit
 
@@ -230,6 +230,11 @@ class Accepted:
     high: float
     divisor: float = 1.0
 
+    def excludes(self, logged: Any) -> Any:
+        """Whether a value, or each of an array, is out of range by more than rounding."""
+        margin = _ROUNDING * self.divisor
+        return (logged < self.low - margin) | (logged > self.high + margin)
+
 
 @lru_cache(maxsize=4096)
 def accepted(metric: str, unit: Unit | None = None) -> Accepted:
@@ -260,9 +265,7 @@ def accepted(metric: str, unit: Unit | None = None) -> Accepted:
 
 def is_possible(metric: str, values: FloatArray, unit: Unit | None = None) -> BoolArray:
     """Whether logged values of a metric are within its range, but for rounding; NaN is."""
-    bounds = accepted(metric, unit)
-    margin = _ROUNDING * bounds.divisor
-    possible: BoolArray = ~((values < bounds.low - margin) | (values > bounds.high + margin))
+    possible: BoolArray = ~accepted(metric, unit).excludes(values)
     return possible
 
 
@@ -279,8 +282,7 @@ def range_problem(
     'accuracy 61.0 is outside [0, 1]: did you mean 0.61? For values in percent: --unit percent'
     """
     bounds, known = accepted(metric, unit), find_metric(metric)
-    margin = _ROUNDING * bounds.divisor
-    if not (value < bounds.low - margin or value > bounds.high + margin):
+    if not bounds.excludes(value):
         return None
     sign = " %" if bounds.divisor > 1.0 else ""
     low, high = f"{bounds.low:g}{sign}", f"{bounds.high:g}{sign}"
