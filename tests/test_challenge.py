@@ -180,7 +180,7 @@ def test_which_outcomes_are_newer() -> None:
         list("aaaabbbcc"), list("mnopmnomn"), [0.1, 0.9, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     )
     found = {each.query.task_id: each for each in newer_outcomes(before, now)}
-    # Of b there is one newer model alone; that n did better on a is no newer pair.
+    # Of b there is one newer model alone; that n did better on a is not a newer pair.
     assert {task: each.model_ids for task, each in found.items()} == {
         "a": ("o", "p"),
         "c": ("m", "n"),

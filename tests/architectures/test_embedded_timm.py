@@ -66,7 +66,7 @@ def test_kin_lie_near_kin(architectures: pd.DataFrame, monkeypatch: pytest.Monke
     vectors = np.array(architectures["embedding"].tolist())
     found = bench.same_family(vectors, architectures["family"].to_numpy())
     assert len(found.shares) == 1191
-    # Measured: .888. What lacks to 1 is mostly one design in two modules (ViT and DeiT).
+    # Measured: .888. What is missing to 1 is mostly one design in two modules (ViT and DeiT).
     assert found.shares.mean() > 0.88
 
 

@@ -369,7 +369,7 @@ def test_a_bias_is_part_of_its_layer_and_nothing_else_is() -> None:
 
         def forward(self, x: Any) -> Any:
             y = x @ self.weight + self.bias
-            # Positions are no bias, nor is a second vector, nor what is added to one of two uses.
+            # Positions are not a bias, nor a second vector, nor what is added to one of two uses.
             y = y + self.bias + self.places
             z = y @ self.weight.T
             return z + self.bias[:4], z

@@ -8,7 +8,7 @@ Each learner trains in a process of its own with two threads, one after the othe
 interactions: 20,000 models x 5,000 tasks, planted factors, noise, 5 % of the pairs held out.
 Seconds are of the fit alone, ``cpu_seconds`` of the whole process; so is the peak, data included.
 ``--peer-python`` names an interpreter that has ``myfm``, a factorization machine to compare with;
-it is no requirement of the project.
+it is not a requirement of the project.
 """
 
 import argparse

@@ -119,7 +119,7 @@ def test_a_job_that_ends_every_worker_is_explained(executor: DaskExecutor):
         list(executor.map(_ends_every_worker, range(3)))
 
 
-#: A worker that lacks this package, or says to have a LightGBM of its own.
+#: A worker without this package, or one that says to have a LightGBM of its own.
 _ODD_WORKER = """
 import asyncio, sys
 import distributed.versions as said

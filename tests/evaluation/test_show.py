@@ -203,7 +203,7 @@ def test_the_plot_shows_means_and_intervals(result):
         assert point.get_xdata()[0] == pytest.approx(result.mean(name, "regret@1"))
         ends = bar.get_segments()[0][:, 0]
         assert ends == pytest.approx(result.summaries[name].interval["regret@1"])
-    # A hostile name is no mathematics: the picture can be drawn.
+    # A hostile name is not read as mathematics: the picture can be drawn.
     ax.figure.canvas.draw()
     # Into a given place; one task has no interval.
     one = result_of({"popularity": [0.5]})

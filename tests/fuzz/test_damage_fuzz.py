@@ -71,7 +71,7 @@ def cases_of(root: Path, n: int, seed: int) -> list[tuple[str, str, str, int]]:
 
 
 def command(*arguments: object) -> int:
-    """Exit code of a command; what is no ``RecsysError`` goes on."""
+    """Exit code of a command; an error of another kind goes on."""
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         try:
             app(list(map(str, arguments)), standalone_mode=False)

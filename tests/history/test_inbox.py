@@ -117,7 +117,7 @@ INVALID: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", INVALID)
-def test_what_cannot_be_meant_is_kept_for_the_quarantine(
+def test_invalid_fields_are_kept_for_the_quarantine(
     history: History, caplog: pytest.LogCaptureFixture, fields: dict[str, Any]
 ) -> None:
     with caplog.at_level(logging.ERROR):

@@ -516,7 +516,7 @@ def test_a_field_no_run_has(history: History) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"direction": "up"}, {"model_id": ""}, {"seed": 0.5}])
-def test_fields_that_cannot_be_meant(
+def test_invalid_fields(
     history: History, caplog: pytest.LogCaptureFixture, fields: dict[str, Any]
 ) -> None:
     with caplog.at_level(logging.ERROR), recording(history.path, **{**RUN, **fields}) as run:

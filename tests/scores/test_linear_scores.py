@@ -307,7 +307,7 @@ def test_degenerate_classes_and_features(score: Score) -> None:
     assert np.isfinite(score(tiny, np.arange(12) % 3))
 
 
-def test_options_that_cannot_be_meant() -> None:
+def test_invalid_options() -> None:
     features, labels = clustered(30, 5, 3)
     with pytest.raises(ProbeSetError, match="distortion"):
         transrate(features, labels, distortion=0.0)

@@ -92,7 +92,7 @@ def test_a_scalar_by_hand() -> None:
     # One feature x = (1, 1), y = (1, 1): XX' has the eigenvalue 2, y lies in its direction, so that
     # E(l) = 2 l / (l + 2) and the evidence is -log(2 pi E) - 1 + log(l / (l + 2)) / 2, up to E's
     # own rounding. With r = l / (l + 2) it is -log(4 pi) - 1 - log(r) / 2, largest as r -> 0: there
-    # is no error at all, and l ends where it is told to.
+    # is not an error at all, and l ends where it is told to.
     found = largest_evidence(np.array([2.0]), np.array([[2.0]]), np.array([2.0]), 2)
     assert np.isfinite(found.value[0])
     assert found.value[0] > 10

@@ -201,7 +201,7 @@ def test_defaults_are_the_documented_ones():
         {"energy": math.nan},
     ],
 )
-def test_options_that_cannot_be_meant_are_refused(options):
+def test_invalid_options_are_refused(options):
     with pytest.raises(UsageError, match=f"nleep: {next(iter(options))} is"):
         nleep(*blobs(n_probe=30), **options)
 

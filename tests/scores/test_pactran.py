@@ -245,7 +245,7 @@ def test_gaussian_defaults_are_the_documented_ones():
 
 @pytest.mark.parametrize("name", ["prior_variance", "weight_decay"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
-def test_gaussian_options_that_cannot_be_meant_are_refused(name, value):
+def test_invalid_gaussian_options_are_refused(name, value):
     with pytest.raises(UsageError, match=f"{name} is"):
         pactran_gaussian(*blobs(), **{name: value})
 
@@ -467,7 +467,7 @@ def test_the_dirichlet_default_is_the_documented_one():
 
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0, math.nan, math.inf, 1e-10, 1e7])
-def test_an_alpha_that_cannot_be_meant_is_refused(alpha):
+def test_invalid_alpha_is_refused(alpha):
     with pytest.raises(UsageError, match="alpha is"):
         pactran_dirichlet(*aligned(), alpha=alpha)
 

@@ -233,7 +233,7 @@ def test_an_example_at_the_mean_is_at_distance_one_from_all():
 
 def test_the_published_code_has_components_of_equal_deviation():
     # dbolya/parc, methods.py at b05d062, puts a StandardScaler between components and correlation,
-    # which the paper's definition lacks: its numbers are had by scaling first.
+    # which the paper's definition does not have: its numbers are had by scaling first.
     features, labels = problem(300, 100)
     scaled = StandardScaler().fit_transform(components(features, 32))
     published = reference(scaled, pearson_distances(one_hot(labels)))

@@ -150,7 +150,7 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         (np.zeros((3, 2), dtype=complex), "complex"),
     ],
 )
-def test_features_that_cannot_be_meant(bad: object, match: str) -> None:
+def test_invalid_features(bad: object, match: str) -> None:
     with pytest.raises(ProbeSetError, match=match):
         ProbeStatistics(bad)  # type: ignore[arg-type]
 
@@ -167,7 +167,7 @@ def test_features_that_cannot_be_meant(bad: object, match: str) -> None:
         ([1j, 0, 1], "complex"),
     ],
 )
-def test_labels_that_cannot_be_meant(bad: object, match: str) -> None:
+def test_invalid_labels(bad: object, match: str) -> None:
     with pytest.raises(ProbeSetError, match=match):
         check_classes(np.array(bad, dtype=object) if "a" in bad else bad, 3)  # type: ignore[operator,arg-type]
 

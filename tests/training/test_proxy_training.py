@@ -303,7 +303,7 @@ def test_a_digest_is_of_what_decides_the_weights(small: Design) -> None:
     assert design_digest(replace(small, training=rare)) == digest
 
 
-def test_designs_that_cannot_be_meant(tmp_path: Path, shipped: Design) -> None:
+def test_invalid_designs(tmp_path: Path, shipped: Design) -> None:
     text = DESIGN.read_text().replace(
         '"../zoo/study.toml"', f'"{DESIGN.parents[1]}/zoo/study.toml"'
     )

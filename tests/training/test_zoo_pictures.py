@@ -267,7 +267,7 @@ def test_classes_of_one_split_only(tmp_path):
         ("file_name,label,split\na.png,1,train\nb.png,2,later\n", "row 1 is of split 'later'"),
     ],
 )
-def test_lists_that_cannot_be_meant(tmp_path, text, message):
+def test_invalid_lists(tmp_path, text, message):
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         sample(str(tmp_path))
@@ -295,7 +295,7 @@ def test_a_place_where_nothing_is(tmp_path):
         ("train", 10, 4, "8 or more"),
     ],
 )
-def test_requests_that_cannot_be_meant(tmp_path, split, n, size, message):
+def test_invalid_requests(tmp_path, split, n, size, message):
     with pytest.raises(UsageError, match=message):
         sample(in_parquet(tmp_path, columns()), split, n, size)
 

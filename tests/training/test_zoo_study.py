@@ -194,7 +194,7 @@ def test_a_random_start_has_no_source(study):
         ("open-clip:../../data_history/proxy", "open-clip", "expected open-clip:FOLDER"),
     ],
 )  # fmt: skip
-def test_a_study_that_cannot_be_meant(tmp_path, old, new, message):
+def test_invalid_study(tmp_path, old, new, message):
     with pytest.raises(UsageError, match=message):
         read_study(changed(tmp_path, old, new))
 

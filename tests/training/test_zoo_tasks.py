@@ -146,7 +146,7 @@ def test_a_linear_model_reads_the_handwritten_digits():
     ],
 )
 @pytest.mark.parametrize("task_id", ["digits", "letters"])
-def test_requests_that_cannot_be_meant(task_id, split, n, size, message):
+def test_invalid_requests(task_id, split, n, size, message):
     with pytest.raises(UsageError, match=message):
         TASKS[task_id].sample(split, n, seed=0, size=size)
 

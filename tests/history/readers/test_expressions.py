@@ -58,7 +58,7 @@ def test_long_whole_numbers_stay_exact():
 def test_a_computed_column_sees_those_before_it():
     found = evaluate(Expressions({"a": "acc + 1", "b": "a * 10"}, "b > 30"))
     assert found[1]["b"] == [10145.0, 30.0, None]
-    # The third cell is no number: the row is left for the reader to refuse, not dropped unseen.
+    # The third cell is not a number: the row is left for the reader to refuse, not dropped unseen.
     assert found[0] == [True, False, True]
 
 

@@ -194,7 +194,7 @@ def test_logs_of_different_forms_in_one_batch() -> None:
         ({"where": "nothing = 1"}, "nothing"),
     ],
 )
-def test_a_mapping_that_cannot_be_meant(mapping: dict[str, Any], wanted: str) -> None:
+def test_invalid_mapping(mapping: dict[str, Any], wanted: str) -> None:
     with pytest.raises(UsageError, match=wanted):
         LogMapper("x", FieldMapping(**mapping)).map([logged()])
 

@@ -42,7 +42,7 @@ SAID = {"task_id": "birds"}
 
 @pytest.fixture
 def logs(tmp_path: Path) -> Path:
-    """A folder of three frameworks, with files around them that are no logs."""
+    """A folder of three frameworks, with files around them that are not logs."""
     folder = tmp_path / "logs"
     for name in ("hf/run", "timm/run", "keras", ".git", "weights"):
         (folder / name).mkdir(parents=True)

@@ -70,7 +70,7 @@ def written_detectron(folder: Path, rows: list[dict[str, float]], config: str = 
 
 def test_dvclive(log: Any, tmp_path: Path) -> None:
     folder, expected = log("dvclive")
-    # Its plots are no tables of their own.
+    # Its plots are not tables of their own.
     assert (len(find_logs(folder).logs), find_logs(folder).second) == (1, ())
     runs = ingested(
         folder,

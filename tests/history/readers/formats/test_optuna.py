@@ -254,7 +254,7 @@ class TestDamagedStudyFile:
             ),
         ],
     )
-    def test_a_trial_that_cannot_be_meant_is_bad_alone(self, studies, tmp_path, statement, said):
+    def test_invalid_trial_is_bad_alone(self, studies, tmp_path, statement, said):
         items = self.damaged(studies, tmp_path, statement)
         bad = [item for item in items if isinstance(item, BadLog)]
         assert len(bad) == 1
@@ -480,7 +480,7 @@ class TestFrame:
         assert after[10].identity == before[10].identity
         assert after[10].progress > before[10].progress > before[11].progress
 
-    def test_rows_that_cannot_be_meant_are_bad_with_their_header(self, tmp_path):
+    def test_invalid_rows_are_bad_with_their_header(self, tmp_path):
         place = tmp_path.resolve() / "trials.csv"
         lines = [
             "number,value,params_a,user_attrs_t,state",
