@@ -4,12 +4,12 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from recsys_ms.core.errors import DataError, RecsysError, StorageError
-from recsys_ms.core.temporary import temporary_name
+from recsys_ms.core.temporary import discard, temporary_name
 
 # Flags that a system does not have are nothing to it.
 _READ_ONLY: Final = (
@@ -164,7 +164,10 @@ def fsync(path: Path) -> None:
 
 @contextmanager
 def written_beside(path: Path, *, suffix: str = "", durable: bool = True) -> Iterator[Path]:
-    """A temporary file that takes the place of ``path`` when the block ends without an error."""
+    """A temporary path for a file or a folder, which becomes ``path`` when the block ends well.
+
+    A folder replaces nothing: there must be none at ``path``.
+    """
     temporary = path.with_name(temporary_name(path.name, suffix=suffix))
     try:
         yield temporary
@@ -172,8 +175,7 @@ def written_beside(path: Path, *, suffix: str = "", durable: bool = True) -> Ite
         if durable:
             fsync(path.parent)
     except OSError:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        discard(temporary)
         raise
 
 

@@ -12,7 +12,6 @@ Layout of an artifact directory::
 import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any, Final, Required, TypedDict
 
@@ -22,11 +21,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from recsys_ms.core.declared import check_declared
-from recsys_ms.core.errors import ArtifactError, DataError, StorageError
-from recsys_ms.core.files import file_errors, fsync, read_regular, reason_of, sha256_file
+from recsys_ms.core.errors import ArtifactError, DataError
+from recsys_ms.core.files import (
+    file_errors,
+    fsync,
+    read_regular,
+    reason_of,
+    sha256_file,
+    written_beside,
+)
 from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.state import State
-from recsys_ms.core.temporary import temporary_name
 from recsys_ms.core.types import JsonDict
 from recsys_ms.serving.signature import SIGNATURE_FILE, check_signature, signature_of
 
@@ -81,8 +86,9 @@ def save_artifact(
         raise ArtifactError(
             f"{folder}: already exists and artifacts are never overwritten; choose a new folder"
         )
-    temporary = folder.with_name(temporary_name(folder.name))
-    try:
+    way_out = "check that the folder is writable and has free space"
+    what = f"{folder}: the artifact cannot be written"
+    with file_errors(what, way_out), written_beside(folder) as temporary:
         temporary.mkdir(parents=True)
         _write_state(state, temporary)
         checksums = {
@@ -98,14 +104,6 @@ def save_artifact(
             _write(temporary / SIGNATURE_FILE, signature_of(signed, key))
         for inner in (temporary / _TEXTS, temporary):
             fsync(inner)
-        temporary.rename(folder)
-        fsync(folder.parent)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise StorageError(
-            f"{folder}: the artifact cannot be written ({error.strerror or error}); "
-            "check that the folder is writable and has free space"
-        ) from error
 
 
 def read_manifest(folder: Path) -> JsonDict:

@@ -12,7 +12,6 @@ Layout::
 
 import os
 import re
-import shutil
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -318,7 +317,7 @@ class Registry:
             doomed = folder.with_name(temporary_name(folder.name))
             with self._writing():
                 folder.rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            discard(doomed)
             deleted.append(number)
         return deleted
 
