@@ -58,10 +58,14 @@ class Catalog:
 
     @classmethod
     def from_cards(
-        cls, *, models: Iterable[ModelCard] = (), tasks: Iterable[TaskCard] = ()
+        cls,
+        *,
+        models: Iterable[ModelCard] = (),
+        tasks: Iterable[TaskCard] = (),
+        scores: ScoreTable | None = None,
     ) -> Self:
         """Make a catalog of these cards; see :meth:`with_models` for cards that share an id."""
-        return cls(MODELS.folded(models), TASKS.folded(tasks))
+        return cls(MODELS.folded(models), TASKS.folded(tasks), scores or ScoreTable.empty())
 
     @classmethod
     def read(cls, folder: str | Path, *, missing_ok: bool = False) -> Self:
@@ -82,8 +86,9 @@ class Catalog:
                 f"{root}: no catalog folder; create one with recsys-ms ingest FILE --as "
                 "model-cards -C FOLDER, or with Catalog.write(folder)"
             )
-        cards = cls.from_cards(models=MODELS.read(root), tasks=TASKS.read(root))
-        return cards.with_scores(ScoreTable.read(root))
+        return cls.from_cards(
+            models=MODELS.read(root), tasks=TASKS.read(root), scores=ScoreTable.read(root)
+        )
 
     def write(self, folder: str | Path, *, table_format: TableFormat = "parquet") -> None:
         """Write all tables into ``folder``, each whole or not at all; read back by :meth:`read`.
@@ -117,10 +122,12 @@ class Catalog:
         return MODELS.to_jsonl(self.models), TASKS.to_jsonl(self.tasks)
 
     @classmethod
-    def from_jsonl(cls, models: str, tasks: str) -> Self:
+    def from_jsonl(cls, models: str, tasks: str, scores: ScoreTable | None = None) -> Self:
         """Read what :meth:`to_jsonl` wrote; ``DataError`` for a line that is not a card."""
         with not_cards("", "to_jsonl"):
-            return cls.from_cards(models=MODELS.from_jsonl(models), tasks=TASKS.from_jsonl(tasks))
+            return cls.from_cards(
+                models=MODELS.from_jsonl(models), tasks=TASKS.from_jsonl(tasks), scores=scores
+            )
 
     def merged(self, other: "Catalog") -> Self:
         """Join both catalogs; where both know a field, ``other`` wins. Traits merge by name.
@@ -187,7 +194,8 @@ class Catalog:
         return self.from_cards(
             models=[replace(card, **model_fields) for card in self.model_cards()],
             tasks=[replace(card, **task_fields) for card in self.task_cards()],
-        ).with_scores(ScoreTable.empty() if scores else self.scores)
+            scores=None if scores else self.scores,
+        )
 
     def find_model_card(self, model_id: str) -> ModelCard | None:
         """Card of ``model_id``, or ``None`` where there is none."""

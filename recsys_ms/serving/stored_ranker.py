@@ -91,8 +91,8 @@ def _config(manifest: JsonDict) -> RankerConfig:
 def _catalog(state: State, manifest: JsonDict) -> Catalog:
     texts = state.texts
     try:
-        catalog = Catalog.from_jsonl(texts["catalog_models"], texts["catalog_tasks"])
-        return catalog.with_scores(ScoreTable.from_json(texts["catalog_scores"]))
+        scores = ScoreTable.from_json(texts["catalog_scores"])
+        return Catalog.from_jsonl(texts["catalog_models"], texts["catalog_tasks"], scores)
     except DataError as error:
         raise ArtifactError(
             f"its catalog cannot be read ({error}); it was altered, or written by another version"
