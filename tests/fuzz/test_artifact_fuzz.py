@@ -4,7 +4,6 @@
 """
 
 import os
-import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -77,17 +76,15 @@ def fuzz(originals: dict[str, dict[str, bytes]], seeds: range, *, thoroughly: bo
     def tried(seed: int) -> str:
         name = names[seed % len(names)]
         made, told = mutant(originals[name], seed)
-        folder = tempfile.mkdtemp()
-        try:
-            made.write(Path(folder))
-            ask(Path(folder), thoroughly=thoroughly)
-        except (ArtifactError, DataError):
-            # Of a metric with another name, each part is valid, and the question does not fit.
-            raise
-        except Exception as error:
-            raise AssertionError(f"{name}, seed {seed}: {told}") from error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            try:
+                made.write(Path(folder))
+                ask(Path(folder), thoroughly=thoroughly)
+            except (ArtifactError, DataError):
+                # Of a metric with another name, each part is valid, and the question does not fit.
+                raise
+            except Exception as error:
+                raise AssertionError(f"{name}, seed {seed}: {told}") from error
         return told
 
     outcomes = run_limited(tried, seeds, seconds_per_case=30.0)
