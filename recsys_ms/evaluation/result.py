@@ -1,6 +1,5 @@
 """The result of a back-test: scores per ranker, fold and task, their means and their intervals."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,6 +10,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 import pandas as pd
 
 from recsys_ms.core.errors import DataError, UnknownIdError
+from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.types import JsonDict
 from recsys_ms.evaluation.bootstrap import N_DRAWS
 from recsys_ms.evaluation.folds import WARMTHS, TaskWarmth
@@ -453,7 +453,7 @@ class BacktestResult:
             The document is not a back-test result.
         """
         try:
-            data = json.loads(document) if isinstance(document, str) else document
+            data = parse_json(document) if isinstance(document, str) else document
             cells = [
                 Cell(**{**x, "scores": {k: _number(v) for k, v in x["scores"].items()}})
                 for x in data["cells"]

@@ -145,7 +145,7 @@ def test_json_there_and_back(result):
         assert again.frame().equals(result.frame())
 
 
-@pytest.mark.parametrize("document", ["", "{}", "[]", '{"cells": [{}]}', "not json"])
+@pytest.mark.parametrize("document", ["", "{}", "[]", '{"cells": [{}]}', "not json", "[" * 100_000])
 def test_invalid_documents(document):
     with pytest.raises(DataError, match="not a back-test result"):
         BacktestResult.from_json(document)
