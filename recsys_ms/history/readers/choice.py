@@ -7,8 +7,8 @@ from typing import Final
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import Unit
-from recsys_ms.history.readers.directions import settle_direction
 from recsys_ms.history.readers.logged import LoggedRun
+from recsys_ms.history.readers.settled_direction import settle_direction
 from recsys_ms.history.readers.templates import named
 from recsys_ms.history.store.curves import Series
 

@@ -16,7 +16,6 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, UsageError, did_you_mean
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.quarantine import ReadBatch, Reject
-from recsys_ms.history.readers.directions import settle_direction
 from recsys_ms.history.readers.expressions import ColumnKind
 from recsys_ms.history.readers.fields import (
     NUMBER_FIELDS,
@@ -31,6 +30,7 @@ from recsys_ms.history.readers.lines import BadRow
 from recsys_ms.history.readers.mapping import BoundMapping, FieldMapping
 from recsys_ms.history.readers.number_style import SIGNS, settles
 from recsys_ms.history.readers.rows import TABLE_READER, MappedRows, RowMapper, stored_options
+from recsys_ms.history.readers.settled_direction import settle_direction
 from recsys_ms.history.readers.sources import (
     BATCH_ROWS,
     Source,

@@ -7,9 +7,9 @@ import pytest
 
 from recsys_ms.core.errors import UsageError
 from recsys_ms.history.history import History
-from recsys_ms.history.readers.directions import settle_direction
 from recsys_ms.history.readers.logs import read_log
 from recsys_ms.history.readers.mapping import FieldMapping
+from recsys_ms.history.readers.settled_direction import settle_direction
 from recsys_ms.history.readers.table import read_table
 
 
