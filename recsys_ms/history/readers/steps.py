@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.known_metrics import find_metric
-from recsys_ms.history.readers.templates import to_number
+from recsys_ms.history.readers.number_style import to_number
 
 _EPOCHS: Final = ("epoch", "current_epoch", "epoch_num", "epoch_number", "epoch_id")
 _STEPS: Final = (

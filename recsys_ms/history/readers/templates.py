@@ -18,8 +18,6 @@ from typing import Any, Final
 from recsys_ms.core.errors import DataError, UsageError, did_you_mean
 from recsys_ms.core.json_text import parse_json
 from recsys_ms.history.readers.number_style import PLAIN_NUMBERS, Formatted, NumberStyle, Unread
-from recsys_ms.history.readers.number_style import scalar as scalar
-from recsys_ms.history.readers.number_style import to_number as to_number
 
 _PIECE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*[^{}\s][^{}]*)\}|[^{}]+|[{}]")
 _SPEC: Final = re.compile(r"[<>^=]?[+ -]?0?\d{0,2}[,_]?(\.\d{1,2})?[bdeEfFgGnosxX%]?")

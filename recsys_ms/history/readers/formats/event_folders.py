@@ -25,7 +25,7 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
-from recsys_ms.history.readers.templates import to_number
+from recsys_ms.history.readers.number_style import to_number
 from recsys_ms.history.store.curves import Series
 
 _EVENTS: Final = "events.out.tfevents."

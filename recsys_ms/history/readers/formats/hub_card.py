@@ -9,7 +9,7 @@ from typing import Any, Final
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.readers.formats.plain_values import settings_of, stated, text_if_any
 from recsys_ms.history.readers.logged import BadLog, LogFiles
-from recsys_ms.history.readers.templates import scalar
+from recsys_ms.history.readers.number_style import scalar
 
 CARD_FILE: Final = "README.md"
 

@@ -18,7 +18,7 @@ from recsys_ms.history.readers.formats.metric_csv import (
     read_metrics,
 )
 from recsys_ms.history.readers.logged import BadLog, Candidate, LogFiles, LogFormat, LoggedRun
-from recsys_ms.history.readers.templates import to_number
+from recsys_ms.history.readers.number_style import to_number
 from recsys_ms.history.store.curves import Series
 
 _STEPS: Final = "steps"

@@ -20,9 +20,8 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
-from recsys_ms.history.readers.number_style import PLAIN_NUMBERS, NumberStyle, Unread
+from recsys_ms.history.readers.number_style import PLAIN_NUMBERS, NumberStyle, Unread, to_number
 from recsys_ms.history.readers.steps import INDEX_NAMES, LIST_SIGNS
-from recsys_ms.history.readers.templates import to_number
 from recsys_ms.history.store.curves import Series
 
 #: Cells without a value: empty, and what Keras writes.

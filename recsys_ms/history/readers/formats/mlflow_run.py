@@ -12,7 +12,7 @@ from recsys_ms.core.types import JsonDict
 from recsys_ms.history.readers.formats.plain_values import clean, split_of, stated
 from recsys_ms.history.readers.formats.stated_params import best_by, model_of, one_name, task_of
 from recsys_ms.history.readers.logged import LoggedRun
-from recsys_ms.history.readers.templates import scalar
+from recsys_ms.history.readers.number_style import scalar
 from recsys_ms.history.store.curves import Series
 
 #: MLflow's own name of a data set that was given none.

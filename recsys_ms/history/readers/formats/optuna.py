@@ -25,8 +25,8 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
+from recsys_ms.history.readers.number_style import to_number
 from recsys_ms.history.readers.sqlite_file import is_sqlite
-from recsys_ms.history.readers.templates import to_number
 
 _GROUPS: Final = ("params", "user_attrs", "system_attrs")
 _NESTED: Final = ("value", "values", *_GROUPS)

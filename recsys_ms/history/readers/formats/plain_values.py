@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.readers.logged import BadLog, BadLogError, LogFiles
-from recsys_ms.history.readers.templates import scalar
+from recsys_ms.history.readers.number_style import scalar
 from recsys_ms.history.readers.yaml_text import yaml_value
 
 #: A YAML text of a few lines can expand to a billion entries; no training has so many settings.

@@ -42,7 +42,7 @@ from recsys_ms.history.readers.logged import (
     LogFormat,
     LoggedRun,
 )
-from recsys_ms.history.readers.templates import to_number
+from recsys_ms.history.readers.number_style import to_number
 from recsys_ms.history.run import check_field
 
 #: Status of a run by W&B's state; a preempted run may resume under the same id.

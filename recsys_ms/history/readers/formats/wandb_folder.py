@@ -24,7 +24,7 @@ from recsys_ms.history.readers.logged import (
     LoggedRun,
     real,
 )
-from recsys_ms.history.readers.templates import scalar
+from recsys_ms.history.readers.number_style import scalar
 from recsys_ms.history.run import check_field
 
 _FILES: Final = "files"
