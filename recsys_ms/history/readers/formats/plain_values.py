@@ -64,6 +64,12 @@ def stated(value: Any) -> str | None:
     return (value.strip() or None) if isinstance(value, str) else None
 
 
+def group_of(settings: Mapping[str, Any], key: str) -> JsonDict:
+    """The object under a key; empty where there is none, or something else."""
+    found = settings.get(key)
+    return found if isinstance(found, dict) else {}
+
+
 def named_by_path(text: str | None) -> str | None:
     """Name of the data set that a path leads to: ``birds`` of ``/content/birds/data.yaml``.
 

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Final
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
-from recsys_ms.core.json_text import parse_json
 from recsys_ms.core.types import Direction, JsonDict
 from recsys_ms.history.readers.formats.metric_csv import MetricRow, Metrics
+from recsys_ms.history.readers.formats.metric_lines import json_object
 from recsys_ms.history.readers.formats.plain_values import (
+    group_of,
     nested_numbers,
     number,
     read_settings,
@@ -56,10 +57,7 @@ class ResultDocument(LogFormat):
         text = files.text(place)
         bad: list[BadLog] = []
         try:
-            document = parse_json(text)
-            if not isinstance(document, dict):
-                raise DataError(f"got a {type(document).__name__}, expected an object")
-            runs = list(self.runs(place.resolve(), document, files, bad))
+            runs = list(self.runs(place.resolve(), json_object(text), files, bad))
         except (DataError, ValueError, KeyError, TypeError, AttributeError) as error:
             missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             reason = f"not a document of {self.name}: {missing}"
@@ -102,14 +100,14 @@ class LmEval(ResultDocument):
         self, path: Path, document: JsonDict, files: LogFiles, bad: list[BadLog]
     ) -> Iterator[LoggedRun]:
         """One run a task."""
-        config = _mapping(document, "config")
+        config = group_of(document, "config")
         arguments = _model_arguments(config.get("model_args"))
         model = stated(document.get("model_name")) or stated(arguments.get("pretrained"))
-        shots, ways = _mapping(document, "n-shot"), _mapping(document, "higher_is_better")
+        shots, ways = group_of(document, "n-shot"), group_of(document, "higher_is_better")
         version = stated(document.get("lm_eval_version"))
         has_filters = "configs" in document
         for task, results in document["results"].items():
-            settings = _mapping(_mapping(document, "configs"), task)
+            settings = group_of(group_of(document, "configs"), task)
             split = stated(settings.get("test_split")) or stated(settings.get("validation_split"))
             series = [
                 Series.of(key, metric, split, [(None, None, found)])
@@ -135,7 +133,7 @@ class LmEval(ResultDocument):
                 fields={name: value for name, value in fields.items() if value is not None},
                 series=series,
                 chosen=_first_listed(settings, series),
-                directions=_lm_eval_directions(series, _mapping(ways, task)),
+                directions=_lm_eval_directions(series, group_of(ways, task)),
             )
 
 
@@ -210,10 +208,10 @@ class KerasTuner(ResultDocument):
     ) -> Iterator[LoggedRun]:
         """The run of a trial."""
         trial = str(document["trial_id"])
-        values = _mapping(_mapping(document, "hyperparameters"), "values")
+        values = group_of(group_of(document, "hyperparameters"), "values")
         directions: dict[str, Direction] = {}
         series: list[Series] = []
-        for name, entry in _mapping(_mapping(document, "metrics"), "metrics").items():
+        for name, entry in group_of(group_of(document, "metrics"), "metrics").items():
             points = []
             for point in entry["observations"]:
                 of_runs = [number(each) for each in point["value"]]
@@ -290,11 +288,6 @@ class EpochLists(ResultDocument):
             series=series_of_steps(Metrics(tuple(lists), rows), rows, {}),
             progress=len(rows),
         )
-
-
-def _mapping(document: Mapping[str, Any], key: str) -> JsonDict:
-    found = document.get(key)
-    return found if isinstance(found, dict) else {}
 
 
 def _model_arguments(given: Any) -> JsonDict:

@@ -4,7 +4,7 @@ import ast
 import json
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from recsys_ms.core.types import Direction, JsonDict
 from recsys_ms.history.readers.formats.metric_csv import MetricRow, largest, metric_series
 from recsys_ms.history.readers.formats.metric_lines import json_rows
 from recsys_ms.history.readers.formats.plain_values import (
+    group_of,
     nested_numbers,
     plain,
     read_settings,
@@ -101,7 +102,7 @@ class Detectron2(MetricLines):
     ) -> Iterator[LoggedRun]:
         """One run a training."""
         config = read_settings(folder / "config.yaml", files, bad)
-        datasets, solver, model = (_group(config, key) for key in ("DATASETS", "SOLVER", "MODEL"))
+        datasets, solver, model = (group_of(config, key) for key in ("DATASETS", "SOLVER", "MODEL"))
         trained = datasets.get("TRAIN")
         weights = self._weights.fullmatch(str(model.get("WEIGHTS") or ""))
         most = whole_number(solver.get("MAX_ITER"))
@@ -164,8 +165,8 @@ class MmEngine(MetricLines):
     ) -> Iterator[LoggedRun]:
         """The run of a folder."""
         config = _python_settings(folder / "config.py", files, bad)
-        train, hooks = _group(config, "train_cfg"), _group(config, "default_hooks")
-        checkpoint = _group(hooks, "checkpoint")
+        train, hooks = group_of(config, "train_cfg"), group_of(config, "default_hooks")
+        checkpoint = group_of(hooks, "checkpoint")
         by_epoch = bool(train.get("by_epoch", "max_epochs" in train))
         dated = [
             (line, {**row, "epoch": row["step"]} if by_epoch and "iter" not in row else row)
@@ -184,7 +185,7 @@ class MmEngine(MetricLines):
             c.HYPERPARAMETERS: {
                 key: config[key] for key in ("optim_wrapper", "train_cfg") if key in config
             },
-            c.SEED: whole_number(_group(config, "randomness").get("seed")),
+            c.SEED: whole_number(group_of(config, "randomness").get("seed")),
             c.STATUS: "running" if running else None,
         }
         directions: dict[str, Direction] = {}
@@ -208,9 +209,9 @@ class MmEngine(MetricLines):
         )
 
     def _weights(self, config: JsonDict) -> str | None:
-        backbone = _group(_group(config, "model"), "backbone")
+        backbone = group_of(group_of(config, "model"), "backbone")
         named = stated(config.get("load_from")) or stated(
-            _group(backbone, "init_cfg").get("checkpoint")
+            group_of(backbone, "init_cfg").get("checkpoint")
         )
         found = None if named is None else self._file.fullmatch(named)
         return found[1] if found else None
@@ -241,7 +242,7 @@ class RayTune(MetricLines):
         """The run of a trial."""
         last = rows[-1][1]
         trial = str(last.get("trial_id"))
-        config = _group(last, "config") or read_settings(folder / "params.json", files, bad)
+        config = group_of(last, "config") or read_settings(folder / "params.json", files, bad)
         names, found = self.metrics(rows)
         step = "training_iteration"
         if files.exists(folder / "error.txt"):
@@ -278,11 +279,6 @@ def _restarts(rows: Sequence[tuple[int, JsonDict]], step: str) -> list[list[tupl
         parts[-1].append((line, row))
         before = at
     return parts
-
-
-def _group(settings: Mapping[str, Any], key: str) -> JsonDict:
-    found = settings.get(key)
-    return found if isinstance(found, dict) else {}
 
 
 def _ray_status(folder: Path, files: LogFiles) -> dict[str, str]:
