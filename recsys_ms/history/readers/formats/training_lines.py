@@ -1,10 +1,9 @@
 """Files with one JSON object a line, a logged step each: detectron2, OpenMMLab, Ray Tune."""
 
 import ast
-import json
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +18,6 @@ from recsys_ms.history.readers.formats.plain_values import (
     nested_numbers,
     plain,
     read_settings,
-    settings_of,
     split_of,
     stated,
     text_if_any,
@@ -108,7 +106,6 @@ class Detectron2(MetricLines):
         most = whole_number(solver.get("MAX_ITER"))
         for number_of_run, part in enumerate(_restarts(rows, "iteration"), start=1):
             names, found = self.metrics(part)
-            evaluated = [name for name in names if self._evaluated.fullmatch(name)]
             last = largest(found, "iteration")
             running = most is not None and (last is None or last + 1 < most)
             fields: JsonDict = {
@@ -129,15 +126,16 @@ class Detectron2(MetricLines):
                 series=metric_series(
                     names,
                     found,
-                    lambda name, known=frozenset(evaluated): (  # type: ignore[misc]
-                        "test" if name in known else "train" if "loss" in name else None,
-                        name,
-                    ),
+                    self._parts,
                     step="iteration",
-                    percent=evaluated,
+                    percent=[name for name in names if self._evaluated.fullmatch(name)],
                 ),
                 progress=2 * (last or 0) + (not running),
             )
+
+    def _parts(self, name: str) -> tuple[str | None, str]:
+        is_test = self._evaluated.fullmatch(name)
+        return ("test" if is_test else "train" if "loss" in name else None), name
 
 
 class MmEngine(MetricLines):
@@ -157,6 +155,7 @@ class MmEngine(MetricLines):
     not_metrics: ClassVar[frozenset[str]] = frozenset(
         "time data_time memory lr base_lr grad_norm".split()
     )
+    _rules: ClassVar[Mapping[str, Direction]] = {"greater": "max", "less": "min"}
     _percent: ClassVar = re.compile(r"accuracy/top\d+|(.+/)?(mIoU|aAcc|mAcc|mDice|mFscore)")
     _file: ClassVar = re.compile(r".*?([^/]+?)(?:_\d{8}(?:_\d{6})?)?(?:-[0-9a-f]{8})?(?:\.pth)?")
 
@@ -176,7 +175,7 @@ class MmEngine(MetricLines):
         trained = {name for _, row in rows if "iter" in row for name in row}
         counted = [name for name in names if name not in ("iter", "step", "epoch")]
         best = stated(checkpoint.get("save_best"))
-        rule = {"greater": "max", "less": "min"}.get(str(checkpoint.get("rule")))
+        rule = self._rules.get(str(checkpoint.get("rule")))
         most = whole_number(train.get("max_epochs" if by_epoch else "max_iters"))
         last = largest(found, "epoch" if by_epoch else "iter")
         running = most is not None and (last or 0) < most
@@ -188,9 +187,6 @@ class MmEngine(MetricLines):
             c.SEED: whole_number(group_of(config, "randomness").get("seed")),
             c.STATUS: "running" if running else None,
         }
-        directions: dict[str, Direction] = {}
-        if best is not None and rule is not None:
-            directions[best] = "max" if rule == "max" else "min"
         yield _run(
             self.name,
             folder,
@@ -204,7 +200,7 @@ class MmEngine(MetricLines):
                 percent=[name for name in counted if self._percent.fullmatch(name)],
             ),
             chosen=best,
-            directions=directions,
+            directions={best: rule} if best is not None and rule is not None else {},
             progress=2 * len(rows) + (not running),
         )
 
@@ -247,11 +243,11 @@ class RayTune(MetricLines):
         step = "training_iteration"
         if files.exists(folder / "error.txt"):
             status = "failed"
+        elif last.get("done") is True:
+            status = "finished"
         else:
-            done = last.get("done") is True or _ray_status(folder.parent, files).get(trial) in (
-                "TERMINATED",
-            )
-            status = "finished" if done else "running"
+            ended = _ray_status(folder.parent, files).get(trial) == "TERMINATED"
+            status = "finished" if ended else "running"
         yield _run(
             self.name,
             folder,
@@ -309,10 +305,11 @@ def _python_settings(path: Path, files: LogFiles, bad: list[BadLog]) -> JsonDict
                     found[statement.targets[0].id] = plain(_literal(statement.value))
                 except (ValueError, TypeError):
                     continue
-        return settings_of(json.dumps(found), "JSON")
+        settings: JsonDict = plain(found, finite=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         bad.append(BadLog(file=path, reason=f"not a Python file of settings ({error})", raw=text))
         return {}
+    return settings
 
 
 def _literal(node: ast.expr) -> Any:
