@@ -19,7 +19,7 @@ from recsys_ms.catalog.names import with_timm_families
 from recsys_ms.cli.console import counted, show, show_json, show_table, warn
 from recsys_ms.core.errors import DataError, UsageError
 from recsys_ms.core.types import JsonDict
-from recsys_ms.history.embedded import embedded_folder
+from recsys_ms.history.embedded import embedded_by_name
 from recsys_ms.history.history import History
 from recsys_ms.history.quarantine import Reject
 from recsys_ms.history.readers.mapping import FieldMapping
@@ -145,9 +145,7 @@ def _with_cards(
     if kind == "task":
         read = import_cards(path, kind="task", mapping=mapping, traits=traits, **table)
         return known.with_tasks(read.cards), read
-    prefix, _, name = str(path).partition(":")
-    if prefix == "embedded" and not path.exists():
-        path = embedded_folder(name)
+    path = embedded_by_name(path) or path
     if not path.is_dir():
         read = import_cards(path, kind="model", mapping=mapping, traits=traits, **table)
     elif mapping != FieldMapping():

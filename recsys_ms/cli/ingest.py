@@ -21,7 +21,7 @@ from recsys_ms.cli.options import (
 )
 from recsys_ms.core.errors import DataError, UsageError, did_you_mean
 from recsys_ms.core.types import JsonDict, Unit
-from recsys_ms.history.embedded import RUNS_FILE, embedded_folder
+from recsys_ms.history.embedded import RUNS_FILE, embedded_by_name
 from recsys_ms.history.findings import findings_of, first_of
 from recsys_ms.history.history import History
 from recsys_ms.history.inbox.inbox_files import INBOX_READER, JOURNAL_READER
@@ -43,6 +43,7 @@ from recsys_ms.history.readers.wide import Wide, WideKind
 from recsys_ms.history.run import RULES
 from recsys_ms.history.store.ingest_records import COUNTS
 
+_FORMATS = (*get_args(TableFormat), AUTO, *LOG_FORMATS)
 _N_SHOWN_REJECTS = 5
 _N_SHOWN_NAMES = 40
 
@@ -79,8 +80,8 @@ def ingest(
         str | None,
         typer.Option(
             "--format",
-            help=f"{', '.join((*get_args(TableFormat), AUTO, *LOG_FORMATS))}. Default: a file by "
-            "its suffix, a folder by what its files hold (auto).",
+            help=f"{', '.join(_FORMATS)}. Default: a file by its suffix, a folder by what its "
+            "files hold (auto).",
         ),
     ] = None,
     delimiter: Annotated[str | None, typer.Option(help="Of CSV and TSV tables.")] = None,
@@ -187,9 +188,8 @@ def ingest(
         "records": records,
         "wide": None if wide is None else Wide(columns=wide, row_columns=tuple(row_columns or ())),
     }
-    known = (*get_args(TableFormat), AUTO, *LOG_FORMATS)
-    if file_format is not None and file_format not in known:
-        raise UsageError(f"--format {file_format}: unknown; it is one of {', '.join(known)}")
+    if file_format is not None and file_format not in _FORMATS:
+        raise UsageError(f"--format {file_format}: unknown; it is one of {', '.join(_FORMATS)}")
     if into_catalog is not None:
         if file_format not in (None, *get_args(TableFormat)):
             raise UsageError(
@@ -239,9 +239,9 @@ def _reader(
     path: Path, mapping: FieldMapping, file_format: str | None, how: JsonDict
 ) -> TableReader | LogReader:
     """Reader of a table or of logs, whichever the path is."""
-    prefix, _, name = str(path).partition(":")
-    if prefix == "embedded" and not path.exists():
-        path = embedded_folder(name) / RUNS_FILE
+    embedded = embedded_by_name(path)
+    if embedded is not None:
+        path = embedded / RUNS_FILE
     tables: tuple[TableFormat, ...] = get_args(TableFormat)
     chosen = next((name for name in tables if name == file_format), None)
     is_document = how["records"] is not None
@@ -266,7 +266,7 @@ def _reader(
     option = next((name for name, told in given.items() if told is not None), None)
     if option is not None:
         raise UsageError(f"--{option} is for tables only, not for logs of frameworks; leave it out")
-    return read_log(path, mapping, log_format_name=file_format or "auto")
+    return read_log(path, mapping, log_format_name=file_format or AUTO)
 
 
 def _retry(reject: Reject, mapping: FieldMapping | None, readable: dict[str, bool]) -> ReadBatch:

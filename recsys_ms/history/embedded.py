@@ -14,6 +14,12 @@ _PLACES: Final = (_PACKAGE / "_data_history", _PACKAGE.parent / "data_history")
 RUNS_FILE: Final = "runs.parquet"
 
 
+def embedded_by_name(path: Path) -> Path | None:
+    """Folder that ``embedded:NAME`` names, as :func:`embedded_folder`; ``None`` for other paths."""
+    prefix, _, name = str(path).partition(":")
+    return embedded_folder(name) if prefix == "embedded" and not path.exists() else None
+
+
 def embedded_folder(name: str = "zoo") -> Path:
     """Folder of a part of the embedded data.
 
