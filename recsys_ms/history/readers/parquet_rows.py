@@ -41,14 +41,11 @@ def parquet_names(path: Path) -> list[str]:
         raise DataError(f"{path}: not a Parquet file ({error})") from error
 
 
-class NoValue(str):
-    """Text of a cell that Python has no value for, such as a date in the year 5,881,580."""
+def parquet_cells(path: Path, batch_rows: int) -> Iterator[tuple[list[list[Any]], dict[int, int]]]:
+    """Columns of cells, in pieces of at most ``batch_rows`` rows.
 
-    __slots__ = ()
-
-
-def parquet_cells(path: Path, batch_rows: int) -> Iterator[list[list[Any]]]:
-    """Columns of cells, in pieces of at most ``batch_rows`` rows; see :class:`NoValue`.
+    A cell that Python has no value for, such as a date in the year 5,881,580, is its text; with
+    each piece goes the position of the first column with one, by row.
 
     Raises
     ------
@@ -61,7 +58,9 @@ def parquet_cells(path: Path, batch_rows: int) -> Iterator[list[list[Any]]]:
             for group in range(table.num_row_groups):
                 _check_size(table.metadata.row_group(group))
                 for batch in _batches(table, group, batch_rows):
-                    yield [_python(column) for column in batch.columns]
+                    read = [_python(column) for column in batch.columns]
+                    odd = {row: at for at in reversed(range(len(read))) for row in read[at][1]}
+                    yield [cells for cells, _ in read], odd
                     done += batch.num_rows
     except BROKEN_PARQUET as error:
         raise DataError(
@@ -89,28 +88,31 @@ def _batches(table: pq.ParquetFile, group: int, batch_rows: int) -> Iterator[pa.
     yield from table.iter_batches(batch_size=n_rows, row_groups=[group])
 
 
-def _python(column: pa.Array) -> list[Any]:
-    """Python values, or :class:`NoValue`."""
+def _python(column: pa.Array) -> tuple[list[Any], list[int]]:
+    """Python values, and the rows in which there is none but a text."""
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        return [None if cell is None else _plain(cell) for cell in column.to_pylist()]
+        return [None if cell is None else _plain(cell) for cell in column.to_pylist()], []
+    odd: list[int] = []
     try:
         cells = column.to_pylist()
     except BROKEN_PARQUET:
-        cells = [_cell(cell) for cell in column]
+        cells = []
+        for row, cell in enumerate(column):
+            try:
+                cells.append(cell.as_py())
+            except BROKEN_PARQUET:
+                cells.append(_text(cell))
+                odd.append(row)
     if pa.types.is_nested(column.type) or pa.types.is_dictionary(column.type):
-        return [None if cell == "" else cell for cell in cells]
-    return [_plain(cell) for cell in cells]
+        return [None if cell == "" else cell for cell in cells], odd
+    return [_plain(cell) for cell in cells], odd
 
 
-def _cell(scalar: pa.Scalar) -> Any:
+def _text(scalar: pa.Scalar) -> str:
     try:
-        return scalar.as_py()
+        return str(scalar.cast(pa.string()).as_py())
     except BROKEN_PARQUET:
-        pass
-    try:
-        return NoValue(scalar.cast(pa.string()).as_py())
-    except BROKEN_PARQUET:
-        return NoValue(f"a {scalar.type}")
+        return f"a {scalar.type}"
 
 
 def _plain(cell: Any) -> Any:

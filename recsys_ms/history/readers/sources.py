@@ -33,7 +33,7 @@ from recsys_ms.history.readers.lines import (
     check_encoding,
     open_lines,
 )
-from recsys_ms.history.readers.parquet_rows import NoValue, parquet_cells, parquet_names
+from recsys_ms.history.readers.parquet_rows import parquet_cells, parquet_names
 from recsys_ms.history.readers.wide import Unpivot, Wide
 
 TableFormat: TypeAlias = Literal["csv", "tsv", "jsonl", "parquet", "json"]
@@ -200,14 +200,14 @@ class Source:
 
     def _parquet_batches(self, batch_rows: int) -> Iterator[SourceBatch]:
         done = 0
-        for columns in parquet_cells(self.path, batch_rows):
+        for columns, odd in parquet_cells(self.path, batch_rows):
             n_rows = len(columns[0])
             batch = SourceBatch(
                 columns=dict(zip(self.header, columns, strict=True)),
                 lines=list(range(done + 1, done + 1 + n_rows)),
                 raws=None,
             )
-            yield _without_odd_cells(batch)
+            yield _without(odd, batch) if odd else batch
             done += n_rows
 
     def _document_batches(self, batch_rows: int) -> Iterator[SourceBatch]:
@@ -323,24 +323,17 @@ def _titles(
         return csv_header(file, lines, separator)
 
 
-def _without_odd_cells(batch: SourceBatch) -> SourceBatch:
-    """A batch of Parquet whose rows with a :class:`NoValue` are bad, mapped or not."""
-    odd: dict[int, str] = {}
-    for name, cells in batch.columns.items():
-        for row, cell in enumerate(cells) if NoValue in set(map(type, cells)) else ():
-            if isinstance(cell, NoValue):
-                odd.setdefault(row, f"column {name!r}: {cell} is out of the range of Python")
-    if not odd:
-        return batch
-    bad = [
-        BadRow(
-            line=batch.lines[row],
-            reason=f"{reason}; correct it in the file, or run --replay to take the row as it is",
-            raw=batch.raw(row),
-            damaged=False,
+def _without(odd: Mapping[int, int], batch: SourceBatch) -> SourceBatch:
+    """A batch of Parquet whose rows with a cell without a value are bad, mapped or not."""
+    columns = list(batch.columns.items())
+    bad = []
+    for row, at in sorted(odd.items()):
+        name, cells = columns[at]
+        reason = (
+            f"column {name!r}: {cells[row]} is out of the range of Python; correct it in the file, "
+            "or run --replay to take the row as it is"
         )
-        for row, reason in sorted(odd.items())
-    ]
+        bad.append(BadRow(line=batch.lines[row], reason=reason, raw=batch.raw(row), damaged=False))
     good = [row for row in range(len(batch.lines)) if row not in odd]
     return replace(batch.take(good), bad=(*batch.bad, *bad))
 
