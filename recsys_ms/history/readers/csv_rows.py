@@ -9,7 +9,8 @@ from typing import Any, Final, TypeAlias
 from recsys_ms.core.errors import DataError
 from recsys_ms.history.readers.lines import BadLineError, BadRow, Lines
 
-_DELIMITERS: Final = (",", ";", "\t", "|")
+#: That are known, in the order in which a header is searched for them.
+DELIMITERS: Final = ",;\t|"
 #: Line, text and cells of a row.
 Row: TypeAlias = tuple[int, str, Any]
 
@@ -29,7 +30,7 @@ def csv_header(path: Path, lines: Lines, delimiter: str) -> list[str]:
     if any("\x00" in cell for cell in header):
         raise DataError(f"{path}: the header has zero bytes, as UTF-16 has; convert it to UTF-8")
     if len(header) == 1:
-        other = max((d for d in _DELIMITERS if d != delimiter), key=header[0].count)
+        other = max((d for d in DELIMITERS if d != delimiter), key=header[0].count)
         if header[0].count(other):
             raise DataError(
                 f"{path}: with the delimiter {delimiter!r} the header is the one column "

@@ -10,7 +10,7 @@ from typing import ClassVar, Final, NamedTuple
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import JsonDict
-from recsys_ms.history.readers.csv_rows import told_apart
+from recsys_ms.history.readers.csv_rows import DELIMITERS, told_apart
 from recsys_ms.history.readers.formats.plain_values import read_settings, step_of
 from recsys_ms.history.readers.logged import (
     BadLog,
@@ -28,7 +28,6 @@ from recsys_ms.history.store.curves import Series
 _MISSING: Final = ("", "NA")
 #: Values of one file, until they are stored: 1.3 GB of memory.
 _MAX_CELLS: Final = 4_000_000
-DELIMITERS: Final = ",;\t|"
 STEP: Final = "step"
 EPOCH: Final = "epoch"
 LOSS: Final = "loss"

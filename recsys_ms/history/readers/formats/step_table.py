@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Final
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError
 from recsys_ms.history.readers.choice import FITTED
+from recsys_ms.history.readers.csv_rows import DELIMITERS
 from recsys_ms.history.readers.formats.metric_csv import (
-    DELIMITERS,
     MetricRow,
     Metrics,
     header_cells,
