@@ -1,7 +1,6 @@
 """Folders of scalars: TensorBoard's event files, DVCLive's plots."""
 
 import logging
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -12,6 +11,7 @@ from recsys_ms.core.optional import require
 from recsys_ms.core.types import JsonDict
 from recsys_ms.history.readers.formats.plain_values import (
     nested_numbers,
+    plain,
     read_settings,
     split_of,
     step_of,
@@ -165,16 +165,12 @@ def _read_events(
                     for name, each in start.hparams.items():
                         kind = each.WhichOneof("kind")
                         if kind in ("number_value", "string_value", "bool_value"):
-                            hparams[name] = _finite(getattr(each, kind))
+                            hparams[name] = plain(getattr(each, kind), finite=True)
     except Exception as error:  # noqa: BLE001 - TensorBoard's parser may raise anything at damage
         bad.append(BadLog(file=path, reason=f"not an event file that TensorBoard reads ({error})"))
     if not n_events and not bad:
         bad.append(BadLog(file=path, reason="the event file holds no event; it is cut off"))
     return n_events
-
-
-def _finite(value: Any) -> Any:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plot(path: Path, files: LogFiles, bad: list[BadLog]) -> _Points:
