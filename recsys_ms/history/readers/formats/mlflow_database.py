@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recsys_ms.history.readers.formats.mlflow_run import (
+    CONTEXT,
     MOST_VALUES,
     MetricPoint,
     MlflowRun,
@@ -178,7 +179,7 @@ def _data_query(listed: str) -> str:
     return (
         "SELECT i.destination_id, d.name, d.digest, d.dataset_source_type, t.value FROM inputs i "  # noqa: S608
         "JOIN datasets d ON d.dataset_uuid = i.source_id LEFT JOIN input_tags t "
-        "ON t.input_uuid = i.input_uuid AND t.name = 'mlflow.data.context' "
+        f"ON t.input_uuid = i.input_uuid AND t.name = '{CONTEXT}' "
         "WHERE i.source_type = 'DATASET' AND i.destination_type = 'RUN' "
         f"AND i.destination_id {listed}"
     )

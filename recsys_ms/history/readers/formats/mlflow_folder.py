@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from recsys_ms.core.types import JsonDict
-from recsys_ms.history.readers.formats.mlflow_run import MOST_VALUES, MetricPoint, MlflowRun
+from recsys_ms.history.readers.formats.mlflow_run import (
+    CONTEXT,
+    MOST_VALUES,
+    MetricPoint,
+    MlflowRun,
+)
 from recsys_ms.history.readers.formats.plain_values import read_settings, whole_number
 from recsys_ms.history.readers.logged import (
     BadLog,
@@ -158,7 +163,7 @@ def _context(used: JsonDict) -> str:
     # A mapping in some versions, a list of names and values in others.
     if isinstance(tags, Sequence) and not isinstance(tags, str):
         tags = {str(t.get("key")): t.get("value") for t in tags if isinstance(t, Mapping)}
-    found = tags.get("mlflow.data.context") if isinstance(tags, Mapping) else None
+    found = tags.get(CONTEXT) if isinstance(tags, Mapping) else None
     return str(found or "")
 
 

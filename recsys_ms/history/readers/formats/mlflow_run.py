@@ -28,6 +28,8 @@ _STATUS: Final = {
 #: Values of a run, of which 2 million take about 1 GB while they are read.
 MOST_VALUES: Final = 2_000_000
 _OWN: Final = "mlflow."
+#: Tag of a data set: what the run used it for.
+CONTEXT: Final = "mlflow.data.context"
 _PARENT: Final = "mlflow.parentRunId"
 _NAME: Final = "mlflow.runName"
 _COMMIT: Final = "mlflow.source.git.commit"

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from recsys_ms.core.errors import StorageError
 from recsys_ms.core.optional import require
-from recsys_ms.history.readers.formats.mlflow_run import MetricPoint, MlflowRun, unbounded
+from recsys_ms.history.readers.formats.mlflow_run import CONTEXT, MetricPoint, MlflowRun, unbounded
 from recsys_ms.history.readers.logged import LoggedRun
 
 _PURPOSE: Final = "read an MLflow tracking server"
@@ -18,7 +18,6 @@ _SECONDS: Final = 10
 _PAGE: Final = 1_000
 #: Experiments of one search; their ids are sent in one request.
 _EXPERIMENTS: Final = 100
-_CONTEXT: Final = "mlflow.data.context"
 
 
 def read_server(address: str) -> Iterator[LoggedRun]:
@@ -130,7 +129,7 @@ def _datasets(run: Any) -> list[dict[str, str]]:
             "name": str(each.dataset.name or ""),
             "digest": str(each.dataset.digest or ""),
             "source_type": str(each.dataset.source_type or ""),
-            "context": next((str(tag.value) for tag in each.tags if tag.key == _CONTEXT), ""),
+            "context": next((str(tag.value) for tag in each.tags if tag.key == CONTEXT), ""),
         }
         for each in getattr(run.inputs, "dataset_inputs", None) or []
     ]
