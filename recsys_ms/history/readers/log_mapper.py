@@ -109,7 +109,7 @@ class LogMapper:
         problems |= {row: each.problem for row, each in enumerate(chosen) if each.problem}
         missing: list[tuple[str, ...]] = []
         for row, each in enumerate(texts):
-            plain = [name for name in (c.MODEL_ID, c.TASK_ID) if each.text(name) is None]
+            plain = [name for name in _NAMES if each.text(name) is None]
             absent = (*plain, *chosen[row].missing)
             self.contradicted.update(each.contradictions())
             if absent:
