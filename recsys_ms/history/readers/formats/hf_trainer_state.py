@@ -20,6 +20,7 @@ from recsys_ms.history.readers.formats.hub_card import (
     read_card,
 )
 from recsys_ms.history.readers.formats.plain_values import (
+    not_none,
     number,
     plain,
     read_settings,
@@ -248,7 +249,7 @@ def _run(
             "config": config,
             "adapter": adapter,
         },
-        fields={name: value for name, value in fields.items() if value is not None},
+        fields=not_none(fields),
         series=series,
         chosen=chosen,
         directions=directions,

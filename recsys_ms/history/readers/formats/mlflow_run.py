@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import JsonDict
-from recsys_ms.history.readers.formats.plain_values import clean, split_of, stated
+from recsys_ms.history.readers.formats.plain_values import clean, not_none, split_of, stated
 from recsys_ms.history.readers.formats.stated_params import best_by, model_of, one_name, task_of
 from recsys_ms.history.readers.logged import LoggedRun
 from recsys_ms.history.readers.number_style import scalar
@@ -116,7 +116,7 @@ class MlflowRun:
                 "parent_run_id": tags.get(_PARENT),
                 "mlflow_run_id": self.run_id,
             },
-            fields={name: value for name, value in fields.items() if value is not None},
+            fields=not_none(fields),
             series=series,
             chosen=chosen,
             directions=directions,

@@ -16,7 +16,13 @@ from recsys_ms.history.readers.formats.hub_card import (
     data_set_of,
     read_card,
 )
-from recsys_ms.history.readers.formats.plain_values import clean, number, stated, whole_number
+from recsys_ms.history.readers.formats.plain_values import (
+    clean,
+    not_none,
+    number,
+    stated,
+    whole_number,
+)
 from recsys_ms.history.readers.logged import BadLog, Candidate, LogFiles, LogFormat, LoggedRun
 from recsys_ms.history.readers.number_style import NumberStyle, Unread
 from recsys_ms.history.store.curves import Series
@@ -82,7 +88,7 @@ class ModelCard(LogFormat):
                 file=str(path),
                 identity=f"{self.name}:{path}" + f"#{at}" * (at > 1),
                 columns={"card": card.front, "result": result.shown},
-                fields={name: value for name, value in fields.items() if value is not None},
+                fields=not_none(fields),
                 series=series,
                 chosen=series[0].name if len(series) == 1 else None,
             )

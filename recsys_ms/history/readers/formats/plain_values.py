@@ -70,6 +70,11 @@ def group_of(settings: Mapping[str, Any], key: str) -> JsonDict:
     return found if isinstance(found, dict) else {}
 
 
+def not_none(fields: Mapping[str, Any]) -> JsonDict:
+    """The entries that have a value."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def named_by_path(text: str | None) -> str | None:
     """Name of the data set that a path leads to: ``birds`` of ``/content/birds/data.yaml``.
 

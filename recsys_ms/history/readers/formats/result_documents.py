@@ -14,6 +14,7 @@ from recsys_ms.history.readers.formats.metric_lines import json_object
 from recsys_ms.history.readers.formats.plain_values import (
     group_of,
     nested_numbers,
+    not_none,
     number,
     read_settings,
     split_of,
@@ -123,14 +124,14 @@ class LmEval(ResultDocument):
             fields: JsonDict = {
                 c.MODEL_ID: model,
                 c.TASK_ID: task,
-                c.HYPERPARAMETERS: {k: v for k, v in hyperparameters.items() if v is not None},
+                c.HYPERPARAMETERS: not_none(hyperparameters),
                 c.SOURCE_VERSION: version and f"lm_eval {version}",
             }
             yield LoggedRun(
                 file=str(path),
                 identity=f"lm-eval:{path}#{task}",
                 columns={"config": config, "task": settings},
-                fields={name: value for name, value in fields.items() if value is not None},
+                fields=not_none(fields),
                 series=series,
                 chosen=_first_listed(settings, series),
                 directions=_lm_eval_directions(series, group_of(ways, task)),
@@ -176,7 +177,7 @@ class Mteb(ResultDocument):
                 file=str(path),
                 identity=f"mteb:{path}#{subset}",
                 columns={"model_meta": meta, "subset": subset},
-                fields={k: v for k, v in {**fields, c.TASK_ID: named}.items() if v is not None},
+                fields=not_none({**fields, c.TASK_ID: named}),
                 series=series,
                 chosen=next((name for name in main if name.startswith("test/")), None)
                 or next(iter(main), None),

@@ -11,6 +11,7 @@ from recsys_ms.core.types import Direction, JsonDict
 from recsys_ms.history.readers.formats.hub_card import is_model_id
 from recsys_ms.history.readers.formats.plain_values import (
     named_by_path,
+    not_none,
     plain,
     stated,
     whole_number,
@@ -55,7 +56,7 @@ def settings_fields(settings: Mapping[str, Any]) -> JsonDict:
         c.SEED: whole_number(settings.get(c.SEED)),
         c.HYPERPARAMETERS: plain(settings, finite=True),
     }
-    return {name: value for name, value in fields.items() if value is not None}
+    return not_none(fields)
 
 
 def model_of(params: Mapping[str, Any]) -> str | None:

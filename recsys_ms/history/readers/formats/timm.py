@@ -14,7 +14,12 @@ from recsys_ms.history.readers.formats.metric_csv import (
     largest,
     metric_series,
 )
-from recsys_ms.history.readers.formats.plain_values import named_by_path, stated, whole_number
+from recsys_ms.history.readers.formats.plain_values import (
+    named_by_path,
+    not_none,
+    stated,
+    whole_number,
+)
 from recsys_ms.history.readers.logged import LoggedRun
 from recsys_ms.history.store.curves import Series
 
@@ -78,7 +83,7 @@ class Timm(MetricFolder):
             file=str(folder),
             identity=f"timm:{folder}",
             columns={"args": settings},
-            fields={name: value for name, value in fields.items() if value is not None},
+            fields=not_none(fields),
             series=series,
             chosen=None if metric is None else _EVAL + metric,
             directions=_directions(series, metric),

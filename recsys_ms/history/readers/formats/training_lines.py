@@ -16,6 +16,7 @@ from recsys_ms.history.readers.formats.metric_lines import json_rows
 from recsys_ms.history.readers.formats.plain_values import (
     group_of,
     nested_numbers,
+    not_none,
     plain,
     read_settings,
     split_of,
@@ -330,6 +331,6 @@ def _run(
     return LoggedRun(
         file=str(folder),
         identity=f"{name}:{folder}{suffix}",
-        fields={key: value for key, value in fields.items() if value is not None},
+        fields=not_none(fields),
         **others,
     )

@@ -12,6 +12,7 @@ from recsys_ms.core.types import Direction, JsonDict
 from recsys_ms.history.readers.formats.metric_csv import EPOCH, MetricFile, MetricRow, largest
 from recsys_ms.history.readers.formats.plain_values import (
     named_by_path,
+    not_none,
     read_settings,
     split_of,
     stated,
@@ -104,7 +105,7 @@ class Ultralytics(MetricFile):
         return replace(
             run,
             columns={**run.columns, "args": args},
-            fields={name: value for name, value in fields.items() if value is not None},
+            fields=not_none(fields),
             chosen=chosen,
             directions=ways,
             progress=2 * len(rows) + bool(ended),

@@ -19,6 +19,7 @@ from recsys_ms.history.readers.formats.exported import (
     table_runs,
 )
 from recsys_ms.history.readers.formats.plain_values import (
+    not_none,
     parse_cell,
     plain,
     typed,
@@ -248,7 +249,7 @@ def _dict_of(name: str, cell: Any) -> dict[str, Any]:
         raise ValueError(f"{name}: the cell holds a {type(found).__name__}, expected a dict")
     if isinstance(cell, Mapping):
         # A struct of Parquet has every key of every run.
-        return {key: value for key, value in found.items() if value is not None}
+        return not_none(found)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.types import JsonDict
-from recsys_ms.history.readers.formats.plain_values import number, split_of
+from recsys_ms.history.readers.formats.plain_values import not_none, number, split_of
 from recsys_ms.history.readers.formats.stated_params import best_by, settings_fields
 from recsys_ms.history.readers.formats.wandb_history import (
     EPOCHS,
@@ -51,7 +51,7 @@ def summary_run(
         identity=identity,
         line=line,
         columns={**columns, "config": settings, "summary": summary},
-        fields={name: value for name, value in stated.items() if value is not None},
+        fields=not_none(stated),
         series=series,
         chosen=chosen,
         directions=directions,
