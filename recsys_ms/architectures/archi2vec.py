@@ -16,7 +16,7 @@ from recsys_ms.architectures.encoders import Encoder, HashedSvd, ParagraphVector
 from recsys_ms.architectures.karate import KarateVectors
 from recsys_ms.architectures.subtrees import VIEWS, View, Words
 from recsys_ms.core.configured import check_range
-from recsys_ms.core.declared import check_declared, stored_by_others
+from recsys_ms.core.declared import BAD_VALUE_ERRORS, check_declared, stored_by_others
 from recsys_ms.core.errors import ArtifactError, DataError, NotFittedError, UsageError
 from recsys_ms.core.files import file_errors, read_regular, write_atomic
 from recsys_ms.core.json_text import parse_json
@@ -168,7 +168,7 @@ class Archi2Vec:
         """
         path = Path(folder) / _FILE
         way_out = "write it with Archi2Vec.save or recsys-ms embed, or embed again"
-        caught = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, MemoryError)
+        caught = (*BAD_VALUE_ERRORS, SafetensorError)
         with file_errors(f"{path}: not archi2vec", way_out, catch=caught, raises=ArtifactError):
             data = read_regular(path, max_bytes=_MOST_BYTES, follow=True)
             arrays = load(data)

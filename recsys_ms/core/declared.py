@@ -51,10 +51,8 @@ _WORDS: Final[Mapping[Any, str]] = {
     float: "a number",
     str: "a text",
 }
-
-
 #: What code raises on values that it was not written for.
-_OF_BAD_VALUES: Final = (
+BAD_VALUE_ERRORS: Final = (
     ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError, MemoryError,
     BufferError, ImportError,
 )  # fmt: skip
@@ -149,7 +147,7 @@ def stored_by_others(
             yield
     except let_through:
         raise
-    except _OF_BAD_VALUES as error:
+    except BAD_VALUE_ERRORS as error:
         told = reason_of(error)
         if not isinstance(error, RecsysError):
             told = f"{type(error).__name__}: {told}" if told else type(error).__name__

@@ -55,7 +55,7 @@ class State:
     arrays : dict of str to ndarray
         Numeric arrays (no object dtype). Names hold no slash.
     texts : dict of str to str
-        Longer texts such as a LightGBM model.
+        Longer texts such as the cards of a catalog.
     children : dict of str to State
         Parts that are fitted objects themselves.
     """

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from recsys_ms.core.declared import check_declared
+from recsys_ms.core.declared import BAD_VALUE_ERRORS, check_declared
 from recsys_ms.core.errors import ArtifactError, DataError
 from recsys_ms.core.files import (
     file_errors,
@@ -53,10 +53,7 @@ _MOST_MANIFEST: Final = 1 << 26
 _N_NAMED: Final = 5
 _RESTORE: Final = "the artifact is truncated or was altered, restore it or train again"
 #: What the parsers raise on bytes that are not theirs.
-_CAUGHT: Final = (
-    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, ImportError,
-    RecursionError, SafetensorError,
-)  # fmt: skip
+_CAUGHT: Final = (*BAD_VALUE_ERRORS, SafetensorError)
 
 
 def save_artifact(
