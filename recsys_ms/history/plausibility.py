@@ -7,7 +7,7 @@ learn from it. Nothing is stored: it is computed from the runs whenever it is ne
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias
@@ -152,22 +152,29 @@ def plausible(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[keep]
 
 
-def judge_value(metric: str, value: float, known: FloatArray) -> tuple[DoubtKind, str] | None:
-    """Judge one value of a new task by all values that are known of its metric.
+def judge_values(
+    metric: str, values: Iterable[float], known: FloatArray
+) -> list[tuple[DoubtKind, str] | None]:
+    """Judge values of a new task, each by all values that are known of its metric.
 
     Parameters
     ----------
-    metric, value : str, float
+    metric, values : str, iterable of float
         In the metric's own unit and direction.
     known : ndarray of shape (n_known,)
         Values of the metric in the history.
 
     Returns
     -------
-    (kind, text) or None
+    list of (kind, text) or None
         ``range`` and ``unit`` are mistakes of the unit, ``outlier`` is a run that diverged.
     """
     of_metric = _Metric(metric, known, n_max=known.size)
+    return [_judged(of_metric, value) for value in values]
+
+
+def _judged(of_metric: "_Metric", value: float) -> tuple[DoubtKind, str] | None:
+    metric, known = of_metric.name, of_metric.values
     problem = range_problem(metric, value, of_metric.unit, option="")
     if problem is not None:
         return "range", problem
@@ -223,22 +230,32 @@ class _Metric:
 
     def scale(self, values: FloatArray, *, is_log: bool) -> tuple[float, float] | None:
         """Median and distance beyond which nothing is explained; ``None`` if there is none."""
-        reference, factor = values, 1.0
-        if values.size < _MIN_VALUES:
-            reference, factor = self._all_logs if is_log else self.values, _OTHER_TASKS
-            if reference.size < _MIN_VALUES:
+        factor, found = 1.0, _middle_and_spread(values)
+        if found is None:
+            factor, found = _OTHER_TASKS, self._of_all_logs if is_log else self._of_all
+            if found is None:
                 return None
-        middle = float(np.median(reference))
-        spread = _MAD_TO_SD * float(np.median(np.abs(reference - middle)))
+        middle, spread = found
         if is_log:
             return middle, _LOG_LIMIT * max(spread, _LOG_LEAST) + float(np.log(factor))
         limit = factor * _PLAIN_LIMIT * max(spread, _PLAIN_LEAST * abs(middle))
         return (middle, limit) if limit > 0.0 else None
 
     @cached_property
-    def _all_logs(self) -> FloatArray:
-        logs: FloatArray = np.log(self.values[self.values > 0.0])
-        return logs
+    def _of_all(self) -> tuple[float, float] | None:
+        return _middle_and_spread(self.values)
+
+    @cached_property
+    def _of_all_logs(self) -> tuple[float, float] | None:
+        return _middle_and_spread(np.log(self.values[self.values > 0.0]))
+
+
+def _middle_and_spread(values: FloatArray) -> tuple[float, float] | None:
+    """Median and robust standard deviation; ``None`` of too few values."""
+    if values.size < _MIN_VALUES:
+        return None
+    middle = float(np.median(values))
+    return middle, _MAD_TO_SD * float(np.median(np.abs(values - middle)))
 
 
 def _can_find(kind: DoubtKind, metric: _Metric, values: FloatArray, is_max: BoolArray) -> bool:

@@ -11,7 +11,7 @@ import pandas as pd
 from recsys_ms.catalog.catalog import Catalog
 from recsys_ms.core.errors import DataError, UnknownIdError, UsageError, did_you_mean, kind_of
 from recsys_ms.core.types import BoolArray
-from recsys_ms.history.plausibility import judge_value
+from recsys_ms.history.plausibility import judge_values
 from recsys_ms.planning.training_outcomes import KnownOutcomes
 from recsys_ms.rankers.arguments import CardLike, Outcomes, read_models
 from recsys_ms.rankers.base import BaseRanker, TaskQuery
@@ -200,9 +200,11 @@ def with_outcomes(
     query = TaskQuery(task_id=task, card=card, metric=metric)
     named = base.metric_of(query)
     sign = base.scale_prior.sign(named)
+    if not given.observed:
+        return query, {}
     outcomes: dict[str, float] = {}
-    for model, value in given.observed.items():
-        judged = judge_value(named, value, known.values_in(named))
+    verdicts = judge_values(named, given.observed.values(), known.values_in(named))
+    for (model, value), judged in zip(given.observed.items(), verdicts, strict=True):
         if judged is None:
             outcomes[model] = sign * value
             continue
