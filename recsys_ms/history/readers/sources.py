@@ -8,7 +8,7 @@ read, and one unclosed quote takes the rest of the file.
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -115,8 +115,8 @@ class Source:
         Columns of the file itself, told apart.
     titles : tuple of str
         Their names as the file has them.
-    records : str or None
-        Path of the records in a JSON document.
+    records : sequence of dict or BadRow
+        Records of a JSON document, which is read as a whole.
     unpivot : Unpivot or None
         How a wide table becomes a long one.
     """
@@ -129,7 +129,7 @@ class Source:
     repeated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     header: tuple[str, ...] = ()
     titles: tuple[str, ...] = ()
-    records: str | None = None
+    records: Sequence[dict[str, Any] | BadRow] = field(default=(), repr=False)
     unpivot: Unpivot | None = None
 
     @property
@@ -211,7 +211,7 @@ class Source:
             done += n_rows
 
     def _document_batches(self, batch_rows: int) -> Iterator[SourceBatch]:
-        items = iter(enumerate(json_records(self.path, self.records), start=1))
+        items = iter(enumerate(self.records, start=1))
         while piece := list(islice(items, batch_rows)):
             good = [(at, item) for at, item in piece if not isinstance(item, BadRow)]
             yield SourceBatch(
@@ -280,7 +280,8 @@ def open_source(
     separator = delimiter or ("\t" if chosen == "tsv" else ",")
     if len(separator) != 1 or separator in '\r\n"':
         raise UsageError(f"delimiter {separator!r}: expected one character, such as ';'")
-    titles = _titles(file, chosen, separator, encoding, records)
+    found = json_records(file, records) if chosen == "json" else ()
+    titles = _titles(file, chosen, separator, encoding, found)
     header, repeated = told_apart(titles)
     if not header:
         raise DataError(f"{file}: the table has no columns")
@@ -299,19 +300,23 @@ def open_source(
         repeated=repeated,
         header=header,
         titles=tuple(titles),
-        records=records,
+        records=found,
         unpivot=unpivot,
     )
 
 
 def _titles(
-    file: Path, chosen: TableFormat, separator: str, encoding: str, records: str | None
+    file: Path,
+    chosen: TableFormat,
+    separator: str,
+    encoding: str,
+    records: Sequence[dict[str, Any] | BadRow],
 ) -> list[str]:
     """Names of the columns as the file has them."""
     if chosen == "parquet":
         return parquet_names(file)
     if chosen == "json":
-        items = enumerate(json_records(file, records), start=1)
+        items = enumerate(records, start=1)
         return json_keys(
             file, (item if isinstance(item, BadRow) else (at, item) for at, item in items)
         )
