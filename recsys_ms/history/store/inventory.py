@@ -250,7 +250,8 @@ class Inventory:
             path = self.folder / name
             known = self.files.get(name)
             files[name] = known or Entry(path.lstat().st_size, sha256_file(path))
-        self.keep(Marker(version, files), changed=before != Marker(version, files))
+        now = Marker(version, files)
+        self.keep(now, changed=now != before)
 
     def keep(self, marker: Marker, *, changed: bool = True) -> None:
         """Make the second copies of the listed files, and write the marker."""
@@ -265,8 +266,9 @@ class Inventory:
                     if (copies / name).is_dir():
                         discard(copies / name)
                     copy_file(self.folder / name, copies / name)
+            wanted.add(MARKER_FILE)
             for path in [*_walk(copies)] if changed else ():
-                if path.relative_to(copies).as_posix() not in {*wanted, MARKER_FILE}:
+                if path.relative_to(copies).as_posix() not in wanted:
                     discard(path)
         if changed:
             # The copy first: a marker without a copy is not written.
