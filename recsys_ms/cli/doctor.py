@@ -105,13 +105,17 @@ def doctor(
         facts[f"extra {extra}"] = f"absent: {', '.join(absent)}" if absent else "installed"
     problems: dict[str, str] = {}
     damage: list[Finding] = []
+    opened: History | None = None
     is_wanted = os.path.lexists(history) or history != DEFAULT_HISTORY
     try:
         damage = examine_history(history) if is_wanted else []
         if damage:
             facts["history"] = problems["history"] = _told(history, damage)
+        elif is_wanted:
+            opened = History.open(history, create=False)
+            facts["history"] = _history(opened)
         else:
-            facts["history"] = _history(history) if is_wanted else f"{history}: not there yet"
+            facts["history"] = f"{history}: not there yet"
     except RecsysError as error:
         facts["history"] = problems["history"] = str(error)
     try:
@@ -119,8 +123,7 @@ def doctor(
         facts["registry"] = _registry(registry, key_file) if there else f"{registry}: not there yet"
     except RecsysError as error:
         facts["registry"] = problems["registry"] = str(error)
-    is_read = is_wanted and "history" not in problems
-    doubts = findings_of(History.open(history, create=False)) if is_read else ()
+    doubts = findings_of(opened) if opened and "history" not in problems else ()
     if as_json:
         show_json(
             {
@@ -204,8 +207,7 @@ def _show_damage(damage: Sequence[Finding]) -> None:
         show_table("damage", names, rows, ruled=True)
 
 
-def _history(path: Path) -> str:
-    history = History.open(path, create=False)
+def _history(history: History) -> str:
     counts = history.query(
         "SELECT count(*) AS n, count(DISTINCT task_id) AS t, count(DISTINCT model_id) AS m "
         "FROM runs"
@@ -214,7 +216,7 @@ def _history(path: Path) -> str:
     waiting = sum(1 for file in history.inbox.iterdir() if not file.name.startswith("."))
     pending = int((~history.quarantine.table(raw=False)["resolved"].astype(bool)).sum())
     return (
-        f"{path}: version {history.version}, {counted(counts['n'], 'run')}, "
+        f"{history.path}: version {history.version}, {counted(counts['n'], 'run')}, "
         f"{counted(counts['t'], 'task')}, {counted(counts['m'], 'model')}; "
         f"{counted(retracted, 'retracted run')}, {counted(waiting, 'file')} in the inbox, "
         f"{counted(pending, 'row')} in quarantine"
