@@ -18,12 +18,13 @@ def findings_of(history: History) -> tuple[str, ...]:
     Runs that are named in one are kept, and rankers do not learn from them. Entries of the inbox
     that no ingest reads are one finding.
     """
-    unread = unread_entries(history.inbox)
-    left = f"entries of the inbox that no ingest reads: {len(unread)}, first {{}}"
-    of_inbox = [left.format(each) for each in unread[:1]]
-    problem = pairing_problem(history)
-    doubtful = (each.text for each in implausible(history.runs(JUDGED_COLUMNS)))
-    return (*([f"{history.path}: {problem}"] if problem else []), *of_inbox, *doubtful)
+    found: list[str] = []
+    if problem := pairing_problem(history):
+        found.append(f"{history.path}: {problem}")
+    if unread := unread_entries(history.inbox):
+        found.append(f"entries of the inbox that no ingest reads: {len(unread)}, first {unread[0]}")
+    found += [each.text for each in implausible(history.runs(JUDGED_COLUMNS))]
+    return tuple(found)
 
 
 def first_of(findings: Sequence[str]) -> tuple[str, ...]:
