@@ -2,22 +2,19 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
 import pandas as pd
-import pyarrow as pa
 
 from recsys_ms.core import columns as c
 from recsys_ms.core.errors import DataError, RefusedError, UnknownIdError, UsageError
 from recsys_ms.core.files import file_errors, make_folder
 from recsys_ms.core.lock import file_lock
-from recsys_ms.core.pieces import pieces
 from recsys_ms.core.temporary import discard, sweep
 from recsys_ms.core.types import JsonDict, Unit
 from recsys_ms.history.crossed_directions import DIRECTED, first_crossed
@@ -30,6 +27,7 @@ from recsys_ms.history.inbox.inbox_files import (
 )
 from recsys_ms.history.ingestion import Ingest, IngestReport
 from recsys_ms.history.quarantine import Quarantine, ReadBatch, Reject
+from recsys_ms.history.replay import Retry, replay
 from recsys_ms.history.retraction import Choice, Retraction, chosen_states, joined, shown
 from recsys_ms.history.run import Run, check_field
 from recsys_ms.history.store.curve_store import CurveStore
@@ -60,13 +58,8 @@ _RUNS_PER_BATCH: Final = 50_000
 _NOT_UTF8: Final = (
     "its path is not UTF-8 text here; set LC_ALL=C.UTF-8 or PYTHONUTF8=1, or rename the folder"
 )
-_REJECTS_PER_STEP: Final = 1_000
-_CHARACTERS_PER_STEP: Final = 16 << 20
 
 _LOG: Final = logging.getLogger(__name__)
-
-#: Reads a reject again: the run it became, or a batch with a reject that says why not.
-Retry = Callable[[Reject], ReadBatch]
 
 
 class History:
@@ -415,48 +408,17 @@ class History:
                     f"{self.quarantine.folder}: no pending reject to retry has the id "
                     f"{min(unknown)!r}; see History.quarantine.table()"
                 )
-            again = partial(retry_json, unit=unit, fields=said)
-            report = self._replay(chosen, again, reader, corrections)
+
+            def again(reject: Reject) -> ReadBatch:
+                edit = replace(reject, raw=corrections.get(reject.id, reject.raw))
+                if reader is None or reject.reader in JSON_READERS:
+                    return retry_json(edit, unit=unit, fields=said)
+                return reader(edit)
+
+            ingest = Ingest(self._store, None, self._curves, ingest_id=self._records.new_id())
+            report = replay(ingest, self.quarantine, chosen, again)
             self._record(report, [str(self.quarantine.folder)], "ingest", {"format": "replay"})
             return report
-
-    def _replay(
-        self,
-        chosen: set[str],
-        of_json: Retry,
-        reader: Retry | None,
-        edited: Mapping[str, str],
-    ) -> IngestReport:
-        ingest = Ingest(self._store, None, self._curves, ingest_id=self._records.new_id())
-        failed: set[str] = set()
-
-        def retried() -> Iterator[pa.Table]:
-            rejects = (each for each in self.quarantine.pending() if each.id in chosen)
-            for piece in pieces(
-                rejects,
-                most=_REJECTS_PER_STEP,
-                size_of=lambda each: len(each.raw),
-                largest=_CHARACTERS_PER_STEP,
-            ):
-                owners: list[str] = []
-                batches: list[ReadBatch] = []
-                for reject in piece:
-                    edit = replace(reject, raw=edited.get(reject.id, reject.raw))
-                    is_json = reject.reader in JSON_READERS
-                    batch = (reader if reader and not is_json else of_json)(edit)
-                    if batch.rejects or not (batch.runs.num_rows or batch.n_left_out):
-                        failed.add(reject.id)
-                    owners += [reject.id] * batch.runs.num_rows
-                    batches.append(batch)
-                merged = ReadBatch.joined(batches)
-                table, refused = ingest.admit(merged)
-                failed.update(owners[row] for row in refused)
-                yield table
-                ingest.keep_curves(merged)
-
-        report = ingest.commit(retried())
-        self.quarantine.resolve(chosen - failed)
-        return report
 
     def ingests(self) -> pd.DataFrame:
         """Every ingest and every retraction, in order of time.
