@@ -283,8 +283,9 @@ class Ingest:
     def _resolve(self) -> None:
         """Deal with what the logs that are replaced had in quarantine and now do not."""
         if self._quarantine is not None and self._replace:
-            old = {each.id for each in self._quarantine.pending() if each.file in self.files}
-            self._quarantine.resolve(old - self._rejected)
+            kept = self._quarantine.table(raw=False)
+            of_files = kept["file"].isin(self.files.keys()) & ~kept["resolved"]
+            self._quarantine.resolve(set(kept["id"][of_files]) - self._rejected)
 
     def _reject(self, rejects: Iterable[Reject]) -> None:
         for reject in rejects:
