@@ -11,7 +11,7 @@ from recsys_ms.core import columns as c
 from recsys_ms.core.errors import UnknownIdError, UsageError, did_you_mean
 from recsys_ms.history.store.dedup import STORED_SCHEMA
 from recsys_ms.history.store.delta import to_frame
-from recsys_ms.history.store.run_store import RunStore
+from recsys_ms.history.store.run_store import RETRACTED_COLUMNS, RunStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +113,7 @@ def chosen_states(store: RunStore, choice: Choice, *, retracted: bool) -> pa.Tab
 
 def shown(states: pa.Table) -> pd.DataFrame:
     """States as a frame of runs, sorted by id."""
-    names = [*c.RUN_COLUMNS, c.INGEST_ID, c.RETRACTION]
-    return to_frame(states.select(names).take(pc.sort_indices(states[c.RUN_ID])))
+    return to_frame(states.select(RETRACTED_COLUMNS).take(pc.sort_indices(states[c.RUN_ID])))
 
 
 def _check_ingest(store: RunStore, ingest: str) -> None:

@@ -219,7 +219,7 @@ def _data_files(folder: Path) -> set[Path]:
 
 def make_durable(folder: Path, parts: Iterable[Path], version: int) -> None:
     """Flush a commit to the disk: its sources may be deleted right after."""
-    files = [*parts, folder / "_delta_log" / f"{version:020d}.json"]
+    files = [*parts, folder / LOG_FOLDER / f"{version:020d}.json"]
     with file_errors(
         f"{folder}: version {version} is written and may not survive a power cut",
         "check the disk and run again, which repeats nothing",

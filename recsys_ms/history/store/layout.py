@@ -51,7 +51,7 @@ def refuse_foreign(folder: Path) -> None:
         raise DataError(f"{folder}: a file, expected the folder of a history")
     with file_errors(f"{folder}: cannot be read"):
         names = set(os.listdir(folder)) if folder.exists() else set()
-    if "_delta_log" in names:
+    if LOG_FOLDER in names:
         raise DataError(
             f"{folder}: a Delta table; name the folder of the history, which holds it as "
             f"{RUNS_FOLDER}/"
