@@ -547,10 +547,9 @@ class History:
             self.check()
             self._sweep()
             yield
-            table = self._curves.table()
-            live = [] if table is None else self._curves.data_files(table)
-            live += self._store.data_files(self._store.at_version())
-            self._inventory.update(self._store.version, live)
+            runs = self._store.at_version()
+            live = self._store.data_files(runs) + self._curves.data_files(self._curves.table())
+            self._inventory.update(int(runs.version()), live)
 
     def _sweep(self) -> None:
         """Delete what killed writers left behind."""

@@ -78,8 +78,10 @@ class DeltaStore:
             except TableNotFoundError:
                 return None
 
-    def data_files(self, table: DeltaTable) -> list[str]:
-        """Data files of a table at its version, relative to the history."""
+    def data_files(self, table: DeltaTable | None) -> list[str]:
+        """Data files of a table at its version, relative to the history; none of ``None``."""
+        if table is None:
+            return []
         # As URIs they would be encoded, and begin with where the table lies.
         return [
             f"{self.folder.name}/{path}" for path in table.get_add_actions()["path"].to_pylist()

@@ -151,11 +151,11 @@ class Repair:
                 files = {n: e for n, e in files.items() if not n.startswith(f"{table}/")}
         runs = RunStore(self.folder / RUNS_FOLDER)
         curves = CurveStore(self.folder / CURVES_FOLDER)
-        live = runs.data_files(runs.at_version())
-        table_of_curves = curves.table()
-        live += curves.data_files(table_of_curves) if table_of_curves else []
-        self._inventory.keep(Marker(runs.version, files))
-        self._inventory.update(runs.version, live)
+        table = runs.at_version()
+        version = int(table.version())
+        live = runs.data_files(table) + curves.data_files(curves.table())
+        self._inventory.keep(Marker(version, files))
+        self._inventory.update(version, live)
 
     def _marker(self) -> Iterator[Finding]:
         """Read the marker, or its copy, or go on without."""
@@ -234,7 +234,7 @@ class Repair:
         """Data files of a table that no commit tells of: its latest commits are gone."""
         store = _STORES[table](self.folder / table)
         now = store.at_version() if isinstance(store, RunStore) else store.table()
-        told = {Path(name).name for name in (store.data_files(now) if now else [])}
+        told = {Path(name).name for name in store.data_files(now)}
         for commit in (self.folder / table / LOG_FOLDER).glob("*.json"):
             told |= {Path(part).name for part in added_files(commit)}
         found = {path.name for path in (self.folder / table).rglob("*.parquet")}
