@@ -20,6 +20,7 @@ from recsys_ms.cli.options import (
 from recsys_ms.core.errors import DataError
 from recsys_ms.core.files import file_errors
 from recsys_ms.evaluation.result import BacktestResult
+from recsys_ms.history.findings import findings_of, first_of
 from recsys_ms.history.history import History
 from recsys_ms.nightly.night_report import collect
 from recsys_ms.nightly.night_summary import last_summary, summary_of_manifest
@@ -55,12 +56,15 @@ def report(
     if opened is not None and result is None:
         current = opened.require_current()
         summary = last_summary(opened.root) or summary_of_manifest(current)
+    runs = History.open(history, create=False) if result is None or history.exists() else None
     data = collect(
         summary,
         registry=opened,
-        history=History.open(history, create=False) if result is None or history.exists() else None,
+        history=runs,
         catalog=None if catalog is None else Catalog.read(catalog),
         result=result,
+        # Those of the last night are in its summary, and the history may have grown since.
+        findings=() if runs is None else first_of(findings_of(runs)),
     )
     if report_format == "md" and out is None:
         typer.echo(render_report(data, "md"), nl=False)

@@ -1,6 +1,6 @@
 """The nightly report: its values, from the summary, the history and the published ranker."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -11,7 +11,6 @@ from recsys_ms.core.executor import Executor
 from recsys_ms.core.progress import NO_PROGRESS, Progress
 from recsys_ms.core.types import JsonDict
 from recsys_ms.evaluation.result import BacktestResult
-from recsys_ms.history.findings import findings_of, first_of
 from recsys_ms.history.history import History
 from recsys_ms.history.interactions import Interactions
 from recsys_ms.nightly.decision import CANDIDATE
@@ -89,11 +88,13 @@ def collect(
     catalog: Catalog | None,
     interactions: Interactions | None = None,
     result: BacktestResult | None = None,
+    findings: Sequence[str] = (),
 ) -> ReportData:
     """Collect what a report shows: of a nightly summary (may be empty), or of ``result``.
 
     The ranker in service of ``registry`` says which runs to make next, and how to read the outcomes
-    of ``history`` unless they are given as ``interactions``.
+    of ``history`` unless they are given as ``interactions``. ``findings`` are shown beside the
+    warnings of the summary.
 
     Raises
     ------
@@ -114,7 +115,6 @@ def collect(
         interactions = interactions_of(
             history, config, catalog if catalog is not None else Catalog.empty()
         )
-    findings = () if history is None else first_of(findings_of(history))
     missing = pd.DataFrame()
     if ranker is None:
         notes["missing"] = "No ranker is in service to say which run is worth making."
