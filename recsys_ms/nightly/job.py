@@ -144,8 +144,7 @@ def run_nightly(
     # Before anything is made or moved: a name that was mistyped.
     key = None if config.key_file is None else read_key(config.key_file)
     history = History.open(config.history, create=False)
-    if config.catalog:
-        Catalog.read(config.catalog)
+    catalog = Catalog.read(config.catalog) if config.catalog else Catalog.empty()
     # The same processes judge the candidate and measure the learning curve.
     with (
         _registry(config.registry, key) as registry,
@@ -153,7 +152,7 @@ def run_nightly(
         kept_open(make_executor(config.backtest.executor)) as executor,
     ):
         ingest(history, summary)
-        night = read(config, history, registry, summary, executor, progress)
+        night = read(config, history, catalog, registry, summary, executor, progress)
         night = recall(night)
         night = train(night)
         night = judge(night)
@@ -197,15 +196,15 @@ def ingest(history: History, summary: NightlySummary) -> None:
 def read(
     config: NightlyConfig,
     history: History,
+    catalog: Catalog,
     registry: Registry,
     summary: NightlySummary,
     executor: Executor,
     progress: Progress,
 ) -> Night:
-    """Step 2: read the cards, check the runs, and say which candidate they make."""
+    """Step 2: check the runs, and say which candidate they make."""
     previous = last_summary(registry.root)
     with summary.timed("read"):
-        catalog = Catalog.read(config.catalog) if config.catalog else Catalog.empty()
         summary.history_version = history.version
         summary.warnings += _check_runs(history, config)
         for text in first_of(findings_of(history)):
