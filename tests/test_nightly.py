@@ -314,7 +314,8 @@ elif point == "between rename and pointer":
 elif point == "after publish":
     registry.Registry.publish = die_after(registry.Registry.publish)
 elif point == "inside prune":
-    registry.shutil.rmtree = die
+    import shutil
+    shutil.rmtree = die
 nightly.run_nightly(config(Path({tmp!r}), keep_versions=1))
 """
 
